@@ -1,0 +1,29 @@
+"""What all estimators of skmars share: callbacks, documentation links, frame output."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import TransformerMixin
+from sklearn.callback import CallbackSupportMixin
+from sklearn.utils._set_output import _get_output_config
+
+
+class SkmarsMixin(CallbackSupportMixin):
+    """Callbacks, and the link to the documentation in the HTML representation."""
+
+    _doc_link_module = "skmars"
+    _doc_link_template = "https://skmars.readthedocs.io/stable/api/{full_name}.html"
+
+    def _doc_link_url_param_generator(self) -> dict[str, str]:
+        cls = type(self)
+        folder = cls.__module__.split(".")[1]
+        return {"full_name": f"skmars.{folder}.{cls.__name__}"}
+
+
+class ImpressionsTransformerMixin(TransformerMixin):
+    """A transformer whose output is `Impressions`, or a frame where `set_output` asks for one."""
+
+    def _as_output(self, X: Any) -> Any:
+        frame = _get_output_config("transform", self)["dense"]
+        return X if frame == "default" else X.to_frame(frame)

@@ -1,0 +1,55 @@
+"""Arithmetic on ragged rows (Arrow's list-view layout), without a Python loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def offsets(length: NDArray[Any]) -> NDArray[np.int64]:
+    """Return where each row starts when rows of these lengths stand one after another.
+
+    Parameters
+    ----------
+    length : ndarray of shape (n_rows,)
+        Row lengths.
+
+    Returns
+    -------
+    ndarray of shape (n_rows + 1,)
+        Cumulative lengths, beginning with 0.
+
+    Examples
+    --------
+    >>> offsets(np.array([2, 0, 3]))
+    array([0, 2, 2, 5])
+    """
+    result = np.zeros(len(length) + 1, dtype=np.int64)
+    np.cumsum(length, out=result[1:])
+    return result
+
+
+def ranges(start: NDArray[Any], length: NDArray[Any]) -> NDArray[np.int64]:
+    """Concatenate the integer ranges ``start[i] .. start[i] + length[i] - 1``.
+
+    Parameters
+    ----------
+    start, length : ndarray of shape (n_rows,)
+        First value and number of values of each range.
+
+    Returns
+    -------
+    ndarray of shape (sum(length),)
+        The ranges, row after row: the index with which a flat array is gathered.
+
+    Examples
+    --------
+    >>> ranges(np.array([5, 0, 7]), np.array([2, 0, 3]))
+    array([5, 6, 7, 8, 9])
+    """
+    ends = offsets(length)
+    result = np.arange(ends[-1], dtype=np.int64)
+    result += np.repeat(np.asarray(start, dtype=np.int64) - ends[:-1], length)
+    return result
