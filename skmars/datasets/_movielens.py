@@ -1,0 +1,340 @@
+"""MovieLens-1M, as its publisher gives it or with plots and posters."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from numpy.typing import NDArray
+
+from skmars.data import ItemCatalog
+from skmars.data.frames import Table, make_frame
+from skmars.data.ids import Lookup
+from skmars.datasets import _download
+
+URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
+CHECKSUM = "md5:c4d9eecfca2ab87c1945afe126590906"  # files.grouplens.org/.../ml-1m.zip.md5
+FOLDER = "ml-1m"
+DAT = ("ratings.dat", "movies.dat", "users.dat")
+PARQUET = ("interactions.parquet", "items.parquet", "users.parquet")
+MIN_LIKED = 4  # stars from which a rating counts as a click, as in the paper
+
+# The README of the data set. Names instead of codes: a code would pass for a number.
+OCCUPATIONS = np.array(
+    [
+        *("other", "academic/educator", "artist", "clerical/admin", "college/grad student"),
+        *("customer service", "doctor/health care", "executive/managerial", "farmer"),
+        *("homemaker", "K-12 student", "lawyer", "programmer", "retired", "sales/marketing"),
+        *("scientist", "self-employed", "technician/engineer", "tradesman/craftsman"),
+        *("unemployed", "writer"),
+    ],
+    dtype=object,
+)
+
+
+@dataclass
+class _Raw:
+    """What the files say, before anything is left out."""
+
+    user: NDArray[np.int64]
+    item: NDArray[np.int64]
+    rating: NDArray[np.int64]
+    order: NDArray[Any]  # by which the events of a user are sorted
+    seconds: NDArray[np.float64]  # NaN where missing
+    items: NDArray[np.int64]
+    title: NDArray[np.object_]
+    text: NDArray[np.object_]
+    poster: NDArray[np.object_]  # paths relative to the folder, None where missing
+    users: NDArray[np.int64]
+    gender: NDArray[np.object_]
+    age: NDArray[np.int64]
+    occupation: NDArray[np.int64]
+
+
+def load_movielens_1m(
+    path: str | os.PathLike[str],
+    *,
+    frame: str = "pandas",
+    content: bool = True,
+    min_ratings: int = 5,
+) -> tuple[ItemCatalog, Any]:
+    """Load MovieLens-1M from a folder.
+
+    Reads the files of the publisher (`ratings.dat`, `movies.dat`, `users.dat`, unpacked from
+    `ml-1m.zip`), or, where the folder has them, Parquet files that come with plots and posters
+    (`interactions.parquet`, `items.parquet`, `users.parquet`).
+
+    Parameters
+    ----------
+    path : str or path-like
+        The folder.
+    frame : {"pandas", "polars", "pyarrow"}, default="pandas"
+        What the log is to be.
+    content : bool, default=True
+        Whether the catalogue gets `text` and `image`, or titles alone.
+    min_ratings : int, default=5
+        Movies with fewer ratings are left out, from the log and from the catalogue.
+
+    Returns
+    -------
+    catalog : ItemCatalog
+        `title`; `text`, that is title, genres and (where there is one) plot, one a line; `image`,
+        the path of the poster, None where a movie has none. Without any poster in the folder
+        there is no `image`. Posters are found as ``posters/<movie id>.jpg`` next to the
+        publisher's files.
+    log : pandas.DataFrame, polars.DataFrame or pyarrow.Table
+        One row a rating, user by user in the order of time: `user_id`, `item_id`, `rating` (1
+        to 5), `liked` (rating >= 4, the label of the paper), `position` (0, 1, ... within the
+        user), `timestamp` (seconds), `gender`, `age` (lower end of the age group), `occupation`
+        (name).
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder has neither set of files; the message names them.
+    ImportError
+        If the library that `frame` names is not installed.
+    ValueError
+        If a parameter is out of its range or a file is not what its name says.
+
+    See Also
+    --------
+    fetch_movielens_1m : Download it first.
+
+    Notes
+    -----
+    In the Parquet files the order of a user's ratings (`position`) is exact, while times
+    were reconstructed and are partly missing (NaN here). Known times are made to agree with the
+    order: none is earlier than the one before it of the same user. Missing ones stay missing,
+    because they may lie between known ones; `Impressions.from_log` bounds them by their
+    neighbours.
+
+    MovieLens is for research use; cite Harper and Konstan [1]_.
+
+    References
+    ----------
+    .. [1] F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and Context", ACM
+       Transactions on Interactive Intelligent Systems 5, 2015.
+
+    Examples
+    --------
+    >>> from skmars import Impressions, load_movielens_1m
+    >>> catalog, log = load_movielens_1m("ml-1m")  # doctest: +SKIP
+    >>> X, y = Impressions.from_log(log, catalog, label="liked", history="all")  # doctest: +SKIP
+    """
+    if min_ratings < 0:
+        raise ValueError(f"min_ratings must not be negative, got {min_ratings!r}.")
+    make_frame({}, frame)  # a missing library is found before the files are read
+    folder = Path(path)
+    if all((folder / name).is_file() for name in PARQUET):
+        raw = _read_parquet(folder, frame)
+    elif all((folder / name).is_file() for name in DAT):
+        raw = _read_dat(folder)
+    else:
+        found = sorted(p.name for p in folder.iterdir())[:5] if folder.is_dir() else "no folder"
+        raise FileNotFoundError(
+            f"{folder} should hold {', '.join(DAT)} (unpack ml-1m.zip from "
+            f"https://grouplens.org/datasets/movielens/1m/) or {', '.join(PARQUET)}; found {found}."
+        )
+    count = np.bincount(raw.item)
+    keep = count[raw.item] >= min_ratings
+    return _catalog(raw, np.unique(raw.item[keep]), folder, content), _log(raw, keep, frame)
+
+
+def fetch_movielens_1m(
+    data_home: str | os.PathLike[str] | None = None,
+    *,
+    download_if_missing: bool = True,
+    frame: str = "pandas",
+    content: bool = True,
+    min_ratings: int = 5,
+) -> tuple[ItemCatalog, Any]:
+    """Load MovieLens-1M, downloading it first where needed (6 MB).
+
+    Parameters
+    ----------
+    data_home : str or path-like, default=None
+        Where to keep data sets; see `get_data_home`.
+    download_if_missing : bool, default=True
+        If False, raise an OSError where the data is not there yet.
+    frame, content, min_ratings
+        As in `load_movielens_1m`.
+
+    Returns
+    -------
+    catalog : ItemCatalog
+    log : pandas.DataFrame, polars.DataFrame or pyarrow.Table
+        See `load_movielens_1m`.
+
+    Raises
+    ------
+    OSError
+        If the download fails or its checksum is wrong; the message says which file to put
+        where by hand. An interrupted download continues at the next call.
+
+    Examples
+    --------
+    >>> from skmars.datasets import fetch_movielens_1m
+    >>> catalog, log = fetch_movielens_1m()  # doctest: +SKIP
+    """
+    home = _download.get_data_home(data_home)
+    folder = home / FOLDER
+    make_frame({}, frame)
+    if not all((folder / name).is_file() for name in DAT):
+        archive = home / "ml-1m.zip"
+        _download.fetch(URL, archive, checksum=CHECKSUM, download_if_missing=download_if_missing)
+        _unpack(archive, folder)
+    return load_movielens_1m(folder, frame=frame, content=content, min_ratings=min_ratings)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Write each file under another name first: whatever interrupts, none is half there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(archive) as source:
+        for name in DAT:
+            part = folder / f"{name}.part"
+            part.write_bytes(source.read(f"ml-1m/{name}"))
+            part.replace(folder / name)
+
+
+def _catalog(raw: _Raw, ids: NDArray[np.int64], folder: Path, content: bool) -> ItemCatalog:
+    code = Lookup(raw.items)(ids)
+
+    def taken(column: NDArray[np.object_]) -> NDArray[np.object_]:
+        known = column[code]
+        known[code < 0] = None
+        return known
+
+    columns = {"title": taken(raw.title)}
+    if content:
+        columns["text"] = taken(raw.text)
+        paths = [None if p is None else os.path.abspath(folder / p) for p in taken(raw.poster)]
+        posters = [p if p is not None and os.path.isfile(p) else None for p in paths]
+        if any(posters):
+            columns["image"] = np.array(posters, dtype=object)
+    return ItemCatalog(ids, content=columns)
+
+
+def _log(raw: _Raw, keep: NDArray[np.bool_], frame: str) -> Any:
+    rows = np.flatnonzero(keep)
+    rows = rows[np.lexsort((raw.order[rows], raw.user[rows]))]
+    user = raw.user[rows]
+    _, first, code = np.unique(user, return_index=True, return_inverse=True)
+    who = Lookup(raw.users)(user)
+    if (who < 0).any():
+        raise ValueError(f"The file of users lacks user {user[who < 0][0]}, who has ratings.")
+    return make_frame(
+        {
+            "user_id": user,
+            "item_id": raw.item[rows],
+            "rating": raw.rating[rows],
+            "liked": raw.rating[rows] >= MIN_LIKED,
+            "position": np.arange(len(rows)) - first[code],
+            "timestamp": _increasing(raw.seconds[rows], code),
+            "gender": raw.gender[who],
+            "age": raw.age[who],
+            "occupation": OCCUPATIONS[raw.occupation[who]],
+        },
+        frame,
+    )
+
+
+def _increasing(seconds: NDArray[np.float64], user: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Raise each known time to the latest one before it of the same user."""
+    missing = np.isnan(seconds)
+    if missing.all():
+        return seconds
+    # Users are moved so far apart that one running maximum serves all of them.
+    apart = user * (np.nanmax(seconds) - np.nanmin(seconds) + 1.0)
+    latest = np.maximum.accumulate(np.where(missing, -np.inf, seconds + apart))
+    return np.where(missing, np.nan, latest - apart)
+
+
+def _read_dat(folder: Path) -> _Raw:
+    ratings = _integers(folder / "ratings.dat", 4)
+    movies = _fields(folder / "movies.dat", 3)
+    users = _fields(folder / "users.dat", 5)
+    ids = movies[:, 0].astype(np.int64)
+    title, genres = movies[:, 1], [g.replace("|", ", ") for g in movies[:, 2]]
+    return _Raw(
+        user=ratings[:, 0],
+        item=ratings[:, 1],
+        rating=ratings[:, 2],
+        order=ratings[:, 3],
+        seconds=ratings[:, 3].astype(np.float64),
+        items=ids,
+        title=title,
+        text=_texts(title, genres),
+        poster=np.array([f"posters/{i}.jpg" for i in ids], dtype=object),
+        users=users[:, 0].astype(np.int64),
+        gender=users[:, 1],
+        age=users[:, 2].astype(np.int64),
+        occupation=users[:, 3].astype(np.int64),
+    )
+
+
+def _integers(path: Path, n_columns: int) -> NDArray[np.int64]:
+    """Read `::` separated integers (a million rows: NumPy's reader, not a loop)."""
+    try:
+        table = np.loadtxt(
+            io.BytesIO(path.read_bytes().replace(b"::", b",")),
+            delimiter=",",
+            dtype=np.int64,
+            ndmin=2,
+        )
+        if table.shape[1] != n_columns:
+            raise ValueError(f"{table.shape[1]} fields a line")
+    except ValueError as error:
+        raise ValueError(
+            f"{path} should hold {n_columns} integers a line, separated by '::': {error}."
+        ) from error
+    return table
+
+
+def _fields(path: Path, n_columns: int) -> NDArray[np.object_]:
+    """Read `::` separated fields, in the publisher's encoding."""
+    lines = path.read_text(encoding="latin-1").splitlines()
+    rows = [line.split("::") for line in lines if line]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != n_columns:
+            raise ValueError(
+                f"{path} should hold {n_columns} fields a line, separated by '::'; line {number} "
+                f"has {len(row)}."
+            )
+    return np.array(rows, dtype=object).reshape(-1, n_columns)
+
+
+def _read_parquet(folder: Path, frame: str) -> _Raw:
+    backend: Any = frame
+    log, items, users = (
+        Table(nw.to_native(nw.read_parquet(str(folder / name), backend=backend)), name)
+        for name in PARQUET
+    )
+    title = items.objects("title")
+    return _Raw(
+        user=log.ids("user_id"),
+        item=log.ids("movie_id"),
+        rating=log.ids("rating"),
+        order=log.ids("position"),
+        seconds=log.seconds("timestamp"),
+        items=items.ids("movie_id"),
+        title=title,
+        text=_texts(title, items.objects("genres"), items.objects("plot")),
+        poster=items.objects("poster"),
+        users=users.ids("user_id"),
+        gender=users.objects("gender"),
+        age=users.ids("age"),
+        occupation=users.ids("occupation"),
+    )
+
+
+def _texts(*columns: Any) -> NDArray[np.object_]:
+    texts = np.empty(len(columns[0]), dtype=object)
+    texts[:] = ["\n".join(part for part in row if part) or None for row in zip(*columns)]
+    return texts

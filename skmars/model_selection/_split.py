@@ -1,0 +1,205 @@
+"""Leave-last-out: the last impression of each user is for testing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import BaseCrossValidator
+
+from skmars.data import Impressions
+from skmars.data.checks import require_impressions
+
+Rows = NDArray[np.int64]
+
+
+def _within_user(user: NDArray[Any], *keys: NDArray[Any]) -> Rows:
+    """Sort rows by user, then by the keys (most significant first), then as they stand."""
+    return np.lexsort((np.arange(len(user)), *keys[::-1], user))
+
+
+def chronological(X: Impressions) -> Rows:
+    """Return the rows of `X` sorted by user and, within a user, from oldest to newest.
+
+    A history says more than a clock. Where the rows of a user have histories that continue one
+    another, the longer one is later, which holds whatever the times say (they may be missing
+    or rounded). Equally long ones (with ``history="positive"`` an impression without a click
+    adds nothing) are ordered by time, and then by their order in `X`. Where histories do not
+    continue one another, having been cut to their last items, say, time alone decides, then
+    their length, then the order in `X`.
+    """
+    history = X.history
+    time = np.full(len(X), -np.inf) if X.time is None else X.time
+    order = _within_user(X.user, history.length, time)
+
+    # Does each row's history begin with that of the row before it? The last item that the
+    # shorter one has tells: O(1) a pair of rows, and for views of one log it is the same cell.
+    before, after = order[:-1], order[1:]
+    compared = (X.user[before] == X.user[after]) & (history.length[before] > 0)
+    before, after = before[compared], after[compared]
+    last = history.length[before].astype(np.int64) - 1
+    same = history.items[history.start[before] + last] == history.items[history.start[after] + last]
+    grows = np.ones(len(X.users), dtype=bool)
+    grows[X.user[before[~same]]] = False
+    if grows.all():
+        return order
+    grows_row = grows[X.user]
+    first = np.where(grows_row, history.length, time)
+    second = np.where(grows_row, time, history.length)
+    return _within_user(X.user, first, second)
+
+
+def ranks(X: Impressions) -> tuple[Rows, Rows]:
+    """Return how many rows of the same user come before and after each row of `X`."""
+    order = chronological(X)
+    size = np.bincount(X.user, minlength=len(X.users))
+    place = np.empty(len(X), dtype=np.int64)
+    place[order] = np.arange(len(X)) - np.repeat(np.cumsum(size) - size, size)
+    return place, size[X.user] - 1 - place
+
+
+def leave_last_out(X: Any) -> tuple[Rows, Rows, Rows]:
+    """Split impressions by time within each user: train, validation, test.
+
+    The last impression of a user is for testing, the last but one for validation, all
+    earlier ones are for training. The first impression of a user is always for training, so
+    that nobody is tested who was never seen: a user with a single impression is in the
+    training part only, one with two is in training and test.
+
+    Parameters
+    ----------
+    X : Impressions, pandas.DataFrame, polars.DataFrame or pyarrow.Table
+        Impressions in any order; tables with columns `user_id`, `item_id`, `history`.
+
+    Returns
+    -------
+    train, valid, test : ndarray of int64
+        Row numbers, in increasing order. Together they are all rows, each once.
+
+    Raises
+    ------
+    TypeError
+        If `X` holds no impressions.
+
+    See Also
+    --------
+    LeaveLastOut : The same as a cross-validation splitter.
+
+    Notes
+    -----
+    Which of a user's impressions is the last is read off the histories: as long as they
+    continue one another (those of `Impressions.from_log` do), a longer one is later. Where
+    two are equally long, as with ``history="positive"`` after an impression without a click,
+    the time decides, and then the order of the rows. Where the histories of a user do not
+    continue one another, because they were cut to a maximum length, say, the time decides first.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmars import Impressions, leave_last_out
+    >>> log = pd.DataFrame({"user_id": [7, 7, 7, 8, 7], "item_id": [1, 2, 3, 1, 4]})
+    >>> X, _ = Impressions.from_log(log)
+    >>> train, valid, test = leave_last_out(X)
+    >>> train, valid, test
+    (array([0, 1, 3]), array([2]), array([4]))
+    """
+    place, from_end = ranks(require_impressions(X, estimator_name="leave_last_out"))
+    test = (from_end == 0) & (place > 0)
+    valid = (from_end == 1) & (place > 0)
+    return np.flatnonzero(~(test | valid)), np.flatnonzero(valid), np.flatnonzero(test)
+
+
+class LeaveLastOut(BaseCrossValidator):
+    """Cross-validation on the last impressions of each user.
+
+    Fold 1 tests on the last impression of each user and trains on all earlier ones, fold 2
+    tests on the last but one and trains on what comes before that, and so on. The first
+    impression of a user is always for training; users with too few impressions for a fold
+    add to its training part alone.
+
+    Parameters
+    ----------
+    n_splits : int, default=1
+        Number of folds.
+
+    Raises
+    ------
+    ValueError
+        If `n_splits` is not positive; on splitting, if no user has enough impressions for a
+        fold.
+    TypeError
+        If `n_splits` is not an integer; on splitting, if `X` holds no impressions.
+
+    See Also
+    --------
+    leave_last_out : Row numbers for training, validation and test.
+
+    Notes
+    -----
+    Test parts do not cover all rows, so that `cross_val_predict` can't be used with it;
+    `cross_validate`, `GridSearchCV` and `learning_curve` can. The order within a user is that
+    of `leave_last_out`. Nothing of a user's own future is trained on, but another user's
+    impressions in the training part may be later than a test impression.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmars import Impressions, LeaveLastOut
+    >>> log = pd.DataFrame({"user_id": [7, 7, 7, 8, 8], "item_id": [1, 2, 3, 1, 4]})
+    >>> X, _ = Impressions.from_log(log)
+    >>> cv = LeaveLastOut(n_splits=2)
+    >>> for train, test in cv.split(X):
+    ...     print(train, test)
+    [0 1 3] [2 4]
+    [0 3] [1]
+    """
+
+    def __init__(self, n_splits: int = 1) -> None:
+        if not isinstance(n_splits, Integral) or isinstance(n_splits, bool):
+            raise TypeError(f"n_splits must be an integer, got {n_splits!r}.")
+        if n_splits < 1:
+            raise ValueError(f"n_splits must be at least 1, got {n_splits}.")
+        self.n_splits: int = n_splits
+
+    def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Rows, Rows]]:
+        """Generate row numbers to train and to test on, fold by fold.
+
+        Parameters
+        ----------
+        X : Impressions, pandas.DataFrame, polars.DataFrame or pyarrow.Table
+            Impressions in any order.
+        y : ignored
+        groups : ignored
+
+        Yields
+        ------
+        train, test : ndarray of int64
+            Row numbers, in increasing order.
+        """
+        place, from_end = ranks(require_impressions(X, estimator_name="LeaveLastOut"))
+        longest = int(place.max(initial=-1)) + 1
+        if longest <= self.n_splits:
+            raise ValueError(
+                f"LeaveLastOut(n_splits={self.n_splits}) needs a user with at least "
+                f"{self.n_splits + 1} impressions, but the most that a user of X has is {longest}."
+            )
+        for fold in range(self.n_splits):
+            first = place == 0
+            train = np.flatnonzero((from_end > fold) | first)
+            yield train, np.flatnonzero((from_end == fold) & ~first)
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of folds.
+
+        Parameters
+        ----------
+        X, y, groups : ignored
+
+        Returns
+        -------
+        int
+        """
+        return self.n_splits
