@@ -1,0 +1,40 @@
+# Two commands do everything on a machine with Python (>= 3.11), pip and make:
+#   make demo [DATA=path/to/ml-1m]   fit base DIN and MARS, compare them, show what was borrowed
+#   make test                        style, types, folder order, and the test suite
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DATA ?=
+
+.PHONY: demo test slow lint clean
+
+demo: $(VENV)/.test $(if $(DATA),$(VENV)/.bench)
+	$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)")
+
+test: lint
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The environment is made once, and again when what it is made from changes.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e ".[test]"
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.test
+	$(PIP) -e ".[test,bench]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
