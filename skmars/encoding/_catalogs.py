@@ -1,0 +1,105 @@
+"""What the encoder asks of a catalogue, and what it gives back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from skmars.data import Impressions, ItemCatalog
+from skmars.encoding._encode import Features, precomputed
+
+_N_NAMED = 5  # items that a message names
+
+
+def content_of(catalog: ItemCatalog, name: str, default: Any = None) -> Any:
+    """Return the raw content of a modality; titles are the text of a catalogue without any."""
+    column = catalog.content.get(name)
+    if column is None and name == "text":
+        column = catalog.content.get("title")
+    if column is None:
+        if default is None:
+            raise lacks(catalog, name)
+        return default
+    return column
+
+
+def lacks(catalog: ItemCatalog, name: str) -> ValueError:
+    """Return the error for a modality that the catalogue does not have."""
+
+    def listed(names: Any) -> str:
+        return ", ".join(map(repr, names)) or "none"
+
+    return ValueError(
+        f"The catalogue has no content for modality '{name}'; it has content: "
+        f"{listed(catalog.content)}; features: {listed(catalog.features)}. Add the content to the "
+        "catalogue, for example ItemCatalog.from_frame(items, text='plot', image='poster'), and "
+        "pass it with the log (Impressions.from_log(log, catalog)) or as catalog=."
+    )
+
+
+def precomputed_of(catalog: ItemCatalog, name: str) -> Features:
+    """Return the vectors that the catalogue has as content, or else as features."""
+    if name in catalog.content:
+        return precomputed(catalog.content[name], name, catalog.ids)
+    if name not in catalog.features:
+        raise lacks(catalog, name)
+    vectors, missing = catalog.features[name], catalog.missing[name]
+    column = [None if absent else row for row, absent in zip(vectors, missing)]
+    return replace(precomputed(column, name, catalog.ids), missing=missing)
+
+
+def with_items_of(known: ItemCatalog, X: Impressions) -> Impressions:
+    """Let the item codes of `X` point into `known`, extended by the items that it lacks."""
+    catalog = known.extend(X.catalog.ids)
+    codes = catalog.codes(X.catalog.ids)
+
+    def recoded(sequences: Any) -> Any:
+        return None if sequences is None else replace(sequences, items=codes[sequences.items])
+
+    return replace(
+        X,
+        catalog=catalog,
+        target=codes[X.target],
+        history=recoded(X.history),
+        borrowed=recoded(X.borrowed),
+    )
+
+
+def with_features_of(catalog: ItemCatalog, features: Mapping[str, Features]) -> ItemCatalog:
+    """Return `catalog` with these features and what they lack."""
+    return catalog.with_features(
+        {k: f.matrix for k, f in features.items()}, {k: f.missing for k, f in features.items()}
+    )
+
+
+def _examples(problems: Mapping[int, str], catalog: ItemCatalog) -> str:
+    first = sorted(problems)[:_N_NAMED]
+    shown = "; ".join(f"{catalog.ids[i]}: {problems[i]}" for i in first)
+    return shown + ("; ..." if len(problems) > _N_NAMED else "")
+
+
+def require_usable(name: str, problems: Mapping[int, str], catalog: ItemCatalog) -> None:
+    """Raise ValueError if no item at all has content of this modality."""
+    if len(problems) == len(catalog):
+        raise ValueError(
+            f"None of the {len(catalog)} items has usable {name} content "
+            f"({_examples(problems, catalog)}). Leave the modality out, or mend the catalogue."
+        )
+
+
+def warn_masked(features: Mapping[str, Features], catalog: ItemCatalog, what: str) -> None:
+    """Warn, once for all modalities, of items that are masked, and name the first of them."""
+    parts = [
+        f"{name}: {len(f.problems)} of {len(catalog)} items ({_examples(f.problems, catalog)})"
+        for name, f in features.items()
+        if f.problems
+    ]
+    if parts:
+        warnings.warn(
+            f"Masked items with {what}. {'. '.join(parts)}. Their features are zero; all of them "
+            "are in `missing_`, or in `missing` of the catalogue that transform returns.",
+            UserWarning,
+            stacklevel=4,
+        )

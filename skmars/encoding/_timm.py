@@ -1,0 +1,164 @@
+"""Image models of timm."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmars.encoding._content import load_image
+from skmars.encoding._pretrained import (
+    Loaded,
+    PretrainedEncoder,
+    import_model_library,
+    unavailable,
+    weights_digest,
+)
+
+
+class TimmImageEncoder(PretrainedEncoder):
+    """Pooled features of a timm image model, as a scikit-learn transformer.
+
+    Parameters
+    ----------
+    model : str
+        Name of the architecture, for example ``"tf_efficientnet_lite0"``.
+    weights : str or Path, default=None
+        File of weights (``.pth``, ``.pt``, ``.bin``, ``.safetensors``). Parameters are matched
+        by name or, where another implementation named them differently, by order and shape.
+        None takes the weights that timm publishes for the model (a download).
+    batch_size : int, default=64
+    device : {"auto", "cpu", "cuda"}, default="auto"
+
+    Examples
+    --------
+    >>> encoder = TimmImageEncoder("tf_efficientnet_lite0", weights="efficientnet-lite0.pth")
+    >>> vectors = encoder.transform(["cover.jpg"])  # doctest: +SKIP
+    """
+
+    _content = "image"
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        weights: str | os.PathLike[str] | None = None,
+        batch_size: int = 64,
+        device: str = "auto",
+    ) -> None:
+        self.model = model
+        self.weights = weights
+        self.batch_size = batch_size
+        self.device = device
+
+    def transform(self, X: Iterable[Any]) -> NDArray[np.float32]:
+        """Return the pooled features of each image.
+
+        Parameters
+        ----------
+        X : iterable of PIL images, paths, bytes or uint8 arrays
+
+        Returns
+        -------
+        ndarray of shape (n_images, width of the model), float32
+
+        Raises
+        ------
+        ImportError
+            If timm is not installed.
+        OSError
+            If the weights are neither on this machine nor can be downloaded.
+        ValueError
+            If the weights do not fit the model.
+        """
+        return encode_images(self._get_model(), list(X), self.batch_size)
+
+    def _fingerprint(self) -> Any:
+        return self.model, None if self.weights is None else weights_digest(self.weights)
+
+    def _model_key(self) -> Hashable:
+        return self.model, None if self.weights is None else os.fspath(self.weights)
+
+    def _load(self) -> Loaded:
+        from skmars.utils.torch import resolve_device
+
+        timm = import_model_library("timm", "image")
+        device = resolve_device(self.device)
+        try:
+            model = timm.create_model(self.model, pretrained=self.weights is None, num_classes=0)
+        except Exception as error:  # the hub's errors have no common base
+            raise unavailable(
+                f"The timm model {self.model!r}",
+                error,
+                "pass a file of weights: TimmImageEncoder(model, weights='FILE') or "
+                "'timm:MODEL/FILE'",
+            ) from error
+        if self.weights is not None:
+            load_weights(model, read_weights(self.weights), os.fspath(self.weights))
+        config = timm.data.resolve_model_data_config(model)
+        prepare = timm.data.create_transform(**config, is_training=False)
+        return Loaded(model.eval().to(device), prepare, device)
+
+
+def encode_images(loaded: Loaded, images: list[Any], batch_size: int) -> NDArray[np.float32]:
+    """Run a torch image model over images, a batch at a time."""
+    import torch
+
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            batch = [loaded.prepare(load_image(x)) for x in images[start : start + batch_size]]
+            parts.append(loaded.model(torch.stack(batch).to(loaded.device)).float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a file of weights into tensors by name, without running any code in it."""
+    import torch
+
+    weights_digest(path)  # says so if there is no such file
+    if os.fspath(path).endswith(".safetensors"):
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model"):
+        if isinstance(state.get(key), Mapping):
+            state = state[key]
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}
+
+
+def load_weights(model: Any, state: Mapping[str, Any], source: str) -> None:
+    """Load weights into a model without its classifier: by name, else by order and shape.
+
+    Raises
+    ------
+    ValueError
+        If they fit neither way; names the first parameter that does not.
+    """
+    own = model.state_dict()
+    if own.keys() <= state.keys():
+        chosen = {name: state[name] for name in own}
+    else:
+        # Scalars count batches: they don't matter in evaluation, and old files lack them.
+        names = [name for name, tensor in own.items() if tensor.ndim]
+        tensors = [tensor for tensor in state.values() if tensor.ndim]
+        for name, tensor in zip(names, tensors):
+            if own[name].shape != tensor.shape:
+                raise ValueError(
+                    f"{source} does not fit the model, neither by name nor by order: {name} has "
+                    f"shape {tuple(own[name].shape)}, the file {tuple(tensor.shape)} in its place."
+                )
+        if len(tensors) < len(names):
+            raise ValueError(
+                f"{source} does not fit the model: it holds {len(tensors)} parameters, the model "
+                f"has {len(names)} (first missing: {names[len(tensors)]})."
+            )
+        chosen = {**own, **dict(zip(names, tensors))}
+    try:
+        model.load_state_dict(chosen)
+    except RuntimeError as error:
+        raise ValueError(f"{source} does not fit the model: {error}") from error

@@ -1,0 +1,467 @@
+"""The encoder on catalogues, impressions and frames."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import estimator_checks as checks
+
+from skmars import Impressions, ItemCatalog, MultimodalEncoder
+from skmars.encoding import (
+    ImageStatisticsEncoder,
+    OpenClipEncoder,
+    SentenceTransformerEncoder,
+    TfidfEncoder,
+    TimmImageEncoder,
+    clear_memory_cache,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:Masked items:UserWarning")
+
+DATA_FREE_CHECKS = [
+    checks.check_estimator_cloneable,
+    checks.check_estimator_repr,
+    checks.check_estimator_tags_renamed,
+    checks.check_valid_tag_types,
+    checks.check_no_attributes_set_in_init,
+    checks.check_parameters_default_constructible,
+    checks.check_get_params_invariance,
+    checks.check_set_params,
+    checks.check_mixin_order,
+    checks.check_do_not_raise_errors_in_init_or_set_params,
+]
+
+
+@pytest.mark.parametrize("check", DATA_FREE_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        MultimodalEncoder(),
+        TfidfEncoder(),
+        ImageStatisticsEncoder(),
+        SentenceTransformerEncoder("name"),
+        TimmImageEncoder("name"),
+        OpenClipEncoder("name", None),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_scikit_learn_checks_that_need_no_data(estimator, check):
+    if check is checks.check_parameters_default_constructible and not isinstance(
+        estimator, MultimodalEncoder | TfidfEncoder | ImageStatisticsEncoder
+    ):
+        pytest.skip("names a model, for which there is no default")
+    check(type(estimator).__name__, estimator)
+
+
+def test_parameters_are_validated_as_scikit_learn_does():
+    checks.check_param_validation("MultimodalEncoder", MultimodalEncoder())
+
+
+# --- features -----------------------------------------------------------------------------
+
+
+def test_the_defaults_encode_the_text_and_the_images_there_are(catalog):
+    encoder = MultimodalEncoder().fit(catalog)
+    features = encoder.catalog_.features
+    assert list(features) == ["text", "image"]
+    for name, lacking in {"text": [100, 101], "image": [109, 110, 111]}.items():
+        matrix, missing = features[name], encoder.catalog_.missing[name]
+        assert matrix.dtype == np.float32
+        assert np.isfinite(matrix).all()
+        assert catalog.ids[missing].tolist() == encoder.missing_[name].tolist() == lacking
+        assert not matrix[missing].any()
+        assert matrix[~missing].any(axis=1).all()
+    assert encoder.n_encoded_ == {"text": 10, "image": 9}
+    assert isinstance(encoder.encoders_["text"], TfidfEncoder)
+
+
+def test_without_texts_the_titles_are_the_text():
+    catalog = ItemCatalog([1, 2], content={"title": ["a toy", "a book"]})
+    assert list(MultimodalEncoder().fit(catalog).catalog_.features) == ["text"]
+
+
+def test_the_same_in_every_fit_whatever_the_cache_holds(catalog):
+    first = MultimodalEncoder().fit(catalog).catalog_
+    clear_memory_cache()
+    second = MultimodalEncoder(batch_size=5).fit(catalog).catalog_
+    for name in first.features:
+        np.testing.assert_array_equal(first.features[name], second.features[name])
+    clear_memory_cache()
+    rng = np.random.RandomState(3)
+    MultimodalEncoder(random_state=rng).fit(catalog)
+
+
+texts = st.lists(st.one_of(st.none(), st.text(max_size=20)), min_size=1, max_size=12)
+
+
+@given(texts, st.integers(1, 5), st.randoms())
+def test_a_row_depends_on_its_own_content_alone(texts, batch_size, random):
+    """Neither on the order of items, nor on the batch, nor on what was encoded before."""
+    texts = ["there is one", *texts]
+    order = list(range(len(texts)))
+    random.shuffle(order)
+    encoders = {"text": FunctionTransformer(lambda X: [[len(x), sum(map(ord, x))] for x in X])}
+    encoder = MultimodalEncoder(encoders, batch_size=batch_size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        catalog = encoder.fit(ItemCatalog(range(len(texts)), content={"text": texts})).catalog_
+        content = {"text": [texts[i] for i in order]}
+        permuted = encoder.transform(ItemCatalog(order, content=content))
+    np.testing.assert_array_equal(permuted.features["text"], catalog.features["text"][order])
+    np.testing.assert_array_equal(permuted.missing["text"], catalog.missing["text"][order])
+    for text, row, missing in zip(texts, catalog.features["text"], catalog.missing["text"]):
+        assert missing == (text is None or not text.strip())
+        assert row.tolist() == ([0, 0] if missing else [len(text), sum(map(ord, text))])
+
+
+def test_scikit_learn_transformers_of_texts_images_and_other_content(catalog):
+    sounds = [np.arange(4) + i for i in range(12)]
+    catalog = ItemCatalog(catalog.ids, content={**catalog.content, "sound": sounds})
+    sizes = FunctionTransformer(lambda images: [[x.width, x.height] for x in images])
+    spectrum = FunctionTransformer(lambda sounds: np.abs(np.fft.rfft(np.stack(sounds))))
+    words = make_pipeline(CountVectorizer(), FunctionTransformer(lambda X: X.toarray()))
+    encoders = {"text": words, "image": sizes, "sound": spectrum}
+    features = MultimodalEncoder(encoders).fit(catalog).catalog_.features
+    assert features["image"][0].tolist() == [30, 20]
+    assert features["sound"].shape == (12, 3)
+    assert features["text"][2].sum() == 4
+
+
+def test_sparse_vectors_become_dense_unless_they_are_far_too_long(catalog):
+    encoder = MultimodalEncoder({"text": CountVectorizer()}).fit(catalog)
+    assert isinstance(encoder.catalog_.features["text"], np.ndarray)
+    with pytest.raises(ValueError, match="text encoder returned a sparse .* 1048576 columns"):
+        MultimodalEncoder({"text": HashingVectorizer()}).fit(catalog)
+
+
+def test_images_of_a_fitted_encoder_are_read_one_by_one(catalog):
+    class MeanColor(BaseEstimator):
+        def fit(self, X, y=None):
+            assert not isinstance(X, list)
+            self.mean_ = np.mean([np.asarray(x).mean() for x in X])
+            return self
+
+        def transform(self, X):
+            return [[np.asarray(x).mean() - self.mean_] for x in X]
+
+    encoder = MultimodalEncoder({"image": MeanColor()}).fit(catalog)
+    assert encoder.missing_["image"].tolist() == [109, 110, 111]
+    assert encoder.catalog_.features["image"].mean() == pytest.approx(0, abs=1e-4)
+
+
+def test_a_frozen_encoder_keeps_its_fit(catalog):
+    words = TfidfEncoder(3).fit(["red train", "blue doll", "wood card"])
+    frozen = MultimodalEncoder({"text": FrozenEstimator(words)}).fit(catalog)
+    expected = words.transform([catalog.content["text"][5]])
+    np.testing.assert_allclose(frozen.catalog_.features["text"][[5]], expected)
+    other = FrozenEstimator(TfidfEncoder(3).fit(["game ball", "bear drum", "wood card"]))
+    assert MultimodalEncoder({"text": other}).fit(catalog).n_encoded_ == {"text": 10}
+
+
+@pytest.mark.parametrize("place", ["content", "features"])
+def test_precomputed_vectors(catalog, place):
+    vectors = np.arange(24.0).reshape(12, 2)
+    if place == "content":
+        column = [None if i == 4 else vector for i, vector in enumerate(vectors)]
+        catalog = ItemCatalog(catalog.ids, content={"audio": column})
+    else:
+        missing = {"audio": np.arange(12) == 4}
+        catalog = ItemCatalog(catalog.ids, features={"audio": vectors}, missing=missing)
+    encoder = MultimodalEncoder({"audio": "precomputed"}).fit(catalog)
+    expected = np.where((np.arange(12) == 4)[:, None], 0, vectors)
+    np.testing.assert_array_equal(encoder.catalog_.features["audio"], expected)
+    assert encoder.missing_["audio"].tolist() == [104]
+    assert encoder.encoders_ == {"audio": "precomputed"}
+    assert encoder.n_encoded_ == {"audio": 0}
+    more = encoder.transform(catalog.extend([7]))
+    assert more.missing["audio"].sum() == 2
+
+
+def test_features_that_are_there_already_are_taken_as_they_are():
+    catalog = ItemCatalog([1, 2], features={"audio": np.eye(2)})
+    encoder = MultimodalEncoder().fit(catalog)
+    assert encoder.encoders_ == {"audio": "precomputed"}
+
+
+def test_features_of_other_modalities_stay(catalog):
+    catalog = catalog.with_features({"audio": np.ones((12, 2))})
+    assert set(MultimodalEncoder().fit(catalog).catalog_.features) == {"text", "image", "audio"}
+
+
+# --- what goes wrong ------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("default:Masked items:UserWarning")
+def test_one_warning_counts_and_names_what_is_masked(data):
+    X, y = data
+    with pytest.warns(UserWarning, match="Masked items") as caught:
+        encoder = MultimodalEncoder().fit(X, y)
+    assert len(caught) == 1, [str(w.message) for w in caught]
+    text = str(caught[0].message)
+    assert "text: 2 of 12 items (100: no content; 101: no content)" in text
+    assert "image: 3 of 12 items (109: cannot identify image file; 110: " in text
+    assert "truncated" in text
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.transform(X)
+        encoder.transform(X.catalog.extend([5]))  # an item without content is no news
+
+
+def test_a_broken_file_among_new_items_is_named_at_transform(catalog, tmp_path):
+    encoder = MultimodalEncoder({"image": ImageStatisticsEncoder()}).fit(catalog)
+    new = ItemCatalog([1], content={"image": [str(tmp_path / "nowhere.png")]})
+    with pytest.warns(UserWarning, match=r"1 of 1 items \(1: .*nowhere.png: No such file"):
+        encoded = encoder.transform(new)
+    assert encoded.features["image"].shape == (1, 240)
+    assert encoded.missing["image"].all()
+
+
+def test_a_mended_file_counts_from_the_next_fit(catalog, folder):
+    assert 111 in MultimodalEncoder().fit(catalog).missing_["image"]
+    (folder / "11.png").write_bytes((folder / "3.png").read_bytes())
+    again = MultimodalEncoder().fit(catalog)
+    assert 111 not in again.missing_["image"]
+    np.testing.assert_array_equal(*again.catalog_.features["image"][[3, 11]])
+
+
+def test_a_catalogue_without_the_modality(catalog):
+    texts_only = ItemCatalog([1], content={"text": ["a"]}, features={"audio": [[1.0]]})
+    with pytest.raises(ValueError, match="'image'; it has content: 'text'; features: 'audio'"):
+        MultimodalEncoder({"image": ImageStatisticsEncoder()}).fit(texts_only)
+    with pytest.raises(ValueError, match="'text' or 'image'; it has content: none"):
+        MultimodalEncoder().fit(ItemCatalog([1, 2]))
+    with pytest.raises(ValueError, match="no content for modality 'image'"):
+        MultimodalEncoder().fit(catalog).transform(texts_only)
+
+
+@pytest.mark.parametrize("images", [[None, None], ["nowhere.png", b"nothing"]])
+@pytest.mark.parametrize("encoder", [ImageStatisticsEncoder(), TfidfEncoder()])
+def test_no_usable_item_at_all(images, encoder):
+    catalog = ItemCatalog([1, 2], content={"image": images})
+    with pytest.raises(ValueError, match=r"None of the 2 items has usable image content \(1: "):
+        MultimodalEncoder({"image": encoder}).fit(catalog)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_infinity_name_modality_and_items_and_leave_nothing_behind(catalog, bad):
+    poison = FunctionTransformer(lambda X: [[bad if "item 3" in x else 1.0] for x in X])
+    catalog = ItemCatalog(catalog.ids, content={"text": catalog.content["title"]})
+    encoder = MultimodalEncoder({"text": poison})
+    before = set(vars(encoder))
+    with pytest.raises(ValueError, match=r"text encoder returned NaN or infinity .*\(ids 103\)"):
+        encoder.fit(catalog)
+    assert set(vars(encoder)) == before
+    catalog = ItemCatalog([1, 2], content={"audio": [[1.0], [bad]]})
+    with pytest.raises(ValueError, match="audio encoder returned NaN .*ids 2"):
+        MultimodalEncoder({"audio": "precomputed"}).fit(catalog)
+
+
+@pytest.mark.parametrize("shape", [(1,), (2, 2), (1, 0)])
+def test_an_encoder_that_does_not_return_a_vector_an_item(shape):
+    wrong = FunctionTransformer(lambda X: np.zeros(shape))
+    with pytest.raises(ValueError, match=r"one vector an item: shape \(1, n_features\), got"):
+        MultimodalEncoder({"text": wrong}).fit(ItemCatalog([1], content={"text": ["a"]}))
+
+
+def test_precomputed_vectors_of_different_lengths():
+    catalog = ItemCatalog([1, 2], content={"audio": [[1.0, 2.0], [1.0]]})
+    with pytest.raises(ValueError, match="item 1 has 2 numbers, item 2 has 1"):
+        MultimodalEncoder({"audio": "precomputed"}).fit(catalog)
+
+
+def test_what_is_no_encoder(catalog):
+    with pytest.raises(TypeError, match=r"encoders\['text'\] must be a scikit-learn transformer"):
+        MultimodalEncoder({"text": 3}).fit(catalog)
+    with pytest.raises(ValueError, match="encoders is empty"):
+        MultimodalEncoder({}).fit(catalog)
+    with pytest.raises(ValueError, match="'open_clip:ViT-B-32/' for random"):
+        MultimodalEncoder({"text": "open_clip:ViT-B-32"}).fit(catalog)
+
+
+def test_what_is_no_input(data):
+    with pytest.raises(TypeError, match="works on Impressions .* got ndarray"):
+        MultimodalEncoder().fit(np.zeros((3, 2)))
+    with pytest.raises(TypeError, match="X is a dict"):
+        MultimodalEncoder().fit({"user_id": [1]})
+    with pytest.raises(NotFittedError):
+        MultimodalEncoder().transform(data[0])
+    encoder = MultimodalEncoder().fit(*data)
+    with pytest.raises(ValueError, match="lacks the context column 'hour'"):
+        encoder.transform(data[0].to_frame("pandas").drop(columns="hour"))
+
+
+# --- impressions and frames -----------------------------------------------------------------
+
+
+def test_rows_stay_and_only_the_catalogue_changes(data):
+    X, y = data
+    before = X.to_frame("pandas")
+    Xt = MultimodalEncoder().fit_transform(X, y)
+    assert isinstance(Xt, Impressions)
+    assert Xt.catalog.ids is X.catalog.ids
+    assert not X.catalog.features
+    pd.testing.assert_frame_equal(Xt.to_frame("pandas"), before)
+    pd.testing.assert_frame_equal(X.to_frame("pandas"), before)
+
+
+def test_rows_can_be_selected_before_or_after(data):
+    X, y = data
+    encoder = MultimodalEncoder().fit(X[:50], y[:50])
+    rows = np.random.default_rng(0).permutation(len(X))[:20]
+    after, before = encoder.transform(X)[rows], encoder.transform(X[rows])
+    pd.testing.assert_frame_equal(after.to_frame("pandas"), before.to_frame("pandas"))
+    assert after.catalog is before.catalog
+
+
+def test_fitting_twice_is_fitting_once(data):
+    encoder = MultimodalEncoder().fit(*data)
+    first = encoder.catalog_
+    again = encoder.fit(*data).catalog_
+    assert all(first.features[k] is again.features[k] for k in first.features)
+    assert not hasattr(clone(encoder), "catalog_")
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow"])
+def test_frames_give_the_same_to_the_bit(data, catalog, kind):
+    X, y = data
+    expected = MultimodalEncoder().fit_transform(X, y)
+    frame = X.to_frame(kind)
+    foreign = frame[:] if kind != "pandas" else frame.copy()  # skmars knows nothing of it
+    Xt = MultimodalEncoder(catalog=catalog).fit_transform(foreign, y)
+    pd.testing.assert_frame_equal(Xt.to_frame("pandas"), expected.to_frame("pandas"))
+    for name, matrix in expected.catalog.features.items():
+        np.testing.assert_array_equal(Xt.catalog.features[name], matrix)
+
+
+@pytest.mark.parametrize(("kind", "cls"), [("pandas", pd.DataFrame), ("polars", pl.DataFrame)])
+def test_set_output(data, kind, cls):
+    X, y = data
+    encoder = MultimodalEncoder().set_output(transform=kind).fit(X, y)
+    frame = encoder.transform(X)
+    assert isinstance(frame, cls)
+    assert list(frame.columns) == encoder.get_feature_names_out().tolist()
+    from_frame = MultimodalEncoder().fit(frame, y)  # the frame remembers its catalogue
+    assert set(from_frame.catalog_.features) == {"text", "image"}
+
+
+def test_a_frame_at_serving_time_takes_the_fitted_catalogue(data, counting):
+    X, y = data
+    encoder = MultimodalEncoder({"text": counting()}).fit(X, y)
+    counting.encoded.clear()
+    row = pd.DataFrame({"user_id": [1], "item_id": [999], "history": [[103, 998]], "hour": [3]})
+    Xt = encoder.transform(row)
+    assert Xt.item_ids.tolist() == [999]
+    assert Xt.catalog.ids[Xt.history.row(0)].tolist() == [103, 998]
+    np.testing.assert_array_equal(
+        Xt.catalog.features["text"][Xt.history.row(0)],
+        [encoder.catalog_.features["text"][3], [0, 0, 0]],
+    )
+    assert Xt.catalog.missing["text"][Xt.target].all()
+    assert not counting.encoded
+
+
+def test_impressions_that_know_only_ids_take_the_given_catalogue(data, catalog):
+    X, y = data
+    bare = Impressions.from_frame(pa.table(X.to_frame("pyarrow").to_pydict()))
+    assert not bare.catalog.content
+    Xt = MultimodalEncoder(catalog=catalog).fit_transform(bare, y)
+    pd.testing.assert_frame_equal(Xt.to_frame("pandas"), X.to_frame("pandas"), check_dtype=False)
+    assert set(Xt.catalog.features) == {"text", "image"}
+
+
+def test_a_catalogue_is_accepted_as_it_is(catalog):
+    encoder = MultimodalEncoder()
+    encoded = encoder.fit_transform(catalog)
+    assert isinstance(encoded, ItemCatalog)
+    assert encoder.transform(encoded) is encoded
+    assert encoder.get_feature_names_out().tolist() == []
+
+
+# --- estimators travel ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["pickle", "joblib"])
+def test_a_pickle_needs_no_encoding_in_a_new_process(data, how, tmp_path, counting):
+    X, y = data
+    encoder = MultimodalEncoder({"text": counting()}).fit(X, y)
+    if how == "pickle":
+        loaded, X2 = pickle.loads(pickle.dumps((encoder, X)))
+    else:
+        joblib.dump((encoder, X), tmp_path / "it")
+        loaded, X2 = joblib.load(tmp_path / "it")
+    clear_memory_cache()
+    counting.encoded.clear()
+    fresh = ItemCatalog(X.catalog.ids, content=X.catalog.content)
+    for catalog in (loaded.transform(X2).catalog, loaded.transform(fresh)):
+        np.testing.assert_array_equal(catalog.features["text"], encoder.catalog_.features["text"])
+    assert not counting.encoded
+
+
+def test_clone_shares_models_and_copies_transformers():
+    class Model:
+        def encode(self, texts, **options):
+            return np.ones((len(texts), 2))
+
+        def __deepcopy__(self, memo):
+            raise AssertionError("a model of 100 MB was copied")
+
+    model, words = Model(), TfidfVectorizer()
+    original = MultimodalEncoder({"text": model, "title": words}).set_output(transform="pandas")
+    copied = clone(original)
+    assert copied.encoders["text"] is model
+    assert copied.encoders["title"] is not words
+    assert copied._sklearn_output_config == original._sklearn_output_config
+
+
+def test_html_representation(catalog):
+    html = MultimodalEncoder().fit(catalog)._repr_html_()
+    assert "MultimodalEncoder" in html
+    assert "skmars.encoding.MultimodalEncoder" in html
+
+
+class Recorder:
+    """A scikit-learn callback that writes down the tasks."""
+
+    def __init__(self):
+        self.tasks = []
+
+    def setup(self, estimator, context): ...
+
+    def teardown(self, estimator, context): ...
+
+    def on_fit_task_begin(self, estimator, context):
+        self.tasks.append((context.task_name, context.max_subtasks))
+
+    def on_fit_task_end(self, estimator, context): ...
+
+
+def test_modalities_and_batches_are_tasks_of_callbacks(catalog):
+    recorder = Recorder()
+    MultimodalEncoder(batch_size=5).set_callbacks(recorder).fit(catalog)
+    batches = [("batch", 0)] * 2
+    text, image = ("encode text", 2), ("encode image", 3)
+    assert recorder.tasks == [("fit", 2), text, *batches, image, *batches, ("batch", 0)]
+
+
+def test_progress_bar(catalog, capsys):
+    pytest.importorskip("rich")
+    from sklearn.callback import ProgressBar
+
+    MultimodalEncoder().set_callbacks(ProgressBar()).fit(catalog)
+    MultimodalEncoder(verbose=2).fit(catalog)
+    assert "[MultimodalEncoder] text: encoded 0 items in" in capsys.readouterr().out
