@@ -1,0 +1,162 @@
+"""Centred, unit-length embeddings of users and items, and the cosine between them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from skmars.data import ItemCatalog, Sequences
+from skmars.data.ids import check_same_kind
+
+Vectors = NDArray[np.float32]
+
+# Cosines are rounded to this many decimals: finer differences depend on the order in which the
+# processor adds, and would let ties and values at theta fall one way or the other by chance.
+DECIMALS = 6
+_GATHER = 1 << 22  # values gathered at a time
+
+
+def has_embedding(vectors: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which rows have an embedding at all: a zero vector stands for none."""
+    return np.asarray(vectors.any(axis=1))
+
+
+def center_of(vectors: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the mean of the rows that have an embedding (zeros if none has)."""
+    there = has_embedding(vectors)
+    if not there.any():
+        return np.zeros(vectors.shape[1])
+    return vectors[there].mean(axis=0, dtype=np.float64)
+
+
+def centred_units(vectors: NDArray[Any], center: NDArray[np.float64]) -> Vectors:
+    """Subtract `center` and scale each row to length 1; no embedding stays a zero vector."""
+    centred = vectors - center
+    centred[~has_embedding(vectors)] = 0.0
+    norm = np.linalg.norm(centred, axis=1, keepdims=True)
+    # An embedding at the centre has no direction; what the rounding left there is no direction.
+    norm[norm <= 1e-12 * np.linalg.norm(center)] = np.inf
+    return (centred / norm).astype(np.float32)
+
+
+def rounded(cosines: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Clip cosines to [-1, 1] and round them to `DECIMALS`, in place."""
+    np.clip(cosines, -1.0, 1.0, out=cosines)
+    return np.round(cosines, DECIMALS, out=cosines)
+
+
+def pairwise_cosine(
+    a: NDArray[Any], i: NDArray[Any], b: NDArray[Any], j: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return the rounded cosine of row ``a[i[p]]`` with row ``b[j[p]]`` for each pair `p`.
+
+    Each value is a sum of its own: it doesn't depend on the other pairs.
+    """
+    result = np.empty(len(i))
+    step = max(1, _GATHER // max(1, a.shape[1]))
+    for at in range(0, len(i), step):
+        left = a[i[at : at + step]].astype(np.float64)
+        left *= b[j[at : at + step]]
+        left.sum(axis=1, out=result[at : at + step])
+    return rounded(result)
+
+
+class ItemSpace:
+    """Item ids with their embeddings, the centre of these, and the centred unit vectors.
+
+    Parameters
+    ----------
+    catalog : ItemCatalog
+        Of which the ids are used.
+    vectors : ndarray of shape (n_items, n_components), float32, or None
+        Embeddings as they are. May hold more rows, of items that are not in `catalog`.
+    center : ndarray of shape (n_components,), default=None
+        Default: the mean of `vectors`.
+    """
+
+    def __init__(
+        self,
+        catalog: ItemCatalog,
+        vectors: Vectors | None,
+        center: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.catalog, self.vectors, self.center = catalog, vectors, center
+        if center is None and vectors is not None:
+            self.center = center_of(vectors)
+
+    @cached_property
+    def units(self) -> Vectors | None:
+        """Centred unit vectors, shape (n_items, n_components)."""
+        if self.vectors is None or self.center is None:
+            return None
+        return centred_units(self.vectors, self.center)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The unit vectors are made anew, so that pickles hold the vectors once.
+        return {k: v for k, v in self.__dict__.items() if k != "units"}
+
+    def join(self, catalog: ItemCatalog) -> tuple[ItemSpace, NDArray[np.int32] | None]:
+        """Return a space that also has the items of another catalogue.
+
+        Items known here keep code and embedding; new ones follow, with the embedding that
+        `catalog` has for them.
+
+        Returns
+        -------
+        space : ItemSpace
+        codes : ndarray of shape (len(catalog),), int32, or None
+            Code in the space of each item of `catalog`; None where the codes are the same.
+        """
+        check_same_kind(catalog.ids, "item_id of X", self.catalog.ids, "the catalogue of fit")
+        if catalog.ids is self.catalog.ids or np.array_equal(catalog.ids, self.catalog.ids):
+            return self, None
+        theirs = item_vectors(catalog)
+        width = 0 if self.vectors is None else self.vectors.shape[1]
+        if theirs is not None and self.vectors is not None and theirs.shape[1] != width:
+            raise ValueError(
+                f"the item embeddings of X have {theirs.shape[1]} columns, those of fit had "
+                f"{width}. Transform X with the steps that made the embeddings of fit."
+            )
+        codes = self.catalog.codes(catalog.ids)
+        new = np.flatnonzero(codes < 0)
+        codes[new] = len(self.catalog) + np.arange(len(new), dtype=np.int32)
+        if len(new) == 0 or self.vectors is None:
+            return self, codes
+        added = np.zeros((len(new), width), np.float32) if theirs is None else theirs[new]
+        if not np.isfinite(added).all():
+            raise ValueError("the item embedding of X holds NaN or infinite values.")
+        assert self.units is not None
+        assert self.center is not None
+        joined = ItemSpace(self.catalog, np.concatenate([self.vectors, added]), self.center)
+        joined.units = np.concatenate([self.units, centred_units(added, self.center)])
+        return joined, codes
+
+    def mean_over(self, history: Sequences) -> Vectors:
+        """Return the mean embedding of each row's items, of those that have one (Eq. 13)."""
+        assert self.vectors is not None
+        items, codes = np.unique(history.items[history.positions()], return_inverse=True)
+        vectors = self.vectors[items].astype(np.float64)
+        counts = csr_array(
+            (np.ones(len(codes)), codes, history.offsets), shape=(len(history), len(items))
+        )
+        n = counts @ has_embedding(vectors).astype(np.float64)
+        return ((counts @ vectors) / np.maximum(n, 1.0)[:, None]).astype(np.float32)
+
+
+def item_vectors(catalog: ItemCatalog) -> Vectors | None:
+    """Return what stands for the items: their embedding, else their features side by side.
+
+    The rows of each modality are scaled to unit length, so that none outweighs the others.
+    """
+    if catalog.embedding is not None or not catalog.features:
+        return catalog.embedding
+    blocks = []
+    for name in sorted(catalog.features):
+        block = np.where(catalog.missing[name][:, None], 0.0, catalog.features[name])
+        norm = np.linalg.norm(block, axis=1, keepdims=True)
+        blocks.append(block / np.where(norm > 0, norm, 1.0))
+    return np.concatenate(blocks, axis=1).astype(np.float32)

@@ -1,0 +1,321 @@
+"""From rows of impressions to borrowed histories: users, their donors, what these lend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmars.data import Impressions, ItemCatalog, Sequences
+from skmars.data.sequences import FLAT
+from skmars.retrieval.borrowing import Queries, Rule, borrow
+from skmars.retrieval.embeddings import (
+    ItemSpace,
+    Vectors,
+    center_of,
+    centred_units,
+    has_embedding,
+    item_vectors,
+)
+from skmars.retrieval.neighbors import find_donors, fit_index
+from skmars.utils import ragged
+
+_BLOCK_ROWS = 1 << 14  # distinct histories embedded and searched at a time
+
+
+@dataclass(frozen=True)
+class DonorPool:
+    """The donors of `fit`.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_donors,)
+        Their user ids.
+    history : Sequences of n_donors rows
+        Their longest history, in codes of `items`.
+    units : ndarray of shape (n_donors, n_components), float32
+        Centred unit user embeddings.
+    center : ndarray of shape (n_components,), float64
+        Mean of the donors' user embeddings.
+    items : ItemSpace
+        The items of `fit`.
+    from_items : bool
+        Whether user embeddings are means of item embeddings, for want of better ones.
+    index : estimator or None
+        Neighbour index over `units`; None searches exactly.
+    """
+
+    ids: NDArray[Any]
+    history: Sequences
+    units: Vectors
+    center: NDArray[np.float64]
+    items: ItemSpace
+    from_items: bool
+    index: Any = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def first_event(self) -> NDArray[np.float64] | None:
+        """When each donor's first event happened."""
+        if self.history.time is None:
+            return None
+        times = self.history.time[self.history.positions()]
+        if len(times) == 0:
+            return np.zeros(0)
+        return np.minimum.reduceat(times, self.history.offsets[:-1])
+
+
+def collect_donors(X: Impressions, neighbors: Any, n_jobs: int | None) -> DonorPool:
+    """Make the pool of donors from one row of each.
+
+    Parameters
+    ----------
+    X : Impressions
+        Their longest histories, with user embeddings or a catalogue with item vectors.
+    neighbors : str or estimator
+    n_jobs : int or None
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to compare users by, or an embedding is not finite.
+    """
+    vectors = item_vectors(X.catalog)
+    if vectors is not None:
+        check_finite(vectors, "the item embedding (or features) of the catalogue")
+    items = ItemSpace(ItemCatalog(X.catalog.ids), vectors)
+    if len(X) == 0:
+        users, from_items = np.zeros((0, 0), dtype=np.float32), False
+    else:
+        found = X.user_embedding
+        from_items = found is None
+        if from_items and vectors is None:
+            raise ValueError(
+                "there is nothing to compare users by: X has no user embedding, and its catalogue "
+                "neither an embedding nor features. Put an aligner or encoder before this step, or "
+                "build the catalogue with features."
+            )
+        users = items.mean_over(X.history) if found is None else np.asarray(found)
+        check_finite(users, "user_embedding of X")
+        known = has_embedding(users)
+        X, users = X[known], users[known]
+    center = center_of(users)
+    units = centred_units(users, center)
+    index = fit_index(neighbors, units, n_jobs) if len(X) else None
+    return DonorPool(X.user_ids, X.history.compact(), units, center, items, from_items, index)
+
+
+def user_vectors(X: Impressions, items: ItemSpace, from_items: bool) -> Vectors:
+    """Return the user embedding of each row.
+
+    Parameters
+    ----------
+    X : Impressions
+        Histories in codes of `items`.
+    items : ItemSpace
+    from_items : bool
+        Take the mean embedding of the history's items, instead of ``X.user_embedding``.
+    """
+    if from_items:
+        return items.mean_over(X.history)
+    vectors = X.user_embedding
+    if vectors is None:
+        raise ValueError(
+            "X has no user embedding, but the rows of fit had one. Transform X with the steps "
+            "that fit was given, or add the column 'user_embedding'."
+        )
+    return check_finite(np.asarray(vectors), "user_embedding of X")
+
+
+def check_finite(vectors: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return `vectors`; ValueError if some are NaN or infinite."""
+    wrong = ~np.isfinite(vectors).all(axis=1)
+    if wrong.any():
+        raise ValueError(
+            f"{name} holds NaN or infinite values in {np.count_nonzero(wrong)} of {len(wrong)} "
+            "rows. Replace them; a row of zeros stands for 'no embedding'."
+        )
+    return vectors
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How donors are searched, and what is done with their histories."""
+
+    rule: Rule
+    relevance: str
+    max_length: int
+    respect_time: bool
+    n_jobs: int | None
+
+
+def retrieve(
+    X: Impressions,
+    rows: NDArray[np.int64],
+    exclude: NDArray[np.int32],
+    pool: DonorPool,
+    settings: Settings,
+) -> Impressions:
+    """Return `X` with what its low-active rows borrow.
+
+    Parameters
+    ----------
+    X : Impressions
+    rows : ndarray of int
+        The low-active rows.
+    exclude : ndarray of shape (n_rows of X,), int32
+        The donor who is the user of the row, -1 if the user is none.
+    pool : DonorPool
+    settings : Settings
+
+    Returns
+    -------
+    Impressions
+        The catalogue is extended by borrowed items that it lacks.
+    """
+    room = settings.max_length - np.minimum(X.history.length, settings.max_length)
+    rows = rows[room[rows] > 0] if len(pool) else rows[:0]
+    items, codes, coded = pool.items, None, X
+    if len(rows):
+        items, codes = pool.items.join(X.catalog)
+        if codes is not None:
+            coded = replace(X, history=X.history.recode(codes), target=codes[X.target])
+    before = X.time if settings.respect_time and pool.history.time is not None else None
+
+    # Work is done once for each distinct history and moment, and once more for each target.
+    keys: list[NDArray[Any]] = [X.user, X.history.start, X.history.length]
+    if before is not None:
+        keys.append(before)
+    if X._embedding is not None and not pool.from_items:
+        keys = [np.arange(len(X))]  # rows may have embeddings of their own
+    searched, search = _distinct([key[rows] for key in keys])
+    to_target = settings.relevance != "user" and items.units is not None
+    lent, loan = _distinct([search, coded.target[rows]] if to_target else [search])
+
+    pieces = [nothing_borrowed(pool)]
+    for at in range(0, len(searched), _BLOCK_ROWS):
+        block = rows[searched[at : at + _BLOCK_ROWS]]
+        # The encoder of X knows the items by the codes of X.
+        vectors = user_vectors((coded if pool.from_items else X)[block], items, pool.from_items)
+        users = centred_units(vectors, pool.center)
+        donor, similarity = _donors(
+            users, pool, exclude[block], None if before is None else before[block], settings
+        )
+        # `lent` is sorted by search, so the loans of this block stand side by side.
+        first, last = np.searchsorted(search[lent], [at, at + len(block)])
+        loans = rows[lent[first:last]]
+        which = search[lent[first:last]] - at
+        queries = Queries(
+            donor=donor[which],
+            donor_similarity=similarity[which],
+            probe=_probe(users[which], coded.target[loans], items.units, settings.relevance),
+            own=coded.history[loans].last(settings.max_length),
+            room=room[loans].astype(np.int64),
+            before=None if before is None else before[loans],
+        )
+        pieces.append(borrow(queries, pool.history, items.units, settings.rule))
+    borrowed = _concatenated(pieces)
+
+    start, length = np.zeros(len(X), dtype=np.int64), np.zeros(len(X), dtype=np.int32)
+    start[rows], length[rows] = borrowed.start[loan], borrowed.length[loan]
+    borrowed = replace(borrowed, start=start, length=length, donors=pool.ids)
+    if codes is None:
+        return X.with_borrowed(borrowed)
+    catalog, translation = _translation(borrowed.items, pool.items, X.catalog)
+    return X.with_catalog(catalog).with_borrowed(borrowed.recode(translation))
+
+
+def _distinct(keys: list[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first row of each distinct combination, in their order, and each row's number."""
+    order = np.lexsort(keys[::-1])
+    new = np.zeros(len(order), dtype=bool)
+    new[:1] = True
+    for key in keys:
+        new[1:] |= key[order[1:]] != key[order[:-1]]
+    number = np.empty(len(order), dtype=np.int64)
+    number[order] = np.cumsum(new) - 1
+    return order[new], number
+
+
+def _donors(
+    users: Vectors,
+    pool: DonorPool,
+    exclude: NDArray[np.int32],
+    before: NDArray[np.float64] | None,
+    settings: Settings,
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Find the donors of each user (Eq. 15); none for users without an embedding."""
+    k = min(settings.rule.n_neighbors, len(pool))
+    donor = np.full((len(users), k), -1, dtype=np.int32)
+    similarity = np.zeros((len(users), k))
+    known = np.flatnonzero(has_embedding(users))
+    if len(known):
+        donor[known], similarity[known] = find_donors(
+            pool.index,
+            users[known],
+            pool.units,
+            k,
+            exclude=exclude[known],
+            first_event=None if before is None else pool.first_event,
+            before=None if before is None else before[known],
+            n_jobs=settings.n_jobs,
+        )
+    return donor, similarity
+
+
+def _probe(
+    users: Vectors, target: NDArray[np.int32], units: Vectors | None, relevance: str
+) -> NDArray[np.float64] | None:
+    """Return the vector whose product with an item's unit vector is s_i (Eq. 16)."""
+    if units is None:
+        return None
+    if relevance == "user":
+        return users.astype(np.float64)
+    targets = units[target].astype(np.float64)
+    # The mean of two cosines is the cosine-like product with the mean of the two unit vectors.
+    return targets if relevance == "target" else (users + targets) / 2
+
+
+def nothing_borrowed(pool: DonorPool) -> Sequences:
+    """Return no row, with the columns that borrowed histories have."""
+    no_one = np.zeros((0, 1), dtype=np.int32)
+    room = np.zeros(0, dtype=np.int64)
+    nothing = Queries(no_one, no_one.astype(float), None, Sequences.empty(0), room, None)
+    return borrow(nothing, pool.history, None, Rule("most_similar", 0.0, 1, None))
+
+
+def _concatenated(pieces: list[Sequences]) -> Sequences:
+    """Put pieces with flat arrays of their own under each other."""
+    shift = ragged.offsets(np.array([len(piece.items) for piece in pieces]))
+
+    def joined(name: str) -> Any:
+        parts = [getattr(piece, name) for piece in pieces]
+        return None if parts[0] is None else np.concatenate(parts)
+
+    start = np.concatenate([piece.start + by for piece, by in zip(pieces, shift)])
+    return Sequences(start=start, length=joined("length"), **{n: joined(n) for n in FLAT})
+
+
+def _translation(
+    items: NDArray[np.int32], ours: ItemSpace, theirs: ItemCatalog
+) -> tuple[ItemCatalog, NDArray[np.int32]]:
+    """Return the catalogue `theirs` with the items borrowed, and their codes in it by our codes."""
+    ids = ours.catalog.ids
+    used = np.zeros(len(ids), dtype=bool)
+    used[items] = True
+    codes = np.full(len(ids), -1, dtype=np.int32)
+    catalog = theirs.extend(ids[used])
+    codes[used] = catalog.codes(ids[used])
+    added = used & (codes >= len(theirs))
+    if added.any() and catalog.embedding is not None and ours.vectors is not None:
+        # What fit knows of them, later steps may know too. (Both are of one space, see
+        # ItemSpace.join.)
+        embedding = catalog.embedding.copy()
+        embedding[codes[added]] = ours.vectors[added]
+        catalog = catalog.with_embedding(embedding)
+    return catalog, codes
