@@ -1,0 +1,177 @@
+"""Training on impressions: clicks and alignment together, one pass per user segment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sklearn.metrics import log_loss, roc_auc_score
+from torch import Tensor
+
+from skmars.alignment import stein
+from skmars.alignment.encoder import AlignmentEncoder
+from skmars.alignment.inputs import ItemInputs, make_passage, run_passage
+from skmars.alignment.network import AlignmentNetwork, Items
+from skmars.alignment.segments import batches, find_segments
+from skmars.data import Impressions, ItemCatalog
+from skmars.data.ids import check_same_kind
+from skmars.utils.torch import to_cpu
+
+# Items on which the geometry of the space is measured, at most.
+MEASURED_ITEMS = 2000
+
+Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def occurring_items(X: Impressions) -> NDArray[np.int64]:
+    """Return the codes of all items that occur as target or in a history."""
+    history = X.history
+    begins_minus_ends = np.zeros(len(history.items) + 1, dtype=np.int64)
+    np.add.at(begins_minus_ends, history.start, 1)
+    np.add.at(begins_minus_ends, history.start + history.length, -1)
+    covered = np.cumsum(begins_minus_ends)[:-1] > 0
+    return np.unique(np.concatenate([X.target, history.items[covered]]))
+
+
+def new_encoder(
+    X: Impressions, modalities: Sequence[str], device: str, **options: Any
+) -> AlignmentEncoder:
+    """Return an encoder with an untrained network for the items of `X`."""
+    items = occurring_items(X)
+    sizes = {m: X.catalog.features[m].shape[1] for m in modalities}
+    feedback = X.history.feedback is not None
+    network = AlignmentNetwork(sizes, len(items), feedback=feedback, **options)
+    encoder = AlignmentEncoder(network, X.catalog.ids[items], device)
+    inputs = encoder.inputs(X.catalog)
+    for projection, matrix, there in zip(network.projections, inputs.features, inputs.present):
+        measured = matrix[items[there[items]]]
+        if len(measured):
+            # One spread for all columns: how much each varies is part of what an encoder says.
+            spread = np.sqrt(measured.var(0, dtype=np.float64).mean()) or 1.0
+            projection.standardize(measured.mean(0, dtype=np.float64), spread)
+    return encoder
+
+
+def continued_encoder(encoder: AlignmentEncoder, X: Impressions, device: str) -> AlignmentEncoder:
+    """Return a copy of a trained encoder that also has an embedding for the new items of `X`."""
+    ids = X.catalog.ids[occurring_items(X)]
+    check_same_kind(ids, "item_id of X", encoder.item_ids, "item_id of the earlier fit")
+    new = ids[ItemCatalog(encoder.item_ids).codes(ids) < 0]
+    network = deepcopy(encoder.network)
+    network.extend_ids(len(new))
+    item_ids = np.concatenate([encoder.item_ids, new]) if len(new) else encoder.item_ids
+    return AlignmentEncoder(network, item_ids, device)
+
+
+class ClickObjective:
+    """``L_CTR + beta * L_stein`` over batches of user segments.
+
+    Parameters
+    ----------
+    encoder : AlignmentEncoder
+        Its network is trained in place, on `device`.
+    X : Impressions
+    y : ndarray of shape (n_rows,), float32
+    train, valid : ndarray of int64
+        Rows to learn from, and rows to score.
+    batch_size : int
+        Rows a step, more or less.
+    beta : float
+    stein_objective : SteinObjective
+    rng : RandomState
+        Shuffles.
+    device : torch.device
+    """
+
+    def __init__(
+        self,
+        encoder: AlignmentEncoder,
+        X: Impressions,
+        y: NDArray[np.float32],
+        *,
+        train: NDArray[np.int64],
+        valid: NDArray[np.int64],
+        batch_size: int,
+        beta: float,
+        stein_objective: stein.SteinObjective,
+        rng: np.random.RandomState,
+        device: torch.device,
+    ) -> None:
+        self.network = encoder.network.to(device)
+        self._encoder, self._device = encoder, device
+        self._inputs: ItemInputs = encoder.inputs(X.catalog)
+        self._X, self._y, self._train, self._valid = X, y, train, valid
+        self._batch_size, self._beta, self._stein = batch_size, beta, stein_objective
+        self._rng = rng
+        self._segments = find_segments(
+            X, causal=self.network.causal, max_length=self.network.max_length
+        )
+        self._local = np.zeros(len(X.catalog), dtype=np.int64)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Shuffle the segments and group them."""
+        return batches(self._segments, self._train, self._batch_size, self._rng)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the loss of a batch."""
+        logit, items = self._forward(*batch)
+        y = torch.from_numpy(self._y[batch[1]]).to(self._device)
+        loss = F.binary_cross_entropy_with_logits(logit, y)
+        if self._beta and items.projected:
+            loss = loss + self._beta * self._stein(items.projected, items.present)
+        return loss
+
+    @torch.no_grad()
+    def evaluate(self) -> float:
+        """Return the AUC of the validation rows (minus their log loss if all are of one class)."""
+        logit = np.empty(len(self._y))
+        for batch in batches(self._segments, self._valid, self._batch_size):
+            logit[batch[1]] = self._forward(*batch)[0].cpu().numpy()
+        y, logit = self._y[self._valid], logit[self._valid]
+        if y.min() == y.max():
+            return -float(log_loss(y, 1.0 / (1.0 + np.exp(-logit)), labels=[0, 1]))
+        return float(roc_auc_score(y, logit))
+
+    def encoder(self) -> AlignmentEncoder:
+        """Return the encoder as trained so far, a copy on the CPU."""
+        network = to_cpu(deepcopy(self.network))
+        return AlignmentEncoder(network, self._encoder.item_ids, self._encoder.device)
+
+    @torch.no_grad()
+    def geometry(self) -> tuple[float, ...]:
+        """Return alignment, uniformity and effective rank of the items that occur."""
+        known = np.flatnonzero(self._inputs.ids)
+        chosen = np.sort(self._rng.permutation(known)[:MEASURED_ITEMS])
+        self.network.eval()
+        items = self._inputs.take(chosen, self.network, self._device)
+        if items.projected:
+            return stein.geometry(items.projected, items.present)
+        return stein.geometry([self.network.id_embedding(items.ids)], [items.ids > 0])
+
+    def _forward(self, segment: NDArray[np.int64], row: NDArray[np.int64]) -> tuple[Tensor, Items]:
+        """Return the log-odds of some rows, and the distinct items they needed."""
+        network = self.network
+        targets, single = np.unique(self._X.target[row], return_inverse=True)
+        passage = make_passage(
+            self._X.history,
+            self._segments,
+            segment,
+            row,
+            max_length=network.max_length,
+            device=self._device,
+            singles=targets,
+        )
+        codes = np.unique(passage.code)
+        self._local[codes] = np.arange(len(codes))
+        items = self._inputs.take(codes, network, self._device)
+        items = replace(items, ids=network.hide_ids(items.ids))
+        shown, users = run_passage(network, passage, items, self._local[passage.code])
+        of_row = torch.from_numpy(single).to(self._device)
+        of_target = torch.from_numpy(self._local[targets]).to(self._device)
+        return network.logits(users, shown[of_row], items.ids[of_target][of_row]), items

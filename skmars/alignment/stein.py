@@ -1,0 +1,250 @@
+"""The Stein-kernel alignment loss (Eq. 5-8 of arXiv 2509.01184), and the geometry it shapes.
+
+Pure functions of tensors. The entropy term follows the purpose that the paper states, not
+the sign that it prints: with a detached score, ``-E[s(e) . e]`` has the gradient *of the
+entropy*, so that adding it to a loss which is minimised (Eq. 8) contracts the space until it
+collapses. `stein_loss` therefore subtracts it; ``entropy="paper"`` keeps the printed sign.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Entropy = Literal["maximize", "paper"] | None
+
+# What the entropy estimate H is multiplied by in the loss.
+ENTROPY_SIGN: dict[str | None, float] = {"maximize": -1.0, "paper": 1.0, None: 0.0}
+# Below this, all distances on the unit sphere are rounding errors of float32.
+SMALLEST_BANDWIDTH = 1e-3
+
+
+def rbf_kernel(a: Tensor, b: Tensor, bandwidth: Tensor | float) -> Tensor:
+    """Return ``exp(-|a_i - b_j|^2 / (2 bandwidth^2))`` for all pairs, shape (n_a, n_b)."""
+    squared = a.square().sum(1)[:, None] + b.square().sum(1) - 2.0 * a @ b.T
+    return torch.exp(squared.clamp_min(0.0) / (-2.0 * bandwidth**2))
+
+
+@torch.no_grad()
+def median_bandwidth(a: Tensor, b: Tensor) -> Tensor:
+    """Return the median distance over all pairs of a row of `a` and a row of `b`, detached.
+
+    Over matched pairs alone the kernel of the median pair would be ``exp(-1/2)`` whatever
+    the embeddings, and alignment would work against its own bandwidth.
+    """
+    return torch.cdist(a, b).median().clamp_min(SMALLEST_BANDWIDTH)
+
+
+@torch.no_grad()
+def stein_score(x: Tensor, bandwidth: Tensor | float, *, eta: float = 0.1) -> Tensor:
+    r"""Estimate the score :math:`\nabla_x \log q(x)` at samples of an unknown density q.
+
+    The Stein gradient estimator with an RBF kernel, the ingredient of Eq. 6:
+    :math:`\hat G = -(K + \eta I)^{-1} \langle\nabla, K\rangle` with
+    :math:`\langle\nabla, K\rangle = (\mathrm{diag}(K 1) X - K X) / \gamma^2`, which takes
+    :math:`O(n^2 d + n^3)` operations and no tensor of shape (n, n, d).
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, d)
+        The samples.
+    bandwidth : Tensor or float
+        The kernel's :math:`\gamma`.
+    eta : float, default=0.1
+        Ridge. Positive, because the kernel matrix is singular as soon as a sample repeats.
+
+    Returns
+    -------
+    Tensor of shape (n, d)
+        The scores, detached. Their magnitude shrinks with d, eta and small n; their direction
+        is what counts.
+
+    References
+    ----------
+    Li and Turner, "Gradient Estimators for Implicit Models", ICLR 2018.
+    """
+    kernel = rbf_kernel(x, x, bandwidth)
+    repulsion = (kernel.sum(1, keepdim=True) * x - kernel @ x) / bandwidth**2
+    ridge = eta * torch.eye(len(x), dtype=x.dtype, device=x.device)
+    return -torch.linalg.solve(kernel + ridge, repulsion)
+
+
+def kernel_alignment(a: Tensor, b: Tensor, bandwidth: Tensor | float) -> Tensor:
+    """Return the mean kernel value of the matched pairs: `L_align` of Eq. 5, in (0, 1]."""
+    return torch.exp((a - b).square().sum(1) / (-2.0 * bandwidth**2)).mean()
+
+
+def entropy_surrogate(x: Tensor, score: Tensor) -> Tensor:
+    """Return ``-mean(score . x) / d``: its gradient is that of the entropy per dimension (Eq. 7).
+
+    The *value* says nothing: by Stein's identity it is 1 for every density when the score is
+    exact. `score` must be detached, or the gradient is zero for the same reason.
+    """
+    return -(score * x).sum(1).mean() / x.shape[1]
+
+
+def stein_loss(
+    text: Tensor,
+    image: Tensor,
+    *,
+    lam: float,
+    entropy: Entropy = "maximize",
+    bandwidth: Tensor | float | None = None,
+    eta: float = 0.1,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Return ``-L_align - lam * H`` of two modalities' embeddings of the same items (Eq. 8).
+
+    Parameters
+    ----------
+    text, image : Tensor of shape (n, d)
+        Row i of both belongs to the same item. Taken to the unit sphere here: an entropy
+        bonus on raw embeddings has no upper bound.
+    lam : float
+        Weight of the entropy term. It has a meaning only together with d, eta and n.
+    entropy : {"maximize", "paper"} or None, default="maximize"
+        "maximize" rewards dispersion, "paper" keeps the printed sign (which contracts the
+        space), None leaves the term out.
+    bandwidth : Tensor, float or None, default=None
+        Kernel bandwidth; None is the median over all cross-modal pairs.
+    eta : float, default=0.1
+        Ridge of the score estimator.
+    mask : Tensor of shape (n,), bool, or None, default=None
+        Which items have both modalities; the others are left out.
+
+    Returns
+    -------
+    Tensor of shape ()
+        The loss; zero, with a graph, if fewer than two items are left.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.eye(3)
+    >>> round(float(stein_loss(x, x, lam=0.0)), 4)
+    -1.0
+    """
+    text, image = F.normalize(text, dim=1), F.normalize(image, dim=1)
+    if mask is not None:
+        text, image = text[mask], image[mask]
+    if len(text) < 2:
+        return 0.0 * (text.sum() + image.sum())
+    if bandwidth is None:
+        bandwidth = median_bandwidth(text, image)
+    loss = -kernel_alignment(text, image, bandwidth)
+    if ENTROPY_SIGN[entropy] and lam:
+        # Per modality, then averaged: a pooled cloud would reward a gap between the two.
+        h = 0.5 * (
+            entropy_surrogate(text, stein_score(text, bandwidth, eta=eta))
+            + entropy_surrogate(image, stein_score(image, bandwidth, eta=eta))
+        )
+        loss = loss + ENTROPY_SIGN[entropy] * lam * h
+    return loss
+
+
+def multimodal_stein_loss(
+    embeddings: Sequence[Tensor],
+    present: Sequence[Tensor],
+    *,
+    lam: float,
+    entropy: Entropy = "maximize",
+    eta: float = 0.1,
+) -> Tensor:
+    """Return the mean `stein_loss` over all pairs of any number of modalities.
+
+    Parameters
+    ----------
+    embeddings : sequence of Tensor of shape (n, d)
+        One matrix a modality, row i of all belongs to the same item.
+    present : sequence of Tensor of shape (n,), bool
+        Which items have the modality.
+    lam, entropy, eta
+        As in `stein_loss`.
+
+    Returns
+    -------
+    Tensor of shape ()
+        Of a single modality, which has nothing to be aligned with, the entropy term alone.
+    """
+    options = {"lam": lam, "entropy": entropy, "eta": eta}
+    if len(embeddings) == 1:
+        # Aligned with itself a modality contributes the constant -1 and no gradient.
+        return 1.0 + stein_loss(embeddings[0], embeddings[0], mask=present[0], **options)
+    losses = [
+        stein_loss(embeddings[i], embeddings[j], mask=present[i] & present[j], **options)
+        for i, j in combinations(range(len(embeddings)), 2)
+    ]
+    return torch.stack(losses).mean()
+
+
+@dataclass(frozen=True)
+class SteinObjective:
+    """`multimodal_stein_loss` with its options, on a random part of the items if there are many.
+
+    The score takes O(n^3) operations.
+    """
+
+    lam: float
+    entropy: Entropy
+    eta: float
+    max_items: int = 256
+
+    def __call__(self, embeddings: Sequence[Tensor], present: Sequence[Tensor]) -> Tensor:
+        """Return the loss of these items."""
+        if len(embeddings[0]) > self.max_items:
+            chosen = torch.randperm(len(embeddings[0]), device=embeddings[0].device)
+            chosen = chosen[: self.max_items]
+            embeddings = [e[chosen] for e in embeddings]
+            present = [p[chosen] for p in present]
+        return multimodal_stein_loss(
+            embeddings, present, lam=self.lam, entropy=self.entropy, eta=self.eta
+        )
+
+
+@torch.no_grad()
+def alignment(a: Tensor, b: Tensor) -> float:
+    """Return the mean cosine of the matched pairs (`skmars.metrics.alignment_score`)."""
+    return float(F.cosine_similarity(a, b).mean())
+
+
+@torch.no_grad()
+def uniformity(x: Tensor) -> float:
+    """Return ``-log mean exp(-2 |x_i - x_j|^2)`` on the unit sphere, i < j; larger: more spread.
+
+    Equals `skmars.metrics.uniformity_score`.
+    """
+    squared = torch.pdist(F.normalize(x, dim=1)).square()
+    return float(math.log(max(len(squared), 1)) - torch.logsumexp(-2.0 * squared, 0))
+
+
+@torch.no_grad()
+def effective_rank(x: Tensor) -> float:
+    """Return the exponential of the entropy of the normalised singular values of centred `x`.
+
+    Equals `skmars.metrics.effective_rank`.
+    """
+    singular = torch.linalg.svdvals(x - x.mean(0))
+    share = singular / singular.sum().clamp_min(torch.finfo(x.dtype).tiny)
+    return float(torch.special.entr(share).sum().exp())
+
+
+def geometry(embeddings: Sequence[Tensor], present: Sequence[Tensor]) -> tuple[float, ...]:
+    """Return mean alignment over pairs, mean uniformity and mean effective rank of modalities.
+
+    NaN where there is nothing to measure: no pair, or fewer than two items.
+    """
+    pairs = [
+        alignment(embeddings[i][both], embeddings[j][both])
+        for i, j in combinations(range(len(embeddings)), 2)
+        if (both := present[i] & present[j]).any()
+    ]
+    clouds = [F.normalize(e[p], dim=1) for e, p in zip(embeddings, present) if p.sum() > 1]
+    values = (pairs, [uniformity(c) for c in clouds], [effective_rank(c) for c in clouds])
+    return tuple(sum(v) / len(v) if v else math.nan for v in values)

@@ -1,0 +1,5 @@
+"""Click probabilities from histories."""
+
+from skmars.ctr.din import DINClassifier
+
+__all__ = ["DINClassifier"]

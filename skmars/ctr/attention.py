@@ -1,0 +1,284 @@
+"""The local activation unit of the Deep Interest Network, on ragged histories.
+
+All positions of all rows of a batch stand one after another in one matrix; `row` says to which
+row each belongs. Nothing is padded, so that neither arithmetic nor statistics see padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ACTIVATIONS = ("dice", "prelu", "relu", "sigmoid")
+NORMALIZATIONS = (None, "softmax", "sqrt")
+
+
+class Dice(nn.Module):
+    r"""Data-adaptive activation (DIN, section 5.3).
+
+    .. math::
+        f(x) = p x + (1 - p) \alpha x, \quad
+        p = \sigma\Bigl(\frac{x - E[x]}{\sqrt{Var[x] + \epsilon}}\Bigr)
+
+    `E` and `Var` (biased) are those of the batch in training; in evaluation they are running
+    averages, updated by ``running += momentum * (batch - running)``.
+
+    Parameters
+    ----------
+    n_units : int
+        Width of the input; each unit has its own statistics and its own alpha (0 at first).
+    eps : float, default=1e-8
+        Added to the variance.
+    momentum : float, default=0.1
+        Weight of a new batch in the running statistics.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, n_units: int, eps: float = 1e-8, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.alpha = nn.Parameter(torch.zeros(n_units))
+        self.register_buffer("running_mean", torch.zeros(n_units))
+        self.register_buffer("running_var", torch.ones(n_units))
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Activate `x` of shape (n, n_units).
+
+        `weight` of shape (n,), nonnegative, counts a row that often in the batch statistics:
+        a row of weight 2 is a row that stands there twice.
+        """
+        if not self.training:
+            scale = torch.rsqrt(self.running_var + self.eps)
+            p = torch.addcmul(-self.running_mean * scale, x, scale).sigmoid_()
+            return torch.addcmul(self.alpha, p, 1 - self.alpha).mul_(x)
+        if len(x) == 0:
+            return x
+        if weight is None:
+            y, mean, var = _dice(x, self.alpha, self.eps)
+        else:
+            share = (weight / weight.sum())[:, None]
+            mean = (share * x).sum(0)
+            var = (share * (x - mean).square()).sum(0)
+            p = torch.sigmoid((x - mean) * torch.rsqrt(var + self.eps))
+            y = x * (self.alpha + (1 - self.alpha) * p)
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var, self.momentum)
+        return y
+
+
+class _DiceFunction(torch.autograd.Function):
+    # The activations of a batch are far larger than the cache, so time is what reading and
+    # writing them costs: this does in place what autograd would do in a dozen copies.
+
+    @staticmethod
+    def forward(ctx, x, alpha, eps):  # type: ignore[no-untyped-def, override]
+        p, mean, rstd = torch.native_batch_norm(x, None, None, None, None, True, 0.0, eps)
+        p.sigmoid_()
+        ctx.save_for_backward(x, alpha, p, mean, rstd)
+        ctx.eps = eps
+        var = rstd.square().reciprocal_().sub_(eps)
+        ctx.mark_non_differentiable(mean, var)
+        return torch.addcmul(alpha, p, 1 - alpha).mul_(x), mean, var
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, dy, _mean, _var):  # type: ignore[no-untyped-def, override]
+        x, alpha, p, mean, rstd = ctx.saved_tensors
+        t = dy * x
+        d_alpha = t.sum(0)
+        d_alpha -= t.mul_(p).sum(0)
+        # dy x (1 - alpha) p (1 - p) is the gradient at the normalised input ...
+        t.addcmul_(t, p, value=-1).mul_(1 - alpha)
+        # ... from which this goes through E[x] and Var[x] to x.
+        dx = torch.ops.aten.native_batch_norm_backward(
+            t, x, None, None, None, mean, rstd, True, ctx.eps, [True, False, False]
+        )[0]
+        dx += torch.addcmul(alpha, p, 1 - alpha, out=t).mul_(dy)
+        return dx, d_alpha, None
+
+
+def _dice(x: Tensor, alpha: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    result: tuple[Tensor, Tensor, Tensor] = _DiceFunction.apply(x, alpha, eps)
+    return result
+
+
+class Perceptron(nn.Module):
+    """Linear layers with an activation after each; `n_outputs` adds a linear layer at the end.
+
+    Parameters
+    ----------
+    n_inputs : int
+    units : sequence of int
+        Width of each hidden layer.
+    activation : {"dice", "prelu", "relu", "sigmoid"}
+    n_outputs : int
+        Width of the last, linear layer.
+    """
+
+    def __init__(
+        self, n_inputs: int, units: Sequence[int], activation: str, n_outputs: int = 1
+    ) -> None:
+        super().__init__()
+        widths = [n_inputs, *units]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
+        self.activations = nn.ModuleList(_activation(activation, b) for b in units)
+        self.output = nn.Linear(widths[-1], n_outputs)
+
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Map (n, n_inputs) to (n, n_outputs); `weight` (n,) is for the batch statistics."""
+        for i, layer in enumerate(self.layers):
+            x = self.activate(i, layer(x), weight)
+        out: Tensor = self.output(x)
+        return out
+
+    def activate(self, i: int, x: Tensor, weight: Tensor | None) -> Tensor:
+        """Apply the activation after layer `i`."""
+        activation = self.activations[i]
+        y: Tensor = activation(x, weight) if isinstance(activation, Dice) else activation(x)
+        return y
+
+
+def _activation(name: str, n_units: int) -> nn.Module:
+    if name == "dice":
+        return Dice(n_units)
+    if name == "prelu":
+        return nn.PReLU(n_units)
+    return nn.ReLU() if name == "relu" else nn.Sigmoid()
+
+
+class LocalActivationUnit(Perceptron):
+    """How relevant a history item (key) is for the target item (query): one score a position.
+
+    A perceptron on ``[q, k, q - k, q * k]``, whose first layer is evaluated in the factored form
+    ``W [q, k, q - k, q * k] = (W1 + W3) q + (W2 - W3) k + W4 (q * k)``: the same function, with
+    three quarters of the arithmetic and without the concatenation of four.
+
+    Parameters
+    ----------
+    n_features : int
+        Width of queries and keys.
+    units : sequence of int
+        Width of each hidden layer.
+    activation : {"dice", "prelu", "relu", "sigmoid"}
+    """
+
+    def __init__(self, n_features: int, units: Sequence[int], activation: str) -> None:
+        super().__init__(4 * n_features, units, activation)
+
+    def forward(  # type: ignore[override]
+        self, query: Tensor, key: Tensor, row: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """Score all positions.
+
+        Parameters
+        ----------
+        query : Tensor of shape (n_rows, n_features)
+        key : Tensor of shape (n_positions, n_features)
+        row : LongTensor of shape (n_positions,)
+            The row to which each position belongs.
+        weight : Tensor of shape (n_rows,), optional
+            Row weights in the batch statistics.
+
+        Returns
+        -------
+        Tensor of shape (n_positions,)
+        """
+        first = self.layers[0] if len(self.layers) else self.output
+        w1, w2, w3, w4 = first.weight.chunk(4, dim=1)
+        q = query.index_select(0, row)
+        # One matrix product over [k, q * k, q]: for embeddings of usual width it is cheaper
+        # to repeat q than to repeat its (wider) projection.
+        x = torch.cat([key, q * key, q], dim=1)
+        x = F.linear(x, torch.cat([w2 - w3, w4, w1 + w3], dim=1), first.bias)
+        if len(self.layers) == 0:
+            return x.squeeze(1)
+        if weight is not None:
+            weight = weight.index_select(0, row)
+        x = self.activate(0, x, weight)
+        for i, layer in enumerate(self.layers[1:], start=1):
+            x = self.activate(i, layer(x), weight)
+        out: Tensor = self.output(x)
+        return out.squeeze(1)
+
+
+class AttentionPooling(nn.Module):
+    """Interest vectors: attention-weighted sums of the history, `v(q) = sum_j a(e_j, q) e_j`.
+
+    Parameters
+    ----------
+    n_features, units, activation
+        See `LocalActivationUnit`.
+    normalization : {None, "softmax", "sqrt"}
+        What becomes of the scores `a` before the sum. None: nothing, as in the paper. "softmax":
+        they sum to one within a history. "sqrt": they are divided by the square root of the
+        history's length, which keeps the scale of the sum alike for short and long histories.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        units: Sequence[int],
+        activation: str,
+        normalization: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.unit = LocalActivationUnit(n_features, units, activation)
+        self.normalization = normalization
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        row: Tensor,
+        length: Tensor,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """Pool each row's keys; a row without any position gets zeros.
+
+        Parameters
+        ----------
+        query : Tensor of shape (n_rows, n_features)
+        key : Tensor of shape (n_positions, n_features)
+            Row after row.
+        row : LongTensor of shape (n_positions,)
+        length : LongTensor of shape (n_rows,)
+            Number of positions of each row.
+        weight : Tensor of shape (n_rows,), optional
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_features)
+        """
+        score = self.unit(query, key, row, weight)
+        if self.normalization == "softmax":
+            score = segment_softmax(score, row, length)
+        pooled = segment_sum(score[:, None] * key, length)
+        if self.normalization == "sqrt":
+            pooled = pooled * length.clamp(min=1).to(pooled.dtype).rsqrt()[:, None]
+        return pooled
+
+
+def segment_sum(x: Tensor, length: Tensor) -> Tensor:
+    """Sum `x` (n_positions, ...) over consecutive segments of the given lengths.
+
+    `torch.segment_reduce` runs through memory once, in order: deterministic, and exact where the
+    difference of cumulative sums is not.
+    """
+    if len(x) == 0:
+        return x.new_zeros((len(length), *x.shape[1:])) + x.sum()
+    return torch.segment_reduce(x, "sum", lengths=length, axis=0)
+
+
+def segment_softmax(score: Tensor, row: Tensor, length: Tensor) -> Tensor:
+    """Softmax of `score` (n_positions,) within each segment."""
+    if len(score) == 0:
+        return score
+    top = torch.segment_reduce(score.detach(), "max", lengths=length, axis=0)
+    exp = torch.exp(score - top.index_select(0, row))
+    return exp / segment_sum(exp, length).index_select(0, row)

@@ -1,0 +1,551 @@
+"""Deep Interest Network as a scikit-learn classifier."""
+
+from __future__ import annotations
+
+import copy
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.callback import with_callbacks
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skmars.ctr.inputs import Inputs
+from skmars.ctr.samples import Sample, encode_target, two_classes
+from skmars.data import Impressions
+from skmars.data.checks import as_impressions, check_columns
+from skmars.utils.base import SkmarsMixin
+
+if TYPE_CHECKING:
+    from skmars.ctr.learning import Examples
+    from skmars.ctr.network import DINNetwork
+
+# From this many rows on, early_stopping="auto" holds some out.
+AUTO_EARLY_STOPPING = 1000
+
+
+class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
+    r"""Deep Interest Network: click probability of a target item, given a user's history.
+
+    The history is summed up by attention to the target item (Eq. 3 of [1]_),
+
+    .. math:: v_U(A) = \sum_{j=1}^{H} a(e_j, v_A)\, e_j,
+
+    where the activation unit `a` is a perceptron on
+    :math:`[v_A, e_j, v_A - e_j, v_A \odot e_j]`. A second perceptron maps the interest
+    vector, the target, their product, the interest in borrowed items and the context columns
+    to a logit.
+
+    Histories are ragged and never padded; the prediction of a row depends neither on the other
+    rows nor on the order of its history. An empty history is an interest of zero. Items that
+    `fit` did not see share one embedding, the mean of those it saw.
+
+    A plain numeric array `X` has no items: its columns are dense context and the model is the
+    second perceptron alone.
+
+    Parameters
+    ----------
+    embedding_dim : int, default=10
+        Width of item, category and projected content embeddings.
+    attention_units : sequence of int, default=(80, 40)
+        Hidden layers of the activation unit.
+    hidden_units : sequence of int, default=(200, 80)
+        Hidden layers of the head.
+    activation : {"dice", "prelu", "relu", "sigmoid"}, default="dice"
+        Activation of all hidden layers. Dice keeps running batch statistics (momentum 0.1,
+        epsilon 1e-8) over the real history positions.
+    attention_normalization : {None, "softmax", "sqrt"}, default="sqrt"
+        What becomes of the attention scores of a history: None leaves them as the paper does,
+        "softmax" lets them sum to one, "sqrt" divides them by the square root of the history's
+        length, so that long and short histories give interests of one scale.
+    borrowed : {"separate", "marked", "joint"}, default="separate"
+        What to do with ``X.borrowed``: pool them apart with an activation unit of their own,
+        so that they add evidence and cannot drown a short own history; pool all in one with an
+        embedding added that marks the borrowed; or make no distinction, as MARS [2]_.
+        If no row had borrowed items in `fit`, they are ignored in `predict` unless "joint".
+    item_features : None, "auto" or list of str, default=None
+        Matrices of the catalogue that are projected and join the item embedding: names of its
+        ``features``, and "aligned" for its ``embedding``. "auto" takes the aligned embedding
+        if there is one, otherwise all features.
+    activity_feature : bool, default=True
+        Whether the head also sees the logarithm of the length of the user's own history.
+    max_length : int, default=200
+        How many items of a history are used: the last ones, own items before borrowed ones.
+    alpha : float, default=0.0001
+        Strength of the mini-batch aware L2 penalty on embeddings (Eq. 6 of [1]_).
+    learning_rate : float, default=0.001
+        Of AdamW.
+    batch_size : int or "auto", default="auto"
+        Rows a step, at most: all batches of an epoch are of one size. "auto" is 512, and less
+        (down to 64) on fewer than 25600 rows, so that an epoch has about 50 steps.
+    max_iter : int, default=100
+        Largest number of epochs.
+    early_stopping : bool or "auto", default="auto"
+        Whether to stop when the AUC of held-out rows no longer rises, and to keep the weights
+        of the best epoch. "auto": with ``X_val``, and from 1000 rows on. Held out are
+        all rows of some users, so that none of them is history in another.
+    validation_fraction : float, default=0.1
+        Share of the users (of the rows, for arrays) that is held out, without ``X_val``.
+    n_iter_no_change : int, default=3
+        Epochs without improvement by `tol` after which early stopping stops.
+    tol : float, default=0.0001
+        Least improvement of the AUC that counts.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied with `sample_weight`.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the last solution. New items join the vocabulary; scales and
+        categories of context columns stay.
+    random_state : int, RandomState instance or None, default=None
+        Initial weights, order of the rows, held-out rows.
+    device : {"auto", "cpu", "cuda"}, default="auto"
+        Where to compute. A fitted model is always stored on the CPU.
+    verbose : int, default=0
+        Print a line an epoch if positive.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (2,)
+    item_ids_ : ndarray of shape (n_items,)
+        Ids of the items with an embedding of their own. Not for arrays.
+    n_iter_ : int
+        Number of epochs.
+    loss_curve_ : list of float
+        Mean training loss of each epoch.
+    validation_scores_ : list of float or None
+        AUC of the held-out rows after each epoch.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+
+    Notes
+    -----
+    A `sample_weight` counts a row that often: in the loss, in the batch statistics and in the
+    scale of numeric columns. A weight of zero leaves it out. Where an epoch is one batch (no
+    more than `batch_size` rows), integer weights and repeated rows therefore give the same
+    model; with more batches they do in expectation.
+
+    The order of a history has no influence, so augmentations that reorder it do nothing here.
+    Repeating a whole history does nothing under "softmax", multiplies the interest by the
+    number of copies under None, and by its square root under "sqrt".
+
+    References
+    ----------
+    .. [1] Zhou et al., "Deep Interest Network for Click-Through Rate Prediction", KDD 2018,
+       arXiv:1706.06978.
+    .. [2] "Modality-Aligned Retrieval for Sequence Augmented CTR Prediction",
+       arXiv:2509.01184.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmars import DINClassifier
+    >>> X = pd.DataFrame({
+    ...     "user_id": ["ann", "bob", "ann", "bob"],
+    ...     "item_id": ["tea", "tea", "jam", "rum"],
+    ...     "history": [["jam"], ["rum", "gin"], ["tea", "jam"], []],
+    ... })
+    >>> din = DINClassifier(max_iter=5, random_state=0).fit(X, [1, 0, 1, 0])
+    >>> din.predict_proba(X).shape
+    (4, 2)
+    >>> din.item_ids_.tolist()
+    ['gin', 'jam', 'rum', 'tea']
+    """
+
+    _parameter_constraints = {  # noqa: RUF012
+        "embedding_dim": [Interval(Integral, 1, None, closed="left")],
+        "attention_units": ["array-like"],
+        "hidden_units": ["array-like"],
+        "activation": [StrOptions({"dice", "prelu", "relu", "sigmoid"})],
+        "attention_normalization": [StrOptions({"softmax", "sqrt"}), None],
+        "borrowed": [StrOptions({"separate", "marked", "joint"})],
+        "item_features": [StrOptions({"auto"}), list, tuple, None],
+        "activity_feature": ["boolean"],
+        "max_length": [Interval(Integral, 1, None, closed="left")],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "device": [str],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        *,
+        embedding_dim: int = 10,
+        attention_units: Any = (80, 40),
+        hidden_units: Any = (200, 80),
+        activation: str = "dice",
+        attention_normalization: str | None = "sqrt",
+        borrowed: str = "separate",
+        item_features: Any = None,
+        activity_feature: bool = True,
+        max_length: int = 200,
+        alpha: float = 1e-4,
+        learning_rate: float = 1e-3,
+        batch_size: int | str = "auto",
+        max_iter: int = 100,
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        tol: float = 1e-4,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        random_state: Any = None,
+        device: str = "auto",
+        verbose: int = 0,
+    ) -> None:
+        self.embedding_dim = embedding_dim
+        self.attention_units = attention_units
+        self.hidden_units = hidden_units
+        self.activation = activation
+        self.attention_normalization = attention_normalization
+        self.borrowed = borrowed
+        self.item_features = item_features
+        self.activity_feature = activity_feature
+        self.max_length = max_length
+        self.alpha = alpha
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    @with_callbacks
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+    ) -> DINClassifier:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : Impressions, table, or array of shape (n_rows, n_features)
+            A pandas, polars or pyarrow table has the columns `user_id`, `item_id`, `history`
+            and any context columns.
+        y : array-like of shape (n_rows,)
+            Two classes.
+        sample_weight : array-like of shape (n_rows,), default=None
+        X_val, y_val : like X and y, default=None
+            Rows for early stopping, instead of held-out ones.
+
+        Returns
+        -------
+        DINClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If `y` has not two classes, a column is missing or holds NaN, or a parameter is out
+            of range.
+        FloatingPointError
+            If the loss becomes infinite or NaN.
+        """
+        resume = self.warm_start and hasattr(self, "_network")
+        return self._fit(X, y, sample_weight, X_val, y_val, resume=resume, max_iter=self.max_iter)
+
+    @with_callbacks
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> DINClassifier:
+        """Train for one epoch on further rows, from where the last call stopped.
+
+        New items join the vocabulary; scales and categories of context columns are those of the
+        first call.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+        classes : array-like of shape (2,), default=None
+            The two classes. Needed in the first call if `y` has not both.
+
+        Returns
+        -------
+        DINClassifier
+            Itself.
+        """
+        return self._fit(
+            X,
+            y,
+            sample_weight,
+            resume=hasattr(self, "_network"),
+            max_iter=1,
+            known_classes=two_classes(classes),
+            incremental=True,
+        )
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        X_val: Any = None,
+        y_val: Any = None,
+        *,
+        resume: bool,
+        max_iter: int,
+        known_classes: NDArray[Any] | None = None,
+        incremental: bool = False,
+    ) -> DINClassifier:
+        from skmars.ctr import learning
+        from skmars.utils.torch import resolve_device, to_cpu
+        from skmars.utils.training import EpochCallbacks
+
+        self._validate_params()
+        device = resolve_device(self.device)
+        random_state = check_random_state(self.random_state)
+        name = type(self).__name__
+
+        data = self._check_X(X, y, reset=not resume)
+        y01, classes = encode_target(
+            y, self.classes_ if resume else known_classes, len(data), name
+        )
+        sample = Sample.weighed(data, y01, sample_weight, self._class_weight(classes))
+        held_out = None
+        if X_val is not None or y_val is not None:
+            held_out = self._check_validation(X_val, y_val, classes)
+        elif not incremental and self._holds_out(len(sample)):
+            sample, held_out = sample.split(self.validation_fraction, random_state)
+
+        if resume:
+            # Copies: an interrupted or failing fit must not leave a half-changed model.
+            inputs, network = copy.deepcopy((self._inputs, self._network))
+            if inputs.item_ids is not None:
+                network.add_items(inputs.update(sample.X))
+        else:
+            inputs = self._learn_inputs(sample)
+            network = self._build(inputs, random_state)
+            if not isinstance(sample.X, Impressions) and sample.X.dtype == np.float64:
+                network.double()
+        examples = _examples(inputs, sample)
+        validation = None if held_out is None else _examples(inputs, held_out)
+        if not resume:
+            learning.start_at_base_rate(network, examples)
+        optimizer = learning.Optimizer(network.to(device), self.learning_rate)
+        if resume and self._optimizer_state is not None:
+            optimizer.restore(self._optimizer_state)
+
+        def fitted() -> dict[str, Any]:
+            network.settle(inputs.feedback_count)
+            return {"classes_": classes, "_inputs": inputs, "_network": network}
+
+        context = self._init_callback_context(max_subtasks=max_iter)
+        callbacks = EpochCallbacks(self, context, X, y, fitted)
+        result = learning.learn(
+            network,
+            inputs,
+            examples,
+            validation,
+            optimizer=optimizer,
+            random_state=random_state,
+            batch_size=self._resolve_batch_size(len(sample)),
+            max_iter=max_iter,
+            alpha=self.alpha,
+            n_iter_no_change=None if validation is None else self.n_iter_no_change,
+            tol=self.tol,
+            callbacks=callbacks,
+            name=name,
+            verbose=self.verbose,
+        )
+        to_cpu(network)
+        losses = self.loss_curve_ if resume else []
+        scores = (self.validation_scores_ or []) if resume else []
+        self.__dict__.pop("item_ids_", None)
+        self.__dict__.update(fitted())
+        if inputs.item_ids is not None:
+            self.item_ids_ = inputs.item_ids
+        self.loss_curve_: list[float] = losses + result.loss_curve
+        self.validation_scores_: list[float] | None = (scores + result.validation_curve) or None
+        self.n_iter_ = len(self.loss_curve_)
+        self._optimizer_state = optimizer.state()
+        callbacks.finish()
+        return self
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return the logit of the second class.
+
+        Parameters
+        ----------
+        X : Impressions, table, or array of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,), float64
+        """
+        check_is_fitted(self)
+        from skmars.ctr.learning import decision
+        from skmars.utils.torch import resolve_device
+
+        device = resolve_device(self.device)
+        examples = _examples(self._inputs, Sample(self._check_X(X, None, reset=False), _NO_LABELS))
+        network = self._network
+        if device.type != "cpu":
+            network = copy.deepcopy(network).to(device)
+        return decision(network, examples.rows, examples.features)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : Impressions, table, or array of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows, 2), float64
+            In the order of ``classes_``.
+        """
+        positive = expit(self.decision_function(X))
+        return np.column_stack([1 - positive, positive])
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the more probable class.
+
+        Parameters
+        ----------
+        X : Impressions, table, or array of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,)
+        """
+        positive = self.decision_function(X) > 0
+        return self.classes_[positive.astype(np.int64)]
+
+    # --- input ------------------------------------------------------------------------------
+
+    def _check_X(self, X: Any, y: Any, *, reset: bool) -> Any:
+        """Return `X` as impressions or as a numeric array, like what `fit` saw."""
+        impressions = as_impressions(X)
+        if not reset and (impressions is None) == (self._inputs.item_ids is not None):
+            kinds = ["impressions", "a plain numeric array"]
+            seen, got = kinds if impressions is None else kinds[::-1]
+            raise TypeError(
+                f"{type(self).__name__} was fitted on {seen}, but X is {got}. Pass X of the "
+                "kind that it was fitted on, or fit it again."
+            )
+        if impressions is not None:
+            check_columns(self, impressions, reset=reset)
+            return impressions
+        if y is None and reset:
+            # scikit-learn's wording, before X is looked at.
+            validate_data(self, X, y, reset=False, skip_check_array=True)
+        return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
+
+    def _check_validation(self, X_val: Any, y_val: Any, classes: NDArray[Any]) -> Sample:
+        if X_val is None or y_val is None:
+            raise ValueError("X_val and y_val go together, but only one of them was passed.")
+        if self.early_stopping is False:
+            raise ValueError("X_val is for early stopping, but early_stopping=False.")
+        data = as_impressions(X_val)
+        if data is None:
+            data = validate_data(self, X_val, dtype=[np.float64, np.float32], reset=False)
+        else:
+            check_columns(self, data, reset=False)
+        y01, _ = encode_target(y_val, classes, len(data), "y_val")
+        if len(np.unique(y01)) < 2:
+            raise ValueError("y_val holds only one class; early stopping needs both.")
+        return Sample(data, y01)
+
+    def _holds_out(self, n_rows: int) -> bool:
+        if self.early_stopping == "auto":
+            return n_rows >= AUTO_EARLY_STOPPING
+        return bool(self.early_stopping)
+
+    def _resolve_batch_size(self, n_rows: int) -> int:
+        if isinstance(self.batch_size, str):
+            return min(max(n_rows // 50, 64), 512)
+        return self.batch_size
+
+    def _class_weight(self, classes: NDArray[Any]) -> Any:
+        """Return `class_weight` for the classes 0 and 1."""
+        if not isinstance(self.class_weight, dict):
+            return self.class_weight
+        unknown = [c for c in self.class_weight if c not in classes.tolist()]
+        if unknown:
+            raise ValueError(
+                f"class_weight names the class {unknown[0]!r}, but y has {classes.tolist()}."
+            )
+        return {i: self.class_weight.get(c, 1.0) for i, c in enumerate(classes.tolist())}
+
+    def _learn_inputs(self, sample: Sample) -> Inputs:
+        if not isinstance(sample.X, Impressions):
+            return Inputs.of_array(sample.X, sample.count)
+        return Inputs.of_impressions(
+            sample.X,
+            sample.count,
+            max_length=self.max_length,
+            borrowed=self.borrowed,
+            item_features=self.item_features,
+        )
+
+    def _build(self, inputs: Inputs, random_state: np.random.RandomState) -> DINNetwork:
+        from skmars.ctr.network import DINNetwork
+        from skmars.utils.torch import seeded
+
+        with seeded(random_state.randint(np.iinfo(np.int32).max)):
+            return DINNetwork(
+                n_dense=0 if inputs.scaler is None else inputs.scaler.n_features_in_,
+                n_categories=[len(count) - 1 for count in inputs.category_counts],
+                n_items=None if inputs.item_ids is None else len(inputs.item_ids),
+                item_features=inputs.item_features,
+                embedding_dim=self.embedding_dim,
+                attention_units=self.attention_units,
+                hidden_units=self.hidden_units,
+                activation=self.activation,
+                attention_normalization=self.attention_normalization,
+                feedback=inputs.has_feedback,
+                borrowed=self.borrowed if inputs.has_borrowed else None,
+                activity_feature=self.activity_feature,
+            )
+
+    # --- scikit-learn -----------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_network")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        # Only for training to go on in this process; it is twice the size of the model.
+        return {**state, "_optimizer_state": None} if "_optimizer_state" in state else state
+
+
+_NO_LABELS = np.zeros(0, dtype=np.float32)
+
+
+def _examples(inputs: Inputs, sample: Sample) -> Examples:
+    from skmars.ctr.learning import Examples
+
+    if not isinstance(sample.X, Impressions):
+        return Examples(inputs.rows_of_array(sample.X), {}, sample.y, sample.weight)
+    features = inputs.catalog_features(sample.X.catalog)
+    return Examples(inputs.rows_of_impressions(sample.X), features, sample.y, sample.weight)

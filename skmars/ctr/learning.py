@@ -1,0 +1,205 @@
+"""Training a DIN network, and predicting with it, in batches. Imports torch: import it lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from torch.nn import functional as F
+
+from skmars.ctr.batches import Rows
+from skmars.ctr.inputs import Inputs
+from skmars.ctr.network import DINNetwork, to_tensors
+from skmars.utils.training import EpochCallbacks, TrainingResult, train
+
+Features = Mapping[str, NDArray[np.float32]]
+OptimizerState = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Rows with their labels.
+
+    Attributes
+    ----------
+    rows : Rows
+    features : mapping of str to ndarray
+        Item features of the catalogue.
+    y : ndarray of shape (n_rows,)
+        0 and 1.
+    weight : ndarray of shape (n_rows,) or None
+        Row weights, positive; None for all alike.
+    """
+
+    rows: Rows
+    features: Features
+    y: NDArray[np.float32]
+    weight: NDArray[np.float64] | None = None
+
+
+class Optimizer:
+    """AdamW for the layers, its lazy variant for the embedding tables.
+
+    A step leaves the embeddings that the batch lacks alone: neither cost nor momentum.
+    """
+
+    def __init__(self, network: DINNetwork, learning_rate: float) -> None:
+        tables = [network.items, *network.categories]
+        sparse = [table.weight for table in tables if table is not None]
+        listed = {id(p) for p in sparse}
+        dense = [p for p in network.parameters() if id(p) not in listed]
+        self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(dense, lr=learning_rate)]
+        if sparse:
+            self.parts.append(torch.optim.SparseAdam(sparse, lr=learning_rate))
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.parts[0].param_groups
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        """Take one step."""
+        for part in self.parts:
+            part.step()
+
+    def state(self) -> OptimizerState:
+        """Return the moments, on the CPU, for `restore`."""
+        return [
+            {k: {n: _cpu(v) for n, v in s.items()} for k, s in part.state_dict()["state"].items()}
+            for part in self.parts
+        ]
+
+    def restore(self, states: OptimizerState) -> None:
+        """Continue with earlier moments; tables may have grown rows since."""
+        for part, state in zip(self.parts, states):
+            current = part.state_dict()
+            parameters = part.param_groups[0]["params"]
+            grown = {
+                k: {n: _padded(v, parameters[k]) for n, v in s.items()} for k, s in state.items()
+            }
+            part.load_state_dict({**current, "state": grown})
+
+
+def _cpu(value: Any) -> Any:
+    return value.detach().cpu() if isinstance(value, Tensor) else value
+
+
+def _padded(value: Any, parameter: Tensor) -> Any:
+    if not isinstance(value, Tensor) or value.ndim == 0 or value.shape == parameter.shape:
+        return value
+    return F.pad(value, (0, 0, 0, len(parameter) - len(value)))
+
+
+def learn(
+    network: DINNetwork,
+    inputs: Inputs,
+    examples: Examples,
+    validation: Examples | None,
+    *,
+    optimizer: Optimizer,
+    random_state: np.random.RandomState,
+    batch_size: int,
+    max_iter: int,
+    alpha: float,
+    n_iter_no_change: int | None,
+    tol: float,
+    callbacks: EpochCallbacks | None,
+    name: str,
+    verbose: int,
+) -> TrainingResult:
+    """Train `network` in place; see `DINClassifier` for the parameters."""
+    parameter = network.head.output.bias
+    device, dtype = parameter.device, parameter.dtype
+    features = _on(device, examples.features)
+    item_count = _count(inputs.item_count, device, dtype)
+    category_counts = [_count(c, device, dtype) for c in inputs.category_counts]
+    y = examples.y.astype(_numpy_dtype(dtype))
+    weight = examples.weight
+    if weight is not None:
+        # Mean one, so that neither the learning rate nor the batch decides what a weight means.
+        weight = (weight / weight.mean()).astype(y.dtype)
+
+    def batches(epoch: int) -> Iterator[Any]:
+        n = len(y)
+        n_batches = -(-n // batch_size)
+        order = np.arange(n) if n_batches == 1 else random_state.permutation(n)
+        # Batches of equal size: a last one of a few rows would spoil the batch statistics.
+        for rows in np.array_split(order, n_batches):
+            yield (
+                to_tensors(examples.rows.batch(rows), device, dtype),
+                torch.from_numpy(y[rows]).to(device),
+                None if weight is None else torch.from_numpy(weight[rows]).to(device),
+            )
+
+    def loss(batch: Any) -> Tensor:
+        rows, target, w = batch
+        logit = network(rows, features, w)
+        value = F.binary_cross_entropy_with_logits(logit, target, weight=w)
+        if alpha > 0:
+            value = value + alpha * network.penalty(rows, item_count, category_counts)
+        return value
+
+    def evaluate() -> float:
+        assert validation is not None
+        network.settle(inputs.feedback_count)
+        score = decision(network, validation.rows, validation.features)
+        return float(roc_auc_score(validation.y, score, sample_weight=validation.weight))
+
+    result = train(
+        network,
+        batches,
+        loss,
+        optimizer,  # type: ignore[arg-type]
+        max_iter=max_iter,
+        evaluate=None if validation is None else evaluate,
+        n_iter_no_change=n_iter_no_change,
+        tol=tol,
+        callbacks=callbacks,
+        name=name,
+        verbose=verbose,
+    )
+    network.settle(inputs.feedback_count)
+    return result
+
+
+@torch.no_grad()
+def decision(network: DINNetwork, rows: Rows, features: Features) -> NDArray[np.float64]:
+    """Return the logit of each row, block by block."""
+    network.eval()
+    parameter = network.head.output.bias
+    device, dtype = parameter.device, parameter.dtype
+    tensors = _on(device, features)
+    result = np.empty(len(rows))
+    for block in rows.blocks():
+        batch = to_tensors(rows.batch(block), device, dtype)
+        result[block] = network(batch, tensors).cpu().numpy()
+    return result
+
+
+def start_at_base_rate(network: DINNetwork, examples: Examples) -> None:
+    """Let the untrained network predict the share of positives, not one half."""
+    share = float(np.average(examples.y, weights=examples.weight))
+    with torch.no_grad():
+        network.head.output.bias.fill_(np.log(share) - np.log1p(-share))
+
+
+def _on(device: torch.device, features: Features) -> dict[str, Tensor]:
+    return {name: to_tensors(matrix, device, torch.float32) for name, matrix in features.items()}
+
+
+def _count(count: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.as_tensor(np.zeros(0) if count is None else count).to(device, dtype)
+
+
+def _numpy_dtype(dtype: torch.dtype) -> type:
+    return np.float64 if dtype == torch.float64 else np.float32

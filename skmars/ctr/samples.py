@@ -1,0 +1,138 @@
+"""Rows, labels and weights of a fit, before they are read into numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import _check_sample_weight, column_or_1d
+
+from skmars.data import Impressions
+from skmars.data.checks import check_target
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows with labels and weights; weights of None are all alike.
+
+    Attributes
+    ----------
+    X : Impressions or ndarray
+    y : ndarray of shape (n_rows,)
+        0 and 1.
+    count : ndarray of shape (n_rows,) or None
+        How often a row counts (`sample_weight`).
+    weight : ndarray of shape (n_rows,) or None
+        The same, multiplied with the weight of the row's class.
+    """
+
+    X: Any
+    y: NDArray[np.float32]
+    count: NDArray[np.float64] | None = None
+    weight: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, rows: NDArray[Any]) -> Sample:
+        count = None if self.count is None else self.count[rows]
+        weight = None if self.weight is None else self.weight[rows]
+        return Sample(self.X[rows], self.y[rows], count, weight)
+
+    @classmethod
+    def weighed(cls, X: Any, y: NDArray[np.float32], sample_weight: Any, classes: Any) -> Sample:
+        """Attach weights; rows of weight zero are left out.
+
+        `classes` maps 0 and 1 to weights, or is "balanced" or None.
+        """
+        count = None
+        if sample_weight is not None:
+            count = _check_sample_weight(
+                sample_weight, y, dtype=np.float64, ensure_non_negative=True
+            )
+            if (count == 0).any():
+                kept = np.flatnonzero(count)
+                if len(np.unique(y[kept])) < len(np.unique(y)):
+                    raise ValueError(
+                        "sample_weight leaves rows of one class only: all rows of the other "
+                        "class have weight zero."
+                    )
+                X, y, count = X[kept], y[kept], count[kept]
+        weight = count
+        if classes is not None:
+            # As if rows were repeated: "balanced" counts weights, not rows.
+            if isinstance(classes, str):
+                total = np.bincount(y.astype(np.int64), count, minlength=2)
+                of_class = total.sum() / (2 * np.maximum(total, np.finfo(float).tiny))
+                weight = of_class[y.astype(np.int64)]
+            else:
+                weight = compute_sample_weight(classes, y)
+            weight = weight if count is None else weight * count
+        return cls(X, y, count, weight)
+
+    def split(self, fraction: float, random_state: np.random.RandomState) -> tuple[Sample, Sample]:
+        """Hold out the rows of some users, or some rows of an array.
+
+        Whole users, because each row of a user is history in the rows that follow it.
+        """
+        if isinstance(self.X, Impressions):
+            groups = GroupShuffleSplit(1, test_size=fraction, random_state=random_state)
+            if len(np.unique(self.X.user)) < 2:
+                raise ValueError(
+                    "early_stopping holds out the rows of some users, but X has only one user. "
+                    "Pass X_val and y_val, or set early_stopping=False."
+                )
+            train, held_out = next(groups.split(self.y, groups=self.X.user))
+        else:
+            train, held_out = train_test_split(
+                np.arange(len(self)),
+                test_size=fraction,
+                stratify=self.y,
+                random_state=random_state,
+            )
+        parts = self[train], self[held_out]
+        for part, rows in zip(parts, ("remaining", "held-out")):
+            if len(np.unique(part.y)) < 2:
+                raise ValueError(
+                    f"Early stopping needs both classes, but the {len(part)} {rows} rows have "
+                    "one class. Change validation_fraction, pass X_val and y_val, or set "
+                    "early_stopping=False."
+                )
+        return parts
+
+
+def encode_target(
+    y: Any, classes: NDArray[Any] | None, n_rows: int, name: str
+) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Return `y` as 0.0 and 1.0, and the classes; one class in `y` is enough if both are known."""
+    if classes is None or y is None:
+        return check_target(y, n_rows, estimator_name=name)
+    y = column_or_1d(y, warn=True)
+    if len(y) != n_rows:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n_rows} rows, y "
+            f"has {len(y)} entries."
+        )
+    unknown = y[~np.isin(y, classes)]
+    if len(unknown):
+        raise ValueError(
+            f"y has the label {unknown[:1].tolist()[0]!r}, which is not among the classes "
+            f"{classes.tolist()}."
+        )
+    return (y == classes[1]).astype(np.float32), classes
+
+
+def two_classes(classes: Any) -> NDArray[Any] | None:
+    """Check the parameter `classes` of `partial_fit`."""
+    if classes is None:
+        return None
+    distinct = np.unique(classes)
+    if len(distinct) != 2:
+        raise ValueError(
+            f"classes must be the two classes of y, got {len(distinct)}: {distinct.tolist()}."
+        )
+    return distinct

@@ -1,0 +1,198 @@
+"""The activation unit: the published function, on ragged input, for less arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from skmars.ctr.attention import (
+    ACTIVATIONS,
+    NORMALIZATIONS,
+    AttentionPooling,
+    Dice,
+    LocalActivationUnit,
+    segment_softmax,
+    segment_sum,
+)
+
+DIM, UNITS = 5, (8, 4)
+
+
+def ragged(lengths: list[int], seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Queries, keys, row of each position, length of each row."""
+    generator = torch.Generator().manual_seed(seed)
+    length = torch.tensor(lengths)
+    row = torch.repeat_interleave(torch.arange(len(lengths)), length)
+    query = torch.randn(len(lengths), DIM, generator=generator, dtype=torch.float64)
+    key = torch.randn(len(row), DIM, generator=generator, dtype=torch.float64)
+    return query, key, row, length
+
+
+def randomized(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """All parameters and statistics off their initial values, so that none can hide."""
+    generator = torch.Generator().manual_seed(seed)
+    module.double()
+    with torch.no_grad():
+        for tensor in [*module.parameters(), *module.buffers()]:
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
+    return module
+
+
+def padded_reference(pooling: AttentionPooling, query: Tensor, key: Tensor, length: Tensor):
+    """The obvious way, row by row: concatenate four, run the layers, mask, pool."""
+    rows = []
+    for q, k in zip(query, key.split(length.tolist())):
+        n_padding = 7
+        k = torch.cat([k, k.new_full((n_padding, DIM), 99.0)])
+        q = q.expand_as(k)
+        x = torch.cat([q, k, q - k, q * k], dim=1)
+        unit = pooling.unit
+        for i, layer in enumerate(unit.layers):
+            x = unit.activate(i, layer(x), None)
+        score = unit.output(x).squeeze(1)
+        mask = torch.arange(len(k)) < len(k) - n_padding
+        if pooling.normalization == "softmax":
+            score = score.masked_fill(~mask, -torch.inf).softmax(0) if mask.any() else score
+        score = score.masked_fill(~mask, 0.0)
+        if pooling.normalization == "sqrt":
+            score = score / max(int(mask.sum()), 1) ** 0.5
+        rows.append((score[:, None] * k).sum(0))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_ragged_equals_padded(activation: str, normalization: str | None) -> None:
+    pooling = randomized(AttentionPooling(DIM, UNITS, activation, normalization)).eval()
+    query, key, row, length = ragged([3, 0, 1, 200, 2])
+    torch.testing.assert_close(
+        pooling(query, key, row, length), padded_reference(pooling, query, key, length)
+    )
+
+
+@pytest.mark.parametrize("units", [UNITS, ()])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_factored_first_layer_is_the_concatenation(activation: str, units: tuple) -> None:
+    """Values and gradients of W [q, k, q - k, q * k], in training mode."""
+    unit = randomized(LocalActivationUnit(DIM, units, activation)).train()
+    query, key, row, _ = ragged([4, 2, 6])
+    outcomes = []
+    for naive in (False, True):
+        q, k = query.clone().requires_grad_(), key.clone().requires_grad_()
+        if naive:
+            each = q[row]
+            x = torch.cat([each, k, each - k, each * k], dim=1)
+            score = super(LocalActivationUnit, unit).forward(x).squeeze(1)
+        else:
+            score = unit(q, k, row)
+        unit.zero_grad()
+        score.sin().sum().backward()
+        outcomes.append([score, q.grad, k.grad, *(p.grad for p in unit.parameters())])
+    for factored, concatenated in zip(*outcomes):
+        torch.testing.assert_close(factored, concatenated)
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("activation", ["dice", "sigmoid"])
+def test_gradients_of_the_pooling(activation: str, normalization: str | None) -> None:
+    pooling = randomized(AttentionPooling(DIM, (3,), activation, normalization)).train()
+    query, key, row, length = ragged([2, 0, 4])
+    assert torch.autograd.gradcheck(
+        lambda q, k: pooling(q, k, row, length), (query.requires_grad_(), key.requires_grad_())
+    )
+
+
+def test_gradients_of_dice() -> None:
+    dice = Dice(3).double().train()
+    x = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
+    alpha = torch.rand(3, dtype=torch.float64, requires_grad=True)
+
+    def activate(x: Tensor, alpha: Tensor) -> Tensor:
+        return torch.func.functional_call(dice, {"alpha": alpha}, (x,))
+
+    assert torch.autograd.gradcheck(activate, (x, alpha))
+
+
+def test_dice_is_the_published_formula() -> None:
+    dice = randomized(Dice(3)).train()
+    x = torch.randn(11, 3, dtype=torch.float64)
+    before = dice.running_mean.clone(), dice.running_var.clone()
+    p = torch.sigmoid((x - x.mean(0)) / (x.var(0, unbiased=False) + dice.eps).sqrt())
+    torch.testing.assert_close(dice(x), p * x + (1 - p) * dice.alpha * x)
+    torch.testing.assert_close(dice.running_mean, 0.9 * before[0] + 0.1 * x.mean(0))
+    torch.testing.assert_close(
+        dice.running_var, 0.9 * before[1] + 0.1 * x.var(0, unbiased=False)
+    )
+    dice.eval()
+    p = torch.sigmoid((x - dice.running_mean) / (dice.running_var + dice.eps).sqrt())
+    torch.testing.assert_close(dice(x), p * x + (1 - p) * dice.alpha * x)
+
+
+def test_dice_counts_a_row_of_weight_two_twice() -> None:
+    weight = torch.tensor([1, 2, 0, 3])
+    x = torch.randn(4, 3, dtype=torch.float64)
+    weighted, repeated = randomized(Dice(3)).train(), randomized(Dice(3)).train()
+    result = weighted(x, weight.double()).repeat_interleave(weight, dim=0)
+    torch.testing.assert_close(result, repeated(x.repeat_interleave(weight, dim=0)))
+    torch.testing.assert_close(weighted.running_var, repeated.running_var)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_dice_of_hardly_any_rows_is_finite(n: int) -> None:
+    dice = Dice(3).train()
+    assert torch.isfinite(dice(torch.randn(n, 3))).all()
+    assert torch.isfinite(dice.running_var).all()
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_rows_without_history_pool_to_zero(normalization: str | None) -> None:
+    pooling = AttentionPooling(DIM, UNITS, "dice", normalization).double()
+    for lengths in ([0, 0], [0, 3, 0]):
+        query, key, row, length = ragged(lengths)
+        pooled = pooling(query, key, row, length)
+        assert (pooled[length == 0] == 0).all()
+        pooled.sum().backward()
+        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in pooling.parameters())
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@given(
+    lengths=st.lists(st.integers(0, 9), min_size=1, max_size=8), seed=st.integers(0, 2**16)
+)
+def test_rows_are_independent_and_order_does_not_matter(
+    normalization: str | None, lengths: list[int], seed: int
+) -> None:
+    pooling = randomized(AttentionPooling(DIM, UNITS, "dice", normalization)).eval()
+    query, key, row, length = ragged(lengths, seed)
+    whole = pooling(query, key, row, length)
+    shuffle = np.random.default_rng(seed).permutation
+    for i, keys in enumerate(key.split(lengths)):
+        alone = pooling(
+            query[[i]], keys[shuffle(len(keys))], torch.zeros(len(keys), dtype=torch.long),
+            length[[i]],
+        )
+        torch.testing.assert_close(alone[0], whole[i])
+
+
+def test_repeating_a_history() -> None:
+    """RepPad does nothing under softmax, and scales the interest otherwise."""
+    query, key, row, length = ragged([4])
+    factor = {None: 3.0, "sqrt": 3**0.5, "softmax": 1.0}
+    for normalization in NORMALIZATIONS:
+        pooling = randomized(AttentionPooling(DIM, UNITS, "dice", normalization)).eval()
+        once = pooling(query, key, row, length)
+        thrice = pooling(query, key.repeat(3, 1), row.repeat(3), 3 * length)
+        torch.testing.assert_close(thrice, factor[normalization] * once)
+
+
+def test_segment_functions() -> None:
+    length, row = torch.tensor([2, 0, 1]), torch.tensor([0, 0, 2])
+    x = torch.tensor([1.0, 2.0, 1000.0])
+    assert segment_sum(x, length).tolist() == [3.0, 0.0, 1000.0]
+    torch.testing.assert_close(
+        segment_softmax(x, row, length), torch.tensor([*torch.tensor([1.0, 2.0]).softmax(0), 1.0])
+    )

@@ -1,0 +1,118 @@
+"""The ragged gathers against the obvious loop."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skmars.ctr.batches import UNKNOWN_FEEDBACK, Rows, count_items, cut
+from skmars.data import Sequences
+
+N_ITEMS = 7
+
+
+@st.composite
+def sequences(draw: st.DrawFn, n_rows: int, feedback: bool) -> Sequences:
+    """Overlapping views into one array."""
+    items = draw(st.lists(st.integers(0, N_ITEMS - 1), max_size=12))
+    n = len(items)
+    start = draw(st.lists(st.integers(0, n), min_size=n_rows, max_size=n_rows))
+    length = [draw(st.integers(0, n - s)) for s in start]
+    liked = draw(st.lists(st.integers(0, 1), min_size=n, max_size=n))
+    return Sequences(
+        np.array(items, dtype=np.int32),
+        np.array(start, dtype=np.int64),
+        np.array(length, dtype=np.int32),
+        feedback=np.array(liked, dtype=np.int8) if feedback else None,
+    )
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Rows:
+    n_rows = draw(st.integers(1, 5))
+    history = draw(sequences(n_rows, draw(st.booleans())))
+    borrowed = draw(st.none() | sequences(n_rows, draw(st.booleans())))
+    length = history.length
+    history, borrowed = cut(history, borrowed, draw(st.integers(1, 6)))
+    target = draw(st.lists(st.integers(0, N_ITEMS - 1), min_size=n_rows, max_size=n_rows))
+    return Rows(
+        np.arange(n_rows, dtype=np.float32)[:, None],
+        np.zeros((n_rows, 0), dtype=np.int64),
+        table_row=np.array(draw(st.permutations(range(N_ITEMS)))),
+        target=np.array(target),
+        length=length,
+        history=history,
+        borrowed=borrowed,
+        merge=draw(st.booleans()),
+    )
+
+
+def row_of(part: Sequences, i: int, is_borrowed: int) -> list[tuple[int, int, int]]:
+    """(item, feedback, borrowed) of row `i`, one position after the other."""
+    at = range(int(part.start[i]), int(part.start[i] + part.length[i]))
+    known = part.feedback is not None
+    return [
+        (int(part.items[j]), int(part.feedback[j]) if known else UNKNOWN_FEEDBACK, is_borrowed)
+        for j in at
+    ]
+
+
+@given(rows=tables(), data=st.data())
+def test_a_batch_holds_what_the_rows_hold(rows: Rows, data: st.DataObject) -> None:
+    n = len(rows)
+    chosen = np.array(data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=6)))
+    batch = rows.batch(chosen)
+    assert np.array_equal(batch.codes, np.unique(batch.codes))
+    assert np.array_equal(batch.items, rows.table_row[batch.codes])
+    assert np.array_equal(batch.codes[batch.target], rows.target[chosen])
+    assert np.array_equal(batch.length, rows.length[chosen])
+    assert np.array_equal(batch.dense[:, 0], chosen)
+    for place, i in enumerate(chosen):
+        own = row_of(rows.history, i, 0)
+        lent = [] if rows.borrowed is None else row_of(rows.borrowed, i, 1)
+        expected = [lent + own] if rows.merge else [own, lent]
+        bags = [batch.history, batch.borrowed]
+        for bag, positions in zip(bags, expected):
+            if bag is None:
+                assert not positions
+                continue
+            mine = bag.row == place
+            assert bag.length[place] == len(positions) == mine.sum()
+            found = zip(batch.codes[bag.item[mine]], bag.feedback[mine], bag.borrowed[mine])
+            assert list(found) == positions
+
+
+@given(rows=tables())
+def test_counting_views_without_walking_through_them(rows: Rows) -> None:
+    counted = count_items(N_ITEMS, rows.target, rows.history, rows.borrowed)
+    expected = np.bincount(rows.target, minlength=N_ITEMS)
+    for part in (rows.history, rows.borrowed):
+        if part is not None:
+            expected += np.bincount(part.items[part.positions()], minlength=N_ITEMS)
+    assert np.array_equal(counted, expected)
+
+
+@given(history=sequences(4, False), borrowed=sequences(4, False), n=st.integers(1, 9))
+def test_own_items_are_cut_last(history: Sequences, borrowed: Sequences, n: int) -> None:
+    own, lent = cut(history, borrowed, n)
+    assert lent is not None
+    for i in range(4):
+        both = np.concatenate([borrowed.row(i), history.row(i)])[-n:]
+        assert np.array_equal(np.concatenate([lent.row(i), own.row(i)]), both)
+
+
+@given(rows=tables())
+def test_blocks_cover_the_rows_once(rows: Rows) -> None:
+    found = np.concatenate([np.arange(len(rows))[block] for block in rows.blocks()])
+    assert np.array_equal(found, np.arange(len(rows)))
+
+
+def test_a_block_has_bounded_work() -> None:
+    n = 2000
+    history = Sequences(np.zeros(200, dtype=np.int32), np.zeros(n, dtype=np.int64), np.full(n, 200))
+    empty = np.zeros((n, 0))
+    rows = Rows(empty, empty.astype(np.int64), history=history)
+    sizes = [block.stop - block.start for block in rows.blocks()]
+    assert sum(sizes) == n
+    assert max(sizes) * 200 <= 1 << 16
