@@ -144,7 +144,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
 
     References
     ----------
-    Xiao et al., "MARS: Modality-Aligned Retrieval for Sequence Augmented CTR Prediction",
+    "MARS: Modality-Aligned Retrieval for Sequence Augmented CTR Prediction",
     arXiv 2509.01184, Eq. 3-13.
 
     Li and Turner, "Gradient Estimators for Implicit Models", ICLR 2018.
@@ -158,7 +158,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     >>> rng = np.random.RandomState(0)
     >>> latent = rng.normal(size=(200, 4))
     >>> X = np.hstack([latent @ rng.normal(size=(4, 8)), latent @ rng.normal(size=(4, 6))])
-    >>> aligner = SteinAligner(16, modalities=[8, 6], max_iter=30, random_state=0).fit(X)
+    >>> aligner = SteinAligner(16, modalities=[8, 6], max_iter=100, random_state=0).fit(X)
     >>> aligner.transform(X).shape
     (200, 16)
     >>> aligner.alignment_ > 0.9

@@ -160,7 +160,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
 
     References
     ----------
-    Xiao et al., "MARS: Modality-Aligned Retrieval for Sequence Augmented CTR Prediction",
+    "MARS: Modality-Aligned Retrieval for Sequence Augmented CTR Prediction",
     arXiv 2509.01184, section 3.4 (Eq. 15-18) and section 4.4 (strategies).
 
     Examples

@@ -1,0 +1,271 @@
+"""SteinAligner on impressions: causality, invariances, new users and items, errors."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.metrics import roc_auc_score
+
+from skmars import Impressions, ItemCatalog, SteinAligner, make_multimodal_ctr
+
+
+def with_features(X: Impressions, truth, seed: int = 0) -> Impressions:
+    """Noisy linear views of the planted factors, as an encoder would find them."""
+    rng = np.random.default_rng(seed)
+    factors = truth.item_factors
+    views = {}
+    for name, d in (("text", 12), ("image", 9)):
+        view = factors @ rng.normal(size=(factors.shape[1], d))
+        views[name] = view + 0.05 * rng.normal(size=view.shape)
+    missing = {"image": np.arange(len(X.catalog)) % 10 == 0}
+    views["image"][missing["image"]] = 0
+    return X.with_catalog(X.catalog.with_features(views, missing))
+
+
+@pytest.fixture(scope="module", params=["all", "positive"])
+def data(request) -> tuple[Impressions, np.ndarray]:
+    X, y, truth = make_multimodal_ctr(
+        80, 60, n_groups=4, n_factors=8, history=request.param, random_state=0, return_truth=True
+    )
+    return with_features(X, truth), y
+
+
+def make(**parameters) -> SteinAligner:
+    return SteinAligner(
+        **{"n_components": 8, "id_dim": 4, "max_iter": 2, "random_state": 0} | parameters
+    )
+
+
+@pytest.fixture(scope="module")
+def fitted(data) -> SteinAligner:
+    return make(max_length=5).fit(*data)
+
+
+def test_learns_clicks() -> None:
+    X, y, truth = make_multimodal_ctr(
+        200, 60, n_groups=4, n_factors=8, random_state=0, return_truth=True
+    )
+    aligner = make(n_components=16, max_iter=30, early_stopping=True).fit(
+        with_features(X, truth), y
+    )
+    assert max(aligner.validation_scores_) > 0.6
+    assert aligner.loss_curve_[-1] < aligner.loss_curve_[0]
+
+
+def test_attaches_item_and_user_embeddings(data, fitted) -> None:
+    X, _ = data
+    Z = fitted.transform(X)
+    assert Z.catalog.embedding.shape == (60, 8)
+    assert Z.user_embedding.shape == (len(X), 8)
+    assert Z.user_embedding.dtype == np.float32
+    empty = X.history.length == 0
+    assert not Z.user_embedding[empty].any()
+    assert np.isfinite(Z.user_embedding).all()
+    assert fitted.transform(X).catalog is Z.catalog  # shared, not computed again
+    assert "user_embedding" in fitted.get_feature_names_out()
+
+
+def as_frame_rows(X: Impressions) -> Impressions:
+    """The same rows with a copy of its history each: no view is shared."""
+    copies = X.history.compact()
+    return Impressions(X.catalog, X.users, np.arange(len(X), dtype=np.int32) % len(X.users),
+                       X.target, copies, X.time)  # fmt: skip
+
+
+@pytest.mark.parametrize("max_length", [3, 200])
+@pytest.mark.parametrize("causal", [True, False])
+def test_one_pass_equals_a_pass_for_every_prefix(data, max_length, causal) -> None:
+    X, y = data
+    aligner = make(max_length=max_length, causal=causal, max_iter=1).fit(X, y)
+    together = aligner.transform(X).user_embedding
+    rows = np.random.default_rng(0).choice(len(X), 40, replace=False)
+    one_by_one = np.concatenate([aligner.transform(X[[row]]).user_embedding for row in rows])
+    np.testing.assert_allclose(together[rows], one_by_one, rtol=1e-3, atol=1e-5)
+    apart = aligner.transform(as_frame_rows(X)).user_embedding
+    np.testing.assert_allclose(together, apart, rtol=1e-3, atol=1e-5)
+
+
+def test_causal_positions_do_not_depend_on_what_comes_later(fitted, data) -> None:
+    """Sum over the history = mean x length: adding an event adds a term, changes none."""
+    X, _ = data
+    aligner = make(max_length=500, max_iter=1).fit(*data)
+    user = np.argmax(np.bincount(X.user))
+    rows = np.flatnonzero(X.user == user)
+    rows = rows[np.argsort(X.history.length[rows])]
+    u = aligner.transform(X[rows]).user_embedding * X.history.length[rows, None]
+    short = aligner.transform(X[rows[:3]]).user_embedding * X.history.length[rows[:3], None]
+    np.testing.assert_allclose(u[:3], short, rtol=1e-3, atol=1e-4)
+
+
+def test_subset_and_order_of_rows_do_not_matter(data, fitted) -> None:
+    X, _ = data
+    order = np.random.default_rng(1).permutation(len(X))[:100]
+    np.testing.assert_allclose(
+        fitted.transform(X[order]).user_embedding,
+        fitted.transform(X).user_embedding[order],
+        rtol=1e-3,
+        atol=1e-5,
+    )
+
+
+def test_unseen_users_and_items(data, fitted) -> None:
+    X, _ = data
+    catalog = X.catalog.extend([1001])
+    frame = pd.DataFrame({"user_id": [999], "item_id": [1001], "history": [[1001, 0]]})
+    Z = fitted.transform(Impressions.from_frame(frame, catalog))
+    assert np.isfinite(Z.user_embedding).all()
+    assert np.isfinite(Z.catalog.embedding).all()
+
+
+def test_repeats_and_forgets(data) -> None:
+    X, y = data
+    first = make().fit(X, y)
+    again = clone(first).fit(X, y)
+    np.testing.assert_array_equal(
+        first.transform(X).catalog.embedding, again.transform(X).catalog.embedding
+    )
+    assert not hasattr(clone(first), "encoder_")
+    with pytest.raises(NotFittedError):
+        clone(first).transform(X)
+
+
+def test_pickle_is_small_and_the_same(data, fitted) -> None:
+    X, _ = data
+    expected = fitted.transform(X)
+    dump = pickle.dumps(fitted)
+    assert len(dump) < 200_000
+    Z = pickle.loads(dump).transform(X)
+    np.testing.assert_array_equal(Z.catalog.embedding, expected.catalog.embedding)
+    np.testing.assert_array_equal(Z.user_embedding, expected.user_embedding)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(Z)).user_embedding, Z.user_embedding)
+
+
+@pytest.mark.parametrize("frame", ["pandas", "polars", "pyarrow"])
+def test_same_from_every_table(data, frame) -> None:
+    X, y = data
+    expected = make().fit(X, y).transform(X)
+    table = X.to_frame(frame)
+    Z = make(catalog=X.catalog).fit(table, y).transform(table)
+    np.testing.assert_array_equal(Z.catalog.embedding, expected.catalog.embedding)
+    np.testing.assert_array_equal(Z.user_embedding, expected.user_embedding)
+
+
+def test_warm_start_and_partial_fit_go_on(data) -> None:
+    X, y = data
+    aligner = make(warm_start=True).fit(X, y).fit(X, y)
+    assert aligner.n_iter_ == 4
+    aligner = make().partial_fit(X, y).partial_fit(X, y)
+    assert aligner.n_iter_ == 2
+    new = X.with_catalog(X.catalog.extend([1001]))
+    assert len(aligner.partial_fit(new, y).transform(new).catalog.embedding) == 61
+
+
+@pytest.mark.parametrize("modalities", [(), ("text",), ("image", "text")])
+def test_any_number_of_modalities(data, modalities) -> None:
+    X, y = data
+    Z = make(modalities=modalities, residual=False).fit(X, y).transform(X)
+    assert np.isfinite(Z.catalog.embedding).all()
+
+
+def test_entropy_widens_the_space_of_impressions(data) -> None:
+    X, y = data
+    wide, narrow = (
+        make(entropy=e, lam=5.0, beta=5.0, max_iter=15, learning_rate=1e-2, dropout=0.0).fit(X, y)
+        for e in ("maximize", "paper")
+    )
+    assert wide.effective_rank_ > narrow.effective_rank_
+    assert wide.uniformity_ > narrow.uniformity_
+
+
+def test_planted_views_are_aligned() -> None:
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(300, 4))
+    X = np.hstack([latent @ rng.normal(size=(4, 8)), latent @ rng.normal(size=(4, 6))])
+    aligner = SteinAligner(8, modalities=[8, 6], max_iter=150, random_state=0).fit(X)
+    shuffled = np.hstack([X[:, :8], rng.permutation(X[:, 8:])])
+    against_chance = SteinAligner(8, modalities=[8, 6], max_iter=150, random_state=0).fit(shuffled)
+    assert aligner.alignment_ > 0.9 > against_chance.alignment_
+
+
+def test_ctrl_c_leaves_a_usable_estimator(data, monkeypatch) -> None:
+    from skmars.alignment.clicks import ClickObjective
+
+    X, y = data
+    calls = []
+
+    def loss(self, batch, original=ClickObjective.loss):
+        calls.append(1)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return original(self, batch)
+
+    monkeypatch.setattr(ClickObjective, "loss", loss)
+    with pytest.warns(ConvergenceWarning, match="SteinAligner: training was interrupted"):
+        aligner = make(batch_size=128).fit(X, y)
+    assert np.isfinite(aligner.transform(X).catalog.embedding).all()
+
+
+class TestErrors:
+    def test_no_features(self, data) -> None:
+        X, y = data
+        with pytest.raises(ValueError, match="Put MultimodalEncoder before SteinAligner"):
+            make().fit(X.with_catalog(ItemCatalog(X.catalog.ids)), y)
+
+    def test_a_modality_that_is_not_there(self, data) -> None:
+        with pytest.raises(ValueError, match="modalities names 'audio'.*'text', 'image'"):
+            make(modalities=["audio"]).fit(*data)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_features_that_are_not_finite(self, data, value) -> None:
+        X, y = data
+        bad = X.catalog.features["text"].copy()
+        bad[3] = value
+        aligner = make()
+        with pytest.raises(ValueError, match=r"'text'.*3"):
+            aligner.fit(X.with_catalog(X.catalog.with_features({"text": bad})), y)
+        assert not hasattr(aligner, "n_features_in_")
+
+    def test_targets(self, data) -> None:
+        X, y = data
+        for bad, message in [
+            (None, "target y is None"),
+            (0 * y, "only one class"),
+            (y + X.user, "Only binary"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                make().fit(X, bad)
+
+    def test_parameters(self, data) -> None:
+        for parameters, message in [
+            ({"lam": -1}, "'lam' parameter"),
+            ({"entropy": "minimize"}, "'entropy' parameter"),
+            ({"n_heads": 3}, "n_heads=3 must divide n_components=8"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                make(**parameters).fit(*data)
+
+    def test_another_kind_of_input(self, fitted) -> None:
+        with pytest.raises(TypeError, match="fitted on impressions"):
+            fitted.transform(np.zeros((3, 4)))
+
+    def test_a_learning_rate_that_explodes(self, data) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            aligner = make(learning_rate=1e30, max_iter=5)
+            with pytest.raises(FloatingPointError, match="epoch 0.*learning_rate"):
+                aligner.fit(*data)
+        assert not hasattr(aligner, "encoder_")
+
+
+def test_a_better_than_chance_click_model_ranks_rows(data) -> None:
+    X, y = data
+    aligner = make(max_iter=10, early_stopping=True).fit(X, y)
+    Z = aligner.transform(X)
+    affinity = (Z.user_embedding * Z.catalog.embedding[Z.target]).sum(1)
+    assert roc_auc_score(y, affinity) > 0.5
