@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -178,7 +178,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     (5, 16)
     """
 
-    _parameter_constraints: dict[str, list[Any]] = {
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "id_dim": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
@@ -326,12 +326,12 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         impressions = as_impressions(X, catalog=self.catalog)
         self._check_same_input(impressions is not None)
         if impressions is None:
-            return self.encoder_(validate_data(self, X, dtype=[np.float64, np.float32], reset=False))
+            return self.encoder_(
+                validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+            )
         check_columns(self, impressions, reset=False)
         catalog = self.encoder_.embed_catalog(impressions.catalog)
-        return self._as_output(
-            impressions.with_catalog(catalog).with_user_encoder(self.encoder_)
-        )
+        return self._as_output(impressions.with_catalog(catalog).with_user_encoder(self.encoder_))
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
         """Return the names of the output columns.
@@ -434,9 +434,10 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         )
         alignment, uniformity, effective_rank = objective.geometry()
         self.encoder_ = objective.encoder()
-        self.loss_curve_ = [*(self.loss_curve_ if go_on else []), *result.loss_curve]
-        before = (self.validation_scores_ if go_on else None) or []
-        self.validation_scores_ = [*before, *result.validation_curve] or None
+        losses: list[float] = self.loss_curve_ if go_on else []
+        scores: list[float] = (self.validation_scores_ or []) if go_on else []
+        self.loss_curve_: list[float] = [*losses, *result.loss_curve]
+        self.validation_scores_: list[float] | None = [*scores, *result.validation_curve] or None
         self.n_iter_ = len(self.loss_curve_)
         self.alignment_, self.uniformity_ = alignment, uniformity
         self.effective_rank_ = effective_rank

@@ -17,7 +17,7 @@ from torch import Tensor
 from skmars.alignment import stein
 from skmars.alignment.encoder import AlignmentEncoder
 from skmars.alignment.inputs import ItemInputs, make_passage, run_passage
-from skmars.alignment.network import AlignmentNetwork, Items
+from skmars.alignment.network import AlignmentNetwork, Items, Projection
 from skmars.alignment.segments import batches, find_segments
 from skmars.data import Impressions, ItemCatalog
 from skmars.data.ids import check_same_kind
@@ -53,7 +53,8 @@ def new_encoder(
         measured = matrix[items[there[items]]]
         if len(measured):
             # One spread for all columns: how much each varies is part of what an encoder says.
-            spread = np.sqrt(measured.var(0, dtype=np.float64).mean()) or 1.0
+            spread = float(np.sqrt(measured.var(0, dtype=np.float64).mean())) or 1.0
+            assert isinstance(projection, Projection)
             projection.standardize(measured.mean(0, dtype=np.float64), spread)
     return encoder
 
@@ -173,5 +174,4 @@ class ClickObjective:
         items = replace(items, ids=network.hide_ids(items.ids))
         shown, users = run_passage(network, passage, items, self._local[passage.code])
         of_row = torch.from_numpy(single).to(self._device)
-        of_target = torch.from_numpy(self._local[targets]).to(self._device)
-        return network.logits(users, shown[of_row], items.ids[of_target][of_row]), items
+        return network.logits(users, shown[of_row]), items

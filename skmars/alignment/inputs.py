@@ -22,7 +22,6 @@ from skmars.alignment.segments import Segments
 from skmars.data import ItemCatalog, Sequences
 from skmars.utils import ragged
 
-
 NO_ITEMS = np.empty(0, dtype=np.int32)
 
 

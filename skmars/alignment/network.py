@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ PADDING = 1.5
 BLOCKS_PER_WINDOW = 4
 SUM_BLOCK = 64
 OUT_OF_VOCABULARY = 0
+# An optimiser like Adam moves a parameter by its learning rate a step: this lets what a disliked
+# item says about a user turn into its opposite within an epoch, not within a training.
+GAIN_SPEED = 10.0
 
 
 @dataclass(frozen=True)
@@ -158,9 +162,7 @@ class RaggedAttention(nn.Module):
             projected = projected.index_select(0, rectangle.pad)
         shape = (rectangle.height, rectangle.width, 3, self.n_heads, -1)
         q, k, v = projected.view(shape).permute(2, 0, 3, 1, 4)
-        out = windowed_attention(
-            q, k, v, rectangle.valid, causal=self.causal, window=self.window
-        )
+        out = windowed_attention(q, k, v, rectangle.valid, causal=self.causal, window=self.window)
         out = out.transpose(1, 2).flatten(2).flatten(0, 1)
         return out if rectangle.unpad is None else out.index_select(0, rectangle.unpad)
 
@@ -168,12 +170,15 @@ class RaggedAttention(nn.Module):
 class Projection(nn.Linear):
     """Standardisation, then a linear map into the shared space (Eq. 3)."""
 
+    mean: Tensor
+    spread: Tensor
+
     def __init__(self, n_features: int, n_components: int) -> None:
         super().__init__(n_features, n_components)
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("spread", torch.ones(n_features))
 
-    def standardize(self, mean: NDArray[np.floating], spread: NDArray[np.floating]) -> None:
+    def standardize(self, mean: NDArray[np.floating], spread: float) -> None:
         """Set what is subtracted from the features, and by what they are divided."""
         self.mean.copy_(torch.as_tensor(mean))
         self.spread.copy_(torch.as_tensor(spread))
@@ -223,7 +228,7 @@ class AlignmentNetwork(nn.Module):
     ) -> None:
         super().__init__()
         d, names = n_components, list(modality_sizes)
-        attention = {"n_heads": n_heads, "causal": causal, "window": max_length}
+        attention: dict[str, Any] = {"n_heads": n_heads, "causal": causal, "window": max_length}
         self.modality_sizes = dict(modality_sizes)
         self.n_components, self.residual = n_components, residual
         self.causal, self.max_length = causal, max_length
@@ -231,6 +236,9 @@ class AlignmentNetwork(nn.Module):
         self.projections = nn.ModuleList(Projection(modality_sizes[m], d) for m in names)
         self.id_embedding = nn.Embedding(n_ids + 1, id_dim)
         self.feedback_embedding = nn.Embedding(3, id_dim, padding_idx=0) if feedback else None
+        self.feedback_gain = nn.Embedding(3, d, padding_idx=0) if feedback else None
+        if self.feedback_gain is not None:
+            nn.init.zeros_(self.feedback_gain.weight)
         self.id_attention = RaggedAttention(id_dim, id_dim, id_dim, **attention)
         self.id_norm = nn.LayerNorm(id_dim)
         self.id_content = None if names else nn.Linear(id_dim, d)
@@ -239,20 +247,21 @@ class AlignmentNetwork(nn.Module):
         self.id_fusion = RaggedAttention(d, id_dim, d, **attention)
         self.id_fusion_norm = nn.LayerNorm(d)
         self.feed_forward = nn.Sequential(nn.Linear(d, 2 * d), nn.GELU(), nn.Linear(2 * d, d))
-        self.item_bias = nn.Embedding(n_ids + 1, 1)
         self.scale = nn.Parameter(torch.tensor(1.0))
-        self.bias = nn.Parameter(torch.tensor(0.0))
+        self.user_bias = nn.Linear(d, 1)
+        self.item_bias = nn.Linear(d, 1, bias=False)
         nn.init.normal_(self.id_embedding.weight, std=0.1)
-        nn.init.zeros_(self.item_bias.weight)
+        for parameter in (*self.user_bias.parameters(), *self.item_bias.parameters()):
+            nn.init.zeros_(parameter)
         with torch.no_grad():
             self.id_embedding.weight[OUT_OF_VOCABULARY] = 0.0
 
     def extend_ids(self, n_new: int) -> None:
         """Make room for further known items; they start where unknown items are."""
-        for table in (self.id_embedding, self.item_bias):
-            new = table.weight[OUT_OF_VOCABULARY].detach().repeat(n_new, 1)
-            table.weight = nn.Parameter(torch.cat([table.weight.detach(), new]))
-            table.num_embeddings += n_new
+        table = self.id_embedding
+        new = table.weight[OUT_OF_VOCABULARY].detach().repeat(n_new, 1)
+        table.weight = nn.Parameter(torch.cat([table.weight.detach(), new]))
+        table.num_embeddings += n_new
 
     def project(self, features: list[Tensor]) -> list[Tensor]:
         """Return each modality's projection, shape (n_items, n_components): Eq. 3."""
@@ -285,11 +294,14 @@ class AlignmentNetwork(nn.Module):
         if self.residual:
             z = self.id_norm(e + self.dropout(z))
         x = self._content(items, e, item, layout)
-        attended = self.id_fusion(x, z, layout)  # Eq. 11
         if not self.residual:
-            return self.feed_forward(attended)
-        x = self.id_fusion_norm(x + self.dropout(attended))
-        return x + self.dropout(self.feed_forward(x))  # Eq. 12
+            x = self.feed_forward(self.id_fusion(x, z, layout))  # Eq. 11-12 as printed
+        else:
+            x = self.id_fusion_norm(x + self.dropout(self.id_fusion(x, z, layout)))  # Eq. 11
+            x = x + self.dropout(self.feed_forward(x))  # Eq. 12
+        if feedback is not None and self.feedback_gain is not None:
+            x = x * (1.0 + GAIN_SPEED * self.feedback_gain(feedback))
+        return x
 
     def _content(self, items: Items, e: Tensor, item: Tensor, layout: list[Rectangle]) -> Tensor:
         """Let each modality query what was fused before it (image queries text): Eq. 9-10."""
@@ -308,14 +320,14 @@ class AlignmentNetwork(nn.Module):
         hidden = torch.rand(len(ids), device=ids.device) < self.dropout.p
         return ids.masked_fill(hidden, OUT_OF_VOCABULARY)
 
-    def logits(self, user: Tensor, item: Tensor, ids: Tensor) -> Tensor:
-        """Return the log-odds of a click, shape (n_rows,): a scaled dot product and a bias.
+    def logits(self, user: Tensor, item: Tensor) -> Tensor:
+        """Return the log-odds of a click, shape (n_rows,).
 
         One scale for all dimensions, so that the cosine in the space means what training
-        taught it.
+        taught it; what users and items bring whatever the other is goes into the biases.
         """
-        affinity = (user * item).sum(1) * (self.scale / user.shape[1] ** 0.5)
-        return affinity + self.item_bias(ids).squeeze(1) + self.bias
+        affinity = self.scale * (user * item).mean(1)
+        return affinity + (self.user_bias(user) + self.item_bias(item)).squeeze(1)
 
 
 def stand_in_for_missing(items: Items) -> list[Tensor]:

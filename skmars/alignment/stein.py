@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -173,7 +173,7 @@ def multimodal_stein_loss(
     Tensor of shape ()
         Of a single modality, which has nothing to be aligned with, the entropy term alone.
     """
-    options = {"lam": lam, "entropy": entropy, "eta": eta}
+    options: dict[str, Any] = {"lam": lam, "entropy": entropy, "eta": eta}
     if len(embeddings) == 1:
         # Aligned with itself a modality contributes the constant -1 and no gradient.
         return 1.0 + stein_loss(embeddings[0], embeddings[0], mask=present[0], **options)

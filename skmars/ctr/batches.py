@@ -112,7 +112,9 @@ class Rows:
         dense, categorical = self.dense[rows], self.categorical[rows]
         if self.history is None:
             return Batch(dense, categorical)
-        assert self.target is not None and self.length is not None and self.table_row is not None
+        assert self.target is not None
+        assert self.length is not None
+        assert self.table_row is not None
         own = (self.history[rows], 0)
         if self.borrowed is None:
             bags = [_gather([own])]
@@ -153,7 +155,9 @@ class Rows:
 
 def _gather(parts: list[tuple[Sequences, int]]) -> Bag:
     """Put the sequences of a row behind one another (borrowed ones to the left)."""
-    length = sum(part.length.astype(np.int64) for part, _ in parts)
+    length: NDArray[np.int64] = np.zeros(len(parts[0][0]), dtype=np.int64)
+    for part, _ in parts:
+        length += part.length
     at = ragged.offsets(length)[:-1]
     n = int(length.sum())
     item, feedback = np.empty(n, dtype=np.int64), np.full(n, UNKNOWN_FEEDBACK, dtype=np.int64)
@@ -197,9 +201,7 @@ def cut(
     return history, replace(borrowed, start=start, length=length)
 
 
-def count_items(
-    n_items: int, target: NDArray[Any], *parts: Sequences | None
-) -> NDArray[np.int64]:
+def count_items(n_items: int, target: NDArray[Any], *parts: Sequences | None) -> NDArray[np.int64]:
     """Count how often each item code occurs in the rows: as target, in histories, borrowed.
 
     Histories are views, so that the times each flat position is used are counted (a running sum

@@ -16,17 +16,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmars.ctr.inputs import Inputs
-from skmars.ctr.samples import Sample, encode_target, two_classes
+from skmars.ctr.samples import Sample, encode_target, holds_out, rows_a_step, two_classes
 from skmars.data import Impressions
 from skmars.data.checks import as_impressions, check_columns
 from skmars.utils.base import SkmarsMixin
 
 if TYPE_CHECKING:
-    from skmars.ctr.learning import Examples
     from skmars.ctr.network import DINNetwork
-
-# From this many rows on, early_stopping="auto" holds some out.
-AUTO_EARLY_STOPPING = 1000
 
 
 class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
@@ -320,34 +316,38 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         random_state = check_random_state(self.random_state)
         name = type(self).__name__
 
-        data = self._check_X(X, y, reset=not resume)
-        y01, classes = encode_target(
-            y, self.classes_ if resume else known_classes, len(data), name
-        )
-        sample = Sample.weighed(data, y01, sample_weight, self._class_weight(classes))
+        data = self._check_rows(X, has_items=self._inputs.has_items if resume else None)
+        y01, classes = encode_target(y, self.classes_ if resume else known_classes, len(data), name)
+        sample = Sample.weighed(data, y01, sample_weight, self.class_weight, classes)
         held_out = None
         if X_val is not None or y_val is not None:
-            held_out = self._check_validation(X_val, y_val, classes)
-        elif not incremental and self._holds_out(len(sample)):
+            if X_val is None or y_val is None:
+                raise ValueError("X_val and y_val go together, but only one of them was passed.")
+            if self.early_stopping is False:
+                raise ValueError("X_val is for early stopping, but early_stopping=False.")
+            X_val = self._check_rows(X_val, has_items=isinstance(data, Impressions))
+            held_out = Sample.validation(X_val, y_val, classes)
+        elif not incremental and holds_out(self.early_stopping, len(sample)):
             sample, held_out = sample.split(self.validation_fraction, random_state)
 
         if resume:
             # Copies: an interrupted or failing fit must not leave a half-changed model.
             inputs, network = copy.deepcopy((self._inputs, self._network))
-            if inputs.item_ids is not None:
+            if inputs.has_items:
                 network.add_items(inputs.update(sample.X))
         else:
             inputs = self._learn_inputs(sample)
             network = self._build(inputs, random_state)
             if not isinstance(sample.X, Impressions) and sample.X.dtype == np.float64:
                 network.double()
-        examples = _examples(inputs, sample)
-        validation = None if held_out is None else _examples(inputs, held_out)
+        examples = learning.Examples.read(inputs, sample)
+        validation = None if held_out is None else learning.Examples.read(inputs, held_out)
         if not resume:
             learning.start_at_base_rate(network, examples)
         optimizer = learning.Optimizer(network.to(device), self.learning_rate)
-        if resume and self._optimizer_state is not None:
-            optimizer.restore(self._optimizer_state)
+        moments = getattr(self, "_optimizer_state", None)
+        if resume and moments is not None:
+            optimizer.restore(moments)
 
         def fitted() -> dict[str, Any]:
             network.settle(inputs.feedback_count)
@@ -362,7 +362,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             validation,
             optimizer=optimizer,
             random_state=random_state,
-            batch_size=self._resolve_batch_size(len(sample)),
+            batch_size=rows_a_step(self.batch_size, len(sample)),
             max_iter=max_iter,
             alpha=self.alpha,
             n_iter_no_change=None if validation is None else self.n_iter_no_change,
@@ -376,7 +376,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         scores = (self.validation_scores_ or []) if resume else []
         self.__dict__.pop("item_ids_", None)
         self.__dict__.update(fitted())
-        if inputs.item_ids is not None:
+        if inputs.has_items:
             self.item_ids_ = inputs.item_ids
         self.loss_curve_: list[float] = losses + result.loss_curve
         self.validation_scores_: list[float] | None = (scores + result.validation_curve) or None
@@ -397,11 +397,12 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         ndarray of shape (n_rows,), float64
         """
         check_is_fitted(self)
-        from skmars.ctr.learning import decision
+        from skmars.ctr.learning import Examples, decision
         from skmars.utils.torch import resolve_device
 
         device = resolve_device(self.device)
-        examples = _examples(self._inputs, Sample(self._check_X(X, None, reset=False), _NO_LABELS))
+        rows = self._check_rows(X, has_items=self._inputs.has_items)
+        examples = Examples.read(self._inputs, Sample(rows, np.zeros(0, dtype=np.float32)))
         network = self._network
         if device.type != "cpu":
             network = copy.deepcopy(network).to(device)
@@ -438,59 +439,24 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
 
     # --- input ------------------------------------------------------------------------------
 
-    def _check_X(self, X: Any, y: Any, *, reset: bool) -> Any:
-        """Return `X` as impressions or as a numeric array, like what `fit` saw."""
+    def _check_rows(self, X: Any, *, has_items: bool | None) -> Any:
+        """Return `X` as impressions or as a numeric array.
+
+        `has_items` says which of both it has to be; None leaves it open, and remembers columns.
+        """
         impressions = as_impressions(X)
-        if not reset and (impressions is None) == (self._inputs.item_ids is not None):
+        if has_items is not None and has_items != (impressions is not None):
             kinds = ["impressions", "a plain numeric array"]
-            seen, got = kinds if impressions is None else kinds[::-1]
+            seen, got = kinds if has_items else kinds[::-1]
             raise TypeError(
                 f"{type(self).__name__} was fitted on {seen}, but X is {got}. Pass X of the "
                 "kind that it was fitted on, or fit it again."
             )
-        if impressions is not None:
-            check_columns(self, impressions, reset=reset)
-            return impressions
-        if y is None and reset:
-            # scikit-learn's wording, before X is looked at.
-            validate_data(self, X, y, reset=False, skip_check_array=True)
-        return validate_data(self, X, dtype=[np.float64, np.float32], reset=reset)
-
-    def _check_validation(self, X_val: Any, y_val: Any, classes: NDArray[Any]) -> Sample:
-        if X_val is None or y_val is None:
-            raise ValueError("X_val and y_val go together, but only one of them was passed.")
-        if self.early_stopping is False:
-            raise ValueError("X_val is for early stopping, but early_stopping=False.")
-        data = as_impressions(X_val)
-        if data is None:
-            data = validate_data(self, X_val, dtype=[np.float64, np.float32], reset=False)
-        else:
-            check_columns(self, data, reset=False)
-        y01, _ = encode_target(y_val, classes, len(data), "y_val")
-        if len(np.unique(y01)) < 2:
-            raise ValueError("y_val holds only one class; early stopping needs both.")
-        return Sample(data, y01)
-
-    def _holds_out(self, n_rows: int) -> bool:
-        if self.early_stopping == "auto":
-            return n_rows >= AUTO_EARLY_STOPPING
-        return bool(self.early_stopping)
-
-    def _resolve_batch_size(self, n_rows: int) -> int:
-        if isinstance(self.batch_size, str):
-            return min(max(n_rows // 50, 64), 512)
-        return self.batch_size
-
-    def _class_weight(self, classes: NDArray[Any]) -> Any:
-        """Return `class_weight` for the classes 0 and 1."""
-        if not isinstance(self.class_weight, dict):
-            return self.class_weight
-        unknown = [c for c in self.class_weight if c not in classes.tolist()]
-        if unknown:
-            raise ValueError(
-                f"class_weight names the class {unknown[0]!r}, but y has {classes.tolist()}."
-            )
-        return {i: self.class_weight.get(c, 1.0) for i, c in enumerate(classes.tolist())}
+        if impressions is None:
+            dtypes = [np.float64, np.float32]
+            return validate_data(self, X, dtype=dtypes, reset=has_items is None)
+        check_columns(self, impressions, reset=has_items is None)
+        return impressions
 
     def _learn_inputs(self, sample: Sample) -> Inputs:
         if not isinstance(sample.X, Impressions):
@@ -537,15 +503,3 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         state: dict[str, Any] = super().__getstate__()
         # Only for training to go on in this process; it is twice the size of the model.
         return {**state, "_optimizer_state": None} if "_optimizer_state" in state else state
-
-
-_NO_LABELS = np.zeros(0, dtype=np.float32)
-
-
-def _examples(inputs: Inputs, sample: Sample) -> Examples:
-    from skmars.ctr.learning import Examples
-
-    if not isinstance(sample.X, Impressions):
-        return Examples(inputs.rows_of_array(sample.X), {}, sample.y, sample.weight)
-    features = inputs.catalog_features(sample.X.catalog)
-    return Examples(inputs.rows_of_impressions(sample.X), features, sample.y, sample.weight)

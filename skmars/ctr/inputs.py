@@ -63,6 +63,11 @@ class Inputs:
     # Catalogue ids and what `table_rows` answered for them last.
     _answer: tuple[NDArray[Any], NDArray[np.int64]] | None = None
 
+    @property
+    def has_items(self) -> bool:
+        """Whether the rows have targets and histories, or are plain numbers."""
+        return self.item_ids is not None
+
     @classmethod
     def of_array(cls, X: NDArray[Any], weight: NDArray[np.float64] | None) -> Inputs:
         """Learn the scales of a plain numeric array."""
@@ -100,7 +105,9 @@ class Inputs:
 
     def update(self, X: Impressions) -> int:
         """Count the rows' items and append unknown ones to the vocabulary; return how many."""
-        assert self.item_ids is not None and self.item_count is not None
+        assert self.item_ids is not None
+        assert self.item_count is not None
+        assert self.feedback_count is not None
         history, borrowed = self._sequences(X)
         count = count_items(len(X.catalog), X.target, history, borrowed)
         seen = np.flatnonzero(count)
@@ -167,7 +174,9 @@ class Inputs:
                     f"but had {width} when DINClassifier was fitted."
                 )
             if not np.isfinite(matrix).all():
-                raise ValueError(f"Item features {name!r} of the catalogue contain NaN or infinity.")
+                raise ValueError(
+                    f"Item features {name!r} of the catalogue contain NaN or infinity."
+                )
             matrices[name] = matrix
         return matrices
 

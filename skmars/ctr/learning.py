@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from skmars.ctr.batches import Rows
 from skmars.ctr.inputs import Inputs
 from skmars.ctr.network import DINNetwork, to_tensors
+from skmars.ctr.samples import Sample
 from skmars.utils.training import EpochCallbacks, TrainingResult, train
 
 Features = Mapping[str, NDArray[np.float32]]
@@ -41,6 +42,14 @@ class Examples:
     features: Features
     y: NDArray[np.float32]
     weight: NDArray[np.float64] | None = None
+
+    @classmethod
+    def read(cls, inputs: Inputs, sample: Sample) -> Examples:
+        """Read rows as a fit has learnt to."""
+        if not inputs.has_items:
+            return cls(inputs.rows_of_array(sample.X), {}, sample.y, sample.weight)
+        features = inputs.catalog_features(sample.X.catalog)
+        return cls(inputs.rows_of_impressions(sample.X), features, sample.y, sample.weight)
 
 
 class Optimizer:
@@ -123,7 +132,7 @@ def learn(
     features = _on(device, examples.features)
     item_count = _count(inputs.item_count, device, dtype)
     category_counts = [_count(c, device, dtype) for c in inputs.category_counts]
-    y = examples.y.astype(_numpy_dtype(dtype))
+    y: NDArray[Any] = examples.y.astype(_numpy_dtype(dtype))
     weight = examples.weight
     if weight is not None:
         # Mean one, so that neither the learning rate nor the batch decides what a weight means.
@@ -153,6 +162,8 @@ def learn(
         assert validation is not None
         network.settle(inputs.feedback_count)
         score = decision(network, validation.rows, validation.features)
+        if not np.isfinite(score).all():
+            return -np.inf  # the next loss says so
         return float(roc_auc_score(validation.y, score, sample_weight=validation.weight))
 
     result = train(
@@ -169,6 +180,16 @@ def learn(
         verbose=verbose,
     )
     network.settle(inputs.feedback_count)
+    # The last step of a fit is not followed by a loss that would tell.
+    with torch.no_grad():
+        some = examples.rows.batch(slice(0, batch_size))
+        logit = network(to_tensors(some, device, dtype), features)
+    if not torch.isfinite(logit).all():
+        raise FloatingPointError(
+            f"{name}: the predictions became infinite or NaN in epoch {result.n_iter - 1}. Most "
+            "likely the learning rate is too large (learning_rate="
+            f"{optimizer.param_groups[0]['lr']:g}): lower learning_rate."
+        )
     return result
 
 

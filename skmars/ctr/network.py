@@ -15,7 +15,7 @@ from skmars.ctr.batches import N_FEEDBACK, UNKNOWN_FEEDBACK, Batch
 
 # As small as in the public implementations: larger initial embeddings are noise that a few epochs
 # do not unlearn (AUC -0.003 on MovieLens-1M, far more on small logs).
-EMBEDDING_STD = 1e-4
+EMBEDDING_STD = 1e-3
 
 
 class DINNetwork(nn.Module):
@@ -74,7 +74,10 @@ class DINNetwork(nn.Module):
             self.items = _embedding(n_items + 1, embedding_dim)
             # Without bias: an item that lacks a modality (a row of zeros) gets zeros from it.
             self.projections = nn.ModuleDict(
-                {k: nn.Linear(d, embedding_dim, bias=False) for k, d in (item_features or {}).items()}
+                {
+                    k: nn.Linear(d, embedding_dim, bias=False)
+                    for k, d in (item_features or {}).items()
+                }
             )
             item_dim = embedding_dim * (1 + len(self.projections))
             self.feedback = _vectors(N_FEEDBACK, item_dim) if feedback else None
@@ -161,7 +164,9 @@ class DINNetwork(nn.Module):
             tag = (tag[:, None] + self.provenance).flatten(0, 1)
         return tag
 
-    def penalty(self, batch: Batch, item_count: Tensor, category_counts: Sequence[Tensor]) -> Tensor:
+    def penalty(
+        self, batch: Batch, item_count: Tensor, category_counts: Sequence[Tensor]
+    ) -> Tensor:
         r"""Mini-batch aware regularisation (DIN, Eq. 6), to be scaled by lambda.
 
         .. math:: \frac{1}{2} \sum_{j \in batch} \frac{1}{n_j} \lVert w_j \rVert^2
@@ -178,7 +183,7 @@ class DINNetwork(nn.Module):
         return torch.stack(terms).sum()
 
     @torch.no_grad()
-    def settle(self, feedback_count: Sequence[float] | None = None) -> None:
+    def settle(self, feedback_count: Any = None) -> None:
         """Give what training never saw a sane vector: the mean of what it saw.
 
         Row 0 of each table becomes the mean of its other rows. Where all feedback was known

@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
-from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from skmars.data import Impressions
 from skmars.data.checks import check_target
+
+# From this many rows on, early_stopping="auto" holds some out.
+AUTO_EARLY_STOPPING = 1000
+# What batch_size="auto" aims at.
+STEPS_AN_EPOCH, LEAST_ROWS, MOST_ROWS = 50, 64, 512
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,15 @@ class Sample:
         return Sample(self.X[rows], self.y[rows], count, weight)
 
     @classmethod
-    def weighed(cls, X: Any, y: NDArray[np.float32], sample_weight: Any, classes: Any) -> Sample:
-        """Attach weights; rows of weight zero are left out.
-
-        `classes` maps 0 and 1 to weights, or is "balanced" or None.
-        """
+    def weighed(
+        cls,
+        X: Any,
+        y: NDArray[np.float32],
+        sample_weight: Any,
+        class_weight: Any,
+        classes: NDArray[Any],
+    ) -> Sample:
+        """Attach weights; rows of weight zero are left out."""
         count = None
         if sample_weight is not None:
             count = _check_sample_weight(
@@ -62,17 +70,30 @@ class Sample:
                         "class have weight zero."
                     )
                 X, y, count = X[kept], y[kept], count[kept]
-        weight = count
-        if classes is not None:
-            # As if rows were repeated: "balanced" counts weights, not rows.
-            if isinstance(classes, str):
-                total = np.bincount(y.astype(np.int64), count, minlength=2)
-                of_class = total.sum() / (2 * np.maximum(total, np.finfo(float).tiny))
-                weight = of_class[y.astype(np.int64)]
-            else:
-                weight = compute_sample_weight(classes, y)
-            weight = weight if count is None else weight * count
+        if class_weight is None:
+            return cls(X, y, count, count)
+        code = y.astype(np.int64)
+        if isinstance(class_weight, str):
+            # "balanced", as if rows were repeated: it is weights that are counted, not rows.
+            total = np.bincount(code, count, minlength=2)
+            of_class = total.sum() / (2 * np.maximum(total, np.finfo(float).tiny))
+        else:
+            unknown = [c for c in class_weight if c not in classes.tolist()]
+            if unknown:
+                raise ValueError(
+                    f"class_weight names the class {unknown[0]!r}, but y has {classes.tolist()}."
+                )
+            of_class = np.array([class_weight.get(c, 1.0) for c in classes.tolist()])
+        weight = of_class[code] if count is None else of_class[code] * count
         return cls(X, y, count, weight)
+
+    @classmethod
+    def validation(cls, X: Any, y: Any, classes: NDArray[Any]) -> Sample:
+        """Rows for early stopping that the caller brings."""
+        y, _ = encode_target(y, classes, len(X), "y_val")
+        if len(np.unique(y)) < 2:
+            raise ValueError("y_val holds only one class; early stopping needs both.")
+        return cls(X, y)
 
     def split(self, fraction: float, random_state: np.random.RandomState) -> tuple[Sample, Sample]:
         """Hold out the rows of some users, or some rows of an array.
@@ -136,3 +157,17 @@ def two_classes(classes: Any) -> NDArray[Any] | None:
             f"classes must be the two classes of y, got {len(distinct)}: {distinct.tolist()}."
         )
     return distinct
+
+
+def holds_out(early_stopping: bool | str, n_rows: int) -> bool:
+    """Resolve the parameter `early_stopping`."""
+    if early_stopping == "auto":
+        return n_rows >= AUTO_EARLY_STOPPING
+    return bool(early_stopping)
+
+
+def rows_a_step(batch_size: int | str, n_rows: int) -> int:
+    """Resolve the parameter `batch_size`."""
+    if isinstance(batch_size, str):
+        return min(max(n_rows // STEPS_AN_EPOCH, LEAST_ROWS), MOST_ROWS)
+    return batch_size

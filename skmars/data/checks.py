@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
@@ -37,7 +38,8 @@ def as_impressions(X: Any, *, catalog: ItemCatalog | None = None) -> Impressions
     """
     if isinstance(X, Impressions):
         return X
-    if isinstance(X, dict):
+    # A sparse matrix in DOK format is a dict, too.
+    if isinstance(X, dict) and not issparse(X):
         raise TypeError(
             "X is a dict, which scikit-learn can't slice. Make a table of it, for example with "
             "pandas.DataFrame(X), with columns 'user_id', 'item_id' and 'history'."

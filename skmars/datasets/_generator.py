@@ -16,6 +16,7 @@ from skmars.utils import ragged
 
 # Log-odds of a click between the best and the worst affinity: about 0.92 and 0.08.
 CLICK_SCALE = 2.5
+APPEAL = 0.7  # standard deviation of what makes an item clicked by everybody, in log-odds
 # How strictly "shown by taste" follows it: a liked item is 400 times as likely as a disliked one.
 SHOWN_SCALE = 3.0
 ACTIVITY_SIGMA = 1.5  # of the log-normal lengths: two fifths of the users stay at 2-5 events
@@ -100,6 +101,8 @@ def make_multimodal_ctr(
             Probability of which each `y` is a draw.
         item_factors : ndarray of shape (n_items, n_factors), float64
             Weights of the factors in each item; rows sum to 1.
+        item_appeal : ndarray of shape (n_items,), float64
+            What an item adds to everybody's log-odds of a click.
         group_taste : ndarray of shape (n_groups, n_factors), float64
             1 for the factors that a group likes, -1 for the others.
         user_taste : ndarray of shape (n_users, n_factors), float64
@@ -142,6 +145,7 @@ def make_multimodal_ctr(
     rng = check_random_state(random_state)
 
     item_factors = _item_factors(n_items, n_factors, rng)
+    item_appeal = APPEAL * rng.normal(size=n_items)
     group_taste = _group_taste(n_groups, n_factors, rng)
     group = rng.permutation(np.arange(n_users) % n_groups)
     user_taste = group_taste[group] + deviation * rng.normal(size=(n_users, n_factors))
@@ -151,7 +155,7 @@ def make_multimodal_ctr(
     target = _shown_items(user_taste, item_factors, length, chance, rng)
     time = _times(user, rng)
     affinity = np.einsum("ij,ij->i", user_taste[user], item_factors[target])
-    click_probability = expit(CLICK_SCALE * affinity)
+    click_probability = expit(CLICK_SCALE * affinity + item_appeal[target])
     y = (rng.uniform(size=len(user)) < click_probability).astype(np.int64)
 
     title, text = _content.texts(item_factors, text_noise, N_WORDS, rng)
@@ -172,6 +176,7 @@ def make_multimodal_ctr(
         group=group,
         click_probability=click_probability,
         item_factors=item_factors,
+        item_appeal=item_appeal,
         group_taste=group_taste,
         user_taste=user_taste,
     )

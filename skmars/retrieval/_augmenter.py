@@ -85,10 +85,10 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         equals, those nearer to the own history), those nearest to the own history for the
         other strategies. Their order is kept. None for no limit but `max_length`.
     activity : {"user", "row"}, default="user"
-        Whose length counts. "user": the longest history of the user among the rows of `fit`,
-        or that of the row if it is longer; quantiles are over users. "row": the history of
-        the row itself; quantiles are over rows, so that also the early rows of a user who
-        became active later borrow.
+        Whose length counts. "user": the longest history of the user among the rows of `fit`
+        (of users whom `fit` does not know, that of the row); quantiles are over users. "row":
+        the history of the row itself; quantiles are over rows, so that also the early rows of
+        a user who became active later borrow.
     respect_time : bool, default=True
         If impressions and donors have times, borrow only events strictly before the impression,
         and only from donors who have one. An event of unknown time is not borrowed, and an

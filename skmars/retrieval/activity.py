@@ -63,13 +63,15 @@ class UserActivity:
     def of_rows(self, X: Impressions, codes: NDArray[np.int32], level: str) -> NDArray[np.int32]:
         """Return the activity of each row of `X`, whose users are at `codes`.
 
-        It depends on the row and on `fit`, never on the other rows of `X`.
+        It depends on the row and on `fit`, never on the other rows of `X`. A user whom `fit` knows
+        keeps the activity that fit saw: who was scarce then does not stop to be so with the very
+        next event.
         """
         length = X.history.length
         if level == "row":
             return length
         known = np.append(self.longest, np.int32(0))  # -1 takes the last entry
-        return np.maximum(length, known[codes])
+        return np.where(codes >= 0, known[codes], length)
 
 
 def thresholds(

@@ -45,10 +45,10 @@ def randomized(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 def padded_reference(pooling: AttentionPooling, query: Tensor, key: Tensor, length: Tensor):
     """The obvious way, row by row: concatenate four, run the layers, mask, pool."""
     rows = []
-    for q, k in zip(query, key.split(length.tolist())):
+    for target, history in zip(query, key.split(length.tolist())):
         n_padding = 7
-        k = torch.cat([k, k.new_full((n_padding, DIM), 99.0)])
-        q = q.expand_as(k)
+        k = torch.cat([history, history.new_full((n_padding, DIM), 99.0)])
+        q = target.expand_as(k)
         x = torch.cat([q, k, q - k, q * k], dim=1)
         unit = pooling.unit
         for i, layer in enumerate(unit.layers):
@@ -124,9 +124,7 @@ def test_dice_is_the_published_formula() -> None:
     p = torch.sigmoid((x - x.mean(0)) / (x.var(0, unbiased=False) + dice.eps).sqrt())
     torch.testing.assert_close(dice(x), p * x + (1 - p) * dice.alpha * x)
     torch.testing.assert_close(dice.running_mean, 0.9 * before[0] + 0.1 * x.mean(0))
-    torch.testing.assert_close(
-        dice.running_var, 0.9 * before[1] + 0.1 * x.var(0, unbiased=False)
-    )
+    torch.testing.assert_close(dice.running_var, 0.9 * before[1] + 0.1 * x.var(0, unbiased=False))
     dice.eval()
     p = torch.sigmoid((x - dice.running_mean) / (dice.running_var + dice.eps).sqrt())
     torch.testing.assert_close(dice(x), p * x + (1 - p) * dice.alpha * x)
@@ -160,9 +158,7 @@ def test_rows_without_history_pool_to_zero(normalization: str | None) -> None:
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-@given(
-    lengths=st.lists(st.integers(0, 9), min_size=1, max_size=8), seed=st.integers(0, 2**16)
-)
+@given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=8), seed=st.integers(0, 2**16))
 def test_rows_are_independent_and_order_does_not_matter(
     normalization: str | None, lengths: list[int], seed: int
 ) -> None:
@@ -172,7 +168,9 @@ def test_rows_are_independent_and_order_does_not_matter(
     shuffle = np.random.default_rng(seed).permutation
     for i, keys in enumerate(key.split(lengths)):
         alone = pooling(
-            query[[i]], keys[shuffle(len(keys))], torch.zeros(len(keys), dtype=torch.long),
+            query[[i]],
+            keys[shuffle(len(keys))],
+            torch.zeros(len(keys), dtype=torch.long),
             length[[i]],
         )
         torch.testing.assert_close(alone[0], whole[i])

@@ -22,7 +22,13 @@ from skmars import DINClassifier, Impressions, ItemCatalog
 from skmars.data import Sequences
 
 N_USERS, N_ITEMS = 40, 12
-SMALL = {"embedding_dim": 4, "attention_units": (8,), "hidden_units": (8,), "max_iter": 3}
+SMALL = {
+    "embedding_dim": 4,
+    "attention_units": (8,),
+    "hidden_units": (8,),
+    "max_iter": 3,
+    "batch_size": 512,
+}
 
 
 def din(**parameters: object) -> DINClassifier:
@@ -74,16 +80,15 @@ def fitted(data) -> DINClassifier:
 # --- what it learns ----------------------------------------------------------------------------
 
 
-def test_learns_parity_from_feedback() -> None:
-    """A liked item says which half of the catalogue the user likes; so does a disliked one."""
+def test_learns_from_feedback_what_a_user_likes() -> None:
+    """Each user likes one half of the items; any item of the history tells which."""
     rng = np.random.default_rng(0)
     user = np.repeat(np.arange(300), 6)
     item = rng.integers(0, 6, len(user))
     log = pd.DataFrame({"user_id": user, "item_id": item, "liked": (item + user) % 2})
     X, y = Impressions.from_log(log, label="liked", history="all")
     train = X.user < 250
-    model = DINClassifier(max_iter=30, learning_rate=3e-3, random_state=0)
-    model.fit(X[train], y[train])
+    model = DINClassifier(max_iter=15, random_state=0).fit(X[train], y[train])
     informed = ~train & (X.history.length > 0)
     assert roc_auc_score(y[informed], model.decision_function(X[informed])) > 0.95
 
@@ -125,7 +130,8 @@ def test_feedback_matters(data, fitted: DINClassifier) -> None:
     h = X.history
     other = fitted.decision_function(replace(X, history=replace(h, feedback=1 - h.feedback)))
     changed = other != fitted.decision_function(X)
-    assert np.array_equal(changed, h.length > 0)
+    assert not changed[h.length == 0].any()
+    assert changed[h.length > 0].mean() > 0.8  # a few logits round to the same number
     unknown = fitted.decision_function(replace(X, history=replace(h, feedback=None)))
     assert np.isfinite(unknown).all()
 
@@ -269,9 +275,7 @@ def test_joint_makes_no_distinction(data) -> None:
     X, y = data
     X = replace(X, history=replace(X.history, feedback=None))
     lent = lend(X)
-    rows = [
-        np.concatenate([lent.borrowed.row(i), lent.history.row(i)]) for i in range(len(lent))
-    ]
+    rows = [np.concatenate([lent.borrowed.row(i), lent.history.row(i)]) for i in range(len(lent))]
     length = np.array([len(row) for row in rows], dtype=np.int32)
     start = np.concatenate([[0], np.cumsum(length)[:-1]])
     whole = replace(X, history=Sequences(np.concatenate(rows), start, length))
@@ -374,7 +378,8 @@ def test_balanced_class_weight_moves_the_base_rate(data) -> None:
     X, y = X[rare], y[rare]
     plain = din(max_iter=20).fit(X, y).predict_proba(X)[:, 1].mean()
     balanced = din(max_iter=20, class_weight="balanced").fit(X, y).predict_proba(X)[:, 1].mean()
-    assert plain < 0.35 < 0.42 < balanced
+    assert plain < 0.35
+    assert balanced > 0.42
     with pytest.raises(ValueError, match="class_weight names the class 7"):
         din(class_weight={7: 2.0}).fit(X, y)
 
@@ -454,11 +459,10 @@ def test_a_failing_partial_fit_changes_nothing(data) -> None:
     model = din().fit(X, y)
     before = model.decision_function(X)
     model.set_params(learning_rate=1e30)
-    with pytest.raises(FloatingPointError, match="epoch"):
-        for _ in range(20):
-            model.partial_fit(X, y)
-            before = model.decision_function(X)
+    with pytest.raises(FloatingPointError, match="epoch 0"):
+        model.partial_fit(X, y)
     assert np.array_equal(model.decision_function(X), before)
+    assert model.n_iter_ == 3
 
 
 def test_interrupted_training_leaves_a_usable_estimator(data, monkeypatch) -> None:
@@ -545,7 +549,7 @@ def test_bad_targets(data) -> None:
 
 
 def test_bad_inputs(data, fitted: DINClassifier) -> None:
-    X, y = data
+    X, _ = data
     with pytest.raises(TypeError, match="fitted on impressions, but X is a plain numeric array"):
         fitted.predict(np.zeros((3, 6)))
     with pytest.raises(TypeError, match="fitted on a plain numeric array, but X is impressions"):
@@ -578,9 +582,13 @@ def test_unknown_device(data) -> None:
         din(device="tpu").fit(*data)
 
 
-def test_diverging_training_names_the_epoch(data) -> None:
-    with pytest.raises(FloatingPointError, match=r"epoch \d+.*learning_rate"):
-        din(learning_rate=1e30, max_iter=50).fit(*data)
+@pytest.mark.parametrize("early_stopping", [True, False])
+@pytest.mark.parametrize("max_iter", [1, 50])
+def test_diverging_training_names_the_epoch(data, max_iter: int, early_stopping: bool) -> None:
+    model = din(learning_rate=1e30, max_iter=max_iter, early_stopping=early_stopping)
+    with pytest.raises(FloatingPointError, match=r"epoch \d.*learning_rate"):
+        model.fit(*data)
+    assert not hasattr(model, "classes_")
 
 
 def test_no_warnings_in_everyday_use(data) -> None:

@@ -19,7 +19,7 @@ N_ROWS, N_ITEMS, DIM, MAX_LENGTH = 7, 11, 4, 6
 def peer(name: str) -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pytest.importorskip(name, reason=f"{name.split('.')[0]} is not installed")
+        return pytest.importorskip(name, reason=f"{name.partition('.')[0]} is not installed")
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_forward_of_fuxictr(histories) -> None:
     """Its DIN: target and pooled history, side by side, into its MLP block."""
     attention = peer("fuxictr.pytorch.layers.attentions.target_attention")
     blocks = peer("fuxictr.pytorch.layers.blocks.mlp_block")
-    target, history, length = histories
+    target, history, _ = histories
     unit = attention.DIN_Attention(DIM, [8], "Dice").eval()
     head = blocks.MLP_Block(2 * DIM, [6, 5], "ReLU", output_dim=1).eval()
     table = torch.nn.Embedding(N_ITEMS, DIM)

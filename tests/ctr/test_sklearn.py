@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from skmars import DINClassifier
+
+N_CHECKS = 64  # scikit-learn 1.9 for a binary classifier of dense arrays; later ones add more
 
 
 def din() -> DINClassifier:
@@ -19,8 +20,6 @@ def test_sklearn_check(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
-@pytest.mark.parametrize("estimator", [din()])
-def test_the_battery_is_complete(estimator: DINClassifier) -> None:
-    """Tags such as two_d_array=False would shrink it to one check without a word."""
-    checks = list(estimator_checks_generator(estimator))
-    assert len(checks) >= 0
+def test_the_battery_is_complete() -> None:
+    """A tag such as two_d_array=False would shrink it to one check without a word."""
+    assert len(list(estimator_checks_generator(din()))) >= N_CHECKS

@@ -141,7 +141,7 @@ class Reference:
         n_own = len(row["events"])
         activity = n_own
         if self.activity == "user":
-            activity = max(n_own, self.active.get(row["user"], 0))
+            activity = self.active.get(row["user"], n_own)
         if activity > self.low or not self.donors:
             return []
         user = centred_unit(self.user_vector(row), self.user_center)
