@@ -20,7 +20,7 @@ APPEAL = 0.7  # standard deviation of what makes an item clicked by everybody, i
 # How strictly "shown by taste" follows it: a liked item is 400 times as likely as a disliked one.
 SHOWN_SCALE = 3.0
 ACTIVITY_SIGMA = 1.5  # of the log-normal lengths: two fifths of the users stay at 2-5 events
-MIN_LENGTH = 5
+MIN_LENGTH = 2
 N_WORDS, IMAGE_SIZE = 12, 16
 FIRST_DAY, N_SECONDS = 1_600_000_000, 90 * 86_400
 BLOCK = 4_000_000  # cells of the user x item matrix that are held at once
