@@ -34,15 +34,18 @@ from skmars import (
     relative_improvement,
 )
 
+# What is borrowed is chosen for the item shown, which helps more than choosing it for the user.
+BORROW = {"relevance": "target", "max_borrowed": 60}
+
 
 def synthetic() -> tuple[Impressions, np.ndarray, dict[str, Any]]:
     """Planted look-alike groups; texts and pictures are noisy views of the same taste."""
-    X, y = make_multimodal_ctr(n_users=2000, n_items=400, history="all", random_state=0)
+    X, y = make_multimodal_ctr(n_users=1000, n_items=2000, random_state=0)
     settings = {
         "encode": {},
-        "align": {"n_components": 32, "id_dim": 32, "max_iter": 10},
-        "augment": {"n_neighbors": 5, "theta": 0.0, "max_borrowed": 60},
-        "ctr": {"max_iter": 5},
+        "align": {"n_components": 64, "id_dim": 32},
+        "augment": BORROW | {"theta": 0.3, "n_neighbors": 5},
+        "ctr": {"max_iter": 30},
     }
     return X, y, settings
 
@@ -62,9 +65,9 @@ def movielens(path: Path) -> tuple[Impressions, np.ndarray, dict[str, Any]]:
         "image": TimmImageEncoder("tf_efficientnet_lite0", weights=weights),
     }
     settings = {
-        "encode": {"encoders": encoders, "cache": path.parent / "skmars-cache"},
+        "encode": {"encoders": encoders, "cache": ".demo-cache"},
         "align": {"n_components": 128, "id_dim": 64, "max_iter": 3},
-        "augment": {"n_neighbors": 10, "theta": 0.0, "max_borrowed": 60},
+        "augment": BORROW | {"theta": 0.2, "n_neighbors": 10},
         "ctr": {"max_iter": 2},
     }
     return X, y, settings
