@@ -44,8 +44,7 @@ def make_multimodal_ctr(
     """Generate impressions of users who have planted look-alikes.
 
     Every group of users likes a few of the latent factors of the items and dislikes
-    the others. A user's taste is that of the group plus a small deviation; besides taste,
-    some items appeal to everybody more than others. Most users
+    the others. A user's taste is that of the group plus a small deviation. Most users
     see a handful of items only, so that their own history shows a part of what their
     group likes; the rest can be known from their look-alikes alone. Texts and
     pictures of the items are noisy views of the same factors.
@@ -61,7 +60,7 @@ def make_multimodal_ctr(
     n_factors : int, default=32
         Number of latent factors (item clusters). They are dealt to the groups one
         after another, ``ceil(n_factors / n_groups)`` each, at least two.
-    mean_length : float, default=20.0
+    mean_length : float, default=18.0
         Expected number of impressions of a user. The lengths follow a shifted
         log-normal law: with the default, two fifths of the users have 2 to 5
         impressions and one in twenty has more than 60. No user sees an item
@@ -119,13 +118,6 @@ def make_multimodal_ctr(
     See Also
     --------
     skmars.datasets.load_movielens_1m : Real impressions with plots and posters.
-
-    Notes
-    -----
-    Where each item is seen by many users, as with the default sizes (about 30 impressions an item),
-    a model that learns an embedding for each item finds the groups by itself, and look-alikes
-    add little to it. With many items (``n_users=2000, n_items=2000``) ids say little, while look-alikes
-    can still be found through texts and pictures.
 
     Examples
     --------
