@@ -110,9 +110,7 @@ class ClickObjective:
         self._X, self._y, self._train, self._valid = X, y, train, valid
         self._batch_size, self._beta, self._stein = batch_size, beta, stein_objective
         self._rng = rng
-        self._segments = find_segments(
-            X, causal=self.network.causal, max_length=self.network.max_length
-        )
+        self._segments = find_segments(X, causal=self.network.causal, reach=self.network.reach)
         self._local = np.zeros(len(X.catalog), dtype=np.int64)
 
     def batches(self, epoch: int) -> Iterator[Batch]:

@@ -256,6 +256,16 @@ class AlignmentNetwork(nn.Module):
         with torch.no_grad():
             self.id_embedding.weight[OUT_OF_VOCABULARY] = 0.0
 
+    @property
+    def reach(self) -> int:
+        """On how many of the last items of a history its user embedding depends.
+
+        Every layer of causal attention looks back one window: the two that ids go through, the
+        chain in which modalities query each other; then the mean (Eq. 13) over a window.
+        """
+        n_layers = max(2, len(self.fusions)) if self.causal else 0
+        return n_layers * (self.max_length - 1) + self.max_length
+
     def extend_ids(self, n_new: int) -> None:
         """Make room for further known items; they start where unknown items are."""
         table = self.id_embedding
