@@ -71,38 +71,6 @@ def test_attaches_item_and_user_embeddings(data, fitted) -> None:
     assert "user_embedding" in fitted.get_feature_names_out()
 
 
-def as_frame_rows(X: Impressions) -> Impressions:
-    """The same rows with a copy of its history each: no view is shared."""
-    copies = X.history.compact()
-    return Impressions(X.catalog, X.users, np.arange(len(X), dtype=np.int32) % len(X.users),
-                       X.target, copies, X.time)  # fmt: skip
-
-
-@pytest.mark.parametrize("max_length", [3, 200])
-@pytest.mark.parametrize("causal", [True, False])
-def test_one_pass_equals_a_pass_for_every_prefix(data, max_length, causal) -> None:
-    X, y = data
-    aligner = make(max_length=max_length, causal=causal, max_iter=1).fit(X, y)
-    together = aligner.transform(X).user_embedding
-    rows = np.random.default_rng(0).choice(len(X), 40, replace=False)
-    one_by_one = np.concatenate([aligner.transform(X[[row]]).user_embedding for row in rows])
-    np.testing.assert_allclose(together[rows], one_by_one, rtol=1e-3, atol=1e-5)
-    apart = aligner.transform(as_frame_rows(X)).user_embedding
-    np.testing.assert_allclose(together, apart, rtol=1e-3, atol=1e-5)
-
-
-def test_causal_positions_do_not_depend_on_what_comes_later(fitted, data) -> None:
-    """Sum over the history = mean x length: adding an event adds a term, changes none."""
-    X, _ = data
-    aligner = make(max_length=500, max_iter=1).fit(*data)
-    user = np.argmax(np.bincount(X.user))
-    rows = np.flatnonzero(X.user == user)
-    rows = rows[np.argsort(X.history.length[rows])]
-    u = aligner.transform(X[rows]).user_embedding * X.history.length[rows, None]
-    short = aligner.transform(X[rows[:3]]).user_embedding * X.history.length[rows[:3], None]
-    np.testing.assert_allclose(u[:3], short, rtol=1e-3, atol=1e-4)
-
-
 def test_subset_and_order_of_rows_do_not_matter(data, fitted) -> None:
     X, _ = data
     order = np.random.default_rng(1).permutation(len(X))[:100]
