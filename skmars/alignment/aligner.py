@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from skmars.data import Impressions, ItemCatalog
 from skmars.data.checks import as_impressions, check_columns, check_target
-from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin
+from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin, all_or_nothing
 
 # batch_size="auto" aims at this many steps an epoch, within these bounds.
 AUTO_STEPS, AUTO_SMALLEST, AUTO_LARGEST = 16, 128, 4096
@@ -261,6 +261,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         self.device = device
         self.verbose = verbose
 
+    @all_or_nothing
     @with_callbacks
     def fit(self, X: Any, y: ArrayLike | None = None) -> SteinAligner:
         """Learn the aligned space.
@@ -289,6 +290,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         self._validate_params()
         return self._fit(X, y, go_on=self.warm_start, max_iter=self.max_iter, callbacks=True)
 
+    @all_or_nothing
     def partial_fit(self, X: Any, y: ArrayLike | None = None) -> SteinAligner:
         """Go through these rows once, starting from the present state.
 

@@ -224,7 +224,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         self.catalog_ = with_features_of(catalog, features)
         self._raw_catalog = catalog
         self._fitted = fitted
-        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
         return self
 
     def transform(self, X: Any) -> Any:
