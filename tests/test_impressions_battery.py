@@ -211,6 +211,14 @@ def test_fits_repeat_whatever_came_before_and_leave_global_seeds_alone(stage) ->
     assert fitted_names(estimator) == fitted_names(stage.fitted)
 
 
+@pytest.mark.parametrize("name", ["aligner", "din"])
+def test_another_seed_gives_another_model(stages, name) -> None:
+    stage = stages[name]
+    other = stage.make(random_state=1).fit(stage.X, stage.y)
+    with pytest.raises(AssertionError):
+        assert_same(use(other, stage.X), use(stage.fitted, stage.X), **CLOSE)
+
+
 @pytest.mark.parametrize("how", ["pickle", "joblib", "mapped"])
 def test_round_trips(stage, how, tmp_path) -> None:
     expected = use(stage.fitted, stage.X)
@@ -405,6 +413,14 @@ def test_a_dict(stage) -> None:
 def test_an_array_after_impressions(stage) -> None:
     with pytest.raises(TypeError, match="fitted on impressions|works on Impressions or on"):
         use(stage.fitted, np.zeros((3, stage.X.shape[1])))
+
+
+@pytest.mark.parametrize("X", [np.zeros((3, 2)), [[1, 2]], None], ids=["array", "list", "None"])
+@pytest.mark.parametrize("cls", [MultimodalEncoder, SequenceRetrievalAugmenter])
+def test_something_other_than_impressions(cls, X) -> None:
+    message = f"{cls.__name__} works on Impressions or on a pandas.*got {type(X).__name__}"
+    with pytest.raises(TypeError, match=message):
+        cls().fit(X)
 
 
 def bad_fits(name: str, X: Impressions, y: np.ndarray) -> list[tuple[dict[str, Any], Any, Any]]:

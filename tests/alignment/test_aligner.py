@@ -6,10 +6,8 @@ import pickle
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
-from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
 
 from skmars import Impressions, ItemCatalog, SteinAligner, make_multimodal_ctr
@@ -71,38 +69,6 @@ def test_attaches_item_and_user_embeddings(data, fitted) -> None:
     assert "user_embedding" in fitted.get_feature_names_out()
 
 
-def test_subset_and_order_of_rows_do_not_matter(data, fitted) -> None:
-    X, _ = data
-    order = np.random.default_rng(1).permutation(len(X))[:100]
-    np.testing.assert_allclose(
-        fitted.transform(X[order]).user_embedding,
-        fitted.transform(X).user_embedding[order],
-        rtol=1e-3,
-        atol=1e-5,
-    )
-
-
-def test_unseen_users_and_items(data, fitted) -> None:
-    X, _ = data
-    catalog = X.catalog.extend([1001])
-    frame = pd.DataFrame({"user_id": [999], "item_id": [1001], "history": [[1001, 0]]})
-    Z = fitted.transform(Impressions.from_frame(frame, catalog))
-    assert np.isfinite(Z.user_embedding).all()
-    assert np.isfinite(Z.catalog.embedding).all()
-
-
-def test_repeats_and_forgets(data) -> None:
-    X, y = data
-    first = make().fit(X, y)
-    again = clone(first).fit(X, y)
-    np.testing.assert_array_equal(
-        first.transform(X).catalog.embedding, again.transform(X).catalog.embedding
-    )
-    assert not hasattr(clone(first), "encoder_")
-    with pytest.raises(NotFittedError):
-        clone(first).transform(X)
-
-
 def test_pickle_is_small_and_the_same(data, fitted) -> None:
     X, _ = data
     expected = fitted.transform(X)
@@ -112,16 +78,6 @@ def test_pickle_is_small_and_the_same(data, fitted) -> None:
     np.testing.assert_array_equal(Z.catalog.embedding, expected.catalog.embedding)
     np.testing.assert_array_equal(Z.user_embedding, expected.user_embedding)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(Z)).user_embedding, Z.user_embedding)
-
-
-@pytest.mark.parametrize("frame", ["pandas", "polars", "pyarrow"])
-def test_same_from_every_table(data, frame) -> None:
-    X, y = data
-    expected = make().fit(X, y).transform(X)
-    table = X.to_frame(frame)
-    Z = make(catalog=X.catalog).fit(table, y).transform(table)
-    np.testing.assert_array_equal(Z.catalog.embedding, expected.catalog.embedding)
-    np.testing.assert_array_equal(Z.user_embedding, expected.user_embedding)
 
 
 def test_warm_start_and_partial_fit_go_on(data) -> None:
@@ -217,10 +173,6 @@ class TestErrors:
         ]:
             with pytest.raises(ValueError, match=message):
                 make(**parameters).fit(*data)
-
-    def test_another_kind_of_input(self, fitted) -> None:
-        with pytest.raises(TypeError, match="fitted on impressions"):
-            fitted.transform(np.zeros((3, 4)))
 
     def test_a_learning_rate_that_explodes(self, data) -> None:
         with warnings.catch_warnings():
