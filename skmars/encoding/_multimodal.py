@@ -217,7 +217,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
             check_columns(self, impressions, reset=True)
         else:  # those of an earlier fit
             for attribute in ("n_features_in_", "feature_names_in_"):
-                vars(self).pop(attribute, None)
+                self.__dict__.pop(attribute, None)
         self.encoders_ = {
             k: PRECOMPUTED if m.encoder is None else m.encoder.transformer
             for k, m in fitted.items()
