@@ -90,6 +90,17 @@ def test_warm_start_and_partial_fit_go_on(data) -> None:
     assert len(aligner.partial_fit(new, y).transform(new).catalog.embedding) == 61
 
 
+def test_a_failing_partial_fit_changes_nothing(data) -> None:
+    X, y = data
+    aligner = make().fit(X, y)
+    aligner.set_params(learning_rate=1e30, batch_size=16)
+    before = dict(vars(aligner))
+    with pytest.raises(FloatingPointError, match="epoch 0"):
+        aligner.partial_fit(X, y)
+    assert vars(aligner).keys() == before.keys()
+    assert all(vars(aligner)[k] is value for k, value in before.items())
+
+
 @pytest.mark.parametrize("modalities", [(), ("text",), ("image", "text")])
 def test_any_number_of_modalities(data, modalities) -> None:
     X, y = data
