@@ -1,12 +1,16 @@
 """Base DIN and MARS on MovieLens-1M, leave-last-out, label rating >= 4.
 
     python -m benchmarks.movielens --data path/to/ml-1m --model base --seeds 0 1 2
+    python -m benchmarks.movielens --data path/to/ml-1m --model mars --cache FOLDER \
+        --set augment__n_neighbors=10 augment__max_borrowed=60
     python -m benchmarks.movielens --data path/to/ml-1m --model base --set hidden_units=(64,) \
         --validation-only
 
-The number of epochs is chosen by the AUC of the validation rows (each user's last impression but
-one). With ``--validation-only`` the test rows are not looked at: that is for choosing settings.
-Every fit appends one line of JSON to the output, with its settings, scores and seconds.
+Models: `base` (DIN), `content` (nothing borrowed, but the aligned item embeddings are there for
+``item_features=auto``), `mars`, and `random` (MARS with donors at random). The number of epochs is
+chosen by the AUC of the validation rows (each user's last impression but one). With
+``--validation-only`` the test rows are not looked at: that is for choosing settings. Every fit
+appends one line of JSON to the output, with its settings, scores and seconds.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
 import skmars
+from benchmarks.controls import RandomUsers
 from skmars import (
     DINClassifier,
     Impressions,
@@ -61,10 +66,13 @@ def prepare(
         [
             ("encode", MultimodalEncoder(real_encoders(), cache=arguments.cache)),
             ("align", SteinAligner(random_state=arguments.seed, verbose=1)),
+            ("users", RandomUsers(arguments.seed) if model == "random" else "passthrough"),
             ("augment", SequenceRetrievalAugmenter()),
         ]
     )
     steps.set_params(**{k: v for k, v in arguments.set.items() if "__" in k})
+    if model == "content":
+        steps.set_params(augment="passthrough")
     trained = steps.fit_transform(X[train], arguments.y[train])
     print(f"[prepare] {time.perf_counter() - begin:.0f} s  {trained!r}", flush=True)
     return trained, steps.transform(X), time.perf_counter() - begin
@@ -118,7 +126,7 @@ def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", choices=["base", "mars"], default="base")
+    parser.add_argument("--model", choices=["base", "content", "mars", "random"], default="base")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--history", choices=["all", "positive"], default="all")
     parser.add_argument("--users", type=int, help="so many users only (for trying things out)")

@@ -37,6 +37,8 @@ class Bag:
         1 liked, 0 not liked, 2 not known.
     borrowed : int64 ndarray of shape (n_positions,)
         1 where the item was borrowed from another user.
+    similarity : float32 ndarray of shape (n_positions,) or None
+        `s_i` of the borrowed items (Eq. 16), 0 for own ones; None where no item has one.
     """
 
     item: Any
@@ -44,6 +46,7 @@ class Bag:
     length: Any
     feedback: Any
     borrowed: Any
+    similarity: Any
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,8 @@ def _gather(parts: list[tuple[Sequences, int]]) -> Bag:
     n = int(length.sum())
     item, feedback = np.empty(n, dtype=np.int64), np.full(n, UNKNOWN_FEEDBACK, dtype=np.int64)
     borrowed = np.zeros(n, dtype=np.int64)
+    known = any(part.similarity is not None for part, _ in parts)
+    similarity = np.zeros(n, dtype=np.float32) if known else None
     for part, is_borrowed in parts:
         source = part.positions()
         place: Any = slice(None)
@@ -173,7 +178,10 @@ def _gather(parts: list[tuple[Sequences, int]]) -> Bag:
             feedback[place] = part.feedback[source]
         if is_borrowed:
             borrowed[place] = 1
-    return Bag(item, np.repeat(np.arange(len(length)), length), length, feedback, borrowed)
+        if similarity is not None and part.similarity is not None:
+            similarity[place] = part.similarity[source]
+    row = np.repeat(np.arange(len(length)), length)
+    return Bag(item, row, length, feedback, borrowed, similarity)
 
 
 def _distinct(

@@ -82,6 +82,9 @@ class DINNetwork(nn.Module):
             item_dim = embedding_dim * (1 + len(self.projections))
             self.feedback = _vectors(N_FEEDBACK, item_dim) if feedback else None
             self.provenance = _vectors(2, item_dim) if borrowed == "marked" else None
+            # How well a borrowed item fits (Eq. 16), times a vector: own items have none.
+            has_similarity = borrowed in ("separate", "marked")
+            self.similarity = _vectors(1, item_dim) if has_similarity else None
             pooling = (item_dim, attention_units, activation, attention_normalization)
             self.interest = AttentionPooling(*pooling)
             self.borrowed = AttentionPooling(*pooling) if borrowed == "separate" else None
@@ -131,7 +134,10 @@ class DINNetwork(nn.Module):
                 at = at + bag.feedback * (len(tag) // N_FEEDBACK)
             if self.provenance is not None:
                 at = at + bag.borrowed
-            out: Tensor = pooling(target, key.index_select(0, at), bag.row, bag.length, weight)
+            keys = key.index_select(0, at)
+            if self.similarity is not None and bag.similarity is not None:
+                keys = torch.addcmul(keys, bag.similarity[:, None], self.similarity)
+            out: Tensor = pooling(target, keys, bag.row, bag.length, weight)
             return out
 
         interest = pool(self.interest, batch.history)

@@ -60,7 +60,7 @@ def make_multimodal_ctr(
     n_factors : int, default=32
         Number of latent factors (item clusters). They are dealt to the groups one
         after another, ``ceil(n_factors / n_groups)`` each, at least two.
-    mean_length : float, default=18.0
+    mean_length : float, default=20.0
         Expected number of impressions of a user. The lengths follow a shifted
         log-normal law: with the default, two fifths of the users have 2 to 5
         impressions and one in twenty has more than 60. No user sees an item

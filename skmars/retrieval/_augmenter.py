@@ -69,10 +69,11 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     n_neighbors : int, default=1
         Number of donors of a row; for "kth", the rank of its only donor. Where there are
         fewer, all of them.
-    relevance : {"user", "target", "both"}, default="user"
-        What :math:`s_i` compares a donor's item with: the user's embedding (Eq. 16), the embedding
-        of the row's target item, or both (the mean of the two cosines). "user" and "both" need
-        user and item embeddings of the same space.
+    relevance : {"target", "user", "both"}, default="target"
+        What :math:`s_i` compares a donor's item with: the embedding of the row's target item,
+        the user's embedding (Eq. 16 to the letter), or both (the mean of the two cosines). "user"
+        and "both" need user and item embeddings of the same space. What is borrowed for the
+        target answers the question that the row asks: what did look-alikes do with such items?
     low_quantile, high_quantile : float, default=0.3, 0.7
         Users are low-active up to, and high-active from, these quantiles of activity (by linear
         interpolation, as `numpy.quantile`). Both ends are inclusive, so that all who tie at a
@@ -84,11 +85,12 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         Most items that a row may borrow: those with the largest :math:`s_i` for "filter" (among
         equals, those nearer to the own history), those nearest to the own history for the
         other strategies. Their order is kept. None for no limit but `max_length`.
-    activity : {"user", "row"}, default="user"
-        Whose length counts. "user": the longest history of the user among the rows of `fit`
-        (of users whom `fit` does not know, that of the row); quantiles are over users. "row":
-        the history of the row itself; quantiles are over rows, so that also the early rows of
-        a user who became active later borrow.
+    activity : {"row", "user"}, default="row"
+        Whose length counts. "row": the history of the row itself; quantiles are over rows, so
+        that also the early rows of a user who became active later borrow. These are by far the
+        most of such rows, and what follows in the pipeline learns from them what borrowed items
+        are worth. "user" (the paper's letter): the longest history of the user among the rows
+        of `fit` (of users whom `fit` does not know, that of the row); quantiles are over users.
     respect_time : bool, default=True
         If impressions and donors have times, borrow only events strictly before the impression,
         and only from donors who have one. An event of unknown time is not borrowed, and an
@@ -210,12 +212,12 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         *,
         theta: float = 0.1,
         n_neighbors: int = 1,
-        relevance: str = "user",
+        relevance: str = "target",
         low_quantile: float = 0.3,
         high_quantile: float = 0.7,
         max_length: int = 200,
         max_borrowed: int | None = None,
-        activity: str = "user",
+        activity: str = "row",
         respect_time: bool = True,
         neighbors: Any = "auto",
         catalog: ItemCatalog | None = None,

@@ -24,6 +24,7 @@ def make_rows(*, borrowed: bool = False, merge: bool = False, n: int = 5) -> Row
             rng.integers(0, 5, n),
             length,
             feedback=rng.integers(0, 2, 9).astype(np.int8),
+            similarity=rng.uniform(size=9).astype(np.float32),
         )
 
     history = part()

@@ -106,7 +106,7 @@ def test_nothing_to_compare_items_by(X):
 def test_embeddings_of_different_spaces(X):
     wide = X.with_user_embedding(np.random.default_rng(0).normal(size=(len(X), 9)))
     with pytest.raises(ValueError, match=r"user embeddings have 9 columns and item embeddings 5"):
-        SequenceRetrievalAugmenter().fit(wide)
+        SequenceRetrievalAugmenter(relevance="user").fit(wide)
     out = SequenceRetrievalAugmenter(relevance="target").fit(wide).transform(wide)
     assert out.borrowed.length.any()
 

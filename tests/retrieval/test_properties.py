@@ -131,7 +131,7 @@ def test_embeddings_are_asked_for_donors_and_low_active_rows_only():
     X = world(3, n_users=40, n_events=500, users=None)
     encoder = HistoryEncoder(X.catalog.embedding)
     X = X.with_user_encoder(encoder)
-    augmenter = fitted(X)
+    augmenter = fitted(X, activity="user")
     assert sum(encoder.asked) <= augmenter.n_donors_ + 1
     encoder.asked.clear()
     rows = np.repeat(np.arange(len(X)), 3)
@@ -263,7 +263,7 @@ def test_who_would_be_both_is_low_active():
 def test_activity_of_users_known_and_unknown_to_fit():
     lengths = dict(zip("abcdefghij", range(1, 11)))
     train = rows_of(lengths)
-    augmenter = fitted(train, catalog=CATALOG, theta=-1)
+    augmenter = fitted(train, catalog=CATALOG, theta=-1, activity="user")
     assert 3 < augmenter.low_threshold_ < 4
     # a was low-active in fit and has grown since, j was not, k is new.
     later = rows_of({"a": 2, "j": 2, "k": 2})
