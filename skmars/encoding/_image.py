@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.preprocessing import normalize
 
-from skmars.encoding._content import load_image
+from skmars.data.images import load_image
 
 N_LEVELS = 4  # of each colour channel in the histogram
 N_CELLS = 4  # along each side of the image
