@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from skmars.data.catalog import content_key
+from skmars.data.catalog import content_key, is_absent
 from skmars.data.images import UnusableContent, load_image, reason
 
 Kind = Literal["text", "image", "raw"]
@@ -105,17 +105,6 @@ class Readable(Sequence[Any]):
         if isinstance(i, slice):
             return [self.items[j] for j in self.indices[i]]
         return self.items[self.indices[i]]
-
-
-def is_absent(value: Any) -> bool:
-    """Say whether there is nothing: None, NaN, pandas.NA or blank text."""
-    if isinstance(value, str):
-        return not value.strip()
-    return (
-        value is None
-        or (isinstance(value, float) and value != value)
-        or type(value).__name__ in ("NAType", "NaTType")
-    )
 
 
 def _examined(value: Any, kind: Kind) -> tuple[bytes | None, str | None]:

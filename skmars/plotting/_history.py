@@ -172,7 +172,7 @@ class HistoryDisplay:
         def covers(codes: NDArray[np.int32], notes: list[str]) -> list[Cover]:
             images = catalog.content.get("image")
             return [
-                Cover(catalog.titles[c], None if images is None else _picture(images[c]), note)
+                Cover(catalog.title(c), None if images is None else _picture(images[c]), note)
                 for c, note in zip(codes, notes)
             ]
 
