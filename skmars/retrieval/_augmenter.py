@@ -292,7 +292,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         Impressions
             As of `transform`.
         """
-        context = self._init_callback_context("fit-transform", max_subtasks=1)
+        context = self._init_callback_context(max_subtasks=1)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         self._warn_if_idle(self._fit(X))
         augmented = self._transform(X, context)
