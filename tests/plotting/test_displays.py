@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
 
 from skmars import DINClassifier, ItemCatalog
+from skmars.data import Sequences
 from skmars.metrics import retrieval_precision_at_k
 from skmars.plotting import (
     ActivityAUCDisplay,
@@ -399,6 +400,30 @@ class TestHistory:
         )
         assert set(display.images_) == {None}
         display.figure_.canvas.draw()  # dollar signs are no mathematics
+
+    def test_borrowed_items_of_unknown_origin(self, planted: Any) -> None:
+        X = planted[0][[0]]
+        borrowed = Sequences(
+            np.array([1, 2], dtype=np.int32), np.array([0]), np.array([2], dtype=np.int32)
+        )
+        display = HistoryDisplay.from_impressions(X.with_borrowed(borrowed), max_borrowed=1)
+        assert display.labels_[0].get_text() == "borrowed\n(last 1 of 2)"
+        assert display.notes_[0].get_text() == ""
+
+    def test_one_group_for_each_donor(self, planted: Any) -> None:
+        X = planted[0][[0]]
+        borrowed = Sequences(
+            np.array([1, 2, 3], dtype=np.int32),
+            np.array([0]),
+            np.array([3], dtype=np.int32),
+            donor=np.array([1, 0, 0], dtype=np.int32),
+            donors=np.array(["ann", "bob"], dtype=object),
+            similarity=np.array([np.nan, 0.5, 0.25], dtype=np.float32),
+        )
+        display = HistoryDisplay.from_impressions(X.with_borrowed(borrowed))
+        labels = [text.get_text().replace("\n", " ") for text in display.labels_[:2]]
+        assert labels == ["borrowed from user bob", "borrowed from user ann"]
+        assert [text.get_text() for text in display.notes_[:3]] == ["", "s = 0.50", "s = 0.25"]
 
     def test_row_out_of_range(self, planted: Any) -> None:
         with pytest.raises(IndexError, match="row=100000 is out of range"):
