@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
 
-from skmars import DINClassifier, ItemCatalog
+from skmars import DINClassifier, ItemCatalog, SteinAligner
 from skmars.data import Sequences
 from skmars.metrics import retrieval_precision_at_k
 from skmars.plotting import (
@@ -224,6 +225,8 @@ class TestRetrievalPrecision:
         with pytest.raises(ValueError, match="user_labels lacks 80 of the users"):
             RetrievalPrecisionDisplay.from_estimator(augmenter, X, {})
         groups = dict(zip(X.users.tolist(), truth.group.tolist()))
+        with pytest.raises(TypeError, match="takes a SequenceRetrievalAugmenter, got SteinAl"):
+            RetrievalPrecisionDisplay.from_estimator(planted[3], X, {})
         with pytest.raises(ValueError, match="X has no user embedding"):
             RetrievalPrecisionDisplay.from_estimator(augmenter, X.with_user_embedding(None), groups)
 
@@ -346,6 +349,15 @@ class TestAlignedSpace:
             AlignedSpaceDisplay.from_embeddings(
                 {k: v[:2] for k, v in views.items()}, {k: v[:2] for k, v in views.items()}
             )
+
+    def test_input_of_another_kind(self, planted: Any) -> None:
+        X, _, _, aligner, _ = planted
+        with pytest.raises(TypeError, match=r"takes a SteinAligner, got Pipeline. Of a pipeline"):
+            AlignedSpaceDisplay.from_estimator(Pipeline([("align", aligner)]), X)
+        with pytest.raises(TypeError, match="was fitted on impressions, but X is a plain array"):
+            AlignedSpaceDisplay.from_estimator(aligner, np.eye(4))
+        with pytest.raises(NotFittedError):
+            AlignedSpaceDisplay.from_estimator(SteinAligner(), X)
 
     def test_needs_two_axes(self, plt: Any) -> None:
         points = {"text": np.eye(2), "image": np.eye(2)}
