@@ -12,7 +12,6 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
-from sklearn.callback import with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
@@ -34,7 +33,7 @@ from skmars.encoding._encode import Features, ModalityEncoder, encode, fit_encod
 from skmars.encoding._pretrained import clone_sharing
 from skmars.encoding._progress import watcher
 from skmars.encoding._spec import PRECOMPUTED, as_transformer, content_kind, default_encoder
-from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin
+from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
 
 
 @dataclass(frozen=True)

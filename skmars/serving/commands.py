@@ -229,7 +229,7 @@ def read_log(
             f"distinct values ({', '.join(values[:5])}). Say from which value on it is a click, "
             "for example --click-from 4, or name another column with --label."
         )
-    X, y = Impressions.from_log(
+    return Impressions.from_log(
         table,
         catalog,
         user=columns.user,
@@ -239,8 +239,6 @@ def read_log(
         history=columns.history,
         duplicates=columns.duplicates,
     )
-    assert y is not None
-    return X, y
 
 
 def read_rows(

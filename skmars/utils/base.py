@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
+from sklearn import callback
 from sklearn.base import TransformerMixin
-from sklearn.callback import CallbackSupportMixin
 from sklearn.utils._set_output import _get_output_config
 
+Method = TypeVar("Method", bound=Callable[..., Any])
 
-class SkmarsMixin(CallbackSupportMixin):
+
+def with_callbacks(fit: Method) -> Method:
+    """Apply scikit-learn's decorator of this name, which has no types, and keep those of `fit`."""
+    return cast(Method, callback.with_callbacks(fit))
+
+
+class SkmarsMixin(callback.CallbackSupportMixin):
     """Callbacks, and the link to the documentation in the HTML representation."""
 
     _doc_link_module = "skmars"
