@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     import narwhals.stable.v2 as nw
     from sklearn.pipeline import Pipeline
 
-INTERRUPTED = 128 + signal.SIGINT
+# As the shell says it of a program that a signal ended: SIGINT, SIGPIPE.
+INTERRUPTED, UNREAD = 128 + 2, 128 + 13
 
 # Errors that explain themselves; of any other, the type is told as well.
 PLAIN = (ValueError, TypeError, OSError, ImportError, FloatingPointError, RuntimeError)
@@ -111,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, 1 if the data or the model is not usable, or 130 if interrupted.
+        0, 1 if the data or the model is not usable, 130 if interrupted, 141 if nobody reads on.
 
     Raises
     ------
@@ -130,6 +132,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _Interrupted:
         print(f"{program}: interrupted; nothing was written.", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), results.fileno())  # nor complain at exit
+        return UNREAD
     except argparse.ArgumentTypeError as error:
         used: argparse.ArgumentParser = arguments.parser
         used.error(str(error))
@@ -302,6 +307,8 @@ def _fit(arguments: argparse.Namespace, results: TextIO) -> None:
             arguments.log, arguments.items, pipeline, columns=columns, holdout=arguments.holdout
         )
     save_model(model, arguments.out)
+    if not arguments.quiet:
+        print(f"skmars fit: wrote {arguments.out}", file=sys.stderr)
 
 
 def _predict(arguments: argparse.Namespace, results: TextIO) -> None:
@@ -353,6 +360,7 @@ def _write(arguments: argparse.Namespace, results: TextIO, answer: Any) -> None:
         files.write_table(table, arguments.out)
     else:
         results.write(table.write_csv() or "")
+        results.flush()
 
 
 # --- what goes to stderr ----------------------------------------------------------------------

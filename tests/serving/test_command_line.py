@@ -317,6 +317,17 @@ def test_as_a_program(folder: Path, model: Path) -> None:
     assert failed.stderr.startswith("skmars predict: error: absent.skmars does not exist")
 
 
+def test_a_reader_may_leave(folder: Path, model: Path) -> None:
+    command = [sys.executable, "-m", "skmars", "predict", model, folder / "rows.csv"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_an_interrupted_fit_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     files_ = ["fit", folder / "log.csv", "--base", "--out", tmp_path / "m.skmars"]
