@@ -114,7 +114,9 @@ class UserHistories:
         """Return how many events of each of these users came before each of these times."""
         events = self.events
         owner = np.repeat(np.arange(len(self.users)), events.length)
-        event_time = events.time[events.positions()]  # type: ignore[index]
+        # Where order and times of a log disagree, an event is as late as the latest one before it.
+        times, rank = np.unique(events.time[events.positions()], return_inverse=True)  # type: ignore[index]
+        event_time = times[np.maximum.accumulate(owner * len(times) + rank) % max(1, len(times))]
         user, at = np.concatenate([who, owner]), np.concatenate([time, event_time])
         is_event = np.arange(len(user)) >= len(who)
         # Sorted by user and time, where a row stands before the events of the same moment.

@@ -109,25 +109,6 @@ def test_figures_that_would_flatter_are_refused(capsys, folder: Path, tmp_path: 
     assert "--base" in error(capsys, 1, "explain", path, folder / "rows.csv")
 
 
-def test_histories_end_before_the_time_of_a_row(folder: Path, model: Path) -> None:
-    histories = load_model(model).histories
-    log = files.read_table(folder / "log.csv")
-    user, time, clicked = (log[c].to_numpy() for c in ("user_id", "timestamp", "clicked"))
-    X = histories.impressions(user, log["item_id"].to_numpy(), time.astype(float))
-    for i in np.random.default_rng(0).permutation(len(log))[:50]:
-        before = (user == user[i]) & (time < time[i]) & (clicked == 1)
-        assert X.history.length[i] == np.count_nonzero(before)
-        expected = log["item_id"].to_numpy()[before][np.argsort(time[before], kind="stable")]
-        np.testing.assert_array_equal(X.catalog.ids[X.history.row(i)], expected)
-
-
-def test_without_times_a_history_is_all_there_is(folder: Path, model: Path) -> None:
-    log = files.read_table(folder / "log.csv")
-    user, clicked = log["user_id"].to_numpy(), log["clicked"].to_numpy()
-    X = load_model(model).histories.impressions(np.array([3, 99_999]), np.array([1, 1]))
-    assert X.history.length.tolist() == [np.count_nonzero((user == 3) & (clicked == 1)), 0]
-
-
 def test_three_ways_to_bring_a_history(capsys, folder: Path, model: Path, tmp_path: Path) -> None:
     rows = folder / "rows.csv"
     _, remembered, _ = run(capsys, "predict", model, rows)
@@ -199,16 +180,25 @@ def test_new_items_come_with_a_table(capsys, folder: Path, model: Path, tmp_path
     write(tmp_path, "items.csv", {"item_id": [77_777], "title": ["New"], "text": ["orbit nebula"]})
     rows = folder / "rows.csv"
     _, without, _ = run(capsys, "predict", model, rows)
-    histories = load_model(model).histories
-    extended = histories.with_catalog(histories.catalog.extend([77_777]))
-    np.testing.assert_array_equal(
-        extended.catalog.ids[extended.events.items], histories.catalog.ids[histories.events.items]
-    )
     message = error(capsys, 1, "predict", model, rows, "--items", tmp_path / "items.csv")
     assert "image" in message  # the model looks at pictures, too
     code, same, _ = run(capsys, "predict", model, rows, "--items", folder / "items.csv")
     assert code == 0
     assert same == without
+
+
+def test_bars_on_a_terminal_are_no_part_of_the_model(
+    capsys, folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    pytest.importorskip("rich")
+    path = tmp_path / "m.skmars"
+    options = [option for option in FAST_BASE if option != "--quiet"]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    code, out, err = run(capsys, "fit", folder / "log.csv", "--base", "--out", path, *options)
+    assert (code, out) == (0, "")
+    assert "DINClassifier - fit" in err
+    assert "epoch" not in err
+    assert b"ProgressBar" not in path.read_bytes()
 
 
 def test_help_teaches(capsys) -> None:
