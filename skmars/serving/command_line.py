@@ -64,6 +64,8 @@ examples:
   skmars fit log.csv --base --out din.skmars
   skmars fit log.csv --items items.csv --out m.skmars \\
       --set augment__theta=0.3 --set ctr__max_iter=20 --set align__n_components=64
+  skmars fit log.csv --items items.csv --out m.skmars \\
+      --set "encode__encoders={'text': 'all-MiniLM-L6-v2'}"
 
 steps and their parameters (--set STEP__PARAM=VALUE): encode = MultimodalEncoder,
 align = SteinAligner, augment = SequenceRetrievalAugmenter, ctr = DINClassifier.
@@ -96,7 +98,9 @@ EVALUATE_EXAMPLES = """\
 examples:
   skmars fit log.csv --items items.csv --holdout last --out trial.skmars
   skmars evaluate trial.skmars log.csv
-  skmars evaluate model.skmars next-month.csv --holdout none
+  skmars evaluate model.skmars other-users.csv --holdout none
+
+The history of a row is what LOG has of the user before it.
 
 The output has AUC (over all rows), GAUC (within each user, then averaged) and the AUC of
 low-active users: the 30 percent with the shortest histories."""
@@ -194,7 +198,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_fit(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("log", metavar="LOG", type=Path, help="table with one row an event")
-    sub.add_argument("--items", type=Path, help="table with one row an item (not with --base)")
+    sub.add_argument(
+        "--items", type=Path, help="table with one row an item (not needed with --base)"
+    )
     sub.add_argument("--out", metavar="MODEL", type=Path, required=True, help="file to write")
     group = sub.add_argument_group("columns")
     group.add_argument("--user", metavar="COLUMN", default="user_id", help="default: user_id")

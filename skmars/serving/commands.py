@@ -33,7 +33,8 @@ def make_pipeline(*, base: bool, seed: int, settings: Iterable[tuple[str, Any]] 
     Raises
     ------
     ValueError
-        If a setting names no parameter; the message lists those that there are.
+        If a setting names no parameter (the message lists those that there are), or its value
+        is out of range.
     """
     steps: list[tuple[str, Any]] = [("ctr", DINClassifier(random_state=seed))]
     if not base:
@@ -56,6 +57,8 @@ def make_pipeline(*, base: bool, seed: int, settings: Iterable[tuple[str, Any]] 
                 f"{', '.join(pipeline.named_steps)}."
             )
         pipeline.set_params(**{name: value})
+    for estimator in pipeline.named_steps.values():
+        estimator._validate_params()  # a later step would else complain when the earlier are fitted
     return pipeline
 
 
