@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import argparse
 import ast
-import logging
 import os
-import signal
 import sys
 import traceback
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from importlib.util import find_spec
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import skmars
+from skmars.serving.terminal import Interrupted, interrupt_ends, one_line_warnings, progress
 
 if TYPE_CHECKING:
     import narwhals.stable.v2 as nw
-    from sklearn.pipeline import Pipeline
 
 # As the shell says it of a program that a signal ended: SIGINT, SIGPIPE.
 INTERRUPTED, UNREAD = 128 + 2, 128 + 13
@@ -130,10 +126,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = sys.stdout
     try:
         # Whatever a library prints, stdout is for results.
-        with redirect_stdout(sys.stderr), _one_line_warnings(program), _interrupt_ends():
+        with redirect_stdout(sys.stderr), one_line_warnings(program), interrupt_ends():
             arguments.run(arguments, results)
         return 0
-    except _Interrupted:
+    except Interrupted:
         print(f"{program}: interrupted; nothing was written.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -308,7 +304,7 @@ def _fit(arguments: argparse.Namespace, results: TextIO) -> None:
         history=arguments.history,
         duplicates=arguments.duplicates,
     )
-    with _progress(pipeline, quiet=arguments.quiet):
+    with progress(pipeline, quiet=arguments.quiet):
         model = commands.fit(
             arguments.log, arguments.items, pipeline, columns=columns, holdout=arguments.holdout
         )
@@ -367,55 +363,3 @@ def _write(arguments: argparse.Namespace, results: TextIO, answer: Any) -> None:
     else:
         results.write(table.write_csv() or "")
         results.flush()
-
-
-# --- what goes to stderr ----------------------------------------------------------------------
-
-
-@contextmanager
-def _progress(pipeline: Pipeline, *, quiet: bool) -> Iterator[None]:
-    """Show how far the fit is: bars on a terminal, else a line an epoch."""
-    if quiet:
-        yield
-    elif sys.stderr.isatty() and find_spec("rich"):
-        from sklearn.callback import ProgressBar
-
-        pipeline.set_callbacks(ProgressBar())
-        yield
-        pipeline.set_callbacks()  # it is no part of the model
-    else:
-        logger, handler = logging.getLogger("skmars"), logging.StreamHandler(sys.stderr)
-        level = logger.level
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-        try:
-            yield
-        finally:
-            logger.removeHandler(handler)
-            logger.setLevel(level)
-
-
-@contextmanager
-def _one_line_warnings(program: str) -> Iterator[None]:
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
-
-
-class _Interrupted(BaseException):
-    """Ctrl-C. No KeyboardInterrupt, which training takes for "that will do, keep the weights"."""
-
-
-@contextmanager
-def _interrupt_ends() -> Iterator[None]:
-    def interrupt(*_: Any) -> NoReturn:
-        raise _Interrupted
-
-    previous = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
