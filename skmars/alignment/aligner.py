@@ -14,8 +14,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from skmars.data import Impressions, ItemCatalog
-from skmars.data.checks import as_impressions, check_columns, check_target
-from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
+from skmars.data.checks import as_impressions, check_columns
+from skmars.utils.base import (
+    ImpressionsTransformerMixin,
+    SkmarsMixin,
+    all_or_nothing,
+    with_callbacks,
+)
 
 # batch_size="auto" aims at this many steps an epoch, within these bounds.
 AUTO_STEPS, AUTO_SMALLEST, AUTO_LARGEST = 16, 128, 4096
@@ -260,6 +265,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         self.device = device
         self.verbose = verbose
 
+    @all_or_nothing
     @with_callbacks
     def fit(self, X: Any, y: ArrayLike | None = None) -> SteinAligner:
         """Learn the aligned space.
@@ -288,6 +294,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         self._validate_params()
         return self._fit(X, y, go_on=self.warm_start, max_iter=self.max_iter, callbacks=True)
 
+    @all_or_nothing
     def partial_fit(self, X: Any, y: ArrayLike | None = None) -> SteinAligner:
         """Go through these rows once, starting from the present state.
 
@@ -362,6 +369,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     def _fit(
         self, X: Any, y: ArrayLike | None, *, go_on: bool, max_iter: int, callbacks: bool
     ) -> SteinAligner:
+        from skmars.alignment.clicks import click_target
         from skmars.utils.torch import seeded
 
         go_on = go_on and hasattr(self, "encoder_")
@@ -380,7 +388,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
                 columns_out = None
             else:
                 X = impressions
-                y = self._clicks(y, len(X), one_class=not callbacks)
+                y = click_target(y, len(X), type(self).__name__, one_class=not callbacks)
                 objective = self._click_objective(X, y, go_on=go_on, seed=seed)
                 check_columns(self, X, reset=not go_on)
                 columns_out = X.with_user_encoder(objective.encoder()).columns
@@ -449,6 +457,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         self, X: Impressions, y: NDArray[np.float32], *, go_on: bool, seed: int
     ) -> Any:
         from skmars.alignment import clicks
+        from skmars.alignment.inputs import modality_names
         from skmars.utils.torch import resolve_device
 
         device = resolve_device(self.device)
@@ -459,11 +468,11 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         else:
             encoder = clicks.new_encoder(
                 X,
-                self._modality_names(X.catalog),
+                modality_names(self.modalities, X.catalog),
                 home,
                 n_components=self.n_components,
                 id_dim=self.id_dim,
-                n_heads=self._checked_heads(),
+                n_heads=self.n_heads,
                 residual=self.residual,
                 causal=self.causal,
                 max_length=self.max_length,
@@ -483,7 +492,8 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         if go_on:
             encoder = deepcopy(self.encoder_)
         else:
-            encoder = views.ViewEncoder.new(X, self._block_sizes(X.shape[1]), self.n_components)
+            sizes = views.block_sizes(self.modalities, X.shape[1])
+            encoder = views.ViewEncoder.new(X, sizes, self.n_components)
         return views.ViewObjective(encoder, X, device=device, **self._sampling(len(X), None, seed))
 
     def _sampling(self, n_rows: int, y: NDArray[Any] | None, seed: int) -> dict[str, Any]:
@@ -506,62 +516,6 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
             "stein_objective": SteinObjective(self.lam, self.entropy, self.eta),  # type: ignore
             "rng": np.random.RandomState(seed),
         }
-
-    # --- validation -----------------------------------------------------------------------
-
-    def _clicks(self, y: Any, n_rows: int, *, one_class: bool) -> NDArray[np.float32]:
-        if one_class and y is not None and len(y) == n_rows:
-            values = np.asarray(y)
-            if values.ndim == 1 and values.dtype.kind in "biuf" and np.isin(values, (0, 1)).all():
-                return values.astype(np.float32)
-        return check_target(y, n_rows, estimator_name=type(self).__name__)[0]
-
-    def _checked_heads(self) -> int:
-        for name in ("n_components", "id_dim"):
-            if getattr(self, name) % self.n_heads:
-                raise ValueError(
-                    f"n_heads={self.n_heads} must divide {name}={getattr(self, name)}."
-                )
-        return self.n_heads
-
-    def _modality_names(self, catalog: ItemCatalog) -> list[str]:
-        there = list(catalog.features)
-        if self.modalities is None:
-            if not there:
-                raise ValueError(
-                    "The catalogue of X has no modality features. Put MultimodalEncoder before "
-                    "SteinAligner in the pipeline, give the catalogue vectors with "
-                    "catalog.with_features(...), or pass modalities=() to learn from ids alone."
-                )
-            return there
-        names = list(self.modalities)
-        for name in names:
-            if name not in catalog.features:
-                raise ValueError(
-                    f"modalities names {name!r}, but the catalogue of X has features of "
-                    f"{there or 'no modality'}. Put MultimodalEncoder with an encoder for "
-                    f"{name!r} before SteinAligner, or change modalities."
-                )
-        if len(set(names)) < len(names):
-            raise ValueError(f"modalities={names!r} names a modality twice.")
-        return names
-
-    def _block_sizes(self, n_features: int) -> list[int]:
-        if self.modalities is None:
-            sizes = [n_features // 2, n_features - n_features // 2]
-        else:
-            sizes = list(self.modalities)
-            if not all(isinstance(s, Integral) and s > 0 for s in sizes):
-                raise ValueError(
-                    f"modalities={self.modalities!r}: X is an array, so that modalities must be "
-                    "the numbers of columns of its blocks, for example modalities=[384, 512]."
-                )
-            if sum(sizes) != n_features:
-                raise ValueError(
-                    f"modalities={self.modalities!r} sums to {sum(sizes)}, but X has {n_features} "
-                    "columns."
-                )
-        return [int(s) for s in sizes if s]
 
     def _check_same_input(self, impressions: bool) -> None:
         if impressions != (self._columns_out is not None):

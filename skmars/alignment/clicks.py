@@ -20,6 +20,7 @@ from skmars.alignment.inputs import ItemInputs, make_passage, run_passage
 from skmars.alignment.network import AlignmentNetwork, Items, Projection
 from skmars.alignment.segments import batches, find_segments
 from skmars.data import Impressions, ItemCatalog
+from skmars.data.checks import check_target
 from skmars.data.ids import check_same_kind
 from skmars.utils.torch import to_cpu
 
@@ -27,6 +28,23 @@ from skmars.utils.torch import to_cpu
 MEASURED_ITEMS = 2000
 
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def click_target(
+    y: Any, n_rows: int, estimator_name: str, *, one_class: bool
+) -> NDArray[np.float32]:
+    """Return `y` as 0.0 and 1.0; with `one_class` zeros or ones alone will do.
+
+    Raises
+    ------
+    ValueError
+        As `skmars.data.checks.check_target`.
+    """
+    if one_class and y is not None and len(y) == n_rows:
+        values = np.asarray(y)
+        if values.ndim == 1 and values.dtype.kind in "biuf" and np.isin(values, (0, 1)).all():
+            return values.astype(np.float32)
+    return check_target(y, n_rows, estimator_name=estimator_name)[0]
 
 
 def occurring_items(X: Impressions) -> NDArray[np.int64]:
@@ -110,9 +128,7 @@ class ClickObjective:
         self._X, self._y, self._train, self._valid = X, y, train, valid
         self._batch_size, self._beta, self._stein = batch_size, beta, stein_objective
         self._rng = rng
-        self._segments = find_segments(
-            X, causal=self.network.causal, max_length=self.network.max_length
-        )
+        self._segments = find_segments(X, causal=self.network.causal, reach=self.network.reach)
         self._local = np.zeros(len(X.catalog), dtype=np.int64)
 
     def batches(self, epoch: int) -> Iterator[Batch]:

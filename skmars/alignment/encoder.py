@@ -95,7 +95,7 @@ class AlignmentEncoder:
         history gives zeros.
         """
         network, device = self._ready()
-        segments = find_segments(X, causal=network.causal, max_length=network.max_length)
+        segments = find_segments(X, causal=network.causal, reach=network.reach)
         codes = np.unique(X.history.items[ragged.ranges(segments.start, segments.length)])
         items = self._items(codes, self.inputs(X.catalog), network, device)
         local = np.zeros(len(X.catalog), dtype=np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,36 @@ from skmars.data import ItemCatalog, Sequences
 from skmars.utils import ragged
 
 NO_ITEMS = np.empty(0, dtype=np.int32)
+
+
+def modality_names(names: Sequence[str] | None, catalog: ItemCatalog) -> list[str]:
+    """Return the modalities to use: all that the catalogue has features of, or those named.
+
+    Raises
+    ------
+    ValueError
+        If there is none, a named one is not there, or one is named twice.
+    """
+    there = list(catalog.features)
+    if names is None:
+        if not there:
+            raise ValueError(
+                "The catalogue of X has no modality features. Put MultimodalEncoder before "
+                "SteinAligner in the pipeline, give the catalogue vectors with "
+                "catalog.with_features(...), or pass modalities=() to learn from ids alone."
+            )
+        return there
+    names = list(names)
+    for name in names:
+        if name not in catalog.features:
+            raise ValueError(
+                f"modalities names {name!r}, but the catalogue of X has features of "
+                f"{there or 'no modality'}. Put MultimodalEncoder with an encoder for "
+                f"{name!r} before SteinAligner, or change modalities."
+            )
+    if len(set(names)) < len(names):
+        raise ValueError(f"modalities={names!r} names a modality twice.")
+    return names
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,8 @@ class AlignmentNetwork(nn.Module):
     n_ids : int
         Number of known items; one more embedding serves all others.
     n_components, id_dim, n_heads : int
-        Sizes of the space, of the id embedding, and the number of attention heads.
+        Sizes of the space and of the id embedding, and the number of attention heads, which
+        divides both.
     residual : bool
         Whether Eq. 4 and Eq. 11 have the residual and the LayerNorm that Eq. 10 has.
     causal : bool
@@ -210,6 +211,11 @@ class AlignmentNetwork(nn.Module):
         also how often an item hides its id, by which the embedding of unknown ids is learned.
     feedback : bool
         Whether to tell liked items from others in a history.
+
+    Raises
+    ------
+    ValueError
+        If `n_heads` does not divide the sizes.
     """
 
     def __init__(
@@ -227,6 +233,9 @@ class AlignmentNetwork(nn.Module):
         feedback: bool = False,
     ) -> None:
         super().__init__()
+        for name, size in {"n_components": n_components, "id_dim": id_dim}.items():
+            if size % n_heads:
+                raise ValueError(f"n_heads={n_heads} must divide {name}={size}.")
         d, names = n_components, list(modality_sizes)
         attention: dict[str, Any] = {"n_heads": n_heads, "causal": causal, "window": max_length}
         self.modality_sizes = dict(modality_sizes)
@@ -255,6 +264,16 @@ class AlignmentNetwork(nn.Module):
             nn.init.zeros_(parameter)
         with torch.no_grad():
             self.id_embedding.weight[OUT_OF_VOCABULARY] = 0.0
+
+    @property
+    def reach(self) -> int:
+        """On how many of the last items of a history its user embedding depends.
+
+        Every layer of causal attention looks back one window: the two that ids go through, the
+        chain in which modalities query each other; then the mean (Eq. 13) over a window.
+        """
+        n_layers = max(2, len(self.fusions)) if self.causal else 0
+        return n_layers * (self.max_length - 1) + self.max_length
 
     def extend_ids(self, n_new: int) -> None:
         """Make room for further known items; they start where unknown items are."""

@@ -18,9 +18,6 @@ from skmars.utils import ragged
 
 # A pass over more positions than this is split: it bounds the memory of a batch.
 MAX_POSITIONS = 16_384
-# A position's output depends on inputs of two windows (self-attention, then cross-attention),
-# and the user embedding averages a third one.
-RECEPTIVE_WINDOWS = 3
 
 
 @dataclass(frozen=True)
@@ -47,27 +44,26 @@ class Segments:
         return len(self.start)
 
 
-def find_segments(X: Impressions, *, causal: bool, max_length: int) -> Segments:
+def find_segments(X: Impressions, *, causal: bool, reach: int) -> Segments:
     """Group rows whose histories are prefixes of one another.
 
     Parameters
     ----------
     X : Impressions
     causal : bool
-        If False, every distinct history is a segment of its own, cut to its last
-        `max_length` items.
-    max_length : int
-        Window of attention and of the mean.
+        If False, every distinct history is a segment of its own, cut to its last `reach` items.
+    reach : int
+        On how many of the last items of a history its user embedding depends.
     """
     start = X.history.start.astype(np.int64)
     prefix = X.history.length.astype(np.int64)
     if not causal:
-        start, prefix = start + np.maximum(prefix - max_length, 0), np.minimum(prefix, max_length)
+        start, prefix = start + np.maximum(prefix - reach, 0), np.minimum(prefix, reach)
         return _number(start, prefix, part=prefix)
     start = _shared_start(X.history, start, prefix, X.user)
     # Of very long segments each part is passed over on its own, with all context that it needs.
     part = prefix // MAX_POSITIONS
-    skipped = np.maximum(part * MAX_POSITIONS - RECEPTIVE_WINDOWS * max_length, 0)
+    skipped = np.maximum(part * MAX_POSITIONS - reach, 0)
     return _number(start + skipped, prefix - skipped, part=part)
 
 

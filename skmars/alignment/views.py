@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,30 @@ from torch import Tensor, nn
 
 from skmars.alignment import stein
 from skmars.utils.torch import to_cpu
+
+
+def block_sizes(sizes: Any, n_features: int) -> list[int]:
+    """Return the number of columns of each view: as given, or two halves.
+
+    Raises
+    ------
+    ValueError
+        If sizes are no positive integers, or don't sum to the number of columns.
+    """
+    if sizes is None:
+        halves = [n_features // 2, n_features - n_features // 2]
+        return [size for size in halves if size]
+    blocks = list(sizes)
+    if not all(isinstance(s, Integral) and int(s) > 0 for s in blocks):
+        raise ValueError(
+            f"modalities={sizes!r}: X is an array, so that modalities must be "
+            "the numbers of columns of its blocks, for example modalities=[384, 512]."
+        )
+    if sum(blocks) != n_features:
+        raise ValueError(
+            f"modalities={sizes!r} sums to {sum(blocks)}, but X has {n_features} columns."
+        )
+    return [int(s) for s in blocks]
 
 
 class ViewNetwork(nn.Module):

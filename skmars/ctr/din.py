@@ -18,7 +18,7 @@ from skmars.ctr.inputs import Inputs
 from skmars.ctr.samples import Sample, encode_target, holds_out, rows_a_step, two_classes
 from skmars.data import Impressions
 from skmars.data.checks import as_impressions, check_columns
-from skmars.utils.base import SkmarsMixin, with_callbacks
+from skmars.utils.base import SkmarsMixin, all_or_nothing, with_callbacks
 
 if TYPE_CHECKING:
     from skmars.ctr.network import DINNetwork
@@ -224,6 +224,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         self.device = device
         self.verbose = verbose
 
+    @all_or_nothing
     @with_callbacks
     def fit(
         self,
@@ -262,6 +263,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         resume = self.warm_start and hasattr(self, "_network")
         return self._fit(X, y, sample_weight, X_val, y_val, resume=resume, max_iter=self.max_iter)
 
+    @all_or_nothing
     @with_callbacks
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
@@ -349,8 +351,10 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             optimizer.restore(moments)
 
         def fitted() -> dict[str, Any]:
-            network.settle(inputs.feedback_count)
-            return {"classes_": classes, "_inputs": inputs, "_network": network}
+            # A copy: whoever keeps it has the model of that epoch, not a training one.
+            trained = to_cpu(copy.deepcopy(network))
+            trained.settle(inputs.feedback_count)
+            return {"classes_": classes, "_inputs": inputs, "_network": trained}
 
         context = self._init_callback_context(max_subtasks=max_iter)
         callbacks = EpochCallbacks(self, context, X, y, fitted)
@@ -370,7 +374,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             name=name,
             verbose=self.verbose,
         )
-        to_cpu(network)
         losses = self.loss_curve_ if resume else []
         scores = (self.validation_scores_ or []) if resume else []
         self.__dict__.pop("item_ids_", None)

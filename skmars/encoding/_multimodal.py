@@ -214,6 +214,9 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         warn_masked(features, catalog, "no usable content")
         if impressions is not None:
             check_columns(self, impressions, reset=True)
+        else:  # those of an earlier fit
+            for attribute in ("n_features_in_", "feature_names_in_"):
+                self.__dict__.pop(attribute, None)
         self.encoders_ = {
             k: PRECOMPUTED if m.encoder is None else m.encoder.transformer
             for k, m in fitted.items()
@@ -223,7 +226,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         self.catalog_ = with_features_of(catalog, features)
         self._raw_catalog = catalog
         self._fitted = fitted
-        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
         return self
 
     def transform(self, X: Any) -> Any:

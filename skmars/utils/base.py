@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar, cast
 
 from sklearn import callback
@@ -10,6 +11,25 @@ from sklearn.base import TransformerMixin
 from sklearn.utils._set_output import _get_output_config
 
 Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def all_or_nothing(fit: Method) -> Method:
+    """Let a fit that fails leave the estimator as it was, columns included.
+
+    Stands outside `with_callbacks`, which needs what it set until its callbacks are torn down.
+    """
+
+    @wraps(fit)
+    def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        before = dict(vars(self))
+        try:
+            return fit(self, *args, **kwargs)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    return guarded  # type: ignore[return-value]
 
 
 def with_callbacks(fit: Method) -> Method:

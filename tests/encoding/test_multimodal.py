@@ -8,13 +8,11 @@ import warnings
 import joblib
 import numpy as np
 import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, clone
-from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
@@ -51,7 +49,6 @@ DATA_FREE_CHECKS = [
 @pytest.mark.parametrize(
     "estimator",
     [
-        MultimodalEncoder(),
         TfidfEncoder(),
         ImageStatisticsEncoder(),
         SentenceTransformerEncoder("name"),
@@ -62,14 +59,10 @@ DATA_FREE_CHECKS = [
 )
 def test_scikit_learn_checks_that_need_no_data(estimator, check):
     if check is checks.check_parameters_default_constructible and not isinstance(
-        estimator, MultimodalEncoder | TfidfEncoder | ImageStatisticsEncoder
+        estimator, TfidfEncoder | ImageStatisticsEncoder
     ):
         pytest.skip("names a model, for which there is no default")
     check(type(estimator).__name__, estimator)
-
-
-def test_parameters_are_validated_as_scikit_learn_does():
-    checks.check_param_validation("MultimodalEncoder", MultimodalEncoder())
 
 
 # --- features -----------------------------------------------------------------------------
@@ -293,18 +286,6 @@ def test_what_is_no_encoder(catalog):
         MultimodalEncoder({"text": "open_clip:ViT-B-32"}).fit(catalog)
 
 
-def test_what_is_no_input(data):
-    with pytest.raises(TypeError, match="works on Impressions .* got ndarray"):
-        MultimodalEncoder().fit(np.zeros((3, 2)))
-    with pytest.raises(TypeError, match="X is a dict"):
-        MultimodalEncoder().fit({"user_id": [1]})
-    with pytest.raises(NotFittedError):
-        MultimodalEncoder().transform(data[0])
-    encoder = MultimodalEncoder().fit(*data)
-    with pytest.raises(ValueError, match="lacks the context column 'hour'"):
-        encoder.transform(data[0].to_frame("pandas").drop(columns="hour"))
-
-
 # --- impressions and frames -----------------------------------------------------------------
 
 
@@ -333,30 +314,6 @@ def test_fitting_twice_is_fitting_once(data):
     first = encoder.catalog_
     again = encoder.fit(*data).catalog_
     assert all(first.features[k] is again.features[k] for k in first.features)
-    assert not hasattr(clone(encoder), "catalog_")
-
-
-@pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow"])
-def test_frames_give_the_same_to_the_bit(data, catalog, kind):
-    X, y = data
-    expected = MultimodalEncoder().fit_transform(X, y)
-    frame = X.to_frame(kind)
-    foreign = frame[:] if kind != "pandas" else frame.copy()  # skmars knows nothing of it
-    Xt = MultimodalEncoder(catalog=catalog).fit_transform(foreign, y)
-    pd.testing.assert_frame_equal(Xt.to_frame("pandas"), expected.to_frame("pandas"))
-    for name, matrix in expected.catalog.features.items():
-        np.testing.assert_array_equal(Xt.catalog.features[name], matrix)
-
-
-@pytest.mark.parametrize(("kind", "cls"), [("pandas", pd.DataFrame), ("polars", pl.DataFrame)])
-def test_set_output(data, kind, cls):
-    X, y = data
-    encoder = MultimodalEncoder().set_output(transform=kind).fit(X, y)
-    frame = encoder.transform(X)
-    assert isinstance(frame, cls)
-    assert list(frame.columns) == encoder.get_feature_names_out().tolist()
-    from_frame = MultimodalEncoder().fit(frame, y)  # the frame remembers its catalogue
-    assert set(from_frame.catalog_.features) == {"text", "image"}
 
 
 def test_a_frame_at_serving_time_takes_the_fitted_catalogue(data, counting):
@@ -390,6 +347,13 @@ def test_a_catalogue_is_accepted_as_it_is(catalog):
     assert isinstance(encoded, ItemCatalog)
     assert encoder.transform(encoded) is encoded
     assert encoder.get_feature_names_out().tolist() == []
+
+
+def test_a_fit_on_a_catalogue_forgets_the_columns_of_an_earlier_one(data, catalog):
+    X, y = data
+    encoder = MultimodalEncoder().fit(X, y).fit(catalog)
+    assert not hasattr(encoder, "n_features_in_")
+    encoder.transform(X.to_frame("pandas").drop(columns="hour"))
 
 
 # --- estimators travel ------------------------------------------------------------------------
@@ -426,12 +390,6 @@ def test_clone_shares_models_and_copies_transformers():
     assert copied.encoders["text"] is model
     assert copied.encoders["title"] is not words
     assert copied._sklearn_output_config == original._sklearn_output_config
-
-
-def test_html_representation(catalog):
-    html = MultimodalEncoder().fit(catalog)._repr_html_()
-    assert "MultimodalEncoder" in html
-    assert "skmars.encoding.MultimodalEncoder" in html
 
 
 class Recorder:

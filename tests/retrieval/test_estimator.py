@@ -8,13 +8,10 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import NearestNeighbors
-from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks as checks
 
-from skmars import Impressions, ItemCatalog, SequenceRetrievalAugmenter
+from skmars import ItemCatalog, SequenceRetrievalAugmenter
 from skmars.data.frames import FRAMES
 from skmars.retrieval import CosineNeighbors, HNSWNeighbors, NNDescentNeighbors
 
@@ -38,7 +35,6 @@ DATA_FREE = [
 @pytest.mark.parametrize(
     "estimator",
     [
-        SequenceRetrievalAugmenter(),
         CosineNeighbors(),
         HNSWNeighbors(),
         NNDescentNeighbors(),
@@ -47,10 +43,6 @@ DATA_FREE = [
 )
 def test_scikit_learn_checks_that_need_no_data(estimator, check):
     check(type(estimator).__name__, estimator)
-
-
-def test_scikit_learn_checks_parameters():
-    checks.check_param_validation("SequenceRetrievalAugmenter", SequenceRetrievalAugmenter())
 
 
 def test_defaults_are_documented():
@@ -75,7 +67,7 @@ def test_theta_out_of_range(X, theta):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"strategy": "best"}, "'strategy' parameter .* 'filter'"),
+        ({"strategy": "best"}, "'strategy' parameter .*'filter'"),
         ({"relevance": "item"}, "'relevance' parameter"),
         ({"n_neighbors": 0}, "'n_neighbors' parameter"),
         ({"max_length": 0}, "'max_length' parameter"),
@@ -89,20 +81,6 @@ def test_bad_parameters(X, parameters, message):
     with pytest.raises(ValueError, match=message):
         augmenter.fit(X)
     assert not [name for name in vars(augmenter) if name.endswith("_")]
-
-
-def test_transform_before_fit(X):
-    for use in ("transform", "explain"):
-        with pytest.raises(NotFittedError, match="SequenceRetrievalAugmenter instance is not"):
-            getattr(SequenceRetrievalAugmenter(), use)(X)
-    with pytest.raises(NotFittedError):
-        SequenceRetrievalAugmenter().get_feature_names_out()
-
-
-@pytest.mark.parametrize("wrong", [np.zeros((3, 2)), [[1, 2]], {"user_id": [1]}, None])
-def test_something_other_than_impressions(wrong):
-    with pytest.raises(TypeError, match=r"Impressions|dict"):
-        SequenceRetrievalAugmenter().fit(wrong)
 
 
 def test_no_rows(X):
@@ -264,43 +242,3 @@ def test_attributes(X):
     # Compact: nothing of the others' histories is kept.
     assert len(augmenter.donor_history_.items) == augmenter.donor_history_.length.sum()
     assert (augmenter.donor_history_.length >= augmenter.high_threshold_).all()
-    assert augmenter.n_features_in_ == len(X.columns)
-    assert augmenter.feature_names_in_.tolist() == X.columns
-    assert "SequenceRetrievalAugmenter" in augmenter._repr_html_()
-
-
-def test_context_columns_of_fit_are_required():
-    table = frame([1, 2, 5, 6], hour=[1, 2, 3, 4])
-    augmenter = SequenceRetrievalAugmenter(catalog=CATALOG).fit(table)
-    with pytest.raises(ValueError, match="lacks the context column 'hour'"):
-        augmenter.transform(table.drop(columns="hour"))
-
-
-def test_callbacks_see_the_fit(X):
-    class Recorder:
-        def __init__(self):
-            self.seen = []
-
-        def setup(self, estimator, context):
-            self.seen.append("setup")
-
-        def on_fit_task_begin(self, estimator, context):
-            self.seen.append("begin")
-
-        def on_fit_task_end(self, estimator, context, *, fitted_estimator):
-            rows = fitted_estimator.transform(X)
-            self.seen.append(f"end, {'borrowed' if rows.borrowed.length.any() else 'nothing'}")
-
-        def teardown(self, estimator, context):
-            self.seen.append("teardown")
-
-    recorder = Recorder()
-    SequenceRetrievalAugmenter().set_callbacks(recorder).fit(X)
-    assert recorder.seen == ["setup", "begin", "end, borrowed", "teardown"]
-
-
-def test_in_a_pipeline(X):
-    pipeline = make_pipeline(SequenceRetrievalAugmenter(), "passthrough")
-    out = clone(pipeline).fit(X).transform(X)
-    assert isinstance(out, Impressions)
-    assert as_tuples(out) == as_tuples(SequenceRetrievalAugmenter().fit(X).transform(X))
