@@ -10,7 +10,22 @@ probabilities, is one scikit-learn pipeline::
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same names for type checkers, which do not see those that are lazy
+    from skmars.alignment import SteinAligner as SteinAligner
+    from skmars.ctr import DINClassifier as DINClassifier
+    from skmars.data import Impressions as Impressions
+    from skmars.data import ItemCatalog as ItemCatalog
+    from skmars.datasets import load_amazon_reviews as load_amazon_reviews
+    from skmars.datasets import load_movielens_1m as load_movielens_1m
+    from skmars.datasets import make_multimodal_ctr as make_multimodal_ctr
+    from skmars.encoding import MultimodalEncoder as MultimodalEncoder
+    from skmars.metrics import gauc_score as gauc_score
+    from skmars.metrics import relative_improvement as relative_improvement
+    from skmars.model_selection import LeaveLastOut as LeaveLastOut
+    from skmars.model_selection import leave_last_out as leave_last_out
+    from skmars.retrieval import SequenceRetrievalAugmenter as SequenceRetrievalAugmenter
 
 __version__ = "0.1.0.dev0"
 
@@ -35,12 +50,14 @@ _PUBLIC = {
 __all__ = [*_PUBLIC, "__version__"]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        value = getattr(import_module(f"skmars.{_PUBLIC[name]}"), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module 'skmars' has no attribute {name!r}")
+if not TYPE_CHECKING:  # or a type checker would take any name for a public one
+
+    def __getattr__(name: str) -> Any:
+        if name in _PUBLIC:
+            value = getattr(import_module(f"skmars.{_PUBLIC[name]}"), name)
+            globals()[name] = value
+            return value
+        raise AttributeError(f"module 'skmars' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

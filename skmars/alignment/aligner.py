@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.callback import with_callbacks
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -16,7 +15,12 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from skmars.data import Impressions, ItemCatalog
 from skmars.data.checks import as_impressions, check_columns
-from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin, all_or_nothing
+from skmars.utils.base import (
+    ImpressionsTransformerMixin,
+    SkmarsMixin,
+    all_or_nothing,
+    with_callbacks,
+)
 
 # batch_size="auto" aims at this many steps an epoch, within these bounds.
 AUTO_STEPS, AUTO_SMALLEST, AUTO_LARGEST = 16, 128, 4096

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.callback import with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -19,7 +18,7 @@ from skmars.ctr.inputs import Inputs
 from skmars.ctr.samples import Sample, encode_target, holds_out, rows_a_step, two_classes
 from skmars.data import Impressions
 from skmars.data.checks import as_impressions, check_columns
-from skmars.utils.base import SkmarsMixin, all_or_nothing
+from skmars.utils.base import SkmarsMixin, all_or_nothing, with_callbacks
 
 if TYPE_CHECKING:
     from skmars.ctr.network import DINNetwork

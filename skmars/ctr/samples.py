@@ -136,7 +136,7 @@ def encode_target(
     if len(y) != n_rows:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {n_rows} rows, y "
-            f"has {len(y)} entries."
+            f"has {len(y)} entries. Pass X and y of the same rows."
         )
     unknown = y[~np.isin(y, classes)]
     if len(unknown):

@@ -90,7 +90,7 @@ def check_columns(estimator: Any, X: Impressions, *, reset: bool) -> None:
     if missing:
         raise ValueError(
             f"X lacks the context column {missing[0]!r}, which {type(estimator).__name__} was "
-            f"fitted with; X has {X.columns}."
+            f"fitted with; X has {X.columns}. Add the column, or fit without it."
         )
 
 
@@ -113,7 +113,7 @@ def check_target(
     if len(y) != n_rows:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: X has {n_rows} rows, y "
-            f"has {len(y)} entries."
+            f"has {len(y)} entries. Pass X and y of the same rows."
         )
     kind = type_of_target(y, input_name="y", raise_unknown=True)
     classes, codes = np.unique(y, return_inverse=True)

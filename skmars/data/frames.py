@@ -60,7 +60,10 @@ class Table:
         """Return a column; ValueError names it and the columns there are, if it is missing."""
         if column not in self.columns:
             found = ", ".join(map(repr, self.columns))
-            raise ValueError(f"{self.name} has no column {column!r}; it has {found}.")
+            raise ValueError(
+                f"{self.name} has no column {column!r}; it has {found}. Rename a column, or pass "
+                "the name that it has here."
+            )
         return self._table[column]
 
     def describe(self, column: str) -> str:

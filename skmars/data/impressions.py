@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,6 +180,38 @@ class Impressions:
 
     # --- frames ---------------------------------------------------------------------------
 
+    @overload
+    @classmethod
+    def from_log(
+        cls,
+        log: Any,
+        catalog: ItemCatalog | None = ...,
+        *,
+        user: str = ...,
+        item: str = ...,
+        time: str = ...,
+        order: str = ...,
+        label: str,
+        history: str = ...,
+        context: Any = ...,
+        duplicates: str = ...,
+    ) -> tuple[Impressions, NDArray[np.int64]]: ...
+    @overload
+    @classmethod
+    def from_log(
+        cls,
+        log: Any,
+        catalog: ItemCatalog | None = ...,
+        *,
+        user: str = ...,
+        item: str = ...,
+        time: str = ...,
+        order: str = ...,
+        label: None = ...,
+        history: str = ...,
+        context: Any = ...,
+        duplicates: str = ...,
+    ) -> tuple[Impressions, None]: ...
     @classmethod
     def from_log(
         cls,

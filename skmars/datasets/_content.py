@@ -51,7 +51,9 @@ def vocabulary(n_factors: int) -> NDArray[np.str_]:
     )
 
 
-def draw_rows(probability: NDArray[np.float64], n: int, rng: np.random.RandomState) -> NDArray:
+def draw_rows(
+    probability: NDArray[np.float64], n: int, rng: np.random.RandomState
+) -> NDArray[np.int64]:
     """Draw `n` column indices a row, with the probabilities of that row."""
     cumulative = np.cumsum(probability, axis=1)
     u = rng.uniform(size=(len(probability), n)) * cumulative[:, -1:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,38 @@ FIRST_DAY, N_SECONDS = 1_600_000_000, 90 * 86_400
 BLOCK = 4_000_000  # cells of the user x item matrix that are held at once
 
 
+@overload
+def make_multimodal_ctr(
+    n_users: int = ...,
+    n_items: int = ...,
+    *,
+    n_groups: int = ...,
+    n_factors: int = ...,
+    mean_length: float = ...,
+    chance: float = ...,
+    deviation: float = ...,
+    text_noise: float = ...,
+    image_noise: float = ...,
+    history: str = ...,
+    random_state: int | np.random.RandomState | None = ...,
+    return_truth: Literal[False] = ...,
+) -> tuple[Impressions, NDArray[np.int64]]: ...
+@overload
+def make_multimodal_ctr(
+    n_users: int = ...,
+    n_items: int = ...,
+    *,
+    n_groups: int = ...,
+    n_factors: int = ...,
+    mean_length: float = ...,
+    chance: float = ...,
+    deviation: float = ...,
+    text_noise: float = ...,
+    image_noise: float = ...,
+    history: str = ...,
+    random_state: int | np.random.RandomState | None = ...,
+    return_truth: Literal[True],
+) -> tuple[Impressions, NDArray[np.int64], Bunch]: ...
 def make_multimodal_ctr(
     n_users: int = 500,
     n_items: int = 300,

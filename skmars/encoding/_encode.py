@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
+from skmars.data.catalog import is_absent
+from skmars.data.images import UnusableContent
 from skmars.encoding._cache import Encoded, Folder, Matrix, encoded_by
-from skmars.encoding._content import NO_CONTENT, Items, Readable, UnusableContent, is_absent
+from skmars.encoding._content import NO_CONTENT, Items, Readable
 from skmars.encoding._fingerprint import fingerprint
 
 Chunks = list[list[int]]

@@ -12,12 +12,12 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
-from sklearn.callback import with_callbacks
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.data import Impressions, ItemCatalog
+from skmars.data.catalog import is_absent
 from skmars.data.checks import check_columns, require_impressions
 from skmars.encoding._cache import cache_folder, encoded_by
 from skmars.encoding._catalogs import (
@@ -29,12 +29,12 @@ from skmars.encoding._catalogs import (
     with_features_of,
     with_items_of,
 )
-from skmars.encoding._content import NO_CONTENT, Items, is_absent
+from skmars.encoding._content import NO_CONTENT, Items
 from skmars.encoding._encode import Features, ModalityEncoder, encode, fit_encoder
 from skmars.encoding._pretrained import clone_sharing
 from skmars.encoding._progress import watcher
 from skmars.encoding._spec import PRECOMPUTED, as_transformer, content_kind, default_encoder
-from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin
+from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.callback import with_callbacks
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -32,7 +31,7 @@ from skmars.retrieval.retrieve import (
     retrieve,
     user_vectors,
 )
-from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin
+from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
 from skmars.utils.progress import as_tasks, report
 
 

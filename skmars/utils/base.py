@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from sklearn import callback
 from sklearn.base import TransformerMixin
-from sklearn.callback import CallbackSupportMixin
 from sklearn.utils._set_output import _get_output_config
 
 # Where the documentation is. Assign another place (a build on this machine, say) and the links
@@ -36,6 +36,11 @@ def all_or_nothing(fit: Method) -> Method:
     return guarded  # type: ignore[return-value]
 
 
+def with_callbacks(fit: Method) -> Method:
+    """Apply scikit-learn's decorator of this name, which has no types, and keep those of `fit`."""
+    return cast(Method, callback.with_callbacks(fit))
+
+
 class DocLinkMixin:
     """The link to the documentation in the diagram of an estimator. Stands left of the others."""
 
@@ -48,7 +53,7 @@ class DocLinkMixin:
         return {"documentation": DOCUMENTATION, "folder": folder, "name": cls.__name__}
 
 
-class SkmarsMixin(DocLinkMixin, CallbackSupportMixin):
+class SkmarsMixin(DocLinkMixin, callback.CallbackSupportMixin):
     """Documentation link and callbacks."""
 
 

@@ -1,0 +1,1 @@
+"""From files to predictions: the command line, and the plain functions behind it."""

@@ -1,0 +1,68 @@
+"""What a person at the terminal sees besides results, and Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+
+@contextmanager
+def progress(pipeline: Pipeline, *, quiet: bool) -> Iterator[None]:
+    """Show how far the fit is: bars on a terminal, else a line an epoch."""
+    if quiet:
+        yield
+    elif sys.stderr.isatty() and find_spec("rich"):
+        from sklearn.callback import ProgressBar
+
+        pipeline.set_callbacks(ProgressBar())
+        yield
+        pipeline.set_callbacks()  # it is no part of the model
+    else:
+        logger, handler = logging.getLogger("skmars"), logging.StreamHandler(sys.stderr)
+        level = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+
+@contextmanager
+def one_line_warnings(program: str) -> Iterator[None]:
+    """Show warnings as one line each, without the place in the program."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+class Interrupted(BaseException):
+    """Ctrl-C. No KeyboardInterrupt, which training takes for "that will do, keep the weights"."""
+
+
+@contextmanager
+def interrupt_ends() -> Iterator[None]:
+    """Let Ctrl-C raise `Interrupted`."""
+
+    def interrupt(*_: Any) -> NoReturn:
+        raise Interrupted
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
