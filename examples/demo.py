@@ -34,20 +34,11 @@ from skmars import (
     relative_improvement,
 )
 
-# What is borrowed is chosen for the item shown, which helps more than choosing it for the user.
-BORROW = {"relevance": "target", "max_borrowed": 60}
-
 
 def synthetic() -> tuple[Impressions, np.ndarray, dict[str, Any]]:
     """Planted look-alike groups; texts and pictures are noisy views of the same taste."""
-    X, y = make_multimodal_ctr(n_users=1000, n_items=2000, random_state=0)
-    settings = {
-        "encode": {},
-        "align": {"n_components": 64, "id_dim": 32},
-        "augment": BORROW | {"theta": 0.3, "n_neighbors": 5},
-        "ctr": {"max_iter": 30},
-    }
-    return X, y, settings
+    X, y = make_multimodal_ctr(random_state=0)
+    return X, y, {"encode": {}, "align": {}, "augment": {}, "ctr": {}}
 
 
 def movielens(path: Path) -> tuple[Impressions, np.ndarray, dict[str, Any]]:
@@ -67,7 +58,7 @@ def movielens(path: Path) -> tuple[Impressions, np.ndarray, dict[str, Any]]:
     settings = {
         "encode": {"encoders": encoders, "cache": ".demo-cache"},
         "align": {"n_components": 128, "id_dim": 64, "max_iter": 3},
-        "augment": BORROW | {"theta": 0.2, "n_neighbors": 10},
+        "augment": {"n_neighbors": 10, "max_borrowed": 60},
         "ctr": {"max_iter": 2},
     }
     return X, y, settings
