@@ -1,0 +1,12 @@
+"""The baselines' ways to change a history: transformers, and auxiliary objectives for DIN."""
+
+from skmars.augmentation.editing import CropMaskReorder, CropMaskReorderSubstituteInsert
+from skmars.augmentation.prepending import RandomItems, RandomSequence, RepeatPad
+
+__all__ = [
+    "CropMaskReorder",
+    "CropMaskReorderSubstituteInsert",
+    "RandomItems",
+    "RandomSequence",
+    "RepeatPad",
+]
