@@ -83,7 +83,7 @@ class CropMaskReorder(HistoryAugmenter):
     >>> X = pd.DataFrame({"user_id": [1, 2], "item_id": ["c", "c"], "history": [list("abcde")] * 2})
     >>> augmenter = CropMaskReorder(mask_token="?", random_state=0)
     >>> augmenter.set_output(transform="pandas").fit_transform(X)["history"].tolist()
-    [['c'], ['?', 'b', '?', '?', 'e']]
+    [['a'], ['a', '?', '?', 'd', '?']]
     """
 
     _parameter_constraints = {  # noqa: RUF012
@@ -218,7 +218,7 @@ class CropMaskReorderSubstituteInsert(CropMaskReorder):
     >>> X = pd.DataFrame({"user_id": [1, 2], "item_id": ["c", "c"], "history": [list("ab")] * 2})
     >>> augmenter = CropMaskReorderSubstituteInsert(random_state=0)
     >>> augmenter.set_output(transform="pandas").fit_transform(X)["history"].tolist()
-    [['a', 'b', 'b'], ['a', 'b']]
+    [['a', 'a', 'b'], ['b']]
     """
 
     _parameter_constraints = {  # noqa: RUF012

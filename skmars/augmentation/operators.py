@@ -45,6 +45,12 @@ class Edit:
         length = np.bincount(row[stays], minlength=len(self.length))
         return Edit(length, self.source[stays], self.change[stays])
 
+    def last(self, n: int) -> Edit:
+        """Return the edit of which each row keeps its last `n` positions."""
+        length = np.minimum(self.length, n)
+        stays = ragged.ranges(ragged.offsets(self.length)[1:] - length, length)
+        return Edit(length, self.source[stays], self.change[stays])
+
 
 Operator = Callable[..., Edit]
 
