@@ -87,6 +87,7 @@ class HistoryAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         ValueError
             If a parameter is out of range.
         """
+        self._validate_params()
         X = require_impressions(X, estimator_name=type(self).__name__, catalog=self.catalog)
         self.fit(X)
         rows = np.arange(len(X))

@@ -41,7 +41,7 @@ def item_cf_iuf(sequences: Sequences, n_items: int) -> csr_array:
     Returns
     -------
     csr_array of shape (n_items, n_items), float64
-        Without diagonal.
+        Without diagonal; rounded to nine decimals.
 
     References
     ----------
@@ -68,6 +68,8 @@ def item_cf_iuf(sequences: Sequences, n_items: int) -> csr_array:
     row = np.repeat(np.arange(len(size)), size)
     has.data = 1 / np.sqrt(np.log1p(size[row]) * count[has.indices])
     similarity = csr_array(has.T @ has)
+    # Equal ones are equal, whatever the order of the sums.
+    similarity.data = np.round(similarity.data, 9)
     similarity.setdiag(0)
     similarity.eliminate_zeros()
     similarity.sort_indices()

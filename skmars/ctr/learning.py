@@ -156,12 +156,14 @@ def learn(
         # Batches of equal size: a last one of a few rows would spoil the batch statistics.
         for rows in np.array_split(order, n_batches):
             batch = examples.rows.batch(rows)
-            drawn = None if auxiliary is None else auxiliary.draw(batch, random_state)
+            drawn = None
+            if auxiliary is not None:
+                drawn = to_tensors(auxiliary.draw(batch, random_state), device, dtype)
             yield (
                 to_tensors(batch, device, dtype),
                 torch.from_numpy(y[rows]).to(device),
                 None if weight is None else torch.from_numpy(weight[rows]).to(device),
-                to_tensors(drawn, device, dtype),
+                drawn,
             )
 
     def loss(batch: Any) -> Tensor:
