@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skmars.augmentation import operators
-from skmars.augmentation.editing import MASK_SHARE, SHARE
+from skmars.augmentation.base import MASK_SHARE, SHARE
 from skmars.augmentation.similarity import item_cf_iuf, nearest, user_sequences
 from skmars.augmentation.views import ItemChoice
 from skmars.data import Impressions
@@ -78,7 +78,8 @@ class CL4SRec(BaseEstimator):
     depends on the target, too; hence the encoder, which is dropped in prediction. What the
     method can improve are the item embeddings (with those of feedback and provenance).
 
-    `sample_weight` counts the terms of a row that often.
+    The history is what the network pools in one: with ``borrowed="marked"`` or "joint", the
+    borrowed items are part of it. `sample_weight` counts the terms of a row that often.
 
     References
     ----------
