@@ -70,7 +70,8 @@ class CropMaskReorder(HistoryAugmenter):
     does: a third of the rows is then trained on as it is.
 
     The `activity_feature` of `DINClassifier` sees the length of the rewritten history in
-    training; without it, training and prediction agree.
+    training; without it, training and prediction agree. There is one draw a row: all epochs of
+    a later training see the same histories.
 
     References
     ----------

@@ -1,4 +1,11 @@
-"""Auxiliary objectives of DINClassifier, as parameter objects."""
+"""Auxiliary objectives of DINClassifier, as parameter objects.
+
+``objective(X, table_row, width, n_epochs)`` gives what takes part in a training. It has `module`
+(trained along with the network, or None), `pretrains` (the network is to be trained without it
+first), ``begin_epoch(epoch, network, features)``, ``draw(batch, random_state)``, which works on
+NumPy arrays and gives a dataclass of arrays, and ``loss(network, batch, features, target, weight,
+seen, drawn)`` on tensors, where `seen` is what the head of the network read of the batch.
+"""
 
 from __future__ import annotations
 

@@ -207,6 +207,7 @@ def learn(
         result = run()
         result.loss_curve[:0] = first.loss_curve
         result.validation_curve[:0] = first.validation_curve
+        result.best_epoch += first.n_iter
     network.settle(inputs.feedback_count)
     # The last step of a fit is not followed by a loss that would tell.
     with torch.no_grad():

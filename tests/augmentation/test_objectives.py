@@ -363,6 +363,25 @@ def test_fits_repeat_and_predict(auxiliary, borrowed, data):
 
 
 @each_objective
+def test_a_weight_of_zero_is_no_objective(auxiliary, data):
+    X, y = data
+    # One batch an epoch, so that the order of the rows is not drawn.
+    model = din(auxiliary=clone(auxiliary).set_params(weight=0.0), batch_size=512).fit(X, y)
+    plain = din(batch_size=512, max_iter=model.n_iter_).fit(X, y)
+    np.testing.assert_allclose(model.decision_function(X), plain.decision_function(X), rtol=1e-5)
+
+
+@each_objective
+def test_content_features_join_in(auxiliary, data):
+    X, y = data
+    features = np.random.default_rng(0).normal(size=(len(X.catalog), 5))
+    X = X.with_catalog(X.catalog.with_features({"text": features}))
+    model = din(auxiliary=auxiliary, item_features="auto").fit(X, y)
+    assert model._network.item_dim == 8
+    assert np.isfinite(model.decision_function(X)).all()
+
+
+@each_objective
 def test_grid_search_reaches_the_parameters(auxiliary, data):
     X, y = data
     search = GridSearchCV(
