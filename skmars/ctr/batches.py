@@ -38,7 +38,8 @@ class Bag:
     borrowed : int64 ndarray of shape (n_positions,)
         1 where the item was borrowed from another user.
     similarity : float32 ndarray of shape (n_positions,) or None
-        `s_i` of the borrowed items (Eq. 16), 0 for own ones; None where no item has one.
+        `s_i` of the borrowed items (Eq. 16), 0 for own ones and where
+        it is not known; None where no item has one.
     """
 
     item: Any
@@ -46,7 +47,7 @@ class Bag:
     length: Any
     feedback: Any
     borrowed: Any
-    similarity: Any
+    similarity: Any = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _gather(parts: list[tuple[Sequences, int]]) -> Bag:
         if is_borrowed:
             borrowed[place] = 1
         if similarity is not None and part.similarity is not None:
-            similarity[place] = part.similarity[source]
+            similarity[place] = np.nan_to_num(part.similarity[source])
     row = np.repeat(np.arange(len(length)), length)
     return Bag(item, row, length, feedback, borrowed, similarity)
 

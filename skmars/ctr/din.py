@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmars.ctr.inputs import Inputs
@@ -90,6 +90,10 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         Epochs without improvement by `tol` after which early stopping stops.
     tol : float, default=0.0001
         Least improvement of the AUC that counts.
+    auxiliary : CL4SRec, CoSeRec, BASRec or None, default=None
+        A further objective of the training, whose loss is added to that of the clicks; its
+        parameters can be searched as ``auxiliary__weight`` and so on. `BASRec` doubles the
+        number of epochs. Prediction knows nothing of it. Not for arrays.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied with `sample_weight`.
     warm_start : bool, default=False
@@ -168,6 +172,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "auxiliary": [HasMethods("objective"), None],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
@@ -195,6 +200,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 3,
         tol: float = 1e-4,
+        auxiliary: Any = None,
         class_weight: Any = None,
         warm_start: bool = False,
         random_state: Any = None,
@@ -218,6 +224,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.auxiliary = auxiliary
         self.class_weight = class_weight
         self.warm_start = warm_start
         self.random_state = random_state
@@ -345,9 +352,15 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         validation = None if held_out is None else learning.Examples.read(inputs, held_out)
         if not resume:
             learning.start_at_base_rate(network, examples)
+        n_epochs = len(self.loss_curve_) if resume else 0
+        objective = self._objective(sample, inputs, network, random_state, n_epochs)
+        pretrain = objective is not None and objective.pretrains and not resume
+        if pretrain and incremental:
+            objective, pretrain = None, False
+        same = network.attach(None if objective is None else objective.module)
         optimizer = learning.Optimizer(network.to(device), self.learning_rate)
         moments = getattr(self, "_optimizer_state", None)
-        if resume and moments is not None:
+        if resume and same and moments is not None:
             optimizer.restore(moments)
 
         def fitted() -> dict[str, Any]:
@@ -356,7 +369,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             trained.settle(inputs.feedback_count)
             return {"classes_": classes, "_inputs": inputs, "_network": trained}
 
-        context = self._init_callback_context(max_subtasks=max_iter)
+        context = self._init_callback_context(max_subtasks=max_iter * (1 + pretrain))
         callbacks = EpochCallbacks(self, context, X, y, fitted)
         result = learning.learn(
             network,
@@ -373,6 +386,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             callbacks=callbacks,
             name=name,
             verbose=self.verbose,
+            objective=objective,
+            pretrain=pretrain,
         )
         losses = self.loss_curve_ if resume else []
         scores = (self.validation_scores_ or []) if resume else []
@@ -489,6 +504,28 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
                 feedback=inputs.has_feedback,
                 borrowed=self.borrowed if inputs.has_borrowed else None,
                 activity_feature=self.activity_feature,
+            )
+
+    def _objective(
+        self,
+        sample: Sample,
+        inputs: Inputs,
+        network: DINNetwork,
+        random_state: np.random.RandomState,
+        n_epochs: int,
+    ) -> Any:
+        if self.auxiliary is None:
+            return None
+        if not inputs.has_items:
+            raise ValueError(
+                f"auxiliary={self.auxiliary!r} works on histories, but X is a plain numeric array. "
+                "Pass impressions, or set auxiliary=None."
+            )
+        from skmars.utils.torch import seeded
+
+        with seeded(random_state.randint(np.iinfo(np.int32).max)):
+            return self.auxiliary.objective(
+                sample.X, inputs.table_rows(sample.X.catalog), network.item_dim, n_epochs
             )
 
     # --- scikit-learn -----------------------------------------------------------------------
