@@ -39,7 +39,7 @@ def test_a_user_program_is_strictly_typed(tmp_path: Path, monkeypatch: pytest.Mo
     options += [f"--cache-dir={ROOT / '.mypy_cache' / 'strict'}"]
     found, problems, _ = api.run([*options, str(tmp_path / "names.py"), typed_program.__file__])
     assert problems == ""
-    assert "error:" not in found
+    assert ": error: " not in found
     revealed = [line.partition("Revealed type is ")[2] for line in found.splitlines()]
     assert len([r for r in revealed if r]) == len(names)
     assert '"Any"' not in revealed
