@@ -6,8 +6,9 @@
     python -m benchmarks.movielens --data path/to/ml-1m --model base --set hidden_units=(64,) \
         --validation-only
 
-Models: `base` (DIN), `content` (nothing borrowed, but the aligned item embeddings are there for
-``item_features=auto``), `mars`, and `random` (MARS with donors at random). The number of epochs is
+Models: `base` (DIN on ids), `content` (DIN on ids and aligned item embeddings, nothing borrowed),
+`mars`, and `random` (MARS with donors at random). ``--set item_features=None`` keeps the aligned
+item embeddings from DIN. The number of epochs is
 chosen by the AUC of the validation rows (each user's last impression but one). With
 ``--validation-only`` the test rows are not looked at: that is for choosing settings. Every fit
 appends one line of JSON to the output, with its settings, scores and seconds.

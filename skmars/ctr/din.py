@@ -63,10 +63,10 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         so that they add evidence and cannot drown a short own history; pool all in one with an
         embedding added that marks the borrowed; or make no distinction, as MARS [2]_.
         If no row had borrowed items in `fit`, they are ignored in `predict` unless "joint".
-    item_features : None, "auto" or list of str, default=None
+    item_features : "auto", None or list of str, default="auto"
         Matrices of the catalogue that are projected and join the item embedding: names of its
         ``features``, and "aligned" for its ``embedding``. "auto" takes the aligned embedding
-        if there is one, otherwise all features.
+        if there is one, otherwise all features, if there are some. None for ids alone.
     activity_feature : bool, default=True
         Whether the head also sees the logarithm of the length of the user's own history.
     max_length : int, default=200
@@ -189,7 +189,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         activation: str = "dice",
         attention_normalization: str | None = "sqrt",
         borrowed: str = "separate",
-        item_features: Any = None,
+        item_features: Any = "auto",
         activity_feature: bool = True,
         max_length: int = 200,
         alpha: float = 1e-4,
