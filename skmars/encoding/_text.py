@@ -92,7 +92,7 @@ class TfidfEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
         Returns
         -------
-        ndarray of shape (n_texts, n_components_), float32
+        ndarray of shape (n_texts, `n_components_`), float32
         """
         check_is_fitted(self)
         tfidf = self.vectorizer_.transform(X)
