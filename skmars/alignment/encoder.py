@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from skmars.alignment.inputs import ItemInputs, make_passage, run_passage, single_items
@@ -86,6 +87,21 @@ class AlignmentEncoder:
             embedding, _ = run_passage(network, passage, items, np.arange(len(codes)))
             result[codes] = embedding.cpu().numpy()
         return result
+
+    @torch.no_grad()
+    def embed_modalities(self, catalog: ItemCatalog) -> dict[str, NDArray[np.float32]]:
+        """Embed each modality on its own, as `L_stein` compares them: Eq. 3 at unit length.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_items, n_components)
+            Rows of items that lack the modality mean nothing, see ``catalog.missing``.
+        """
+        network, device = self._ready()
+        codes = np.arange(len(catalog), dtype=np.int32)
+        items = self._items(codes, self.inputs(catalog), network, device)
+        units = [F.normalize(h, dim=1).cpu().numpy() for h in items.projected]
+        return dict(zip(network.modality_sizes, units))
 
     @torch.no_grad()
     def __call__(self, X: Impressions) -> NDArray[np.float32]:

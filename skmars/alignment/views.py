@@ -65,12 +65,15 @@ class ViewEncoder:
         return (X - self.mean) / self.scale
 
     @torch.no_grad()
-    def __call__(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return the embeddings, shape (n_samples, n_components), in the dtype of `X`."""
+    def embed_views(self, X: NDArray[Any]) -> list[NDArray[np.float64]]:
+        """Return the unit embedding of each view, shape (n_samples, n_components)."""
         # In float64, so that a row's result does not depend on the rows beside it.
         network = deepcopy(self.network).double()
-        views = network(torch.from_numpy(self.standardize(X)))
-        return (sum(views) / len(views)).numpy().astype(X.dtype, copy=False)
+        return [view.numpy() for view in network(torch.from_numpy(self.standardize(X)))]
+
+    def __call__(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return the embeddings, shape (n_samples, n_components), in the dtype of `X`."""
+        return np.mean(self.embed_views(X), axis=0).astype(X.dtype, copy=False)
 
     def __repr__(self) -> str:
         return f"ViewEncoder({self.network.sizes})"

@@ -248,11 +248,14 @@ class ItemCatalog:
 
     @property
     def titles(self) -> list[str]:
-        """What to call each item: its title, else the beginning of its text, else its id."""
+        """What to call each item, see `title`."""
+        return [self.title(i) for i in range(len(self))]
+
+    def title(self, code: int) -> str:
+        """Return what to call an item: its title, else the beginning of its text, else its id."""
         named = self.content.get("title", self.content.get("text"))
-        if named is None:
-            return [str(i) for i in self.ids]
-        return [str(i) if t is None else str(t)[:TITLE_LENGTH] for i, t in zip(self.ids, named)]
+        value = None if named is None else named[code]
+        return str(self.ids[code]) if value is None else str(value)[:TITLE_LENGTH]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -277,6 +280,11 @@ class ItemCatalog:
         if self.embedding is not None:
             parts.append(f"embedding {self.embedding.shape[1]}")
         return f"ItemCatalog({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        from skmars.data.display import catalog_html
+
+        return catalog_html(self)
 
     def __getstate__(self) -> dict[str, Any]:
         # Without what was derived: a pickle, and with it joblib's hash, follows the content only.
@@ -303,6 +311,17 @@ def _joined(columns: list[NDArray[Any]]) -> NDArray[Any]:
     joined = np.empty(len(texts), dtype=object)
     joined[:] = [text or None for text in texts]
     return joined
+
+
+def is_absent(value: Any) -> bool:
+    """Say whether there is nothing: None, NaN, pandas.NA or blank text."""
+    if isinstance(value, str):
+        return not value.strip()
+    return (
+        value is None
+        or (isinstance(value, float) and value != value)
+        or type(value).__name__ in ("NAType", "NaTType")
+    )
 
 
 def content_key(value: Any) -> str:

@@ -1,23 +1,17 @@
-"""The raw content of items: is it there, what identifies it, how an image is read."""
+"""The raw content of items: is it there, what identifies it."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from functools import lru_cache
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data.catalog import content_key
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from skmars.data.catalog import content_key, is_absent
+from skmars.data.images import UnusableContent, load_image, reason
 
 Kind = Literal["text", "image", "raw"]
 
@@ -25,10 +19,6 @@ NO_CONTENT = "no content"
 
 # Images handed to an encoder at once hold at most this many pixels together (or one image).
 BATCH_PIXELS = 2**25
-
-
-class UnusableContent(ValueError):
-    """Why the content of one item can't be encoded."""
 
 
 class Items(Sequence[Any]):
@@ -117,17 +107,6 @@ class Readable(Sequence[Any]):
         return self.items[self.indices[i]]
 
 
-def is_absent(value: Any) -> bool:
-    """Say whether there is nothing: None, NaN, pandas.NA or blank text."""
-    if isinstance(value, str):
-        return not value.strip()
-    return (
-        value is None
-        or (isinstance(value, float) and value != value)
-        or type(value).__name__ in ("NAType", "NaTType")
-    )
-
-
 def _examined(value: Any, kind: Kind) -> tuple[bytes | None, str | None]:
     try:
         return digest(value, kind), None
@@ -152,12 +131,12 @@ def digest(value: Any, kind: Kind) -> bytes:
                 state = os.stat(value)
                 return _file_digest(os.fspath(value), state.st_size, state.st_mtime_ns)
             except (OSError, ValueError) as error:
-                raise UnusableContent(f"{value}: {_reason(error)}") from error
+                raise UnusableContent(f"{value}: {reason(error)}") from error
         if hasattr(value, "tobytes") and hasattr(value, "getpalette"):
             try:
                 palette, pixels = value.getpalette("RGBA"), value.tobytes()
             except Exception as error:  # a lazily opened file may fail in many ways
-                raise UnusableContent(_reason(error)) from error
+                raise UnusableContent(reason(error)) from error
             return _hash(f"{value.mode}{value.size}{palette}".encode(), pixels)
     return _hash(content_key(value).encode())
 
@@ -186,85 +165,3 @@ def file_digest(path: str | os.PathLike[str]) -> str:
         files = (os.path.join(folder, name) for name in names)
         lines += [f"{os.path.relpath(file, path)} {file_digest(file)}" for file in files]
     return _hash("\n".join(sorted(lines)).encode()).hex()
-
-
-def load_image(value: Any, max_pixels: int | None = None) -> Image:
-    """Read one image as RGB, upright, transparency on white.
-
-    Parameters
-    ----------
-    value : str, Path, bytes, PIL.Image.Image or uint8 array of shape (H, W), (H, W, 3) or (H, W, 4)
-    max_pixels : int, default=None
-        More pixels are refused before they are decoded.
-
-    Returns
-    -------
-    PIL.Image.Image of mode "RGB"
-
-    Raises
-    ------
-    UnusableContent
-        If it can't be read, is cut off, or is too large.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        # Pillow warns about sizes and palettes of files that are handled here.
-        with warnings.catch_warnings(), ExitStack() as stack:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-            image: Image.Image
-            if isinstance(value, Image.Image):
-                image = value
-            elif isinstance(value, np.ndarray):
-                image = _from_array(value)
-            elif isinstance(value, bytes | bytearray):
-                image = Image.open(BytesIO(value))
-            elif isinstance(value, str | os.PathLike):
-                image = Image.open(stack.enter_context(open(value, "rb")))
-            else:
-                raise UnusableContent(f"{type(value).__name__} instead of an image")
-            if max_pixels is not None and image.width * image.height > max_pixels:
-                raise UnusableContent(
-                    f"{image.width} x {image.height} pixels, more than max_image_pixels"
-                )
-            return _as_rgb(ImageOps.exif_transpose(image))
-    except UnusableContent:
-        raise
-    except Exception as error:  # decoders raise nearly anything on damaged files
-        raise UnusableContent(_reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return text.splitlines()[0].partition(" <_io")[0]
-
-
-def _from_array(array: NDArray[Any]) -> Image:
-    from PIL import Image
-
-    gray = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 1)
-    if array.dtype != np.uint8 or not (gray or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise UnusableContent(
-            f"array of dtype {array.dtype} and shape {array.shape}; an image is uint8 of shape "
-            "(H, W), (H, W, 3) or (H, W, 4)"
-        )
-    return Image.fromarray(array.reshape(array.shape[:2]) if gray else array)
-
-
-def _as_rgb(image: Image) -> Image:
-    from PIL import Image
-
-    if image.mode == "RGB":
-        image.load()
-        return image
-    if image.mode.startswith(("I", "F")):
-        # 16-bit and floating-point gray, which `convert` would clip at 255.
-        values = np.asarray(image, dtype=np.float32)
-        scale = 255 / max(float(np.nanmax(values, initial=0)), 255)
-        image = Image.fromarray(np.nan_to_num(values * scale).clip(0, 255).astype(np.uint8))
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
-        image = image.convert("RGBA")
-        canvas = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(canvas, image)
-    return image.convert("RGB")

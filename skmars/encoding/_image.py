@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.preprocessing import normalize
 
-from skmars.encoding._content import load_image
+from skmars.data.images import load_image
+from skmars.utils.base import DocLinkMixin
 
 N_LEVELS = 4  # of each colour channel in the histogram
 N_CELLS = 4  # along each side of the image
 N_ORIENTATIONS = 8
 
 
-class ImageStatisticsEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class ImageStatisticsEncoder(
+    DocLinkMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
     """Colour histogram, colour layout and gradient orientations of images.
 
     Needs neither a download nor a fit. Each of the three parts has unit length, so that none

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from skmars.encoding._content import file_digest
 from skmars.encoding._torchvision import repair_torchvision
+from skmars.utils.base import DocLinkMixin
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Loaded:
 _loaded: WeakValueDictionary[Hashable, Loaded] = WeakValueDictionary()
 
 
-class PretrainedEncoder(TransformerMixin, BaseEstimator):
+class PretrainedEncoder(DocLinkMixin, TransformerMixin, BaseEstimator):
     """A transformer whose model is loaded when the first content needs it.
 
     The model is no part of pickles and clones: they load it again, if they need it at all.

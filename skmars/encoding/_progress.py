@@ -1,12 +1,14 @@
-"""Batches as tasks of scikit-learn callbacks, and as printed lines."""
+"""How far the encoding of a modality is."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from skmars.encoding._encode import Chunks, Watch
+from skmars.utils.progress import as_tasks, report
 
 
 def watcher(estimator: Any, name: str, context: Any = None) -> Watch:
@@ -23,21 +25,13 @@ def watcher(estimator: Any, name: str, context: Any = None) -> Watch:
 
     def watch(chunks: Chunks) -> Iterator[list[int]]:
         n, done, start = sum(map(len, chunks)), 0, time.perf_counter()
-        tasks = context and context.subcontext(f"encode {name}", max_subtasks=len(chunks))
-        if tasks:
-            tasks.call_on_fit_task_begin(estimator=estimator)
-        for chunk in chunks:
-            task = tasks and tasks.subcontext("batch").call_on_fit_task_begin(estimator=estimator)
+        for chunk in as_tasks(chunks, f"encode {name}", "batch", estimator, context):
             yield chunk
-            if task:
-                task.call_on_fit_task_end(estimator=estimator)
             done += len(chunk)
-            if estimator.verbose > 1:
-                print(f"[MultimodalEncoder] {name}: {done} of {n} items")
-        if tasks:
-            tasks.call_on_fit_task_end(estimator=estimator)
-        if estimator.verbose:
-            seconds = time.perf_counter() - start
-            print(f"[MultimodalEncoder] {name}: encoded {n} items in {seconds:.1f} s")
+            line = f"[MultimodalEncoder] {name}: {done} of {n} items"
+            report(line, estimator.verbose > 1, logging.DEBUG)
+        seconds = time.perf_counter() - start
+        line = f"[MultimodalEncoder] {name}: encoded {n} items in {seconds:.1f} s"
+        report(line, estimator.verbose)
 
     return watch

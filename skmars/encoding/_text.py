@@ -13,8 +13,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from sklearn.utils.validation import check_is_fitted
 
+from skmars.utils.base import DocLinkMixin
 
-class TfidfEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+
+class TfidfEncoder(DocLinkMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Latent semantic analysis: TF-IDF of words, then a truncated SVD.
 
     Needs no download. Adapts to small catalogues: where there are no more than `n_components`

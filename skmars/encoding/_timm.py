@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.encoding._content import load_image
+from skmars.data.images import load_image
 from skmars.encoding._pretrained import (
     Loaded,
     PretrainedEncoder,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import warnings
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -30,6 +33,7 @@ from skmars.retrieval.retrieve import (
     user_vectors,
 )
 from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin
+from skmars.utils.progress import as_tasks, report
 
 
 class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
@@ -104,6 +108,8 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         Items, for input that comes as a frame.
     n_jobs : int, default=None
         Threads of the search. Results don't depend on it, unless an approximate index is built.
+    verbose : int, default=0
+        1 prints what was borrowed after each `transform`, 2 also how far it is.
 
     Attributes
     ----------
@@ -156,8 +162,6 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     catalogue of `X` lacks are added to it, known by id and embedding alone. Whatever `X` had
     borrowed before is replaced.
 
-    `fit_transform` is `fit` followed by `transform`.
-
     References
     ----------
     "MARS: Modality-Aligned Retrieval for Sequence Augmented CTR Prediction",
@@ -202,6 +206,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         ],
         "catalog": [ItemCatalog, None],
         "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -220,6 +225,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         neighbors: Any = "auto",
         catalog: ItemCatalog | None = None,
         n_jobs: int | None = None,
+        verbose: int = 0,
     ) -> None:
         self.strategy = strategy
         self.theta = theta
@@ -234,6 +240,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         self.neighbors = neighbors
         self.catalog = catalog
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     @with_callbacks
     def fit(self, X: Any, y: Any = None) -> SequenceRetrievalAugmenter:
@@ -265,6 +272,36 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         """
         context = self._init_callback_context()
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        self._warn_if_idle(self._fit(X))
+        context.call_on_fit_task_end(
+            estimator=self, X=X, y=y, reconstruction_attributes=self._fitted_attributes
+        )
+        return self
+
+    @with_callbacks
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """Fit, then let the same rows borrow; callbacks see how far that is.
+
+        Parameters
+        ----------
+        X, y
+            As in `fit`.
+
+        Returns
+        -------
+        Impressions
+            As of `transform`.
+        """
+        context = self._init_callback_context(max_subtasks=1)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        self._warn_if_idle(self._fit(X))
+        augmented = self._transform(X, context)
+        context.call_on_fit_task_end(
+            estimator=self, X=X, y=y, reconstruction_attributes=self._fitted_attributes
+        )
+        return self._as_output(augmented)
+
+    def _fit(self, X: Any) -> Impressions:
         self._check_parameters()
         X = require_impressions(X, estimator_name=type(self).__name__, catalog=self.catalog)
         if len(X) == 0:
@@ -285,11 +322,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         self._activity, self._pool = active, pool
         self._donor_of_user = np.append(Lookup(pool.ids)(active.ids), np.int32(-1))
         self._columns_out = X[:0].with_borrowed(nothing_borrowed(pool)).columns
-        self._warn_if_idle(X)
-        context.call_on_fit_task_end(
-            estimator=self, X=X, y=y, reconstruction_attributes=self._fitted_attributes
-        )
-        return self
+        return X
 
     def transform(self, X: Any) -> Any:
         """Put borrowed items to the left of the histories of low-active rows.
@@ -352,10 +385,12 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         tags.input_tags.two_d_array = False
         return tags
 
-    def _transform(self, X: Any) -> Impressions:
+    def _transform(self, X: Any, context: Any = None) -> Impressions:
         check_is_fitted(self)
+        began = time.perf_counter()
         self._check_parameters()
-        X = require_impressions(X, estimator_name=type(self).__name__, catalog=self.catalog)
+        name = type(self).__name__
+        X = require_impressions(X, estimator_name=name, catalog=self.catalog)
         check_columns(self, X, reset=False)
         pool, active = self._pool, self._activity
         self._check_spaces(pool)
@@ -369,7 +404,21 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
             self.n_jobs,
         )
         themselves = self._donor_of_user[codes]  # -1 takes the last entry: no donor
-        return retrieve(X, np.flatnonzero(low), themselves, pool, settings)
+
+        def watch(blocks: list[range]) -> Iterator[range]:
+            for block in as_tasks(blocks, "retrieve", "block", self, context):
+                yield block
+                line = f"[{name}] searched {block.stop} of {blocks[-1].stop} histories"
+                report(line, self.verbose > 1, logging.DEBUG)
+
+        augmented = retrieve(X, np.flatnonzero(low), themselves, pool, settings, watch)
+        length = augmented.borrowed.length  # type: ignore[union-attr]
+        report(
+            f"[{name}] {np.count_nonzero(length)} of {len(X)} rows borrowed "
+            f"{length.sum()} items in {time.perf_counter() - began:.1f} s",
+            self.verbose,
+        )
+        return augmented
 
     def _fitted_attributes(self) -> dict[str, Any]:
         private = ("_activity", "_pool", "_donor_of_user", "_columns_out")

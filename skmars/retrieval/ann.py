@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.retrieval.neighbors import unit
+from skmars.utils.base import DocLinkMixin
 
 
 def _import(module: str, package: str, estimator: Any) -> Any:
@@ -24,7 +25,7 @@ def _import(module: str, package: str, estimator: Any) -> Any:
         ) from error
 
 
-class HNSWNeighbors(BaseEstimator):
+class HNSWNeighbors(DocLinkMixin, BaseEstimator):
     """Approximate neighbours by cosine: hierarchical navigable small world graph of faiss.
 
     Parameters
@@ -114,7 +115,7 @@ class _Threads:
         self.faiss.omp_set_num_threads(self.before)
 
 
-class NNDescentNeighbors(BaseEstimator):
+class NNDescentNeighbors(DocLinkMixin, BaseEstimator):
     """Approximate neighbours by cosine: nearest neighbour descent of pynndescent.
 
     The first index of a process compiles for tens of seconds.

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.retrieval.embeddings import Vectors, pairwise_cosine
+from skmars.utils.base import DocLinkMixin
 
 # Up to this many donors "auto" searches exactly, beyond it takes an index if one is installed.
 # Where the two meet (64 components, one thread): against 20,000 donors the build of the graph has
@@ -122,7 +123,7 @@ def _kth_largest_bound(product: NDArray[np.float32], k: int) -> NDArray[np.float
     return np.maximum(kth, lowest)
 
 
-class CosineNeighbors(BaseEstimator):
+class CosineNeighbors(DocLinkMixin, BaseEstimator):
     """Exact nearest neighbours by cosine, as a blocked matrix product.
 
     Parameters

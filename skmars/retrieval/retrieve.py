@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -160,6 +161,7 @@ def retrieve(
     exclude: NDArray[np.int32],
     pool: DonorPool,
     settings: Settings,
+    watch: Callable[[list[range]], Iterable[range]] = iter,
 ) -> Impressions:
     """Return `X` with what its low-active rows borrow.
 
@@ -172,6 +174,8 @@ def retrieve(
         The donor who is the user of the row, -1 if the user is none.
     pool : DonorPool
     settings : Settings
+    watch : callable
+        Passes the blocks of searches on one by one; it may report progress.
 
     Returns
     -------
@@ -198,8 +202,9 @@ def retrieve(
     lent, loan = _distinct([search, coded.target[rows]] if to_target else [search])
 
     pieces = [nothing_borrowed(pool)]
-    for at in range(0, len(searched), _BLOCK_ROWS):
-        block = rows[searched[at : at + _BLOCK_ROWS]]
+    starts = range(0, len(searched), _BLOCK_ROWS)
+    for part in watch([range(at, min(at + _BLOCK_ROWS, len(searched))) for at in starts]):
+        block = rows[searched[part.start : part.stop]]
         # The encoder of X knows the items by the codes of X.
         vectors = user_vectors((coded if pool.from_items else X)[block], items, pool.from_items)
         users = centred_units(vectors, pool.center)
@@ -207,9 +212,9 @@ def retrieve(
             users, pool, exclude[block], None if before is None else before[block], settings
         )
         # `lent` is sorted by search, so the loans of this block stand side by side.
-        first, last = np.searchsorted(search[lent], [at, at + len(block)])
+        first, last = np.searchsorted(search[lent], [part.start, part.stop])
         loans = rows[lent[first:last]]
-        which = search[lent[first:last]] - at
+        which = search[lent[first:last]] - part.start
         queries = Queries(
             donor=donor[which],
             donor_similarity=similarity[which],

@@ -8,17 +8,25 @@ from sklearn.base import TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils._set_output import _get_output_config
 
+# Where the documentation is. Assign another place (a build on this machine, say) and the links
+# in the diagrams of estimators lead there.
+DOCUMENTATION = "https://skmars.readthedocs.io/stable"
 
-class SkmarsMixin(CallbackSupportMixin):
-    """Callbacks, and the link to the documentation in the HTML representation."""
+
+class DocLinkMixin:
+    """The link to the documentation in the diagram of an estimator. Stands left of the others."""
 
     _doc_link_module = "skmars"
-    _doc_link_template = "https://skmars.readthedocs.io/stable/api/{full_name}.html"
+    _doc_link_template = "{documentation}/api/skmars.{folder}.{name}.html"
 
     def _doc_link_url_param_generator(self) -> dict[str, str]:
         cls = type(self)
         folder = cls.__module__.split(".")[1]
-        return {"full_name": f"skmars.{folder}.{cls.__name__}"}
+        return {"documentation": DOCUMENTATION, "folder": folder, "name": cls.__name__}
+
+
+class SkmarsMixin(DocLinkMixin, CallbackSupportMixin):
+    """Documentation link and callbacks."""
 
 
 class ImpressionsTransformerMixin(TransformerMixin):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-logger = logging.getLogger("skmars")
+from skmars.utils.progress import report
 
 
 @dataclass
@@ -225,6 +224,4 @@ def _report(name: str, epoch: int, max_iter: int, result: TrainingResult, verbos
     line = f"[{name}] epoch {epoch + 1}/{max_iter}  loss {result.loss_curve[-1]:.4f}"
     if result.validation_curve:
         line += f"  validation {result.validation_curve[-1]:.4f}"
-    logger.info(line)
-    if verbose:
-        print(line, flush=True)
+    report(line, verbose)

@@ -1,0 +1,329 @@
+"""One impression as a strip of covers: what was borrowed, what is own, what is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
+from skmars.data import Impressions
+from skmars.data.checks import require_impressions
+from skmars.data.images import UnusableContent, load_image
+from skmars.plotting._figure import BLUE, GREEN, VERMILLION, axes_for
+
+CELL, WIDTH = 1.0, 0.88  # of a cover, without and with what is around it
+TALLEST = 1.4  # a cover; what is taller is made narrower
+GAP = 0.35  # between borrowed, own and shown
+TITLE_LINES, TITLE_WIDTH = 3, 14  # lines, characters
+COVER_PIXELS = 256
+
+
+@dataclass(frozen=True)
+class Cover:
+    """An item of the strip: title, picture (None if it has none) and what is said of it."""
+
+    title: str
+    image: NDArray[np.uint8] | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Covers that belong together: borrowed of one donor, own, or shown."""
+
+    kind: str
+    label: str
+    covers: list[Cover]
+
+
+STYLES = {"borrowed": (VERMILLION, "--"), "own": (BLUE, "-"), "shown": (GREEN, "-")}
+
+
+class HistoryDisplay:
+    """One user's history as a strip of covers, the borrowed part marked.
+
+    Borrowed items stand left, one group for each donor, with the relevance `s_i` (Eq. 16) of each
+    and the similarity of the donor (Eq. 15); then the own history, oldest first; then the item
+    that is shown. It is recommended to use :meth:`from_estimator` or :meth:`from_impressions`.
+
+    Parameters
+    ----------
+    groups : list of Group
+        What to draw, from left to right.
+    title : str, default=""
+        Title of the axes.
+
+    Attributes
+    ----------
+    images_ : list of matplotlib AxesImage or None
+        The covers; None where an item has no picture that can be read, and its title stands alone.
+    frames_ : list of matplotlib Rectangle
+        Their frames: dashed for what is borrowed.
+    titles_, notes_ : list of matplotlib Text
+        Titles and similarities.
+    labels_ : list of matplotlib Text
+        What the groups are.
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+
+    See Also
+    --------
+    SequenceRetrievalAugmenter.explain : The same as a table.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from skmars import Impressions, ItemCatalog, SequenceRetrievalAugmenter
+    >>> from skmars.plotting import HistoryDisplay
+    >>> catalog = ItemCatalog([1, 2, 3, 4], content={"title": ["Up", "Cars", "Heat", "Alien"]},
+    ...     embedding=np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]]))
+    >>> X = Impressions.from_frame(pd.DataFrame({
+    ...     "user_id": ["ann", "bob", "cid"], "item_id": [3, 4, 2],
+    ...     "history": [[1], [2, 1, 1], [4, 3, 3]]}), catalog)
+    >>> augmenter = SequenceRetrievalAugmenter().fit(X)
+    >>> display = HistoryDisplay.from_estimator(augmenter, X, row=0)
+    >>> [text.get_text() for text in display.titles_]
+    ['Cars', 'Up', 'Up', 'Up', 'Heat']
+    >>> [text.get_text() for text in display.labels_]
+    ['borrowed from user bob\\n(similarity 1.00)', 'own history', 'shown']
+    """
+
+    def __init__(self, groups: list[Group], *, title: str = "") -> None:
+        self.groups, self.title = groups, title
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        *,
+        row: int = 0,
+        max_borrowed: int = 6,
+        max_own: int = 6,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> HistoryDisplay:
+        """Let an augmenter borrow for one row, and draw it.
+
+        Parameters
+        ----------
+        estimator : SequenceRetrievalAugmenter, or pipeline that ends in it
+            Fitted.
+        X : Impressions or table of impressions
+            What its `transform` takes.
+        row, max_borrowed, max_own, ax, **kwargs
+            As in `from_impressions`.
+
+        Returns
+        -------
+        HistoryDisplay
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_estimator")
+        X = require_impressions(X, estimator_name=cls.__name__)
+        augmented = require_impressions(
+            estimator.transform(_one_row(X, row)), estimator_name=cls.__name__
+        )
+        return cls.from_impressions(
+            augmented, max_borrowed=max_borrowed, max_own=max_own, ax=ax, **kwargs
+        )
+
+    @classmethod
+    def from_impressions(
+        cls,
+        X: Any,
+        *,
+        row: int = 0,
+        max_borrowed: int = 6,
+        max_own: int = 6,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> HistoryDisplay:
+        """Draw one row of impressions.
+
+        Parameters
+        ----------
+        X : Impressions or table of impressions
+            With or without borrowed items.
+        row : int, default=0
+            Which row.
+        max_borrowed, max_own : int, default=6
+            How many borrowed and own items to draw at most: the last ones.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure as wide as the strip.
+        **kwargs
+            Passed to `plot`.
+
+        Returns
+        -------
+        HistoryDisplay
+
+        Raises
+        ------
+        IndexError
+            If there is no such row.
+        """
+        check_matplotlib_support(f"{cls.__name__}.from_impressions")
+        X = _one_row(require_impressions(X, estimator_name=cls.__name__), row)
+        catalog = X.catalog
+
+        def covers(codes: NDArray[np.int32], notes: list[str]) -> list[Cover]:
+            images = catalog.content.get("image")
+            return [
+                Cover(catalog.title(c), None if images is None else _picture(images[c]), note)
+                for c, note in zip(codes, notes)
+            ]
+
+        groups = _borrowed_groups(X, max_borrowed, covers)
+        own = X.history.row(0)
+        shown = own[len(own) - min(max_own, len(own)) :]
+        if len(shown):
+            notes = [""] * len(shown)
+            if X.history.feedback is not None:
+                liked = X.history.feedback[X.history.positions()][-len(shown) :]
+                notes = ["liked" if value else "not liked" for value in liked]
+            label = "own history" + _cut(len(shown), len(own))
+            groups.append(Group("own", label, covers(shown, notes)))
+        groups.append(Group("shown", "shown", covers(X.target, [""])))
+        return cls(groups, title=f"User {X.user_ids[0]}").plot(ax, **kwargs)
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> HistoryDisplay:
+        """Draw it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure as wide as the strip.
+        **kwargs
+            Passed to matplotlib's `text` of titles, similarities and labels.
+
+        Returns
+        -------
+        HistoryDisplay
+            Itself.
+        """
+        width = (
+            sum(len(group.covers) for group in self.groups) * CELL + (len(self.groups) - 1) * GAP
+        )
+        covers = [cover for group in self.groups for cover in group.covers]
+        ratios = [c.image.shape[0] / c.image.shape[1] for c in covers if c.image is not None]
+        height = min(max(ratios, default=1.0) * WIDTH, TALLEST)
+        low, high = -0.6, height + 0.8
+        size = max(4.0, 1.15 * width), 1.15 * (high - low) + 0.4
+        ax = axes_for(self, ax, figsize=size, layout="constrained")
+        from matplotlib.patches import Rectangle
+
+        self.images_: list[Any] = []
+        self.frames_: list[Any] = []
+        self.titles_: list[Any] = []
+        self.notes_: list[Any] = []
+        self.labels_: list[Any] = []
+        # Titles may have dollar signs, which are no mathematics.
+        text = {"fontsize": "small", "ha": "center", "parse_math": False, **kwargs}
+        x = 0.0
+        for group in self.groups:
+            color, dashes = STYLES[group.kind]
+            begin = x
+            for cover in group.covers:
+                center = x + WIDTH / 2
+                if cover.image is None:
+                    self.images_.append(None)
+                    ax.text(center, height / 2, "no picture", va="center", alpha=0.7, **text)
+                else:
+                    self.images_.append(_drawn(ax, cover.image, x, height))
+                frame = Rectangle(
+                    (x, 0),
+                    WIDTH,
+                    height,
+                    fill=False,
+                    edgecolor=color,
+                    linestyle=dashes,
+                    linewidth=2,
+                )
+                self.frames_.append(ax.add_patch(frame))
+                self.titles_.append(ax.text(center, -0.06, _wrapped(cover.title), va="top", **text))
+                self.notes_.append(ax.text(center, height + 0.05, cover.note, va="bottom", **text))
+                x += CELL
+            end = x - CELL + WIDTH
+            ax.plot([begin, end], [height + 0.32] * 2, color=color, linestyle=dashes, linewidth=3)
+            label = {**text, "fontweight": "bold"}
+            middle = (begin + end) / 2
+            self.labels_.append(ax.text(middle, height + 0.38, group.label, va="bottom", **label))
+            x += GAP
+        ax.set_xlim(-0.1, x - GAP)
+        ax.set_ylim(low, high)
+        ax.set_aspect("equal")
+        ax.set_axis_off()
+        ax.set_title(self.title, parse_math=False)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+def _one_row(X: Impressions, row: int) -> Impressions:
+    if not -len(X) <= row < len(X):
+        raise IndexError(f"row={row} is out of range: X has {len(X)} rows.")
+    return X[[row]]
+
+
+def _borrowed_groups(X: Impressions, max_borrowed: int, covers: Any) -> list[Group]:
+    """Return a group for each donor, in the order in which they stand."""
+    borrowed = X.borrowed
+    if borrowed is None or borrowed.length[0] == 0:
+        return []
+    every = borrowed.positions()
+    at = every[len(every) - min(max_borrowed, len(every)) :]
+    if borrowed.donor is None or borrowed.donors is None:
+        return [
+            Group(
+                "borrowed",
+                "borrowed" + _cut(len(at), len(every)),
+                covers(borrowed.items[at], [""] * len(at)),
+            )
+        ]
+    groups = []
+    starts = np.flatnonzero(np.diff(borrowed.donor[at], prepend=-1))
+    for part in np.split(at, starts[1:]):
+        donor = borrowed.donor[part[0]]
+        label = f"borrowed from user {borrowed.donors[donor]}"
+        if borrowed.donor_similarity is not None:
+            label += f"\n(similarity {borrowed.donor_similarity[part[0]]:.2f}"
+            n_lent = int(np.count_nonzero(borrowed.donor[every] == donor))
+            label += f"; {len(part)} of {n_lent})" if len(part) < n_lent else ")"
+        notes = [""] * len(part)
+        if borrowed.similarity is not None:
+            notes = [f"s = {value:.2f}" for value in borrowed.similarity[part]]
+        groups.append(Group("borrowed", label, covers(borrowed.items[part], notes)))
+    return groups
+
+
+def _cut(n_shown: int, n: int) -> str:
+    return f"\n(last {n_shown} of {n})" if n_shown < n else ""
+
+
+def _picture(value: Any) -> NDArray[np.uint8] | None:
+    """Return a small RGB array; None for an image that can't be read."""
+    try:
+        image = load_image(value)
+    except UnusableContent:
+        return None
+    image.thumbnail((COVER_PIXELS, COVER_PIXELS))
+    return np.asarray(image)
+
+
+def _drawn(ax: Any, image: NDArray[np.uint8], x: float, cell_height: float) -> Any:
+    """Draw an image into the cell at `x`, as large as it can be in its proportions."""
+    height, width = image.shape[:2]
+    scale = min(WIDTH / width, cell_height / height)
+    left = x + (WIDTH - width * scale) / 2
+    bottom = (cell_height - height * scale) / 2
+    extent = (left, left + width * scale, bottom, bottom + height * scale)
+    return ax.imshow(image, extent=extent)
+
+
+def _wrapped(title: str) -> str:
+    from textwrap import wrap
+
+    lines = wrap(title, TITLE_WIDTH, max_lines=TITLE_LINES, placeholder=" …")
+    return "\n".join(lines)

@@ -1,0 +1,142 @@
+"""Progress of all four steps: scikit-learn's callbacks, `verbose`, and the log."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+
+from skmars import (
+    DINClassifier,
+    LeaveLastOut,
+    MultimodalEncoder,
+    SequenceRetrievalAugmenter,
+    SteinAligner,
+    make_multimodal_ctr,
+)
+from skmars.encoding import clear_memory_cache
+from skmars.retrieval import retrieve
+
+LINES = (
+    "[MultimodalEncoder] text: encoded 30 items in",
+    "[MultimodalEncoder] image: encoded 30 items in",
+    "[SteinAligner] epoch 2/2  loss",
+    "[SequenceRetrievalAugmenter] ",
+    " rows borrowed ",
+    "[DINClassifier] epoch 2/2  loss",
+)
+
+
+class Recorder:
+    """Writes down which tasks begin and end, at all depths of a search."""
+
+    max_propagation_depth = None
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, str]] = []
+        self.ended: list[tuple[str, str]] = []
+
+    def setup(self, estimator: Any, context: Any) -> None: ...
+
+    def teardown(self, estimator: Any, context: Any) -> None: ...
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        self.begun.append((context.estimator_name, context.task_name))
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
+        self.ended.append((context.estimator_name, context.task_name))
+
+
+@pytest.fixture(scope="module")
+def data() -> Any:
+    return make_multimodal_ctr(n_users=40, n_items=30, random_state=0)
+
+
+def make_pipeline(verbose: int = 0) -> Pipeline:
+    clear_memory_cache()
+    return Pipeline(
+        [
+            ("encode", MultimodalEncoder(batch_size=16, verbose=verbose)),
+            ("align", SteinAligner(8, id_dim=4, max_iter=2, random_state=0, verbose=verbose)),
+            ("augment", SequenceRetrievalAugmenter(low_quantile=0.5, verbose=verbose)),
+            ("ctr", DINClassifier(max_iter=2, random_state=0, verbose=verbose)),
+        ]
+    )
+
+
+def search_over(pipeline: Pipeline) -> GridSearchCV:
+    return GridSearchCV(pipeline, {"augment__theta": [0.0, 0.5]}, cv=LeaveLastOut())
+
+
+@pytest.mark.parametrize("within_a_search", [False, True])
+def test_tasks(data: Any, within_a_search: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieve, "_BLOCK_ROWS", 8)
+    model = search_over(make_pipeline()) if within_a_search else make_pipeline()
+    recorder = Recorder()
+    model.set_callbacks(recorder).fit(*data)
+    n_fits = 3 if within_a_search else 1  # with the refit
+    for task in (
+        ("MultimodalEncoder", "encode text"),
+        ("MultimodalEncoder", "encode image"),
+        ("SteinAligner", "epoch 0"),
+        ("SteinAligner", "epoch 1"),
+        ("SequenceRetrievalAugmenter", "retrieve"),
+        ("DINClassifier", "epoch 1"),
+    ):
+        assert recorder.begun.count(task) == n_fits
+    assert recorder.begun.count(("MultimodalEncoder", "batch")) == 4  # all contents once
+    assert recorder.begun.count(("SequenceRetrievalAugmenter", "block")) > n_fits
+    assert sorted(recorder.begun) == sorted(recorder.ended)
+
+
+def test_progress_bar_within_a_search(
+    data: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rich")
+    monkeypatch.setenv("COLUMNS", "200")
+    from sklearn.callback import ProgressBar
+
+    search = search_over(make_pipeline())
+    search.set_callbacks(ProgressBar(max_propagation_depth=None)).fit(*data)
+    out = capsys.readouterr().out
+    for name in ("encode image", "SteinAligner - fit", "retrieve", "DINClassifier - fit"):
+        assert name in out
+    bars = out.splitlines()
+    assert len(bars) > 15
+    assert all("100%" in bar for bar in bars)
+
+
+def test_verbose_prints_and_the_log_has_the_same_lines(
+    data: Any, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="skmars"):
+        make_pipeline().fit(*data)
+    assert capsys.readouterr().out == ""
+    make_pipeline(verbose=1).fit(*data)
+    out = capsys.readouterr().out
+    assert {record.name for record in caplog.records} == {"skmars"}
+    for line in LINES:
+        assert line in caplog.text
+        assert line in out
+
+
+def test_details(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    make_pipeline(verbose=2).fit(*data)
+    out = capsys.readouterr().out
+    assert "[MultimodalEncoder] text: 16 of 30 items" in out
+    assert "[SequenceRetrievalAugmenter] searched" in out
+
+
+def test_fit_transform_is_fit_then_transform(data: Any) -> None:
+    X, y = data
+    pipeline = make_pipeline()[:2]
+    aligned = pipeline.fit_transform(X, y)
+    augmenter = SequenceRetrievalAugmenter(low_quantile=0.5)
+    at_once = augmenter.fit_transform(aligned).to_frame()
+    in_steps = augmenter.fit(aligned).transform(aligned).to_frame()
+    assert at_once.equals(in_steps)
+    table = augmenter.set_output(transform="pandas").fit_transform(aligned)
+    assert list(table.columns) == list(augmenter.get_feature_names_out())
