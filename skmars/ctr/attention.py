@@ -6,7 +6,8 @@ row each belongs. Nothing is padded, so that neither arithmetic nor statistics s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -132,6 +133,20 @@ class _DiceFunction(torch.autograd.Function):
         for part, out in zip(x.split(SLICE), dx.split(SLICE)):
             out.addcmul_(part, slope).add_(constant)
         return dx, sums[0, 0] - sums[1, 0], None
+
+
+@contextmanager
+def frozen_statistics(network: nn.Module) -> Iterator[None]:
+    """Leave the running statistics as they are: what passes through is not what is predicted."""
+    dice = [module for module in network.modules() if isinstance(module, Dice)]
+    momenta = [module.momentum for module in dice]
+    for module in dice:
+        module.momentum = 0.0
+    try:
+        yield
+    finally:
+        for module, momentum in zip(dice, momenta):
+            module.momentum = momentum
 
 
 class Perceptron(nn.Module):

@@ -12,7 +12,7 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.callback import with_callbacks
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmars.ctr.inputs import Inputs
@@ -91,6 +91,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         Epochs without improvement by `tol` after which early stopping stops.
     tol : float, default=0.0001
         Least improvement of the AUC that counts.
+    auxiliary : CL4SRec, CoSeRec, BASRec or None, default=None
+        A further objective of the training. Its parameters are those of the classifier, too:
+        ``auxiliary__weight``. Prediction knows nothing of it. Not for arrays.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied with `sample_weight`.
     warm_start : bool, default=False
@@ -169,6 +172,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
+        "auxiliary": [HasMethods("objective"), None],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
@@ -196,6 +200,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 3,
         tol: float = 1e-4,
+        auxiliary: Any = None,
         class_weight: Any = None,
         warm_start: bool = False,
         random_state: Any = None,
@@ -219,6 +224,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
+        self.auxiliary = auxiliary
         self.class_weight = class_weight
         self.warm_start = warm_start
         self.random_state = random_state
@@ -344,16 +350,22 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         validation = None if held_out is None else learning.Examples.read(inputs, held_out)
         if not resume:
             learning.start_at_base_rate(network, examples)
+        n_epochs = len(self.loss_curve_) if resume else 0
+        objective = self._objective(sample, inputs, network, random_state, n_epochs)
+        pretrain = objective is not None and objective.pretrains and not resume
+        if pretrain and incremental:
+            objective, pretrain = None, False
+        same = network.attach(None if objective is None else objective.module)
         optimizer = learning.Optimizer(network.to(device), self.learning_rate)
         moments = getattr(self, "_optimizer_state", None)
-        if resume and moments is not None:
+        if resume and same and moments is not None:
             optimizer.restore(moments)
 
         def fitted() -> dict[str, Any]:
             network.settle(inputs.feedback_count)
             return {"classes_": classes, "_inputs": inputs, "_network": network}
 
-        context = self._init_callback_context(max_subtasks=max_iter)
+        context = self._init_callback_context(max_subtasks=max_iter * (1 + pretrain))
         callbacks = EpochCallbacks(self, context, X, y, fitted)
         result = learning.learn(
             network,
@@ -370,6 +382,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             callbacks=callbacks,
             name=name,
             verbose=self.verbose,
+            objective=objective,
+            pretrain=pretrain,
         )
         to_cpu(network)
         losses = self.loss_curve_ if resume else []
@@ -487,6 +501,28 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
                 feedback=inputs.has_feedback,
                 borrowed=self.borrowed if inputs.has_borrowed else None,
                 activity_feature=self.activity_feature,
+            )
+
+    def _objective(
+        self,
+        sample: Sample,
+        inputs: Inputs,
+        network: DINNetwork,
+        random_state: np.random.RandomState,
+        n_epochs: int,
+    ) -> Any:
+        if self.auxiliary is None:
+            return None
+        if not inputs.has_items:
+            raise ValueError(
+                f"auxiliary={self.auxiliary!r} works on histories, but X is a plain numeric array. "
+                "Pass impressions, or set auxiliary=None."
+            )
+        from skmars.utils.torch import seeded
+
+        with seeded(random_state.randint(np.iinfo(np.int32).max)):
+            return self.auxiliary.objective(
+                sample.X, inputs.table_rows(sample.X.catalog), network.item_dim, n_epochs
             )
 
     # --- scikit-learn -----------------------------------------------------------------------

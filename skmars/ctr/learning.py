@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from skmars.ctr.attention import frozen_statistics
 from skmars.ctr.batches import Rows
 from skmars.ctr.inputs import Inputs
 from skmars.ctr.network import DINNetwork, to_tensors
@@ -125,8 +126,14 @@ def learn(
     callbacks: EpochCallbacks | None,
     name: str,
     verbose: int,
+    objective: Any = None,
+    pretrain: bool = False,
 ) -> TrainingResult:
-    """Train `network` in place; see `DINClassifier` for the parameters."""
+    """Train `network` in place; see `DINClassifier` for the parameters.
+
+    `objective` is an auxiliary one (see `skmars.augmentation`). With `pretrain`, all of the
+    training takes place without it first, and then once more with it.
+    """
     parameter = network.head.output.bias
     device, dtype = parameter.device, parameter.dtype
     features = _on(device, examples.features)
@@ -138,24 +145,35 @@ def learn(
         # Mean one, so that neither the learning rate nor the batch decides what a weight means.
         weight = (weight / weight.mean()).astype(y.dtype)
 
+    auxiliary = None if pretrain else objective
+
     def batches(epoch: int) -> Iterator[Any]:
+        if auxiliary is not None:
+            auxiliary.begin_epoch(epoch, network, features)
         n = len(y)
         n_batches = -(-n // batch_size)
         order = np.arange(n) if n_batches == 1 else random_state.permutation(n)
         # Batches of equal size: a last one of a few rows would spoil the batch statistics.
         for rows in np.array_split(order, n_batches):
+            batch = examples.rows.batch(rows)
+            drawn = None if auxiliary is None else auxiliary.draw(batch, random_state)
             yield (
-                to_tensors(examples.rows.batch(rows), device, dtype),
+                to_tensors(batch, device, dtype),
                 torch.from_numpy(y[rows]).to(device),
                 None if weight is None else torch.from_numpy(weight[rows]).to(device),
+                to_tensors(drawn, device, dtype),
             )
 
     def loss(batch: Any) -> Tensor:
-        rows, target, w = batch
-        logit = network(rows, features, w)
+        rows, target, w, drawn = batch
+        seen = network.represent(rows, features, w)
+        logit = network.score(seen, w)
         value = F.binary_cross_entropy_with_logits(logit, target, weight=w)
         if alpha > 0:
             value = value + alpha * network.penalty(rows, item_count, category_counts)
+        if auxiliary is not None:
+            with frozen_statistics(network):
+                value = value + auxiliary.loss(network, rows, features, target, w, seen, drawn)
         return value
 
     def evaluate() -> float:
@@ -166,19 +184,27 @@ def learn(
             return -np.inf  # the next loss says so
         return float(roc_auc_score(validation.y, score, sample_weight=validation.weight))
 
-    result = train(
-        network,
-        batches,
-        loss,
-        optimizer,  # type: ignore[arg-type]
-        max_iter=max_iter,
-        evaluate=None if validation is None else evaluate,
-        n_iter_no_change=n_iter_no_change,
-        tol=tol,
-        callbacks=callbacks,
-        name=name,
-        verbose=verbose,
-    )
+    def run() -> TrainingResult:
+        return train(
+            network,
+            batches,
+            loss,
+            optimizer,  # type: ignore[arg-type]
+            max_iter=max_iter,
+            evaluate=None if validation is None else evaluate,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            callbacks=callbacks,
+            name=name,
+            verbose=verbose,
+        )
+
+    result = run()
+    if pretrain and result.stopped_by in ("max_iter", "patience"):
+        auxiliary, first = objective, result
+        result = run()
+        result.loss_curve[:0] = first.loss_curve
+        result.validation_curve[:0] = first.validation_curve
     network.settle(inputs.feedback_count)
     # The last step of a fit is not followed by a loss that would tell.
     with torch.no_grad():

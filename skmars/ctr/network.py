@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,48 @@ from skmars.ctr.batches import N_FEEDBACK, UNKNOWN_FEEDBACK, Batch
 # As small as in the public implementations: larger initial embeddings are noise that a few epochs
 # do not unlearn (AUC -0.003 on MovieLens-1M, far more on small logs).
 EMBEDDING_STD = 1e-3
+
+
+@dataclass(frozen=True)
+class Representation:
+    """What the head of the network reads of some rows.
+
+    Attributes
+    ----------
+    context : Tensor of shape (n_rows, n_context)
+    interest, target, product : Tensor of shape (n_rows, item_dim), or None
+        Pooled history, embedded target, and their product; None for rows without items.
+    borrowed : Tensor of shape (n_rows, item_dim), or None
+        Pooled borrowed items.
+    """
+
+    context: Tensor
+    interest: Tensor | None = None
+    target: Tensor | None = None
+    product: Tensor | None = None
+    borrowed: Tensor | None = None
+
+    def mixed(self, other: Tensor, share: Tensor) -> Representation:
+        """Mix each row with the row at `other`: of itself it keeps `share`.
+
+        Parameters
+        ----------
+        other : LongTensor of shape (n_rows,)
+        share : Tensor of shape (n_rows, 1) or (n_rows, item_dim)
+            Context keeps the mean of a row's shares.
+        """
+
+        def mix(x: Tensor | None, share: Tensor) -> Any:
+            return None if x is None else share * x + (1 - share) * x.index_select(0, other)
+
+        interest, target = mix(self.interest, share), mix(self.target, share)
+        return Representation(
+            mix(self.context, share.mean(dim=1, keepdim=True)),
+            interest,
+            target,
+            None if interest is None else interest * target,
+            mix(self.borrowed, share),
+        )
 
 
 class DINNetwork(nn.Module):
@@ -70,6 +112,7 @@ class DINNetwork(nn.Module):
         width = n_dense + embedding_dim * len(n_categories)
         self.items: nn.Embedding | None = None
         self.activity_feature = activity_feature
+        self.auxiliary: nn.Module | None = None
         if n_items is not None:
             self.items = _embedding(n_items + 1, embedding_dim)
             # Without bias: an item that lacks a modality (a row of zeros) gets zeros from it.
@@ -79,7 +122,7 @@ class DINNetwork(nn.Module):
                     for k, d in (item_features or {}).items()
                 }
             )
-            item_dim = embedding_dim * (1 + len(self.projections))
+            self.item_dim = item_dim = embedding_dim * (1 + len(self.projections))
             self.feedback = _vectors(N_FEEDBACK, item_dim) if feedback else None
             self.provenance = _vectors(2, item_dim) if borrowed == "marked" else None
             pooling = (item_dim, attention_units, activation, attention_normalization)
@@ -108,42 +151,92 @@ class DINNetwork(nn.Module):
         -------
         Tensor of shape (n_rows,)
         """
-        parts = [batch.dense]
-        parts += [table(batch.categorical[:, j]) for j, table in enumerate(self.categories)]
-        if self.items is not None:
-            parts = self._interests(batch, item_features or {}, weight) + parts
-        logit: Tensor = self.head(torch.cat(parts, dim=1), weight)
-        return logit.squeeze(1)
+        return self.score(self.represent(batch, item_features, weight), weight)
 
-    def _interests(
-        self, batch: Batch, item_features: Mapping[str, Tensor], weight: Tensor | None
-    ) -> list[Tensor]:
-        item = self.item_embedding(batch.items, batch.codes, item_features)
+    def represent(
+        self,
+        batch: Batch,
+        item_features: Mapping[str, Tensor] | None = None,
+        weight: Tensor | None = None,
+        mix: Callable[[Tensor], Tensor] | None = None,
+    ) -> Representation:
+        """Return what the head reads.
+
+        Parameters
+        ----------
+        batch, item_features, weight
+            As for `forward`.
+        mix : callable, optional
+            Changes the embedded positions of ``batch.history``, of shape
+            (n_positions, item_dim), before they are pooled.
+
+        Returns
+        -------
+        Representation
+        """
+        context = [batch.dense]
+        context += [table(batch.categorical[:, j]) for j, table in enumerate(self.categories)]
+        if self.items is None:
+            return Representation(torch.cat(context, dim=1))
+        item = self.item_embedding(batch.items, batch.codes, item_features or {})
         target = item.index_select(0, batch.target)
-        # All (item, feedback, provenance) triples of the batch are embedded once; a position
-        # then only has to look up its triple.
-        tag = self._tags(item)
-        key = (item[:, None] + tag).flatten(0, 1)
+        tagged = self._tagged(item)
 
-        def pool(pooling: AttentionPooling, bag: Any) -> Tensor:
-            at = bag.item * len(tag)
-            if self.feedback is not None:
-                at = at + bag.feedback * (len(tag) // N_FEEDBACK)
-            if self.provenance is not None:
-                at = at + bag.borrowed
-            out: Tensor = pooling(target, key.index_select(0, at), bag.row, bag.length, weight)
+        def pool(pooling: AttentionPooling, bag: Any, key: Tensor) -> Tensor:
+            out: Tensor = pooling(target, key, bag.row, bag.length, weight)
             return out
 
-        interest = pool(self.interest, batch.history)
-        parts = [interest, target, interest * target]
+        key = self._look_up(tagged, batch.history)
+        interest = pool(self.interest, batch.history, key if mix is None else mix(key))
+        product, borrowed = interest * target, None
         if self.borrowed is not None:
             if batch.borrowed is None:
-                parts.append(torch.zeros_like(interest))
+                borrowed = torch.zeros_like(interest)
             else:
-                parts.append(pool(self.borrowed, batch.borrowed))
+                key = self._look_up(tagged, batch.borrowed)
+                borrowed = pool(self.borrowed, batch.borrowed, key)
         if self.activity_feature:
-            parts.append(torch.log1p(batch.length.to(target.dtype))[:, None])
-        return parts
+            context.insert(0, torch.log1p(batch.length.to(target.dtype))[:, None])
+        return Representation(torch.cat(context, dim=1), interest, target, product, borrowed)
+
+    def score(self, seen: Representation, weight: Tensor | None = None) -> Tensor:
+        """Return the logit of each row from what the head reads."""
+        parts = [seen.interest, seen.target, seen.product, seen.borrowed, seen.context]
+        x = torch.cat([part for part in parts if part is not None], dim=1)
+        logit: Tensor = self.head(x, weight)
+        return logit.squeeze(1)
+
+    def keys(
+        self, items: Tensor, codes: Tensor, bag: Any, item_features: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Embed the positions of a bag: item, feedback and provenance.
+
+        Parameters
+        ----------
+        items, codes : LongTensor of shape (n_distinct,)
+            The distinct items, see `Batch`.
+        bag : Bag, or anything with its `item`, `feedback` and `borrowed`
+        item_features : mapping of str to Tensor
+
+        Returns
+        -------
+        Tensor of shape (n_positions, item_dim)
+        """
+        return self._look_up(self._tagged(self.item_embedding(items, codes, item_features)), bag)
+
+    def _tagged(self, item: Tensor) -> Tensor:
+        # All (item, feedback, provenance) triples of the batch are embedded once; a position
+        # then only has to look up its triple.
+        return item[:, None] + self._tags(item)
+
+    def _look_up(self, tagged: Tensor, bag: Any) -> Tensor:
+        n_tags = tagged.shape[1]
+        at = bag.item * n_tags
+        if self.feedback is not None:
+            at = at + bag.feedback * (n_tags // N_FEEDBACK)
+        if self.provenance is not None:
+            at = at + bag.borrowed
+        return tagged.flatten(0, 1).index_select(0, at)
 
     def item_embedding(
         self, items: Tensor, codes: Tensor, item_features: Mapping[str, Tensor]
@@ -197,6 +290,22 @@ class DINNetwork(nn.Module):
             if feedback_count[UNKNOWN_FEEDBACK] == 0 and known.sum() > 0:
                 mean = (known / known.sum()) @ self.feedback[:UNKNOWN_FEEDBACK]
                 self.feedback[UNKNOWN_FEEDBACK] = mean
+
+    def attach(self, auxiliary: nn.Module | None) -> bool:
+        """Train another module along, which scoring does not use.
+
+        It goes on from the one that was there if their weights have the same shapes. Returns
+        whether the network's parameters are those of before.
+        """
+        old, self.auxiliary = self.auxiliary, auxiliary
+        shapes = [
+            {} if m is None else {name: p.shape for name, p in m.named_parameters()}
+            for m in (old, auxiliary)
+        ]
+        same = shapes[0] == shapes[1]
+        if same and old is not None and auxiliary is not None:
+            auxiliary.load_state_dict(old.state_dict())
+        return same
 
     @torch.no_grad()
     def add_items(self, n_new: int) -> None:
