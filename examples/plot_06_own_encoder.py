@@ -2,15 +2,16 @@
 Your own encoder in ten lines
 =============================
 
-An encoder is a scikit-learn transformer whose rows are contents: strings for ``"text"``, RGB pictures
-for ``"image"``, whatever the column holds for any other modality. It returns one vector a content.
+An encoder is a scikit-learn transformer whose rows are contents: strings for ``"text"``, RGB
+pictures for ``"image"``, whatever the column holds for any other modality. It returns one vector
+a content.
 """
 
 # %%
 # Ten lines
 # ---------
-# Which colours does a picture have? A coarse histogram knows. The transformer learns nothing from data,
-# so that :class:`~sklearn.preprocessing.FunctionTransformer` is all it takes.
+# Which colours does a picture have? A coarse histogram knows. The transformer learns nothing from
+# data, so that :class:`~sklearn.preprocessing.FunctionTransformer` is all it takes.
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
@@ -32,8 +33,8 @@ def color_histogram(pictures, bins=4):
 colors = FunctionTransformer(color_histogram)
 
 # %%
-# It takes the place of the default encoder of pictures. Every distinct picture is encoded once, and a
-# changed parameter of your encoder means new vectors, because the cache goes by both.
+# It takes the place of the default encoder of pictures. Every distinct picture is encoded once,
+# and a changed parameter of your encoder means new vectors, because the cache goes by both.
 X, _ = make_multimodal_ctr(n_users=100, n_items=400, random_state=0)
 encoder = MultimodalEncoder({"image": colors}).fit(X)
 catalog = encoder.transform(X).catalog

@@ -24,7 +24,7 @@ from skmars import (
     make_multimodal_ctr,
 )
 
-X, y = make_multimodal_ctr(n_users=700, n_items=1400, random_state=0)
+X, y = make_multimodal_ctr(n_users=500, n_items=1000, random_state=0)
 train, valid, test = leave_last_out(X)
 X
 
@@ -38,7 +38,7 @@ X
 mars = Pipeline(
     [
         ("encode", MultimodalEncoder()),
-        ("align", SteinAligner(64, id_dim=32, random_state=0)),
+        ("align", SteinAligner(64, id_dim=32, max_iter=5, random_state=0)),
         ("augment", SequenceRetrievalAugmenter(theta=0.3, n_neighbors=5, relevance="target")),
         ("ctr", DINClassifier(random_state=0)),
     ]
@@ -52,8 +52,9 @@ base = DINClassifier(random_state=0).fit(X[train], y[train])
 # %%
 # Who gains?
 # ----------
-# We score each user's last impression, which no fit has seen, and look at the users whom the augmenter
-# calls low-active. One run on a few hundred rows says little: DeLong's test tells how little.
+# We score each user's last impression, which no fit has seen, and look at the users whom the
+# augmenter calls low-active. One run on a few hundred rows says little: DeLong's test tells how
+# little.
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -72,7 +73,9 @@ print(f"difference {result.difference:+.3f}, 95 % interval {low_end:+.3f} to {hi
 # %%
 # Any scikit-learn display takes the predictions.
 fig, ax = plt.subplots(figsize=(5, 5))
-RocCurveDisplay.from_predictions(y[low], p_base, name="base DIN", ax=ax, curve_kwargs={"color": "C7"})
+RocCurveDisplay.from_predictions(
+    y[low], p_base, name="base DIN", ax=ax, curve_kwargs={"color": "C7"}
+)
 RocCurveDisplay.from_predictions(
     y[low], p_mars, name="MARS", ax=ax, plot_chance_level=True, curve_kwargs={"color": "C0"}
 )
@@ -80,5 +83,5 @@ ax.set_title("Last impressions of low-active users")
 plt.show()
 
 # %%
-# Where next: :ref:`sphx_glr_examples_plot_3_borrowed.py` shows what one user borrowed, and
-# :ref:`sphx_glr_examples_plot_2_grid_search.py` chooses the parameters.
+# Where next: :ref:`sphx_glr_examples_plot_03_borrowed.py` shows what one user borrowed, and
+# :ref:`sphx_glr_examples_plot_02_grid_search.py` chooses the parameters.

@@ -19,7 +19,11 @@ from skmars import DINClassifier, Impressions, ItemCatalog, make_multimodal_ctr
 generated, clicked = make_multimodal_ctr(n_users=250, n_items=120, random_state=5)
 content = generated.catalog.content
 items = pl.DataFrame(
-    {"item_id": generated.catalog.ids, "title": list(content["title"]), "text": list(content["text"])}
+    {
+        "item_id": generated.catalog.ids,
+        "title": list(content["title"]),
+        "text": list(content["text"]),
+    }
 )
 log = pl.DataFrame(
     {
@@ -34,7 +38,8 @@ log.head()
 # %%
 # Impressions
 # -----------
-# Row `i` of the log becomes row `i` of `X`. The history of a row is what the same user clicked before.
+# Row `i` of the log becomes row `i` of `X`. The history of a row is what the same user clicked
+# before.
 catalog = ItemCatalog.from_frame(items)
 X, y = Impressions.from_log(log, catalog, label="clicked", context=["hour"])
 X.to_frame("polars").tail(3)

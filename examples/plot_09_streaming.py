@@ -21,8 +21,8 @@ print(f"{period.max() + 1} periods of nine days, {len(X)} impressions")
 # %%
 # Test, then train
 # ----------------
-# Every period is predicted first and learned from afterwards, so that each score is honest. The frozen
-# model stays as it was after the first two periods.
+# Every period is predicted first and learned from afterwards, so that each score is honest. The
+# frozen model stays as it was after the first two periods.
 start = period < 2
 frozen = DINClassifier(max_iter=5, early_stopping=False, random_state=0).fit(X[start], y[start])
 streaming = clone(frozen).fit(X[start], y[start])
@@ -36,8 +36,8 @@ for now in range(2, period.max() + 1):
         streaming.partial_fit(X[rows], y[rows])
 
 # %%
-# Histories grow in the rows themselves, so that the frozen model uses new events too: it merely
-# does not learn from them.
+# Histories grow in the rows themselves, so that the frozen model sees new events too. But it was
+# fitted on short histories and half of the items, and its score decays.
 fig, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
 for name, values in scores.items():
     ax.plot(range(3, len(values) + 3), values, "o-", label=f"{name} (mean {np.mean(values):.3f})")
@@ -46,5 +46,5 @@ ax.legend()
 plt.show()
 
 # %%
-# To go on another day, pickle the model: ``joblib.dump(streaming, "din.joblib")``. The optimiser's state
-# goes along, and what is loaded continues where it stopped.
+# To go on another day, pickle the model: ``joblib.dump(streaming, "din.joblib")``. The
+# optimiser's state goes along, and what is loaded continues where it stopped.

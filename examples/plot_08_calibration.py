@@ -2,8 +2,8 @@
 Calibration and the choice of a threshold
 =========================================
 
-A click model's probabilities set bids and decide what to show. scikit-learn's own tools tell whether
-they can be trusted, repair them, and choose the threshold that earns most.
+A click model's probabilities set bids and decide what to show. scikit-learn's own tools tell
+whether they can be trusted, repair them, and choose the threshold that earns most.
 """
 
 # %%
@@ -25,8 +25,8 @@ din = DINClassifier(class_weight={0: 1.0, 1: 3.0}, random_state=0).fit(X[train],
 # %%
 # Calibrate on rows that the fit has not seen
 # -------------------------------------------
-# :class:`~sklearn.frozen.FrozenEstimator` keeps the fitted model as it is; the calibrator learns on the
-# validation rows alone, each user's last but one.
+# :class:`~sklearn.frozen.FrozenEstimator` keeps the fitted model as it is; the calibrator learns
+# on the validation rows alone, each user's last but one.
 calibrated = CalibratedClassifierCV(FrozenEstimator(din), method="sigmoid", ensemble=False)
 calibrated.fit(X[valid], y[valid])
 
@@ -34,7 +34,13 @@ fig, ax = plt.subplots(figsize=(5.5, 5.5), layout="constrained")
 for name, model in {"DIN, clicks weighted by 3": din, "calibrated": calibrated}.items():
     loss = brier_score_loss(y[test], model.predict_proba(X[test])[:, 1])
     CalibrationDisplay.from_estimator(
-        model, X[test], y[test], n_bins=8, strategy="quantile", ax=ax, name=f"{name} (Brier {loss:.3f})"
+        model,
+        X[test],
+        y[test],
+        n_bins=8,
+        strategy="quantile",
+        ax=ax,
+        name=f"{name} (Brier {loss:.3f})",
     )
 plt.show()
 
