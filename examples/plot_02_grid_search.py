@@ -24,7 +24,7 @@ from skmars import (
 )
 from skmars.plotting import SearchHeatmapDisplay
 
-X, y = make_multimodal_ctr(n_users=150, n_items=200, random_state=0)
+X, y = make_multimodal_ctr(n_users=120, n_items=150, random_state=0)
 
 # %%
 # With ``memory``, scikit-learn keeps the fitted first steps of a pipeline: the aligner is fitted
@@ -32,12 +32,12 @@ X, y = make_multimodal_ctr(n_users=150, n_items=200, random_state=0)
 mars = Pipeline(
     [
         ("encode", MultimodalEncoder()),
-        ("align", SteinAligner(32, id_dim=16, max_iter=3, random_state=0)),
+        ("align", SteinAligner(32, id_dim=16, max_iter=2, random_state=0)),
         (
             "augment",
             SequenceRetrievalAugmenter(relevance="target", n_neighbors=5, low_quantile=0.5),
         ),
-        ("ctr", DINClassifier(max_iter=5, random_state=0)),
+        ("ctr", DINClassifier(max_iter=8, batch_size=512, learning_rate=5e-3, random_state=0)),
     ],
     memory=mkdtemp(),
 )
@@ -66,7 +66,7 @@ for ax, other in zip(axes, ["align__lam", "align__beta"]):
 plt.show()
 
 # %%
-# Mind the scale of the colours: with 150 held-out rows, differences of a few hundredths are
+# Mind the scale of the colours: with 120 held-out rows, differences of a few hundredths are
 # chance. On your data, use more folds (``LeaveLastOut(n_splits=3)``), and
 # :func:`~skmars.metrics.low_active_auc_scorer` where the users with short histories are what
 # matters.

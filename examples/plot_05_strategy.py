@@ -22,7 +22,7 @@ from skmars import (
 )
 from skmars.metrics import delong_test
 
-X, y = make_multimodal_ctr(n_users=400, n_items=800, random_state=1)
+X, y = make_multimodal_ctr(n_users=300, n_items=600, random_state=1)
 train, _, test = leave_last_out(X)
 aligned = make_pipeline(
     MultimodalEncoder(), SteinAligner(64, id_dim=32, max_iter=5, random_state=0)
@@ -42,7 +42,9 @@ strategies = {
     "kth": {"strategy": "kth", "n_neighbors": 20},
     "dp": {"strategy": "dp", "theta": 0.3, "n_neighbors": 5},
 }
-din = DINClassifier(max_iter=6, early_stopping=False, random_state=0)
+din = DINClassifier(
+    max_iter=10, batch_size=512, learning_rate=5e-3, early_stopping=False, random_state=0
+)
 base = clone(din).fit(rows[train], y[train])
 
 longest = np.zeros(len(X.users))

@@ -27,7 +27,7 @@ from skmars import (
 )
 from skmars.metrics import delong_test
 
-X, y = make_multimodal_ctr(n_users=400, n_items=800, random_state=2)
+X, y = make_multimodal_ctr(n_users=300, n_items=600, random_state=2)
 train, _, test = leave_last_out(X)
 aligned = make_pipeline(
     MultimodalEncoder(), SteinAligner(64, id_dim=32, max_iter=5, random_state=0)
@@ -45,7 +45,14 @@ steps = {
     "edited (CMR)": CropMaskReorder(random_state=0),
     "MARS": SequenceRetrievalAugmenter("most_similar", max_borrowed=40),
 }
-din = DINClassifier(max_iter=6, early_stopping=False, activity_feature=False, random_state=0)
+din = DINClassifier(
+    max_iter=10,
+    batch_size=512,
+    learning_rate=5e-3,
+    early_stopping=False,
+    activity_feature=False,
+    random_state=0,
+)
 base = clone(din).fit(rows[train], y[train])
 
 longest = np.zeros(len(X.users))
