@@ -27,7 +27,7 @@ extensions = [
     "sphinx_copybutton",
     "mathml",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "drawings"]
 templates_path = ["_templates"]
 default_role = "literal"  # as the docstrings of scikit-learn use single backticks
 math_renderer = html_math_renderer = "mathml"
@@ -56,12 +56,14 @@ intersphinx_timeout = 5
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "examples",
-    "filename_pattern": r"/plot_",  # demo.py is shown, but has arguments and runs in `make demo`
+    "filename_pattern": r"/plot_",
+    "ignore_pattern": r"/demo\.py",  # has arguments, and runs in `make demo`
     "doc_module": ("skmars",),
     "reference_url": {"skmars": None},
     "backreferences_dir": "api/backreferences",
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,
     "matplotlib_animations": False,
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
