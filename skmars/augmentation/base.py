@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -23,8 +23,12 @@ from skmars.retrieval.activity import UserActivity, is_low, thresholds
 from skmars.utils import ragged
 from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin
 
+SHARE = Interval(Real, 0, 1, closed="both")
+# A mask of everything would leave no history.
+MASK_SHARE = Interval(Real, 0, 1, closed="left")
 
-class HistoryAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
+
+class HistoryAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator, ABC):
     """Rewrites the histories of training rows: `fit_transform` acts, `transform` does not."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -87,8 +91,9 @@ class HistoryAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         ValueError
             If a parameter is out of range.
         """
+        self._validate_params()
         X = require_impressions(X, estimator_name=type(self).__name__, catalog=self.catalog)
-        self.fit(X)
+        self.fit(X, y)
         rows = np.arange(len(X))
         if self.users == "low_active" and len(X):
             activity, _ = UserActivity.of(X)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from functools import partial
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval
 
 from skmars.augmentation import operators
-from skmars.augmentation.base import HistoryAugmenter, gathered, with_rows, with_token
+from skmars.augmentation.base import (
+    MASK_SHARE,
+    SHARE,
+    HistoryAugmenter,
+    gathered,
+    with_rows,
+    with_token,
+)
 from skmars.augmentation.similarity import item_cf_iuf, nearest, user_sequences
 from skmars.data import Impressions, ItemCatalog, Sequences
-
-SHARE = Interval(Real, 0, 1, closed="both")
-# A mask of everything would leave no history.
-MASK_SHARE = Interval(Real, 0, 1, closed="left")
 
 
 class CropMaskReorder(HistoryAugmenter):
@@ -68,7 +70,8 @@ class CropMaskReorder(HistoryAugmenter):
     does: a third of the rows is then trained on as it is.
 
     The `activity_feature` of `DINClassifier` sees the length of the rewritten history in
-    training; without it, training and prediction agree.
+    training; without it, training and prediction agree. There is one draw a row: all epochs of
+    a later training see the same histories.
 
     References
     ----------

@@ -1,4 +1,11 @@
-"""Auxiliary objectives of DINClassifier, as parameter objects."""
+"""Auxiliary objectives of DINClassifier, as parameter objects.
+
+``objective(X, table_row, width, n_epochs)`` gives what takes part in a training. It has `module`
+(trained along with the network, or None), `pretrains` (the network is to be trained without it
+first), ``begin_epoch(epoch, network, features)``, ``draw(batch, random_state)``, which works on
+NumPy arrays and gives a dataclass of arrays, and ``loss(network, batch, features, target, weight,
+seen, drawn)`` on tensors, where `seen` is what the head of the network read of the batch.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +19,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from skmars.augmentation import operators
-from skmars.augmentation.editing import MASK_SHARE, SHARE
+from skmars.augmentation.base import MASK_SHARE, SHARE
 from skmars.augmentation.similarity import item_cf_iuf, nearest, user_sequences
 from skmars.augmentation.views import ItemChoice
 from skmars.data import Impressions
@@ -78,7 +85,8 @@ class CL4SRec(BaseEstimator):
     depends on the target, too; hence the encoder, which is dropped in prediction. What the
     method can improve are the item embeddings (with those of feedback and provenance).
 
-    `sample_weight` counts the terms of a row that often.
+    The history is what the network pools in one: with ``borrowed="marked"`` or "joint", the
+    borrowed items are part of it. `sample_weight` counts the terms of a row that often.
 
     References
     ----------

@@ -61,6 +61,9 @@ class RandomItems(HistoryAugmenter):
     reason the `activity_feature` of `DINClassifier` sees the longer history in training;
     without it, training and prediction agree.
 
+    There is one draw a row: all epochs of a later training see the same histories, and rows that
+    the classifier holds out for early stopping are rewritten like the others.
+
     In histories with feedback, a random item is liked as often as the items of the rewritten
     histories are. When it was touched is unknown.
 
@@ -147,7 +150,7 @@ class RandomSequence(HistoryAugmenter):
 
     See Also
     --------
-    RandomItems : Draws from all items; its notes hold here, too.
+    RandomItems : Draws from all items. Its notes hold here, but for those on feedback and time.
 
     References
     ----------

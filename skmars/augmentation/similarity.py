@@ -41,7 +41,7 @@ def item_cf_iuf(sequences: Sequences, n_items: int) -> csr_array:
     Returns
     -------
     csr_array of shape (n_items, n_items), float64
-        Without diagonal.
+        Without diagonal; rounded to nine decimals.
 
     References
     ----------
@@ -68,6 +68,8 @@ def item_cf_iuf(sequences: Sequences, n_items: int) -> csr_array:
     row = np.repeat(np.arange(len(size)), size)
     has.data = 1 / np.sqrt(np.log1p(size[row]) * count[has.indices])
     similarity = csr_array(has.T @ has)
+    # Equal ones are equal, whatever the order of the sums.
+    similarity.data = np.round(similarity.data, 9)
     similarity.setdiag(0)
     similarity.eliminate_zeros()
     similarity.sort_indices()
@@ -80,6 +82,7 @@ def nearest(similarity: csr_array, k: int = 1) -> tuple[NDArray[np.int32], NDArr
     Parameters
     ----------
     similarity : csr_array of shape (n_items, n_items)
+        With sorted indices.
     k : int, default=1
 
     Returns
@@ -97,15 +100,18 @@ def nearest(similarity: csr_array, k: int = 1) -> tuple[NDArray[np.int32], NDArr
            [-1, -1]], dtype=int32)
     """
     n = similarity.shape[0]
-    count = np.diff(similarity.indptr)
-    row = np.repeat(np.arange(n), count)
-    order = np.lexsort((similarity.indices, -similarity.data, row))
-    rank = np.arange(len(row)) - similarity.indptr[row]
-    first = rank < k
     items = np.full((n, k), -1, dtype=np.int32)
     scores = np.full((n, k), -np.inf)
-    items[row[first], rank[first]] = similarity.indices[order[first]]
-    scores[row[first], rank[first]] = similarity.data[order[first]]
+    count = np.diff(similarity.indptr)
+    begin = similarity.indptr[:-1][count > 0]
+    row, left = np.repeat(np.arange(n), count), similarity.data.copy()
+    for j in range(k if len(left) else 0):
+        best = np.repeat(np.maximum.reduceat(left, begin), count[count > 0])
+        hit = np.flatnonzero((left == best) & (left > -np.inf))
+        first = hit[np.diff(row[hit], prepend=-1) > 0]  # codes increase within a row
+        items[row[first], j] = similarity.indices[first]
+        scores[row[first], j] = left[first]
+        left[first] = -np.inf
     return items, scores
 
 

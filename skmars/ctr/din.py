@@ -92,8 +92,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     tol : float, default=0.0001
         Least improvement of the AUC that counts.
     auxiliary : CL4SRec, CoSeRec, BASRec or None, default=None
-        A further objective of the training. Its parameters are those of the classifier, too:
-        ``auxiliary__weight``. Prediction knows nothing of it. Not for arrays.
+        A further objective of the training, whose loss is added to that of the clicks; its
+        parameters can be searched as ``auxiliary__weight`` and so on. `BASRec` doubles the
+        number of epochs. Prediction knows nothing of it. Not for arrays.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied with `sample_weight`.
     warm_start : bool, default=False

@@ -156,12 +156,14 @@ def learn(
         # Batches of equal size: a last one of a few rows would spoil the batch statistics.
         for rows in np.array_split(order, n_batches):
             batch = examples.rows.batch(rows)
-            drawn = None if auxiliary is None else auxiliary.draw(batch, random_state)
+            drawn = None
+            if auxiliary is not None:
+                drawn = to_tensors(auxiliary.draw(batch, random_state), device, dtype)
             yield (
                 to_tensors(batch, device, dtype),
                 torch.from_numpy(y[rows]).to(device),
                 None if weight is None else torch.from_numpy(weight[rows]).to(device),
-                to_tensors(drawn, device, dtype),
+                drawn,
             )
 
     def loss(batch: Any) -> Tensor:
@@ -205,6 +207,7 @@ def learn(
         result = run()
         result.loss_curve[:0] = first.loss_curve
         result.validation_curve[:0] = first.validation_curve
+        result.best_epoch += first.n_iter
     network.settle(inputs.feedback_count)
     # The last step of a fit is not followed by a loss that would tell.
     with torch.no_grad():
