@@ -42,6 +42,8 @@ numpydoc_show_class_members = False
 nitpicky = True
 nitpick_ignore_regex = [(r"py:.*", r"(?!skmars\.).*")]
 
+toc_object_entries_show_parents = "hide"
+
 # --- other projects' pages: linked where their inventories can be had, plain text where not -----
 intersphinx_mapping = {
     "python": ("https://docs.python.org/3", None),
