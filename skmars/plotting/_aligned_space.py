@@ -13,11 +13,11 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils.validation import check_is_fitted
 
+from skmars.alignment import SteinAligner
 from skmars.data import ItemCatalog
 from skmars.data.checks import as_impressions
-from skmars.plotting._figure import COLORS, axes_for, neutral
+from skmars.plotting._figure import COLORS, axes_for, neutral, require_step
 
 Points = Mapping[str, NDArray[np.float64]]
 MARKERS = "o^sD"
@@ -103,14 +103,17 @@ class AlignedSpaceDisplay:
         ------
         NotFittedError
             If `estimator` is not fitted.
+        TypeError
+            If it is no `SteinAligner`, or was fitted on the other kind of `X`.
         ValueError
-            If it knows fewer than two modalities, or no item has all of them.
+            If it knows fewer than two modalities, or fewer than three items have all of them.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        check_is_fitted(estimator)
+        require_step(estimator, SteinAligner, cls)
         encoder = estimator.encoder_
         impressions = None if isinstance(X, ItemCatalog) else as_impressions(X)
         catalog = X if impressions is None else impressions.catalog
+        estimator._check_same_input(isinstance(catalog, ItemCatalog))
         if isinstance(catalog, ItemCatalog):
             after = encoder.embed_modalities(catalog)
             there = ~np.any([catalog.missing[name] for name in after], axis=0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
+from sklearn.utils.validation import check_is_fitted
 
 # Of the palette of Okabe and Ito, which people tell apart whatever their colour vision: those
 # with a contrast of 3 at least to white and to black (the blue a little lighter than theirs), so
@@ -39,6 +40,25 @@ def axes_for(display: Any, ax: Any, **figure: Any) -> Any:
     for each in np.ravel(axes):
         each.set_prop_cycle(color=COLORS)
     return axes
+
+
+def require_step(estimator: Any, cls: type, display: type) -> None:
+    """Check that `estimator` is a fitted `cls`.
+
+    Raises
+    ------
+    TypeError
+        If it is something else, such as the pipeline with that step.
+    NotFittedError
+        If it is not fitted.
+    """
+    if not isinstance(estimator, cls):
+        raise TypeError(
+            f"{display.__name__}.from_estimator takes a {cls.__name__}, got "
+            f"{type(estimator).__name__}. Of a pipeline pass that step, for example "
+            "pipeline['name'], and X as the steps before it return it."
+        )
+    check_is_fitted(estimator)
 
 
 def neutral() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from skmars.plotting._figure import BLUE, GREEN, VERMILLION, axes_for
 CELL, WIDTH = 1.0, 0.88  # of a cover, without and with what is around it
 TALLEST = 1.4  # a cover; what is taller is made narrower
 GAP = 0.35  # between borrowed, own and shown
-TITLE_LINES, TITLE_WIDTH = 3, 14  # lines, characters
+TITLE_LINES, CHARACTERS = 3, 14  # of a title, and in a line of one cover's width
+LINE = 0.15  # height of a line
 COVER_PIXELS = 256
 
 
@@ -204,13 +206,13 @@ class HistoryDisplay:
         HistoryDisplay
             Itself.
         """
-        width = (
-            sum(len(group.covers) for group in self.groups) * CELL + (len(self.groups) - 1) * GAP
-        )
         covers = [cover for group in self.groups for cover in group.covers]
+        width = len(covers) * CELL + (len(self.groups) - 1) * GAP
         ratios = [c.image.shape[0] / c.image.shape[1] for c in covers if c.image is not None]
         height = min(max(ratios, default=1.0) * WIDTH, TALLEST)
-        low, high = -0.6, height + 0.8
+        labels = [_lines(g.label, CHARACTERS * len(g.covers)) for g in self.groups]
+        n_lines = 1 + max(label.count("\n") for label in labels)
+        low, high = -0.6, height + 0.45 + LINE * n_lines
         size = max(4.0, 1.15 * width), 1.15 * (high - low) + 0.4
         ax = axes_for(self, ax, figsize=size, layout="constrained")
         from matplotlib.patches import Rectangle
@@ -223,7 +225,7 @@ class HistoryDisplay:
         # Titles may have dollar signs, which are no mathematics.
         text = {"fontsize": "small", "ha": "center", "parse_math": False, **kwargs}
         x = 0.0
-        for group in self.groups:
+        for group, label in zip(self.groups, labels):
             color, dashes = STYLES[group.kind]
             begin = x
             for cover in group.covers:
@@ -243,14 +245,21 @@ class HistoryDisplay:
                     linewidth=2,
                 )
                 self.frames_.append(ax.add_patch(frame))
-                self.titles_.append(ax.text(center, -0.06, _wrapped(cover.title), va="top", **text))
+                self.titles_.append(
+                    ax.text(
+                        center,
+                        -0.06,
+                        _lines(cover.title, CHARACTERS, TITLE_LINES),
+                        va="top",
+                        **text,
+                    )
+                )
                 self.notes_.append(ax.text(center, height + 0.05, cover.note, va="bottom", **text))
                 x += CELL
             end = x - CELL + WIDTH
             ax.plot([begin, end], [height + 0.32] * 2, color=color, linestyle=dashes, linewidth=3)
-            label = {**text, "fontweight": "bold"}
-            middle = (begin + end) / 2
-            self.labels_.append(ax.text(middle, height + 0.38, group.label, va="bottom", **label))
+            middle, bold = (begin + end) / 2, {**text, "fontweight": "bold"}
+            self.labels_.append(ax.text(middle, height + 0.38, label, va="bottom", **bold))
             x += GAP
         ax.set_xlim(-0.1, x - GAP)
         ax.set_ylim(low, high)
@@ -274,26 +283,18 @@ def _borrowed_groups(X: Impressions, max_borrowed: int, covers: Any) -> list[Gro
         return []
     every = borrowed.positions()
     at = every[len(every) - min(max_borrowed, len(every)) :]
-    if borrowed.donor is None or borrowed.donors is None:
-        return [
-            Group(
-                "borrowed",
-                "borrowed" + _cut(len(at), len(every)),
-                covers(borrowed.items[at], [""] * len(at)),
-            )
-        ]
+    lender = np.zeros_like(borrowed.items) if borrowed.donor is None else borrowed.donor
     groups = []
-    starts = np.flatnonzero(np.diff(borrowed.donor[at], prepend=-1))
-    for part in np.split(at, starts[1:]):
-        donor = borrowed.donor[part[0]]
-        label = f"borrowed from user {borrowed.donors[donor]}"
+    for part in np.split(at, np.flatnonzero(np.diff(lender[at])) + 1):
+        donor = lender[part[0]]
+        label = "borrowed"
+        if borrowed.donors is not None:
+            label += f" from user {borrowed.donors[donor]}"
         if borrowed.donor_similarity is not None:
-            label += f"\n(similarity {borrowed.donor_similarity[part[0]]:.2f}"
-            n_lent = int(np.count_nonzero(borrowed.donor[every] == donor))
-            label += f"; {len(part)} of {n_lent})" if len(part) < n_lent else ")"
-        notes = [""] * len(part)
-        if borrowed.similarity is not None:
-            notes = [f"s = {value:.2f}" for value in borrowed.similarity[part]]
+            label += f"\n(similarity {borrowed.donor_similarity[part[0]]:.2f})"
+        label += _cut(len(part), int(np.count_nonzero(lender[every] == donor)))
+        s = np.full(len(part), np.nan) if borrowed.similarity is None else borrowed.similarity[part]
+        notes = ["" if np.isnan(value) else f"s = {value:.2f}" for value in s]
         groups.append(Group("borrowed", label, covers(borrowed.items[part], notes)))
     return groups
 
@@ -322,8 +323,9 @@ def _drawn(ax: Any, image: NDArray[np.uint8], x: float, cell_height: float) -> A
     return ax.imshow(image, extent=extent)
 
 
-def _wrapped(title: str) -> str:
-    from textwrap import wrap
-
-    lines = wrap(title, TITLE_WIDTH, max_lines=TITLE_LINES, placeholder=" …")
+def _lines(text: str, width: int, max_lines: int | None = None) -> str:
+    """Return `text` in lines of at most so many characters; those it has are kept."""
+    lines = [line for part in text.splitlines() for line in wrap(part, width) or [""]]
+    if max_lines is not None and len(lines) > max_lines:
+        lines = [*lines[: max_lines - 1], lines[max_lines - 1] + " …"]
     return "\n".join(lines)

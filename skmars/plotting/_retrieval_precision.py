@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._optional_dependencies import check_matplotlib_support
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import _num_samples
 
 from skmars.data.checks import require_impressions
 from skmars.metrics import retrieval_precision_at_k
-from skmars.plotting._figure import axes_for, neutral
+from skmars.plotting._figure import axes_for, neutral, require_step
+from skmars.retrieval import SequenceRetrievalAugmenter
 
 MAX_K = 20
 
@@ -105,11 +106,15 @@ class RetrievalPrecisionDisplay:
 
         Raises
         ------
+        NotFittedError
+            If `estimator` is not fitted.
+        TypeError
+            If it is no `SequenceRetrievalAugmenter`.
         ValueError
             If `X` has no user embedding or no user but donors, or a user has no label.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        check_is_fitted(estimator, "donor_embedding_")
+        require_step(estimator, SequenceRetrievalAugmenter, cls)
         X = require_impressions(X, estimator_name=cls.__name__)
         longest = np.lexsort((-X.history.length, X.user))
         X = X[longest[np.unique(X.user[longest], return_index=True)[1]]]

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.model_selection import ValidationCurveDisplay
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
-from skmars.plotting._figure import VERMILLION, axes_for
+from skmars.plotting._figure import axes_for, neutral
 from skmars.plotting._search_results import candidates_with, score_label
 
 
@@ -110,13 +110,13 @@ class SearchCurveDisplay(ValidationCurveDisplay):
         best = params[int(np.nanargmax(scores))]
         same = [{**p, param_name: None} == {**best, param_name: None} for p in params]
         values = np.array([p[param_name] for p, kept in zip(params, same) if kept])
-        if values.dtype.kind not in "biuf" or len(np.unique(values)) < 2:
+        if values.dtype.kind not in "iuf" or len(np.unique(values)) < 2:
             raise ValueError(
                 f"{param_name!r} must have at least two values, all numbers, to be an axis; beside "
                 f"the best candidate there are {values.tolist()}."
             )
-        order = np.argsort(values, kind="stable")
-        rows = chosen[same][order]
+        values, first = np.unique(values, return_index=True)
+        rows = chosen[same][first]
 
         def folds(part: str) -> Any:
             keys = [
@@ -126,7 +126,7 @@ class SearchCurveDisplay(ValidationCurveDisplay):
 
         return cls(
             param_name=param_name,
-            param_range=values[order],
+            param_range=values,
             train_scores=folds("train"),
             test_scores=folds("test"),
             score_name=score_label(metric) if score_name is None else score_name,
@@ -164,7 +164,7 @@ class SearchCurveDisplay(ValidationCurveDisplay):
             -mean[best] if negate_score else mean[best],
             s=140,
             facecolors="none",
-            edgecolors=VERMILLION,
+            edgecolors=neutral(),
             linewidths=2,
             zorder=3,
             label=f"best: {self.param_range[best]:g}",

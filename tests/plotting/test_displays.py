@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
 
-from skmars import DINClassifier, ItemCatalog
+from skmars import DINClassifier, ItemCatalog, SteinAligner
+from skmars.data import Sequences
 from skmars.metrics import retrieval_precision_at_k
 from skmars.plotting import (
     ActivityAUCDisplay,
@@ -223,6 +225,8 @@ class TestRetrievalPrecision:
         with pytest.raises(ValueError, match="user_labels lacks 80 of the users"):
             RetrievalPrecisionDisplay.from_estimator(augmenter, X, {})
         groups = dict(zip(X.users.tolist(), truth.group.tolist()))
+        with pytest.raises(TypeError, match="takes a SequenceRetrievalAugmenter, got SteinAl"):
+            RetrievalPrecisionDisplay.from_estimator(planted[3], X, {})
         with pytest.raises(ValueError, match="X has no user embedding"):
             RetrievalPrecisionDisplay.from_estimator(augmenter, X.with_user_embedding(None), groups)
 
@@ -346,6 +350,15 @@ class TestAlignedSpace:
                 {k: v[:2] for k, v in views.items()}, {k: v[:2] for k, v in views.items()}
             )
 
+    def test_input_of_another_kind(self, planted: Any) -> None:
+        X, _, _, aligner, _ = planted
+        with pytest.raises(TypeError, match=r"takes a SteinAligner, got Pipeline. Of a pipeline"):
+            AlignedSpaceDisplay.from_estimator(Pipeline([("align", aligner)]), X)
+        with pytest.raises(TypeError, match="was fitted on impressions, but X is a plain array"):
+            AlignedSpaceDisplay.from_estimator(aligner, np.eye(4))
+        with pytest.raises(NotFittedError):
+            AlignedSpaceDisplay.from_estimator(SteinAligner(), X)
+
     def test_needs_two_axes(self, plt: Any) -> None:
         points = {"text": np.eye(2), "image": np.eye(2)}
         with pytest.raises(ValueError, match="ax must be two Axes"):
@@ -399,6 +412,30 @@ class TestHistory:
         )
         assert set(display.images_) == {None}
         display.figure_.canvas.draw()  # dollar signs are no mathematics
+
+    def test_borrowed_items_of_unknown_origin(self, planted: Any) -> None:
+        X = planted[0][[0]]
+        borrowed = Sequences(
+            np.array([1, 2], dtype=np.int32), np.array([0]), np.array([2], dtype=np.int32)
+        )
+        display = HistoryDisplay.from_impressions(X.with_borrowed(borrowed), max_borrowed=1)
+        assert display.labels_[0].get_text() == "borrowed\n(last 1 of 2)"
+        assert display.notes_[0].get_text() == ""
+
+    def test_one_group_for_each_donor(self, planted: Any) -> None:
+        X = planted[0][[0]]
+        borrowed = Sequences(
+            np.array([1, 2, 3], dtype=np.int32),
+            np.array([0]),
+            np.array([3], dtype=np.int32),
+            donor=np.array([1, 0, 0], dtype=np.int32),
+            donors=np.array(["ann", "bob"], dtype=object),
+            similarity=np.array([np.nan, 0.5, 0.25], dtype=np.float32),
+        )
+        display = HistoryDisplay.from_impressions(X.with_borrowed(borrowed))
+        labels = [text.get_text().replace("\n", " ") for text in display.labels_[:2]]
+        assert labels == ["borrowed from user bob", "borrowed from user ann"]
+        assert [text.get_text() for text in display.notes_[:3]] == ["", "s = 0.50", "s = 0.25"]
 
     def test_row_out_of_range(self, planted: Any) -> None:
         with pytest.raises(IndexError, match="row=100000 is out of range"):

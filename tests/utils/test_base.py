@@ -25,7 +25,7 @@ def public_estimators() -> Iterator[Any]:
                 yield pytest.param(cls, folder.__name__, id=name)
 
 
-@pytest.mark.parametrize(("cls", "folder"), public_estimators())
+@pytest.mark.parametrize(("cls", "folder"), list(public_estimators()))
 def test_links_to_the_page_of_the_public_name(cls: Any, folder: str) -> None:
     estimator = cls.__new__(cls)
     assert estimator._get_doc_link() == f"{base.DOCUMENTATION}/api/{folder}.{cls.__name__}.html"
