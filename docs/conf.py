@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "drawings"]
 templates_path = ["_templates"]
+smartquotes = False  # types and defaults of parameters hold quotes
 default_role = "literal"  # as the docstrings of scikit-learn use single backticks
 math_renderer = html_math_renderer = "mathml"
 
@@ -93,6 +95,7 @@ html_theme_options = {
 html_sidebars = {"index": [], "install": [], "results": [], "contributing": [], "changelog": []}
 
 
+@cache
 def public_names() -> dict[str, str]:
     """Return the full name under which each public name is documented."""
     full: dict[str, str] = {}
