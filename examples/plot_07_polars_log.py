@@ -47,7 +47,7 @@ X.to_frame("polars").tail(3)
 # %%
 # The last tenth of the time is for testing.
 recent = X.time >= np.quantile(X.time, 0.9)
-din = DINClassifier(random_state=0).fit(X[~recent], y[~recent])
+din = DINClassifier(batch_size=512, learning_rate=5e-3, random_state=0).fit(X[~recent], y[~recent])
 
 # %%
 # Predictions join the log as a column, as the rows have not moved.

@@ -15,12 +15,14 @@ from sklearn.model_selection import TunedThresholdClassifierCV
 
 from skmars import DINClassifier, leave_last_out, make_multimodal_ctr
 
-X, y = make_multimodal_ctr(n_users=800, n_items=200, random_state=0)
+X, y = make_multimodal_ctr(n_users=500, n_items=200, random_state=0)
 train, valid, test = leave_last_out(X)
 
 # %%
 # Weighing the classes to be equal distorts the probabilities, which makes a good example.
-din = DINClassifier(class_weight={0: 1.0, 1: 3.0}, random_state=0).fit(X[train], y[train])
+din = DINClassifier(
+    class_weight={0: 1.0, 1: 3.0}, batch_size=512, learning_rate=5e-3, random_state=0
+).fit(X[train], y[train])
 
 # %%
 # Calibrate on rows that the fit has not seen

@@ -41,7 +41,7 @@ rows = aligned.fit(X[train], y[train]).transform(X)
 steps = {
     "random items (Ran)": RandomItems(random_state=0),
     "own items (Ran-S)": RandomSequence(random_state=0),
-    "repeated (RepPad)": RepeatPad(random_state=0),
+    "repeated (RepPad)": RepeatPad(max_length=50, random_state=0),
     "edited (CMR)": CropMaskReorder(random_state=0),
     "MARS": SequenceRetrievalAugmenter("most_similar", max_borrowed=40),
 }
