@@ -61,9 +61,8 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "examples",
     "filename_pattern": r"/plot_",
-    "ignore_pattern": r"/demo\.py",  # has arguments, and runs in `make demo`
+    "ignore_pattern": r"demo\.py",  # has arguments, and runs in `make demo`
     "doc_module": ("skmars",),
-    "reference_url": {"skmars": None},
     "backreferences_dir": "api/backreferences",
     "remove_config_comments": True,
     "show_memory": False,

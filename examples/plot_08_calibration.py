@@ -19,7 +19,7 @@ X, y = make_multimodal_ctr(n_users=500, n_items=200, random_state=0)
 train, valid, test = leave_last_out(X)
 
 # %%
-# Weighing the classes to be equal distorts the probabilities, which makes a good example.
+# Weighing the clicks by 3 distorts the probabilities, which makes a good example.
 din = DINClassifier(
     class_weight={0: 1.0, 1: 3.0}, batch_size=512, learning_rate=5e-3, random_state=0
 ).fit(X[train], y[train])
@@ -44,6 +44,7 @@ for name, model in {"DIN, clicks weighted by 3": din, "calibrated": calibrated}.
         ax=ax,
         name=f"{name} (Brier {loss:.3f})",
     )
+ax.legend(loc="upper left")
 plt.show()
 
 # %%
