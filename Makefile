@@ -1,7 +1,6 @@
-# Two commands do everything on a machine with Python (>= 3.11), pip and make:
+# Three commands do everything on a machine with Python (>= 3.11), pip and make:
 #   make demo [DATA=path/to/ml-1m]   fit base DIN and MARS, compare them, show what was borrowed
 #   make test                        style, types, folder order, and the test suite
-# and a third one
 #   make docs                        the site, in docs/_build/html; runs the examples
 PYTHON ?= python3
 VENV ?= .venv
