@@ -1,13 +1,14 @@
-# Two commands do everything on a machine with Python (>= 3.11), pip and make:
+# Three commands do everything on a machine with Python (>= 3.11), pip and make:
 #   make demo [DATA=path/to/ml-1m]   fit base DIN and MARS, compare them, show what was borrowed
 #   make test                        style, types, folder order, and the test suite
+#   make docs                        the site, in docs/_build/html; runs the examples
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA ?=
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow lint docs clean
 
 demo: $(VENV)/.test $(if $(DATA),$(VENV)/.bench)
 	$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)")
@@ -24,6 +25,9 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+
 # The environment is made once, and again when what it is made from changes.
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -36,5 +40,10 @@ $(VENV)/.bench: $(VENV)/.test
 	$(PIP) -e ".[test,bench]"
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.test
+	$(PIP) -e ".[test,docs]"
+	touch $@
+
 clean:
+	git clean -fdXq docs
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

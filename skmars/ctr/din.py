@@ -118,7 +118,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     validation_scores_ : list of float or None
         AUC of the held-out rows after each epoch.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
     Notes
     -----

@@ -94,7 +94,7 @@ class TfidfEncoder(DocLinkMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
 
         Returns
         -------
-        ndarray of shape (n_texts, n_components_), float32
+        ndarray of shape (n_texts, `n_components_`), float32
         """
         check_is_fitted(self)
         tfidf = self.vectorizer_.transform(X)

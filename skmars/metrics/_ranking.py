@@ -183,7 +183,7 @@ def gauc_score(
 
 
 def relative_improvement(auc: float, base_auc: float) -> float:
-    """Relative improvement of an AUC over that of a base model, in percent (Eq. 20).
+    """Relative improvement of an AUC over that of a base model, in percent (equation 20).
 
     A random model has an AUC of 0.5, so that only what exceeds it counts:
 

@@ -118,11 +118,11 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         Activity up to which a row is low-active, and from which a user is high-active.
     n_donors_ : int
         Number of donors.
-    donor_ids_ : ndarray of shape (n_donors_,)
+    donor_ids_ : ndarray of shape (`n_donors_`,)
         Their user ids, in order.
-    donor_embedding_ : ndarray of shape (n_donors_, n_components), float32
+    donor_embedding_ : ndarray of shape (`n_donors_`, n_components), float32
         Their centred user embeddings, at unit length.
-    donor_history_ : Sequences of n_donors_ rows
+    donor_history_ : Sequences of `n_donors_` rows
         Their longest histories, in codes of `item_ids_`.
     item_ids_ : ndarray of shape (n_items,)
         Item ids of the catalogue of `fit`.

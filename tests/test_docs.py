@@ -1,0 +1,54 @@
+"""What the site says about the package holds."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+PACKAGE = Path(__file__).parents[1] / "skmars"
+COMPARED = DOCS / "guide" / "compared"
+
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the docs are not part of an sdist")
+
+
+def test_the_reference_lists_every_folder_with_public_names() -> None:
+    listed = re.findall(r"^   (skmars\.\w+)$", (DOCS / "api/index.rst").read_text(), re.MULTILINE)
+    folders = (f"skmars.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py"))
+    public = {name for name in folders if getattr(import_module(name), "__all__", None)}
+    assert set(listed) == public
+
+
+@pytest.mark.parametrize("library", ["skmars", "imbalanced_learn", "skorch", "fuxictr"])
+def test_the_comparison_counts_lines_right(library: str) -> None:
+    program = (COMPARED / f"with_{library}.py").read_text()
+    lines = sum(1 for line in program.splitlines() if line)
+    name = library.replace("_", "-")
+    row = re.search(rf"^{name} +(\d+) ", (DOCS / "guide/comparison.rst").read_text(), re.M | re.I)
+    assert row is not None
+    assert int(row[1]) == lines
+
+
+def test_the_program_of_the_comparison_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    rng = np.random.RandomState(0)
+    log = pandas.DataFrame(
+        {
+            "user_id": rng.randint(20, size=200),
+            "item_id": rng.randint(30, size=200),
+            "timestamp": np.arange(200),
+            "clicked": rng.randint(2, size=200),
+        }
+    )
+    log.to_parquet(tmp_path / "log.parquet")
+    monkeypatch.chdir(tmp_path)
+    result = runpy.run_path(str(COMPARED / "with_skmars.py"))
+    assert len(result["probability"]) == len(result["test"])
