@@ -118,8 +118,15 @@ def resolve_short_name(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     )
 
 
+def write_mistakes(_app: Any) -> None:
+    """Write the page of typical mistakes, with the messages that this version really gives."""
+    sys.path.insert(0, str(DOCS.parent))
+    (DOCS / "guide" / "mistakes.rst").write_text(import_module("tests.mistakes").page())
+
+
 def setup(app: Any) -> None:
     """Register what is too small for an extension."""
+    app.connect("builder-inited", write_mistakes)
     app.connect("missing-reference", resolve_short_name, priority=400)
     # Warnings are errors, but no network is none.
     logging.getLogger("sphinx.sphinx.ext.intersphinx").addFilter(
