@@ -56,10 +56,10 @@ def movielens(path: Path) -> tuple[Impressions, np.ndarray, dict[str, Any]]:
         "image": TimmImageEncoder("tf_efficientnet_lite0", weights=weights),
     }
     settings = {
-        "encode": {"encoders": encoders, "cache": ".demo-cache"},
-        "align": {"n_components": 128, "id_dim": 64, "max_iter": 3},
+        "encode": {"encoders": encoders, "cache": ".demo-cache", "verbose": 1},
+        "align": {"n_components": 128, "id_dim": 64, "max_iter": 3, "verbose": 1},
         "augment": {"n_neighbors": 10, "max_borrowed": 60},
-        "ctr": {"max_iter": 2},
+        "ctr": {"max_iter": 2, "verbose": 1},
     }
     return X, y, settings
 
