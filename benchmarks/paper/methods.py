@@ -58,7 +58,9 @@ def _each(name: str, *values: Any) -> tuple[Settings, ...]:
 
 DIN = ({}, {"ctr__alpha": 1e-5}, {"ctr__alpha": 1e-3}, {"ctr__learning_rate": 3e-4})
 ALIGN = ({}, {"align__beta": 0.01}, {"align__beta": 1.0}, {"align__lam": 0.01})
-FEW, MANY = ({"augment__n_neighbors": k, "augment__max_borrowed": m} for k, m in [(3, 20), (10, 60)])
+FEW, MANY = (
+    {"augment__n_neighbors": k, "augment__max_borrowed": m} for k, m in [(3, 20), (10, 60)]
+)
 BORROW = ({}, FEW, MANY, {**MANY, "augment__theta": 0.3})
 # What does not filter has no theta: the third choice is a number of donors of its own.
 WHOLE = ({}, FEW, MANY, {"augment__n_neighbors": 5, "augment__max_borrowed": 60})
@@ -84,9 +86,7 @@ METHODS = {
         candidates=(*_each("rewrite__copies", 1, "max"), LOW),
     ),
     "cmr": Method("CMR", "CropMaskReorder", fixed=REWRITTEN, candidates=EDIT),
-    "cmrsi": Method(
-        "CMRSI", "CropMaskReorderSubstituteInsert", fixed=REWRITTEN, candidates=EDIT
-    ),
+    "cmrsi": Method("CMRSI", "CropMaskReorderSubstituteInsert", fixed=REWRITTEN, candidates=EDIT),
     **{
         name.lower(): Method(
             name, auxiliary=name, candidates=_each("ctr__auxiliary__weight", *weights)
@@ -209,7 +209,9 @@ def base_settings(setting: str) -> Settings:
 
 def parts(settings: Settings, step: str) -> Settings:
     """Return the settings of one step, by the names that it knows."""
-    return {k.removeprefix(f"{step}__"): v for k, v in settings.items() if k.startswith(f"{step}__")}
+    return {
+        k.removeprefix(f"{step}__"): v for k, v in settings.items() if k.startswith(f"{step}__")
+    }
 
 
 def augmentation(name: str) -> Any:

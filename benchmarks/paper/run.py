@@ -67,6 +67,7 @@ class Experiment:
         override = {k: str(v) for k, v in self.override.items()}
         return {
             "data": self.name,
+            "kind": self.kind,
             "setting": self.setting,
             "encoders": self.encoders,
             "set": override,
@@ -183,7 +184,7 @@ def aligned(
     """Align; an aligner of the same rows, settings and seed is fitted once for all methods."""
     own = parts(settings, "align")
     if not problem.content:
-        own = {**own, "modalities": []}
+        own["modalities"] = []
     key = joblib.hash([experiment.protocol, skmars.__version__, problem.split, own, method.corrupt])
     folder = (experiment.cache or experiment.folder) / "aligners"
     path = folder / f"{key}-{seed}.joblib"
@@ -199,16 +200,14 @@ def aligned(
     return aligner.transform(X), seconds
 
 
-def choose(
-    experiment: Experiment, split: str, name: str, seed: int
-) -> tuple[Settings, Fit | None]:
+def choose(experiment: Experiment, split: str, name: str, seed: int) -> tuple[Settings, Fit | None]:
     """Return the settings of a method, and the fit with them if there is one by now.
 
     One early-stopped fit for each candidate, on the seed that asks first; the other seeds take
     its choice. All methods build on the DIN that the base chose.
     """
     method = METHODS[name]
-    if split != "full" and split != SEARCH_SPLIT:
+    if split not in ("full", SEARCH_SPLIT):
         return choose(experiment, SEARCH_SPLIT, name, seed)[0], None
     if method.like:
         settings, _ = choose(experiment, split, method.like, seed)
@@ -217,7 +216,7 @@ def choose(
     if name != "base":
         common = choose(experiment, split, "base", seed)[0]
     path = experiment.folder / split / name / "search.json"
-    search = _read(path, experiment) or {"protocol": experiment.protocol, "candidates": []}
+    search = read_json(path, experiment) or {"protocol": experiment.protocol, "candidates": []}
     done, best = search["candidates"], None
     for candidate in method.candidates[len(done) :]:
         settings = {**common, **candidate, **method.fixed, **experiment.override}
@@ -225,7 +224,7 @@ def choose(
         done.append({"candidate": candidate, "seed": seed, "validation": found.validation})
         if found.validation == max(c["validation"] for c in done):
             best = found
-        _write(path, search)
+        write_json(path, search)
         print(f"[{split}] {name} {candidate} validation {found.validation:.4f}", flush=True)
     chosen = max(done, key=lambda c: c["validation"])
     settings = {**common, **chosen["candidate"], **method.fixed, **experiment.override}
@@ -235,7 +234,7 @@ def choose(
 def run_cell(experiment: Experiment, split: str, name: str, seed: int) -> dict[str, Any]:
     """Return the results of a cell, made now if they are not there yet."""
     path = experiment.folder / split / name / f"{seed}.json"
-    known = _read(path, experiment)
+    known = read_json(path, experiment)
     if known is not None:
         return known
     method = METHODS[name]
@@ -257,11 +256,7 @@ def run_cell(experiment: Experiment, split: str, name: str, seed: int) -> dict[s
         "method": name,
         "seed": seed,
         "settings": {k: str(v) for k, v in settings.items()},
-        "versions": {
-            "python": platform.python_version(),
-            "skmars": skmars.__version__,
-            **{p: version(p) for p in ("numpy", "scipy", "scikit-learn", "torch")},
-        },
+        "versions": versions(),
         "n_train": len(problem.train),
         "n_test": int(scored.sum()),
         "epochs": found.din.n_iter_,
@@ -271,16 +266,24 @@ def run_cell(experiment: Experiment, split: str, name: str, seed: int) -> dict[s
         "seconds": found.seconds,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
-    _write(path, result)  # last, so that a cell is there as a whole or not at all
+    write_json(path, result)  # last, so that a cell is there as a whole or not at all
     print(f"[{split}] {name} seed {seed} AUC {result['auc']:.4f}", flush=True)
     return result
+
+
+def versions() -> dict[str, str]:
+    """Return what the numbers depend on."""
+    packages = ("numpy", "scipy", "scikit-learn", "torch")
+    found = {"python": platform.python_version(), "skmars": skmars.__version__}
+    return found | {p: version(p) for p in packages}
 
 
 def _auc(y: np.ndarray, score: np.ndarray) -> float | None:
     return float(roc_auc_score(y, score)) if 0 < y.sum() < len(y) else None
 
 
-def _read(path: Path, experiment: Experiment) -> Any:
+def read_json(path: Path, experiment: Experiment) -> Any:
+    """Read a file of this protocol; None if there is none yet."""
     if not path.exists():
         return None
     found = json.loads(path.read_text())
@@ -292,7 +295,8 @@ def _read(path: Path, experiment: Experiment) -> Any:
     return found
 
 
-def _write(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Write a file, as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(value, indent=1) + "\n")
