@@ -37,8 +37,9 @@ def arguments_of(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--users", type=int, help="so many users only")
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="only these")
+    parser.add_argument("--candidates", type=int, help="settings to try for each method")
     parser.add_argument("--encoders", choices=["pretrained", "offline"], help="of text and image")
-    parser.add_argument("--cache", type=Path, help="folder for encoded items and aligners")
+    parser.add_argument("--cache", type=Path, help="folder for encoded items")
     parser.add_argument("--output", type=Path, default=Path("results"))
     parser.add_argument("--set", nargs="*", default=[], help="step__parameter=value, for all")
     arguments = parser.parse_args(argv)
@@ -64,6 +65,7 @@ def main(argv: list[str]) -> None:
         encoders=arguments.encoders or ("pretrained" if kind == "ml-1m" else "offline"),
         output=arguments.output,
         cache=arguments.cache,
+        n_candidates=arguments.candidates,
         override={k: literal(v) for k, v in (item.split("=", 1) for item in arguments.set)},
     )
     for table in arguments.table:

@@ -1,7 +1,9 @@
 """Does the space deserve its name? Checks that need no click model.
 
-retrieval   Does a donor's history hold what the user likes next? Donors by the aligned space, by
-            ids alone, by content alone, and at random, for the low-active users' liked test items.
+retrieval   Does a donor like what the user likes next? Donors by the aligned space, by ids alone,
+            by content alone, and at random, for the low-active users' liked test items.
+            precision@k: the share of the k donors whose history has the item as a liked one;
+            recall@k: the share of the users for whom one of the k donors has it.
 alignment   Do text and image find each other, and how much of the space is used, epoch by epoch?
 """
 
@@ -67,14 +69,13 @@ def retrieval(experiment: Experiment, problem: Problem, seed: int) -> list[Row]:
     test = problem.test[problem.y[problem.test] == 1]
     asks = problem.low[problem.X.user[test]] & (problem.X.history.length[test] > 0)
     queries = test[asks]
-    holds = history_matrix(train.history[donors], len(train.catalog)) != 0
+    likes = (history_matrix(train.history[donors], len(train.catalog)) > 0).toarray()
     target = problem.X.target[queries]
     length = train.history.length[donors]
     rows = []
     for name, X, embed in spaces(experiment, problem, seed):
         nearest = nearest_donors(embed(X[queries]), embed(X[problem.train[donors]]))
-        hits = np.asarray(holds[nearest.ravel(), np.repeat(target, nearest.shape[1])])
-        hits = hits.reshape(nearest.shape).astype(float)
+        hits = likes[nearest, target[:, None]]
         found = [k for k in KS if k <= nearest.shape[1]]
         rows.append(
             {
@@ -117,7 +118,7 @@ def spaces(
 def history_matrix(history: Sequences, n_items: int) -> csr_array:
     """Rows over items: 1 for a liked item, -1 for a disliked one."""
     positions = history.positions()
-    liked = np.ones(len(positions))
+    liked: Any = np.ones(len(positions))
     if history.feedback is not None:
         liked = 2.0 * history.feedback[positions] - 1.0
     columns = history.items[positions]
@@ -132,6 +133,14 @@ def nearest_donors(queries: np.ndarray, donors: np.ndarray) -> np.ndarray:
 
 
 # --- do text and image meet? ------------------------------------------------------------------
+
+
+OBJECTIVES: dict[str, Settings] = {
+    "entropy maximised": {},
+    "no entropy": {"entropy": None},
+    "printed sign": {"entropy": "paper"},
+    "no Stein": {"beta": 0.0},
+}
 
 
 class EachEpoch:
@@ -170,7 +179,9 @@ def alignment(experiment: Experiment, problem: Problem, seed: int) -> list[Row]:
     def look(encoder: Any) -> Row:
         one, two = (e[~missing] for e in encoder.embed_modalities(X.catalog).values())
         ks = [k for k in (1, 10) if k <= len(one)]
-        recall = (retrieval_recall_at_k(one, two, k=ks) + retrieval_recall_at_k(two, one, k=ks)) / 2
+        recall = np.mean(
+            [retrieval_recall_at_k(*e, k=ks) for e in [(one, two), (two, one)]], axis=0
+        )
         return {
             **{f"cross-modal recall@{k}": float(r) for k, r in zip(ks, recall)},
             "alignment": alignment_score(one, two),
@@ -179,12 +190,7 @@ def alignment(experiment: Experiment, problem: Problem, seed: int) -> list[Row]:
         }
 
     rows = []
-    for name, change in {
-        "entropy maximised": {},
-        "no entropy": {"entropy": None},
-        "printed sign": {"entropy": "paper"},
-        "no Stein": {"beta": 0.0},
-    }.items():
+    for name, change in OBJECTIVES.items():
         settings = {**parts(experiment.override, "align"), **change}
         watch = EachEpoch(look)
         aligner = SteinAligner(random_state=seed, **settings).set_callbacks(watch)
@@ -194,6 +200,6 @@ def alignment(experiment: Experiment, problem: Problem, seed: int) -> list[Row]:
 
 
 CHECKS = {
-    "retrieval": ("Retrieval: does a donor hold what the user likes next?", retrieval),
+    "retrieval": ("Retrieval: does a donor like what the user likes next?", retrieval),
     "alignment": ("Alignment over training", alignment),
 }

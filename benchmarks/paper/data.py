@@ -134,7 +134,7 @@ def _movielens(data: Path, setting: str, users: int | None) -> Source:
     catalog, log = load_movielens_1m(data)
     if users:
         ids = log.user_id.unique()
-        log = log[log.user_id.isin(ids[:: len(ids) // users][:users])]
+        log = log[log.user_id.isin(ids[:: max(1, len(ids) // users)][:users])]
     history = "positive" if setting == "paper" else "all"
     X, y = Impressions.from_log(log, catalog, label="liked", history=history)
     return Source(X, y, 1, True)
@@ -149,7 +149,7 @@ def _sequences(path: Path, users: int | None) -> Source:
     """
     lines = [np.array(line.split(), np.int64) for line in path.read_text().splitlines()]
     if users:
-        lines = lines[:: len(lines) // users][:users]
+        lines = lines[:: max(1, len(lines) // users)][:users]
     length = np.array([len(line) - 1 for line in lines])
     ids, items = np.unique(np.concatenate([line[1:] for line in lines]), return_inverse=True)
     user = np.repeat(np.arange(len(lines), dtype=np.int32), length)

@@ -14,6 +14,7 @@ import skmars
 from benchmarks.paper.data import KEPT, split_name
 
 Settings = dict[str, Any]
+Candidates = tuple[Settings, ...]
 
 
 @dataclass(frozen=True)
@@ -47,26 +48,26 @@ class Method:
     borrows: bool = False
     random_donors: bool = False
     fixed: Settings = field(default_factory=dict)
-    candidates: tuple[Settings, ...] = ()
+    candidates: Candidates = ()
     like: str | None = None
     corrupt: tuple[str, float] | None = None
 
 
-def _each(name: str, *values: Any) -> tuple[Settings, ...]:
+def _each(name: str, *values: Any) -> Candidates:
     return ({}, *({name: value} for value in values))
 
 
-DIN = ({}, {"ctr__alpha": 1e-5}, {"ctr__alpha": 1e-3}, {"ctr__learning_rate": 3e-4})
-ALIGN = ({}, {"align__beta": 0.01}, {"align__beta": 1.0}, {"align__lam": 0.01})
+DIN: Candidates = ({}, {"ctr__alpha": 1e-5}, {"ctr__alpha": 1e-3}, {"ctr__learning_rate": 3e-4})
+ALIGN: Candidates = ({}, {"align__beta": 0.01}, {"align__beta": 1.0}, {"align__lam": 0.01})
 FEW, MANY = (
     {"augment__n_neighbors": k, "augment__max_borrowed": m} for k, m in [(3, 20), (10, 60)]
 )
-BORROW = ({}, FEW, MANY, {**MANY, "augment__theta": 0.3})
+BORROW: Candidates = ({}, FEW, MANY, {**MANY, "augment__theta": 0.3})
 # What does not filter has no theta: the third choice is a number of donors of its own.
-WHOLE = ({}, FEW, MANY, {"augment__n_neighbors": 5, "augment__max_borrowed": 60})
+WHOLE: Candidates = ({}, FEW, MANY, {"augment__n_neighbors": 5, "augment__max_borrowed": 60})
 LIGHT = {"rewrite__crop": 0.6, "rewrite__mask": 0.3, "rewrite__reorder": 0.6}
 LOW = {"rewrite__users": "low_active"}
-EDIT = ({}, LIGHT, LOW, {**LIGHT, **LOW})
+EDIT: Candidates = ({}, LIGHT, LOW, {**LIGHT, **LOW})
 PREPEND = (*_each("rewrite__n_items", 3, 30), LOW)
 # Rows that were made longer would tell the activity feature what is not true when predicting.
 REWRITTEN = {"ctr__activity_feature": False}
@@ -74,6 +75,13 @@ REWRITTEN = {"ctr__activity_feature": False}
 WHOLE_DIN = {"ctr__item_features": "aligned", "ctr__activity_feature": True}
 
 MARS = Method("MARS", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BORROW)
+
+ABLATIONS: dict[str, tuple[str, Settings]] = {
+    "no-text": ("without text", {"align__modalities": ["image"]}),
+    "no-image": ("without image", {"align__modalities": ["text"]}),
+    "no-stein": ("without Stein", {"align__beta": 0.0}),
+    "paper-sign": ("entropy with the printed sign", {"align__entropy": "paper"}),
+}
 
 METHODS = {
     "base": Method("base DIN", candidates=DIN),
@@ -108,12 +116,7 @@ METHODS = {
     "mars": MARS,
     **{
         name: replace(MARS, label=label, fixed={**WHOLE_DIN, **change}, like="mars")
-        for name, label, change in [
-            ("no-text", "without text", {"align__modalities": ["image"]}),
-            ("no-image", "without image", {"align__modalities": ["text"]}),
-            ("no-stein", "without Stein", {"align__beta": 0.0}),
-            ("paper-sign", "entropy with the printed sign", {"align__entropy": "paper"}),
-        ]
+        for name, (label, change) in ABLATIONS.items()
     },
     **{
         strategy: replace(
@@ -156,7 +159,7 @@ BASELINES = ["random-items", "random-sequence", "repeat-pad", "cmr", "cmrsi"]
 BASELINES += ["cl4srec", "coserec", "basrec"]
 TABLES = {
     "2": ["base", *BASELINES, *CONTROLS, "borrow", "mars"],
-    "3": ["base", *CONTROLS, "no-text", "no-image", "no-stein", "paper-sign", "mars"],
+    "3": ["base", *CONTROLS, *ABLATIONS, "mars"],
     "figure-4": ["base", *CONTROLS, "most-similar", "kth", "dp", "mars"],
     **{
         curve: ["base", *CONTROLS, *(f"{curve}={v:g}" for v in values), "mars"]
@@ -176,7 +179,6 @@ TITLES = {
     "robustness": "Noise on features, missing texts and images",
     "scarcity": "Scarcity curve",
 }
-NEEDS_CONTENT = {"no-text", "no-image", "no-stein", "paper-sign"}
 
 
 def methods_of(table: str, setting: str, *, content: bool) -> list[str]:
@@ -188,7 +190,7 @@ def methods_of(table: str, setting: str, *, content: bool) -> list[str]:
         names = [
             n
             for n in names
-            if n not in NEEDS_CONTENT
+            if n not in ABLATIONS
             and METHODS[n].corrupt is None
             and not n.startswith(("lambda=", "beta="))
         ]

@@ -4,6 +4,7 @@
     OUTPUT/<data>/<setting>/<split>/<method>/<seed>.json   settings, versions, seconds, scores
     OUTPUT/<data>/<setting>/<split>/<method>/<seed>.npy    logits of the test rows, float32
     OUTPUT/<data>/<setting>/<split>/rows-<seed>.npz        y, user, activity of the test rows
+    OUTPUT/<data>/<setting>/aligners                       fitted aligners, for all methods
 
 Tables share cells: base and MARS are fitted once a split and seed. What is there is not done again.
 """
@@ -47,6 +48,10 @@ class Experiment:
 
     Attributes
     ----------
+    cache : Path or None
+        Folder for encoded items.
+    n_candidates : int or None
+        So many candidates of every method, the first ones; None for all.
     override : dict
         Settings that go before all others, for all methods.
     """
@@ -58,6 +63,7 @@ class Experiment:
     encoders: str = "offline"
     output: Path = Path("results")
     cache: Path | None = None
+    n_candidates: int | None = None
     override: Settings = field(default_factory=dict)
     _problems: dict[tuple[str, int], Problem] = field(default_factory=dict, repr=False)
 
@@ -70,6 +76,7 @@ class Experiment:
             "kind": self.kind,
             "setting": self.setting,
             "encoders": self.encoders,
+            "candidates": self.n_candidates or len(METHODS["base"].candidates),
             "set": override,
         }
 
@@ -185,8 +192,8 @@ def aligned(
     own = parts(settings, "align")
     if not problem.content:
         own["modalities"] = []
-    key = joblib.hash([experiment.protocol, skmars.__version__, problem.split, own, method.corrupt])
-    folder = (experiment.cache or experiment.folder) / "aligners"
+    key = joblib.hash([problem.split, own, method.corrupt])
+    folder = experiment.folder / "aligners"
     path = folder / f"{key}-{seed}.joblib"
     if not path.exists():
         begin = time.perf_counter()
@@ -218,7 +225,7 @@ def choose(experiment: Experiment, split: str, name: str, seed: int) -> tuple[Se
     path = experiment.folder / split / name / "search.json"
     search = read_json(path, experiment) or {"protocol": experiment.protocol, "candidates": []}
     done, best = search["candidates"], None
-    for candidate in method.candidates[len(done) :]:
+    for candidate in method.candidates[len(done) : experiment.n_candidates]:
         settings = {**common, **candidate, **method.fixed, **experiment.override}
         found = fit(experiment, experiment.problem(split, seed), method, settings, seed)
         done.append({"candidate": candidate, "seed": seed, "validation": found.validation})
