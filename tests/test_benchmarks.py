@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.paper import statistics
 from benchmarks.paper.__main__ import main
 from benchmarks.paper.data import cut_histories, make_problem, read
+from benchmarks.paper.fit import corrupted
 from benchmarks.paper.methods import METHODS, TABLES, methods_of
-from benchmarks.paper.run import corrupted
 from skmars import MultimodalEncoder, leave_last_out, make_multimodal_ctr
 
 TINY = ["--users", "40", "--seeds", "0", "--candidates", "1", "--set", "ctr__max_iter=1"]
@@ -106,11 +106,12 @@ def test_resampled_auc_is_that_of_repeated_rows(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(statistics, "N_RESAMPLES", 5)
     rng = np.random.RandomState(0)
     y, score, user = rng.randint(2, size=60), rng.randint(8, size=60), rng.randint(20, size=60)
-    found = statistics.resampled_auc(y, score, user)
-    ids, code = np.unique(user, return_inverse=True)
-    draws = np.random.RandomState(0).multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=5)
-    expected = [roc_auc_score(y, score, sample_weight=draw[code]) for draw in draws]
-    np.testing.assert_allclose(found, expected)
+    draws = np.random.RandomState(0).multinomial(25, np.full(25, 1 / 25), size=5)
+    for part in (slice(None), slice(20, 50)):  # the same users are drawn for any part
+        found = statistics.resampled_auc(y[part], score[part], user[part], 25)
+        weights = [draw[user[part]] for draw in draws]
+        expected = [roc_auc_score(y[part], score[part], sample_weight=w) for w in weights]
+        np.testing.assert_allclose(found, expected)
 
 
 def test_difference_over_users_and_seeds() -> None:

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from benchmarks.movielens import literal
 from benchmarks.paper import checks, report
+from benchmarks.paper.experiment import Experiment
 from benchmarks.paper.methods import METHODS, TABLES, methods_of, splits_of
-from benchmarks.paper.run import Experiment, run_cell
+from benchmarks.paper.run import run_cell
 
 
 def arguments_of(argv: list[str]) -> argparse.Namespace:

@@ -19,8 +19,9 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.preprocessing import normalize
 
 from benchmarks.paper.data import Problem
+from benchmarks.paper.experiment import Experiment, read_json, versions, write_json
+from benchmarks.paper.fit import aligned, encoded
 from benchmarks.paper.methods import METHODS, Settings, parts
-from benchmarks.paper.run import Experiment, aligned, encoded, read_json, versions, write_json
 from skmars import Impressions, SteinAligner
 from skmars.data import Sequences
 from skmars.metrics import (
@@ -179,9 +180,10 @@ def alignment(experiment: Experiment, problem: Problem, seed: int) -> list[Row]:
     def look(encoder: Any) -> Row:
         one, two = (e[~missing] for e in encoder.embed_modalities(X.catalog).values())
         ks = [k for k in (1, 10) if k <= len(one)]
-        recall = np.mean(
-            [retrieval_recall_at_k(*e, k=ks) for e in [(one, two), (two, one)]], axis=0
+        there, back = (
+            np.asarray(retrieval_recall_at_k(a, b, k=ks)) for a, b in ((one, two), (two, one))
         )
+        recall = (there + back) / 2
         return {
             **{f"cross-modal recall@{k}": float(r) for k, r in zip(ks, recall)},
             "alignment": alignment_score(one, two),

@@ -31,7 +31,8 @@ PAPER = {"ml-1m": {"2": {"base": (0.7772, None), "mars": (0.7813, 1.48)}}}
 NOTES = """\
 AUC of the test rows: mean over the seeds ± half of its 95 % interval (t). RelaImpr is that of the \
 mean AUCs (Eq. 20), in percent. Differences have 95 % intervals and two-sided p values from a \
-bootstrap that draws users and seeds; p values are Holm-corrected within each column. "DeLong" \
+bootstrap that draws users and seeds; p values are Holm-corrected within each \
+column (of the scarcity curve: each row). "DeLong" \
 counts the seeds in which DeLong's test alone gives p < 0.05, "GAUC" those in which the user \
 bootstrap of GAUC does (only where users have several test rows). Low-active users are the 30 % \
 with the shortest histories in the training rows."""

@@ -13,7 +13,6 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.paper.methods import METHODS
 from benchmarks.paper.statistics import (
-    N_RESAMPLES,
     Difference,
     holm,
     paired_difference,
@@ -49,8 +48,8 @@ class Cell:
         """AUC over draws of users."""
         if low not in self._draws:
             y, score, user = self.part(low)
-            nothing = np.full(N_RESAMPLES, np.nan)
-            self._draws[low] = resampled_auc(y, score, user) if len(y) else nothing
+            n_users = int(self.rows["user"].max()) + 1
+            self._draws[low] = resampled_auc(y, score, user, n_users)
         return self._draws[low]
 
     def deciles(self) -> tuple[np.ndarray, list[tuple[int, int]]]:

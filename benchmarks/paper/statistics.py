@@ -19,25 +19,30 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(np.mean(values)), float(stats.t.ppf(0.975, n - 1) * stats.sem(values))
 
 
-def resampled_auc(y: np.ndarray, score: np.ndarray, user: np.ndarray) -> np.ndarray:
-    """AUC over all rows for draws of users with replacement, the same draws for all scores.
+def resampled_auc(y: np.ndarray, score: np.ndarray, user: np.ndarray, n_users: int) -> np.ndarray:
+    """AUC over all rows for draws of users with replacement, the same draws in every call.
+
+    Parameters
+    ----------
+    y, score : ndarray of shape (n_rows,)
+    user : ndarray of shape (n_rows,)
+        Below `n_users`. Users without a row are drawn too, so that calls on different parts of the
+        rows draw the same users.
 
     Returns
     -------
     ndarray of shape (N_RESAMPLES,)
         NaN where a draw has one class only.
     """
-    _, code = np.unique(user, return_inverse=True)
-    n_users = code.max() + 1
     order = np.argsort(score, kind="stable")
-    code, positive = code[order], y[order] == 1
+    user, positive = user[order], y[order] == 1
     first = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])  # of each tie
     rng = np.random.RandomState(0)
     parts = []
-    step = max(1, BLOCK // len(y))
+    step = max(1, BLOCK // max(len(y), n_users))
     for begin in range(0, N_RESAMPLES, step):
         n = min(step, N_RESAMPLES - begin)
-        count = rng.multinomial(n_users, np.full(n_users, 1 / n_users), size=n)[:, code]
+        count = rng.multinomial(n_users, np.full(n_users, 1 / n_users), size=n)[:, user]
         up = np.add.reduceat(count * positive, first, axis=1, dtype=np.float64)
         down = np.add.reduceat(count * ~positive, first, axis=1, dtype=np.float64)
         below = np.cumsum(down, axis=1) - down / 2
