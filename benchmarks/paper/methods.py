@@ -63,7 +63,7 @@ FEW, MANY = (
     {"augment__n_neighbors": k, "augment__max_borrowed": m} for k, m in [(3, 20), (10, 60)]
 )
 BORROW: Candidates = ({}, FEW, MANY, {**MANY, "augment__theta": 0.3})
-# What does not filter has no theta: the third choice is a number of donors of its own.
+# What does not filter has no theta: the fourth choice is a number of donors of its own.
 WHOLE: Candidates = ({}, FEW, MANY, {"augment__n_neighbors": 5, "augment__max_borrowed": 60})
 LIGHT = {"rewrite__crop": 0.6, "rewrite__mask": 0.3, "rewrite__reorder": 0.6}
 LOW = {"rewrite__users": "low_active"}

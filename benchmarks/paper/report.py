@@ -145,7 +145,7 @@ def deciles(names: list[str], cells: dict[str, Cells], form: str) -> str:
     if not rows:
         return ""
     ranges = next(iter(found.values()))[0][1]
-    head = [f"{i}: {a} to {b}" if b else f"{i}" for i, (a, b) in enumerate(ranges, 1)]
+    head = [f"{i}: {a} to {b}" if a <= b else f"{i}" for i, (a, b) in enumerate(ranges, 1)]
     return table(["decile: items", *head], rows, form)
 
 
@@ -232,6 +232,7 @@ def checks_page(folder: Path, form: str) -> list[str]:
 
 def page(output: Path, form: str, pictures: Path | None) -> str:
     """Write everything that is in a folder of results."""
+    read_cells.cache_clear()
     out = [heading("Results", 1, form), NOTES + "\n"]
     for folder in sorted(p for p in output.glob("*/*") if p.is_dir()):
         data, setting = folder.parts[-2:]

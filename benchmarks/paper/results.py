@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Cell:
         activity = self.rows["activity"][self.rows["scored"]]
         edges = np.quantile(activity, np.arange(1, N_BINS) / N_BINS)
         bins = np.searchsorted(edges, activity, side="left")
-        auc, ranges = np.full(N_BINS, np.nan), [(0, 0)] * N_BINS
+        auc, ranges = np.full(N_BINS, np.nan), [(0, -1)] * N_BINS  # empty
         for b in np.unique(bins):
             at = bins == b
             ranges[b] = (int(activity[at].min()), int(activity[at].max()))
@@ -70,6 +70,7 @@ class Cell:
 Cells = dict[int, Cell]  # by seed
 
 
+@lru_cache
 def read_cells(folder: Path) -> dict[str, Cells]:
     """Read all cells of a split, by method."""
     found: dict[str, Cells] = {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
 
 N_RESAMPLES = 2000
-BLOCK = 4_000_000  # counts that are held at once
+BLOCK = 500_000  # counts that are held at once
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -37,18 +38,25 @@ def resampled_auc(y: np.ndarray, score: np.ndarray, user: np.ndarray, n_users: i
     order = np.argsort(score, kind="stable")
     user, positive = user[order], y[order] == 1
     first = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])  # of each tie
-    rng = np.random.RandomState(0)
+    drawn = _draws(n_users, N_RESAMPLES)
+    step = max(1, BLOCK // len(y))
     parts = []
-    step = max(1, BLOCK // max(len(y), n_users))
     for begin in range(0, N_RESAMPLES, step):
-        n = min(step, N_RESAMPLES - begin)
-        count = rng.multinomial(n_users, np.full(n_users, 1 / n_users), size=n)[:, user]
-        up = np.add.reduceat(count * positive, first, axis=1, dtype=np.float64)
-        down = np.add.reduceat(count * ~positive, first, axis=1, dtype=np.float64)
+        count = drawn[begin : begin + step][:, user].astype(np.float64)
+        up = np.add.reduceat(count * positive, first, axis=1)
+        down = np.add.reduceat(count * ~positive, first, axis=1)
         below = np.cumsum(down, axis=1) - down / 2
         with np.errstate(invalid="ignore"):
-            parts.append((up * below).sum(1) / (up.sum(1) * down.sum(1)))
+            parts.append(np.einsum("ij,ij->i", up, below) / (up.sum(axis=1) * down.sum(axis=1)))
     return np.concatenate(parts)
+
+
+@lru_cache(1)
+def _draws(n_users: int, n_resamples: int) -> np.ndarray:
+    """How often each user is drawn, shape (n_resamples, n_users)."""
+    rng = np.random.RandomState(0)
+    rows = [rng.multinomial(n_users, np.full(n_users, 1 / n_users)) for _ in range(n_resamples)]
+    return np.array(rows, dtype=np.int16)
 
 
 @dataclass(frozen=True)
