@@ -1,0 +1,85 @@
+"""Rebuild the paper's tables.
+
+    python -m benchmarks.paper --data path/to/ml-1m --table 2
+    python -m benchmarks.paper --data path/to/ml-1m --table scarcity --setting strong
+    python -m benchmarks.paper --synthetic --table 2 3
+    python -m benchmarks.paper --data path/to/toys.txt --data-kind amazon-ids --table 2
+    python -m benchmarks.paper --data path/to/ml-1m --table retrieval alignment
+    python -m benchmarks.paper report
+
+Runs can be interrupted, and go on where they stopped. `report` writes a page from what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.movielens import literal
+from benchmarks.paper import checks, report
+from benchmarks.paper.experiment import Experiment
+from benchmarks.paper.methods import METHODS, TABLES, methods_of, splits_of
+from benchmarks.paper.run import run_cell
+
+
+def arguments_of(argv: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.paper",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, help="folder of MovieLens-1M, or file of ids")
+    parser.add_argument("--data-kind", choices=["ml-1m", "amazon-ids"], default="ml-1m")
+    parser.add_argument("--synthetic", action="store_true", help="make_multimodal_ctr instead")
+    parser.add_argument("--table", nargs="+", choices=[*TABLES, *checks.CHECKS], default=["2"])
+    parser.add_argument("--setting", choices=["paper", "strong"], default="paper")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--users", type=int, help="so many users only")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="only these")
+    parser.add_argument("--candidates", type=int, help="settings to try for each method")
+    parser.add_argument("--encoders", choices=["pretrained", "offline"], help="of text and image")
+    parser.add_argument("--cache", type=Path, help="folder for encoded items")
+    parser.add_argument("--output", type=Path, default=Path("results"))
+    parser.add_argument("--set", nargs="*", default=[], help="step__parameter=value, for all")
+    arguments = parser.parse_args(argv)
+    if arguments.data_kind == "amazon-ids" and arguments.setting == "strong":
+        parser.error("amazon-ids has neither feedback nor content: --setting paper only")
+    if not (arguments.data or arguments.synthetic):
+        parser.error("--data PATH or --synthetic")
+    return arguments
+
+
+def main(argv: list[str]) -> None:
+    """Run all cells of the tables that are not there yet."""
+    if argv[:1] == ["report"]:
+        report.main(argv[1:])
+        return
+    arguments = arguments_of(argv)
+    kind = "synthetic" if arguments.synthetic else arguments.data_kind
+    experiment = Experiment(
+        kind=kind,
+        data=arguments.data,
+        setting=arguments.setting,
+        users=arguments.users,
+        encoders=arguments.encoders or ("pretrained" if kind == "ml-1m" else "offline"),
+        output=arguments.output,
+        cache=arguments.cache,
+        n_candidates=arguments.candidates,
+        override={k: literal(v) for k, v in (item.split("=", 1) for item in arguments.set)},
+    )
+    for table in arguments.table:
+        for seed in arguments.seeds:
+            if table in checks.CHECKS:
+                checks.run_check(experiment, table, seed)
+                continue
+            names = methods_of(table, experiment.setting, content=kind != "amazon-ids")
+            for split in splits_of(table):
+                for name in names:
+                    if not arguments.methods or name in arguments.methods:
+                        run_cell(experiment, split, name, seed)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

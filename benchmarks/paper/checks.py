@@ -1,0 +1,207 @@
+"""Does the space deserve its name? Checks that need no click model.
+
+retrieval   Does a donor like what the user likes next? Donors by the aligned space, by ids alone,
+            by content alone, and at random, for the low-active users' liked test items.
+            precision@k: the share of the k donors whose history has the item as a liked one;
+            recall@k: the share of the users for whom one of the k donors has it.
+alignment   Do text and image find each other, and how much of the space is used, epoch by epoch?
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_array
+from sklearn.decomposition import TruncatedSVD
+from sklearn.preprocessing import normalize
+
+from benchmarks.paper.data import Problem
+from benchmarks.paper.experiment import Experiment, read_json, versions, write_json
+from benchmarks.paper.fit import aligned, encoded
+from benchmarks.paper.methods import METHODS, Settings, parts
+from skmars import Impressions, SteinAligner
+from skmars.data import Sequences
+from skmars.metrics import (
+    alignment_score,
+    effective_rank,
+    retrieval_recall_at_k,
+    uniformity_score,
+)
+from skmars.retrieval.activity import UserActivity, is_high, thresholds
+from skmars.retrieval.embeddings import ItemSpace, item_vectors
+
+KS = (1, 3, 10, 30)
+Row = dict[str, Any]
+Embed = Callable[[Impressions], np.ndarray]
+
+
+def run_check(experiment: Experiment, name: str, seed: int) -> None:
+    """Write the results of a check, unless they are there."""
+    path = experiment.folder / "checks" / name / f"{seed}.json"
+    if read_json(path, experiment) is not None:
+        return
+    title, check = CHECKS[name]
+    begin = time.perf_counter()
+    rows = check(experiment, experiment.problem("full", seed), seed)
+    result = {
+        "protocol": experiment.protocol,
+        "versions": versions(),
+        "title": title,
+        "seed": seed,
+        "rows": rows,
+        "seconds": round(time.perf_counter() - begin, 1),
+    }
+    write_json(path, result)
+    print(f"[{name}] seed {seed}: {result['seconds']} s", flush=True)
+
+
+# --- whom does one ask? -----------------------------------------------------------------------
+
+
+def retrieval(experiment: Experiment, problem: Problem, seed: int) -> list[Row]:
+    """Return precision and recall at k of the donors that each space finds."""
+    train = problem.X[problem.train]
+    active, row = UserActivity.of(train)
+    lends = is_high(active.longest, *thresholds(active.longest, 0.3, 0.7))
+    donors = row[lends]
+    test = problem.test[problem.y[problem.test] == 1]
+    asks = problem.low[problem.X.user[test]] & (problem.X.history.length[test] > 0)
+    queries = test[asks]
+    likes = (history_matrix(train.history[donors], len(train.catalog)) > 0).toarray()
+    target = problem.X.target[queries]
+    length = train.history.length[donors]
+    rows = []
+    for name, X, embed in spaces(experiment, problem, seed):
+        nearest = nearest_donors(embed(X[queries]), embed(X[problem.train[donors]]))
+        hits = likes[nearest, target[:, None]]
+        found = [k for k in KS if k <= nearest.shape[1]]
+        rows.append(
+            {
+                "donors by": name,
+                **{f"precision@{k}": float(hits[:, :k].mean()) for k in found},
+                **{f"recall@{k}": float(hits[:, :k].max(axis=1).mean()) for k in found},
+                "items of a donor": float(length[nearest].mean()),
+            }
+        )
+    return rows
+
+
+def spaces(
+    experiment: Experiment, problem: Problem, seed: int
+) -> Iterator[tuple[str, Impressions, Embed]]:
+    """Yield each space: its name, the rows in it, and how to embed some of them."""
+    X, mars = problem.X, METHODS["mars"]
+    override: Settings = experiment.override
+
+    def of_rows(rows: Impressions) -> np.ndarray:
+        return np.asarray(rows.user_embedding)
+
+    if problem.content:
+        X = encoded(experiment, X, problem.train)
+        yield "aligned space", aligned(experiment, problem, X, mars, override, seed)[0], of_rows
+        content = ItemSpace(X.catalog, item_vectors(X.catalog))
+        yield "mean content", X, lambda rows: content.mean_over(rows.history)
+    ids_only = {**override, "align__modalities": []}
+    yield "aligner on ids alone", aligned(experiment, problem, X, mars, ids_only, seed)[0], of_rows
+
+    _, row = UserActivity.of(X[problem.train])
+    n_items = len(X.catalog)
+    likes = history_matrix(X[problem.train].history[row], n_items)
+    svd = TruncatedSVD(min(64, n_items - 1), random_state=seed).fit(likes)
+    yield "SVD of likes", X, lambda rows: svd.transform(history_matrix(rows.history, n_items))
+    rng = np.random.RandomState(seed)
+    yield "random donors", X, lambda rows: rng.normal(size=(len(rows), 16))
+
+
+def history_matrix(history: Sequences, n_items: int) -> csr_array:
+    """Rows over items: 1 for a liked item, -1 for a disliked one."""
+    positions = history.positions()
+    liked: Any = np.ones(len(positions))
+    if history.feedback is not None:
+        liked = 2.0 * history.feedback[positions] - 1.0
+    columns = history.items[positions]
+    return csr_array((liked, columns, history.offsets), shape=(len(history), n_items))
+
+
+def nearest_donors(queries: np.ndarray, donors: np.ndarray) -> np.ndarray:
+    """Return the nearest donors by centred cosine (Eq. 15), the nearest first."""
+    center = donors.mean(axis=0)
+    cosine = normalize(queries - center) @ normalize(donors - center).T
+    return np.argsort(-cosine, axis=1, kind="stable")[:, : max(KS)]
+
+
+# --- do text and image meet? ------------------------------------------------------------------
+
+
+OBJECTIVES: dict[str, Settings] = {
+    "entropy maximised": {},
+    "no entropy": {"entropy": None},
+    "printed sign": {"entropy": "paper"},
+    "no Stein": {"beta": 0.0},
+}
+
+
+class EachEpoch:
+    """A callback that looks at the space after each epoch."""
+
+    max_propagation_depth = 0
+
+    def __init__(self, look: Callable[[Any], Row]) -> None:
+        self.look = look
+        self.rows: list[Row] = []
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Nothing to prepare."""
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """Nothing to release."""
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Nothing yet."""
+
+    def on_fit_task_end(self, estimator: Any, context: Any, *, fitted_estimator: Any) -> bool:
+        """Look, and go on."""
+        if context.task_name.startswith("epoch"):
+            epoch = str(int(context.task_name.split()[-1]) + 1)
+            self.rows.append({"epoch": epoch, **self.look(fitted_estimator.encoder_)})
+        return False
+
+
+def alignment(experiment: Experiment, problem: Problem, seed: int) -> list[Row]:
+    """Return cross-modal recall, alignment, uniformity and rank after each epoch."""
+    if not problem.content:
+        raise SystemExit("The check 'alignment' compares modalities; these data have ids only.")
+    X = encoded(experiment, problem.X, problem.train)
+    missing = np.any(list(X.catalog.missing.values()), axis=0)
+
+    def look(encoder: Any) -> Row:
+        one, two = (e[~missing] for e in encoder.embed_modalities(X.catalog).values())
+        ks = [k for k in (1, 10) if k <= len(one)]
+        there, back = (
+            np.asarray(retrieval_recall_at_k(a, b, k=ks)) for a, b in ((one, two), (two, one))
+        )
+        recall = (there + back) / 2
+        return {
+            **{f"cross-modal recall@{k}": float(r) for k, r in zip(ks, recall)},
+            "alignment": alignment_score(one, two),
+            "uniformity": (uniformity_score(one) + uniformity_score(two)) / 2,
+            "effective rank": (effective_rank(one) + effective_rank(two)) / 2,
+        }
+
+    rows = []
+    for name, change in OBJECTIVES.items():
+        settings = {**parts(experiment.override, "align"), **change}
+        watch = EachEpoch(look)
+        aligner = SteinAligner(random_state=seed, **settings).set_callbacks(watch)
+        aligner.fit(X[problem.train], problem.y[problem.train])
+        rows += [{"objective": name, **row} for row in watch.rows]
+    return rows
+
+
+CHECKS = {
+    "retrieval": ("Retrieval: does a donor like what the user likes next?", retrieval),
+    "alignment": ("Alignment over training", alignment),
+}

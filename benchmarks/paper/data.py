@@ -1,0 +1,170 @@
+"""What is predicted: rows, split, and whose histories are cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.planted import low_active
+from skmars import (
+    Impressions,
+    ItemCatalog,
+    LeaveLastOut,
+    load_movielens_1m,
+    make_multimodal_ctr,
+)
+from skmars.data import Sequences
+from skmars.utils import ragged
+
+CUT_SHARE = 0.3  # of the users, whose histories the scarcity curve cuts
+SCARCITY_TEST = 5  # test impressions a user of the scarcity curve; the others have one
+KEPT = (0, 1, 2, 3, 5, 10, 20, None)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as it was read.
+
+    Attributes
+    ----------
+    X, y
+        All rows.
+    n_same : int
+        So many rows in a row are one event: 2 with sampled negatives, else 1.
+    content : bool
+        Whether items have texts and images.
+    """
+
+    X: Impressions
+    y: np.ndarray
+    n_same: int
+    content: bool
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows to train on, to choose by, and to look at once.
+
+    Attributes
+    ----------
+    low : mask over all users
+        Who is low-active: the 30 % with the shortest histories in the training rows.
+    scored : mask over the test rows
+        Whose AUC is reported: all of them, or those of the users whose histories are cut.
+    """
+
+    setting: str
+    split: str
+    X: Impressions
+    y: np.ndarray
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    low: np.ndarray
+    scored: np.ndarray
+    content: bool
+
+    def test_rows(self) -> dict[str, np.ndarray]:
+        """Return what the report needs to know of the test rows."""
+        user = self.X.user[self.test]
+        return {
+            "y": self.y[self.test].astype(np.int8),
+            "user": user,
+            "activity": self.X.history.length[self.test],
+            "low": self.low[user],
+            "scored": self.scored,
+        }
+
+
+def split_name(kept: int | None) -> str:
+    """Name the split of the scarcity curve in which so many items are kept."""
+    return f"keep-{'all' if kept is None else kept}"
+
+
+def make_problem(source: Source, setting: str, split: str, seed: int) -> Problem:
+    """Split the rows: "full" is leave-last-out, "keep-k" a point of the scarcity curve."""
+    events = source.X[:: source.n_same]
+    n_test = 1 if split == "full" else SCARCITY_TEST
+    folds = list(LeaveLastOut(n_test + 1).split(events))
+    train, valid = folds[-1]
+    test = np.sort(np.concatenate([rows for _, rows in folds[:n_test]]))
+    train, valid, test = (rows_of(part, source.n_same) for part in (train, valid, test))
+    X, scored = source.X, np.ones(len(test), dtype=bool)
+    if split != "full":
+        X, cut = cut_histories(X, split.removeprefix("keep-"), seed)
+        scored = cut[X.user[test]]
+    low = low_active(X, train)
+    return Problem(setting, split, X, source.y, train, valid, test, low, scored, source.content)
+
+
+def rows_of(events: np.ndarray, n_same: int) -> np.ndarray:
+    """Return the rows of these events."""
+    return (events[:, None] * n_same + np.arange(n_same)).ravel()
+
+
+def cut_histories(X: Impressions, keep: str, seed: int) -> tuple[Impressions, np.ndarray]:
+    """Cut the histories of a random part of the users; a context column says of whom."""
+    rng = np.random.RandomState(seed)
+    cut = np.zeros(len(X.users), dtype=bool)
+    cut[rng.permutation(len(cut))[: round(CUT_SHARE * len(cut))]] = True
+    history = X.history
+    if keep != "all":
+        longest = np.where(cut[X.user], int(keep), np.iinfo(np.int32).max).astype(np.int32)
+        history = history.last(longest)  # type: ignore[arg-type]
+    known = {**X.context, "cut": cut[X.user].astype(np.float64)}
+    return replace(X, history=history, context=known), cut
+
+
+def read(kind: str, data: Path | None, setting: str, users: int | None, seed: int) -> Source:
+    """Read the data; only the synthetic data are others for each seed."""
+    if kind == "synthetic":
+        history = "positive" if setting == "paper" else "all"
+        X, y = make_multimodal_ctr(users or 500, history=history, random_state=seed)
+        return Source(X, y, 1, True)
+    if data is None:
+        raise SystemExit(f"--data-kind {kind} needs --data PATH")
+    return _movielens(data, setting, users) if kind == "ml-1m" else _sequences(data, users)
+
+
+@lru_cache(1)
+def _movielens(data: Path, setting: str, users: int | None) -> Source:
+    catalog, log = load_movielens_1m(data)
+    if users:
+        ids = log.user_id.unique()
+        log = log[log.user_id.isin(ids[:: max(1, len(ids) // users)][:users])]
+    history = "positive" if setting == "paper" else "all"
+    X, y = Impressions.from_log(log, catalog, label="liked", history=history)
+    return Source(X, y, 1, True)
+
+
+@lru_cache(1)
+def _sequences(path: Path, users: int | None) -> Source:
+    """Read lines of a user and the items bought; each event gets a sampled negative.
+
+    The negative is drawn uniformly from the items that the user never bought. It has the history
+    of the event, and stands in the row after it.
+    """
+    lines = [np.array(line.split(), np.int64) for line in path.read_text().splitlines()]
+    if users:
+        lines = lines[:: max(1, len(lines) // users)][:users]
+    length = np.array([len(line) - 1 for line in lines])
+    ids, items = np.unique(np.concatenate([line[1:] for line in lines]), return_inverse=True)
+    user = np.repeat(np.arange(len(lines), dtype=np.int32), length)
+    bought = np.sort(user.astype(np.int64) * len(ids) + items)
+    rng = np.random.RandomState(0)
+    negative = rng.randint(len(ids), size=len(items))
+    while len(wrong := np.flatnonzero(np.isin(user * np.int64(len(ids)) + negative, bought))):
+        negative[wrong] = rng.randint(len(ids), size=len(wrong))
+    first = np.repeat(ragged.offsets(length)[:-1], length)
+    history = Sequences(
+        items.astype(np.int32),
+        np.repeat(first, 2),
+        np.repeat((np.arange(len(items)) - first).astype(np.int32), 2),
+    )
+    target = np.stack([items, negative], axis=1).ravel().astype(np.int32)
+    users_ids = np.array([line[0] for line in lines])
+    X = Impressions(ItemCatalog(ids), users_ids, np.repeat(user, 2), target, history)
+    return Source(X, np.tile([1, 0], len(items)), 2, False)

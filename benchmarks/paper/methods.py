@@ -1,0 +1,221 @@
+"""The methods that are compared, their candidate settings, and the tables they stand in.
+
+Settings are named as in the pipeline: `align__beta`, `augment__theta`, `ctr__alpha`; `rewrite__`
+is the step that rewrites training histories. Every method that is searched has the same number of
+candidates, the first of which is the default (for the baselines: the published recipe).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import skmars
+from benchmarks.paper.data import KEPT, split_name
+
+Settings = dict[str, Any]
+Candidates = tuple[Settings, ...]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to predict clicks, always with the same DIN.
+
+    Attributes
+    ----------
+    label : str
+        Name in tables.
+    rewrite : str or None
+        Class of `skmars.augmentation` that rewrites training histories.
+    auxiliary : str or None
+        Class of `skmars.augmentation` that adds an objective to the training of DIN.
+    aligned, borrows, random_donors : bool
+        Which steps of MARS there are, and whether donors are drawn at random.
+    fixed : dict
+        What differs from the base.
+    candidates : tuple of dict
+        Of which one is chosen by validation.
+    like : str or None
+        Takes the choice of this method instead.
+    corrupt : tuple or None
+        ("noise", amount), or ("text" or "image", share of the items that lose it).
+    """
+
+    label: str
+    rewrite: str | None = None
+    auxiliary: str | None = None
+    aligned: bool = False
+    borrows: bool = False
+    random_donors: bool = False
+    fixed: Settings = field(default_factory=dict)
+    candidates: Candidates = ()
+    like: str | None = None
+    corrupt: tuple[str, float] | None = None
+
+
+def _each(name: str, *values: Any) -> Candidates:
+    return ({}, *({name: value} for value in values))
+
+
+DIN: Candidates = ({}, {"ctr__alpha": 1e-5}, {"ctr__alpha": 1e-3}, {"ctr__learning_rate": 3e-4})
+ALIGN: Candidates = ({}, {"align__beta": 0.01}, {"align__beta": 1.0}, {"align__lam": 0.01})
+FEW, MANY = (
+    {"augment__n_neighbors": k, "augment__max_borrowed": m} for k, m in [(3, 20), (10, 60)]
+)
+BORROW: Candidates = ({}, FEW, MANY, {**MANY, "augment__theta": 0.3})
+# What does not filter has no theta: the fourth choice is a number of donors of its own.
+WHOLE: Candidates = ({}, FEW, MANY, {"augment__n_neighbors": 5, "augment__max_borrowed": 60})
+LIGHT = {"rewrite__crop": 0.6, "rewrite__mask": 0.3, "rewrite__reorder": 0.6}
+LOW = {"rewrite__users": "low_active"}
+EDIT: Candidates = ({}, LIGHT, LOW, {**LIGHT, **LOW})
+PREPEND = (*_each("rewrite__n_items", 3, 30), LOW)
+# Rows that were made longer would tell the activity feature what is not true when predicting.
+REWRITTEN = {"ctr__activity_feature": False}
+# The whole pipeline, as it is by default: DIN reads aligned item embeddings and the activity.
+WHOLE_DIN = {"ctr__item_features": "aligned", "ctr__activity_feature": True}
+
+MARS = Method("MARS", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BORROW)
+
+ABLATIONS: dict[str, tuple[str, Settings]] = {
+    "no-text": ("without text", {"align__modalities": ["image"]}),
+    "no-image": ("without image", {"align__modalities": ["text"]}),
+    "no-stein": ("without Stein", {"align__beta": 0.0}),
+    "paper-sign": ("entropy with the printed sign", {"align__entropy": "paper"}),
+}
+
+METHODS = {
+    "base": Method("base DIN", candidates=DIN),
+    "random-items": Method("Ran", "RandomItems", fixed=REWRITTEN, candidates=PREPEND),
+    "random-sequence": Method("Ran-S", "RandomSequence", fixed=REWRITTEN, candidates=PREPEND),
+    "repeat-pad": Method(
+        "RepPad",
+        "RepeatPad",
+        fixed=REWRITTEN,
+        candidates=(*_each("rewrite__copies", 1, "max"), LOW),
+    ),
+    "cmr": Method("CMR", "CropMaskReorder", fixed=REWRITTEN, candidates=EDIT),
+    "cmrsi": Method("CMRSI", "CropMaskReorderSubstituteInsert", fixed=REWRITTEN, candidates=EDIT),
+    **{
+        name.lower(): Method(
+            name, auxiliary=name, candidates=_each("ctr__auxiliary__weight", *weights)
+        )
+        for name, weights in {
+            "CL4SRec": (0.01, 0.03, 0.3),
+            "CoSeRec": (0.01, 0.03, 0.3),
+            "BASRec": (0.1, 0.3, 3.0),
+        }.items()
+    },
+    "activity": Method(
+        "base + activity feature", fixed={"ctr__activity_feature": True}, candidates=DIN
+    ),
+    "content": Method(
+        "base + activity + aligned content", aligned=True, fixed=WHOLE_DIN, candidates=ALIGN
+    ),
+    "random-donors": replace(MARS, label="MARS, random donors", random_donors=True),
+    "borrow": replace(MARS, label="base + borrowed items alone", fixed={}),
+    "mars": MARS,
+    **{
+        name: replace(MARS, label=label, fixed={**WHOLE_DIN, **change}, like="mars")
+        for name, (label, change) in ABLATIONS.items()
+    },
+    **{
+        strategy: replace(
+            MARS,
+            label=strategy,
+            fixed={**WHOLE_DIN, "augment__strategy": strategy.replace("-", "_")},
+            candidates=BORROW if strategy == "dp" else WHOLE,
+        )
+        for strategy in ("most-similar", "kth", "dp")
+    },
+}
+
+GRIDS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "theta": ("augment__theta", (-1.0, 0.0, 0.1, 0.2, 0.3, 0.5, 0.7)),
+    "lambda": ("align__lam", (0.0, 0.001, 0.01, 0.1, 1.0)),
+    "beta": ("align__beta", (0.0, 0.01, 0.1, 1.0)),
+    "max_borrowed": ("augment__max_borrowed", (5, 10, 20, 60, 200)),
+}
+ROBUSTNESS = [("noise", a) for a in (0.1, 0.3, 1.0, 3.0)]
+ROBUSTNESS += [(m, a) for m in ("text", "image") for a in (0.1, 0.3, 0.5, 0.7, 0.9)]
+
+for _curve, (_parameter, _values) in GRIDS.items():
+    for _value in _values:
+        METHODS[f"{_curve}={_value:g}"] = replace(
+            MARS,
+            label=f"{_curve} = {_value:g}",
+            fixed={**WHOLE_DIN, _parameter: _value},
+            like="mars",
+        )
+for _kind, _amount in ROBUSTNESS:
+    METHODS[f"{_kind}={_amount:g}"] = replace(
+        MARS,
+        label=f"noise of {_amount:g} sd" if _kind == "noise" else f"{_amount:.0%} lack {_kind}",
+        corrupt=(_kind, _amount),
+        like="mars",
+    )
+
+CONTROLS = ["activity", "content", "random-donors"]
+BASELINES = ["random-items", "random-sequence", "repeat-pad", "cmr", "cmrsi"]
+BASELINES += ["cl4srec", "coserec", "basrec"]
+TABLES = {
+    "2": ["base", *BASELINES, *CONTROLS, "borrow", "mars"],
+    "3": ["base", *CONTROLS, *ABLATIONS, "mars"],
+    "figure-4": ["base", *CONTROLS, "most-similar", "kth", "dp", "mars"],
+    **{
+        curve: ["base", *CONTROLS, *(f"{curve}={v:g}" for v in values), "mars"]
+        for curve, (_, values) in GRIDS.items()
+    },
+    "robustness": ["base", *CONTROLS, *(f"{k}={a:g}" for k, a in ROBUSTNESS), "mars"],
+    "scarcity": ["base", *CONTROLS, "mars"],
+}
+TITLES = {
+    "2": "Table 2: all methods",
+    "3": "Table 3: ablations",
+    "figure-4": "Figure 4: retrieval strategies (MARS: filter)",
+    "theta": "Curve over theta",
+    "lambda": "Curve over lambda",
+    "beta": "Curve over beta",
+    "max_borrowed": "Curve over the number of borrowed items",
+    "robustness": "Noise on features, missing texts and images",
+    "scarcity": "Scarcity curve",
+}
+
+
+def methods_of(table: str, setting: str, *, content: bool) -> list[str]:
+    """Return the methods of a table that mean something here."""
+    names = TABLES[table]
+    if setting == "strong":  # the base has the activity feature already
+        names = [n for n in names if n != "activity"]
+    if not content:
+        names = [
+            n
+            for n in names
+            if n not in ABLATIONS
+            and METHODS[n].corrupt is None
+            and not n.startswith(("lambda=", "beta="))
+        ]
+    return names
+
+
+def splits_of(table: str) -> list[str]:
+    """Return the splits on which a table is measured."""
+    return [split_name(kept) for kept in KEPT] if table == "scarcity" else ["full"]
+
+
+def base_settings(setting: str) -> Settings:
+    """Return what the base of a setting knows: the paper's, or all that helps a base."""
+    if setting == "paper":
+        return {"ctr__item_features": None, "ctr__activity_feature": False}
+    return {"ctr__item_features": "auto", "ctr__activity_feature": True}
+
+
+def parts(settings: Settings, step: str) -> Settings:
+    """Return the settings of one step, by the names that it knows."""
+    return {
+        k.removeprefix(f"{step}__"): v for k, v in settings.items() if k.startswith(f"{step}__")
+    }
+
+
+def augmentation(name: str) -> Any:
+    """Return a new transformer or objective of this name."""
+    return getattr(skmars, name)()

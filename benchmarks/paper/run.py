@@ -1,0 +1,101 @@
+"""One cell: choose settings on the validation rows, fit, look at the test rows once, write.
+
+    OUTPUT/<data>/<setting>/<split>/<method>/search.json   candidates and their validation AUC
+    OUTPUT/<data>/<setting>/<split>/<method>/<seed>.json   settings, versions, seconds, scores
+    OUTPUT/<data>/<setting>/<split>/<method>/<seed>.npy    logits of the test rows, float32
+    OUTPUT/<data>/<setting>/<split>/rows-<seed>.npz        y, user, activity of the test rows
+    OUTPUT/<data>/<setting>/aligners                       fitted aligners, for all methods
+
+Tables share cells: base and MARS are fitted once a split and seed. What is there is not done again.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.paper.experiment import Experiment, read_json, versions, write_json
+from benchmarks.paper.fit import Fit, fit
+from benchmarks.paper.methods import METHODS, Settings, base_settings
+
+SEARCH_SPLIT = "keep-5"  # where settings for all points of the scarcity curve are chosen
+
+
+def choose(experiment: Experiment, split: str, name: str, seed: int) -> tuple[Settings, Fit | None]:
+    """Return the settings of a method, and the fit with them if there is one by now.
+
+    One early-stopped fit for each candidate, on the seed that asks first; the other seeds take
+    its choice. All methods build on the DIN that the base chose.
+    """
+    method = METHODS[name]
+    if split not in ("full", SEARCH_SPLIT):
+        return choose(experiment, SEARCH_SPLIT, name, seed)[0], None
+    if method.like:
+        settings, _ = choose(experiment, split, method.like, seed)
+        return {**settings, **method.fixed, **experiment.override}, None
+    common = base_settings(experiment.setting)
+    if name != "base":
+        common = choose(experiment, split, "base", seed)[0]
+    path = experiment.folder / split / name / "search.json"
+    search = read_json(path, experiment) or {"protocol": experiment.protocol, "candidates": []}
+    done: list[dict[str, Any]] = search["candidates"]
+    best: Fit | None = None
+    for candidate in method.candidates[len(done) : experiment.n_candidates]:
+        settings = {**common, **candidate, **method.fixed, **experiment.override}
+        found = fit(experiment, experiment.problem(split, seed), method, settings, seed)
+        if all(found.validation > c["validation"] for c in done):  # of equal ones, the first
+            best = found
+        done.append({"candidate": candidate, "seed": seed, "validation": found.validation})
+        write_json(path, search)
+        print(f"[{split}] {name} {candidate} validation {found.validation:.4f}", flush=True)
+    chosen = max(done, key=lambda c: c["validation"])
+    settings = {**common, **chosen["candidate"], **method.fixed, **experiment.override}
+    return settings, best
+
+
+def run_cell(experiment: Experiment, split: str, name: str, seed: int) -> dict[str, Any]:
+    """Return the results of a cell, made now if they are not there yet."""
+    path = experiment.folder / split / name / f"{seed}.json"
+    known = read_json(path, experiment)
+    if known is not None:
+        return known
+    method = METHODS[name]
+    settings, found = choose(experiment, split, name, seed)
+    problem = experiment.problem(split, seed)
+    if found is None:
+        found = fit(experiment, problem, method, settings, seed)
+    begin = time.perf_counter()
+    logit = found.din.decision_function(found.X_test).astype(np.float32)
+    found.seconds["predict"] = round(time.perf_counter() - begin, 3)
+    rows = problem.test_rows()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path.parents[1] / f"rows-{seed}.npz", **rows)  # type: ignore[arg-type]
+    np.save(path.with_suffix(".npy"), logit)
+    scored, low = rows["scored"], rows["scored"] & rows["low"]
+    result = {
+        "protocol": experiment.protocol,
+        "split": split,
+        "method": name,
+        "seed": seed,
+        "settings": {k: str(v) for k, v in settings.items()},
+        "versions": versions(),
+        "n_train": len(problem.train),
+        "n_test": int(scored.sum()),
+        "epochs": found.din.n_iter_,
+        "validation": found.validation,
+        "auc": _auc(rows["y"][scored], logit[scored]),
+        "auc_low_active": _auc(rows["y"][low], logit[low]),
+        "seconds": found.seconds,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    write_json(path, result)  # last, so that a cell is there as a whole or not at all
+    print(f"[{split}] {name} seed {seed} AUC {result['auc']}", flush=True)
+    return result
+
+
+def _auc(y: np.ndarray, score: np.ndarray) -> float | None:
+    return float(roc_auc_score(y, score)) if 0 < y.sum() < len(y) else None

@@ -1,0 +1,129 @@
+"""The benchmarks of the paper's tables: what they compare is fair, and they run to the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.paper import statistics
+from benchmarks.paper.__main__ import main
+from benchmarks.paper.data import cut_histories, make_problem, read
+from benchmarks.paper.fit import corrupted
+from benchmarks.paper.methods import METHODS, TABLES, methods_of
+from skmars import MultimodalEncoder, leave_last_out, make_multimodal_ctr
+
+TINY = ["--users", "40", "--seeds", "0", "--candidates", "1", "--set", "ctr__max_iter=1"]
+TINY += ["align__max_iter=1", "align__n_components=8", "align__id_dim=4"]
+
+
+def test_same_search_budget_for_every_method() -> None:
+    searched = [m for m in METHODS.values() if m.like is None]
+    assert {len(m.candidates) for m in searched} == {4}
+    assert all(len(set(map(str, m.candidates))) == 4 for m in searched)
+
+
+def test_controls_are_in_every_table() -> None:
+    for table in TABLES:
+        assert {"base", "activity", "random-donors", "mars"} <= set(TABLES[table])
+        assert len(methods_of(table, "paper", content=False)) >= 5
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = ["--synthetic", *TINY, "--output", str(tmp_path / "results"), "--table"]
+    main([*run, "2", "retrieval", "alignment"])
+    main([*run, "scarcity", "3", "--methods", "base", "mars", "no-text"])
+    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "results").rglob("*") if p.is_file()}
+    main([*run, "2", "scarcity", "alignment", "--methods", "base", "mars"])  # nothing to do
+    assert files == {p: p.stat().st_mtime_ns for p in files}
+
+    main(["report", "--output", str(tmp_path / "results")])
+    text = capsys.readouterr().out
+    assert all(f"| {METHODS[name].label} |" in text for name in TABLES["2"])
+    for part in ("Table 3", "Scarcity curve", "AUC by activity", "cross-modal recall@1", "Cost"):
+        assert part in text
+    main(["report", "--output", str(tmp_path / "results"), "--format", "rst"])
+    assert ".. list-table::" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--output"):  # other settings are never mixed in
+        main([*run, "2", "--set", "ctr__max_iter=2"])
+
+
+def test_sampled_negatives(tmp_path: Path) -> None:
+    rng = np.random.RandomState(0)
+    lines = [[u, *rng.permutation(40)[: 5 + u % 4]] for u in range(20)]
+    path = tmp_path / "shop.txt"
+    path.write_text("\n".join(" ".join(map(str, line)) for line in lines))
+    source = read("amazon-ids", path, "paper", None, 0)
+    X, y = source.X, source.y
+    np.testing.assert_array_equal(y, np.tile([1, 0], len(y) // 2))
+    for row in range(len(X)):
+        bought = lines[X.user[row]][1:]
+        assert (X.item_ids[row] in bought) == (y[row] == 1)
+        before = X.catalog.ids[X.history.row(row)].tolist()
+        assert before == bought[: bought.index(X.item_ids[row - row % 2])]
+    problem = make_problem(source, "paper", "full", 0)
+    assert [X.item_ids[r] for r in problem.test[::2]] == [line[-1] for line in lines]
+    everything = np.concatenate([problem.train, problem.valid, problem.test])
+    np.testing.assert_array_equal(np.sort(everything), np.arange(len(X)))
+
+
+def test_full_split_is_leave_last_out() -> None:
+    source = read("synthetic", None, "strong", 40, 0)
+    problem = make_problem(source, "strong", "full", 0)
+    for ours, theirs in zip((problem.train, problem.valid, problem.test), leave_last_out(source.X)):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_cut_histories_keep_the_last_items() -> None:
+    X, _ = make_multimodal_ctr(50, 30, random_state=0)
+    shorter, cut = cut_histories(X, "3", seed=1)
+    assert cut.sum() == 15
+    np.testing.assert_array_equal(shorter.context["cut"], cut[X.user])
+    for row in range(len(X)):
+        before, after = X.history.row(row), shorter.history.row(row)
+        np.testing.assert_array_equal(after, before[-3:] if cut[X.user[row]] else before)
+    none, _ = cut_histories(X, "0", seed=1)
+    assert none.history.length[cut[X.user]].max() == 0
+    every, _ = cut_histories(X, "all", seed=1)
+    np.testing.assert_array_equal(every.history.length, X.history.length)
+
+
+def test_corrupted_features() -> None:
+    X, _ = make_multimodal_ctr(20, 200, random_state=0)
+    X = MultimodalEncoder().fit_transform(X)
+    fewer = corrupted(X, ("text", 0.3), 0).catalog
+    assert 0.2 < fewer.missing["text"].mean() < 0.4
+    assert not fewer.features["text"][fewer.missing["text"]].any()
+    np.testing.assert_array_equal(fewer.features["image"], X.catalog.features["image"])
+    noisy = corrupted(X, ("noise", 0.5), 0).catalog.features["text"]
+    clean = X.catalog.features["text"]
+    assert np.std(noisy - clean) == pytest.approx(0.5 * clean.std(), rel=0.05)
+
+
+def test_resampled_auc_is_that_of_repeated_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "N_RESAMPLES", 5)
+    rng = np.random.RandomState(0)
+    y, score, user = rng.randint(2, size=60), rng.randint(8, size=60), rng.randint(20, size=60)
+    draws = np.random.RandomState(0).multinomial(25, np.full(25, 1 / 25), size=5)
+    for part in (slice(None), slice(20, 50)):  # the same users are drawn for any part
+        found = statistics.resampled_auc(y[part], score[part], user[part], 25)
+        weights = [draw[user[part]] for draw in draws]
+        expected = [roc_auc_score(y[part], score[part], sample_weight=w) for w in weights]
+        np.testing.assert_allclose(found, expected)
+
+
+def test_difference_over_users_and_seeds() -> None:
+    rng = np.random.RandomState(0)
+    shift = statistics.paired_difference(np.full(5, 0.1), rng.normal(0.1, 0.01, (5, 2000)))
+    assert shift.p < 0.001
+    assert shift.low < 0.1 < shift.high
+    # Seeds that disagree make for a wide interval, however sure each of them is.
+    auc = np.array([0.1, -0.1, 0.1, -0.1, 0.05])
+    assert statistics.paired_difference(auc, np.repeat(auc[:, None], 2000, axis=1)).p > 0.3
+
+
+def test_holm() -> None:
+    np.testing.assert_allclose(statistics.holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
+    np.testing.assert_allclose(statistics.holm([0.04, np.nan, 0.5]), [0.08, np.nan, 0.5])
