@@ -86,7 +86,9 @@ def memory(arguments: Any) -> list[Result]:
     with tempfile.TemporaryDirectory() as folder:
         impressions, arrays = Path(folder, "impressions.joblib"), Path(folder, "arrays.npz")
         joblib.dump((X, y), impressions)
-        np.savez(arrays, y=y, **padded(X, arguments.max_length))
+        rectangle: dict[str, Any] = padded(X, arguments.max_length)
+        np.savez(arrays, y=y, **rectangle)
+        del rectangle
         for name, (_, takes) in CONTENDERS.items():
             result = Result(part, name)
             for _ in range(arguments.repeats):

@@ -126,7 +126,7 @@ class FuxiCTR:
         self.test_loader.dataset.darray = self.train_loader.dataset.darray
 
     def _build(self) -> Any:
-        from fuxictr.pytorch.layers import DIN_Attention, Dice, FeatureEmbeddingDict, MLP_Block
+        from fuxictr.pytorch.layers import Dice, DIN_Attention, FeatureEmbeddingDict, MLP_Block
         from fuxictr.pytorch.models import BaseModel
 
         class DIN(BaseModel):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -34,7 +35,7 @@ class FaissFlat:
     def fit(self, X: NDArray[np.float32]) -> FaissFlat:
         import faiss
 
-        self.index = faiss.IndexFlatIP(X.shape[1])
+        self.index: Any = faiss.IndexFlatIP(X.shape[1])
         self.index.add(X)
         return self
 
@@ -93,7 +94,7 @@ def _contenders(threads: int) -> dict[str, Callable[[], Any]]:
     from sklearn.neighbors import NearestNeighbors
 
     return {
-        "skmars, exact": lambda: CosineNeighbors(),
+        "skmars, exact": CosineNeighbors,
         "matrix product + top-k": MatrixProduct,
         "skmars, hnsw": lambda: HNSWNeighbors(n_jobs=threads),
         "skmars, nndescent": lambda: NNDescentNeighbors(n_jobs=threads),
@@ -123,7 +124,7 @@ def search(arguments: Any) -> list[Result]:
             built[name] = index.fit(donors[: max(1000, len(donors) // 100)])
         except ImportError as error:
             print(f"[retrieval] {name} is left out: {error}")
-    build = {name: (lambda i=index: i.fit(donors)) for name, index in built.items()}
+    build = {name: partial(index.fit, donors) for name, index in built.items()}
     results += compare(f"index ({size})", build, arguments.repeats)
     found: dict[str, Any] = {}
 
@@ -181,10 +182,10 @@ def transform(arguments: Any) -> list[Result]:
         augmenter = SequenceRetrievalAugmenter(
             strategy, low_quantile=0.0, high_quantile=1.0, neighbors="exact"
         ).fit(fitted)
-        contenders[f"skmars, {strategy}"] = lambda a=augmenter: a.transform(X)
+        contenders[f"skmars, {strategy}"] = partial(augmenter.transform, X)
     users = vectors(n_low, arguments.width, seed=2)
     bare = MatrixProduct().fit(augmenter.donor_embedding_)
-    contenders["matrix product + top-k"] = lambda: bare.kneighbors(users, 1, False)
+    contenders["matrix product + top-k"] = partial(bare.kneighbors, users, 1, False)
     return compare(
         f"transform ({len(X):,} rows of {n_low:,} users, {n_donors:,} donors)",
         contenders,

@@ -216,7 +216,7 @@ def grid(arguments: Any) -> list[Result]:
     X, y = make_multimodal_ctr(arguments.users, arguments.items, random_state=0)
     train, valid, _ = leave_last_out(X)
     cv = [(train, valid)]
-    epochs = {"max_iter": 5, "random_state": 0, "device": "cpu"}
+    epochs: dict[str, Any] = {"max_iter": 5, "random_state": 0, "device": "cpu"}
 
     def steps() -> dict[str, Any]:
         return {
