@@ -112,7 +112,9 @@ def compare(
             begin = time.perf_counter()
             call()
             results[name].seconds.append(time.perf_counter() - begin)
-    for name, result in results.items() if work is not None else ():
+    for name, result in results.items():
+        if work is None:
+            break
         needed = work if isinstance(work, float) else work[name]
         result.share = needed / median(result.seconds) / median(rates)
         result.share_of = work_of
