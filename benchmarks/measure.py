@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -127,10 +128,13 @@ def threads(n: int) -> Iterator[None]:
     import torch
 
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-    os.environ.update(dict.fromkeys(names, str(n)))
+    before = torch.get_num_threads()
     torch.set_num_threads(n)
-    with threadpool_limits(n):
-        yield
+    try:
+        with patch.dict(os.environ, dict.fromkeys(names, str(n))), threadpool_limits(n):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def peak_mb() -> float:
