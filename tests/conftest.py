@@ -23,7 +23,7 @@ settings.register_profile(
 )
 settings.load_profile("skmars")
 
-ML_1M = Path(os.environ.get("SKMARS_ML1M", Path(__file__).parents[2] / "shared/data/ml-1m"))
+ML_1M = Path(os.environ.get("SKMARS_ML1M") or Path(__file__).parents[2] / "shared/data/ml-1m")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmars.ctr.inputs import Inputs
 from skmars.ctr.samples import Sample, encode_target, holds_out, rows_a_step, two_classes
-from skmars.data import Impressions
+from skmars.data import Impressions, ItemCatalog
 from skmars.data.checks import as_impressions, check_columns
 from skmars.utils.base import SkmarsMixin, all_or_nothing, with_callbacks
 
@@ -67,6 +67,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         Matrices of the catalogue that are projected and join the item embedding: names of its
         ``features``, and "aligned" for its ``embedding``. "auto" takes the aligned embedding
         if there is one, otherwise all features, if there are some. None for ids alone.
+    catalog : ItemCatalog, default=None
+        Items, for input that comes as a table without them.
     activity_feature : bool, default=True
         Whether the head also sees the logarithm of the length of the user's own history.
     max_length : int, default=200
@@ -162,6 +164,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         "attention_normalization": [StrOptions({"softmax", "sqrt"}), None],
         "borrowed": [StrOptions({"separate", "marked", "joint"})],
         "item_features": [StrOptions({"auto"}), list, tuple, None],
+        "catalog": [ItemCatalog, None],
         "activity_feature": ["boolean"],
         "max_length": [Interval(Integral, 1, None, closed="left")],
         "alpha": [Interval(Real, 0, None, closed="left")],
@@ -190,6 +193,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         attention_normalization: str | None = "sqrt",
         borrowed: str = "separate",
         item_features: Any = "auto",
+        catalog: ItemCatalog | None = None,
         activity_feature: bool = True,
         max_length: int = 200,
         alpha: float = 1e-4,
@@ -214,6 +218,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         self.attention_normalization = attention_normalization
         self.borrowed = borrowed
         self.item_features = item_features
+        self.catalog = catalog
         self.activity_feature = activity_feature
         self.max_length = max_length
         self.alpha = alpha
@@ -461,7 +466,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
 
         `has_items` says which of both it has to be; None leaves it open, and remembers columns.
         """
-        impressions = as_impressions(X)
+        impressions = as_impressions(X, catalog=self.catalog)
         if has_items is not None and has_items != (impressions is not None):
             kinds = ["impressions", "a plain numeric array"]
             seen, got = kinds if has_items else kinds[::-1]

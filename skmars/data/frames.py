@@ -97,10 +97,15 @@ class Table:
             )
         return _floats(series)
 
+    def is_numeric(self, column: str) -> bool:
+        """Tell whether a column holds numbers or booleans by its type."""
+        dtype = self.series(column).dtype
+        return dtype == nw.Boolean or dtype.is_numeric()
+
     def context(self, column: str) -> NDArray[Any]:
         """Return a context column: numbers as numbers, everything else as strings."""
         series = self.series(column)
-        if series.dtype == nw.Boolean or series.dtype.is_numeric():
+        if self.is_numeric(column):
             if series.null_count() or series.dtype.is_float():
                 return _floats(series)
             return series.to_numpy()

@@ -92,6 +92,10 @@ def _optional(table: Table, column: str, default: str) -> NDArray[np.float64] | 
 
 def _binary(table: Table, label: str) -> NDArray[np.int64]:
     """Return a column of 0 and 1, or say what it holds instead."""
+    if table.is_numeric(label):  # millions of rows need no Python object each
+        numbers = table.context(label)
+        if np.isin(numbers, (0, 1)).all():
+            return numbers.astype(np.int64)
     values = table.objects(label)
     missing = np.array([v is None for v in values], dtype=bool)
     if missing.any():

@@ -85,7 +85,7 @@ class HistoryDisplay:
     >>> X = Impressions.from_frame(pd.DataFrame({
     ...     "user_id": ["ann", "bob", "cid"], "item_id": [3, 4, 2],
     ...     "history": [[1], [2, 1, 1], [4, 3, 3]]}), catalog)
-    >>> augmenter = SequenceRetrievalAugmenter().fit(X)
+    >>> augmenter = SequenceRetrievalAugmenter(relevance="user").fit(X)
     >>> display = HistoryDisplay.from_estimator(augmenter, X, row=0)
     >>> [text.get_text() for text in display.titles_]
     ['Cars', 'Up', 'Up', 'Up', 'Heat']

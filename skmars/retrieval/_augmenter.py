@@ -180,7 +180,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     ...     "item_id": [3, 4, 2],
     ...     "history": [[1], [2, 1, 1], [4, 3, 3]],
     ... }), catalog)
-    >>> augmenter = SequenceRetrievalAugmenter().fit(X)
+    >>> augmenter = SequenceRetrievalAugmenter(relevance="user").fit(X)
     >>> augmenter.donor_ids_
     array(['bob', 'cid'], dtype=object)
     >>> augmenter.explain(X)[["user_id", "donor_id", "item_id", "similarity"]]

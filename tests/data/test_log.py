@@ -51,6 +51,28 @@ def test_history_is_what_the_user_did_before(log: pd.DataFrame, history: str) ->
     np.testing.assert_array_equal(X.item_ids, log.item_id)
 
 
+@pytest.mark.parametrize(
+    "liked",
+    [
+        pd.Series([1, 0, 1], dtype="int8"),
+        pd.Series([1.0, 0.0, 1.0]),
+        pd.Series([True, False, True]),
+        pd.Series([True, False, True], dtype=object),
+        pd.Series([True, False, True], dtype="boolean"),
+        pl.Series([True, False, True]),
+        pa.array([True, False, True]),
+        pa.array([1, 0, 1], type=pa.uint8()),
+    ],
+    ids=lambda liked: f"{type(liked).__module__.split('.')[0]}-{getattr(liked, 'dtype', '')}",
+)
+def test_labels_of_any_type(liked) -> None:
+    table = {pd.Series: pd.DataFrame, pl.Series: pl.DataFrame}.get(type(liked), pa.table)
+    log = table({"user_id": [1, 1, 1], "item_id": [5, 6, 7], "liked": liked})
+    _, y = Impressions.from_log(log, label="liked", history="all")
+    assert y.tolist() == [1, 0, 1]
+    assert y.dtype == np.int64
+
+
 @given(logs())
 def test_feedback_is_the_label_of_the_history_item(log: pd.DataFrame) -> None:
     X, _ = Impressions.from_log(log, label="liked", history="all")

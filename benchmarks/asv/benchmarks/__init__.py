@@ -1,0 +1,1 @@
+"""How long skmars takes, and how much memory, from one commit to the next (asv)."""

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks.peers`, one file a theme."""
