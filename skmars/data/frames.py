@@ -78,9 +78,11 @@ class Table:
     def objects(self, column: str) -> NDArray[Any]:
         """Return a column as objects, None where a value is missing."""
         result = np.empty(len(self), dtype=object)
-        result[:] = self.series(column).to_list()
+        series = self.series(column)
+        result[:] = series.to_list()
         missing = [v is None or (isinstance(v, float) and v != v) for v in result]
-        result[np.array(missing, dtype=bool)] = None
+        # pandas.NA is neither None nor a float.
+        result[np.array(missing, dtype=bool) | series.is_null().to_numpy()] = None
         return result
 
     def seconds(self, column: str) -> NDArray[np.float64]:

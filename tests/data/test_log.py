@@ -249,3 +249,10 @@ def test_what_is_not_a_table_is_named() -> None:
         Impressions.from_log(GOOD)
     with pytest.raises(TypeError, match=r"log is a lazy frame; pass log.collect"):
         Impressions.from_log(pl.LazyFrame(GOOD))
+
+
+def test_a_missing_label_of_a_nullable_column_is_missing() -> None:
+    log = pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2], "timestamp": [1, 2]})
+    log["liked"] = pd.array([True, None], dtype="boolean")
+    with pytest.raises(ValueError, match="'liked' of log is missing in 1"):
+        Impressions.from_log(log, label="liked")
