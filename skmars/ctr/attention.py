@@ -6,191 +6,15 @@ row each belongs. Nothing is padded, so that neither arithmetic nor statistics s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-ACTIVATIONS = ("dice", "prelu", "relu", "sigmoid")
+from skmars.ctr.perceptron import Perceptron
+
 NORMALIZATIONS = (None, "softmax", "sqrt")
-
-# Rows that Dice works on at a time, so that they stay in the cache.
-SLICE = 2048
-
-
-class Dice(nn.Module):
-    r"""Data-adaptive activation (DIN, section 5.3).
-
-    .. math::
-        f(x) = p x + (1 - p) \alpha x, \quad
-        p = \sigma\Bigl(\frac{x - E[x]}{\sqrt{Var[x] + \epsilon}}\Bigr)
-
-    `E` and `Var` (biased) are those of the batch in training; in evaluation they are running
-    averages, updated by ``running += momentum * (batch - running)``.
-
-    Parameters
-    ----------
-    n_units : int
-        Width of the input; each unit has its own statistics and its own alpha (0 at first).
-    eps : float, default=1e-8
-        Added to the variance.
-    momentum : float, default=0.1
-        Weight of a new batch in the running statistics.
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, n_units: int, eps: float = 1e-8, momentum: float = 0.1) -> None:
-        super().__init__()
-        self.eps, self.momentum = eps, momentum
-        self.alpha = nn.Parameter(torch.zeros(n_units))
-        self.register_buffer("running_mean", torch.zeros(n_units))
-        self.register_buffer("running_var", torch.ones(n_units))
-
-    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Activate `x` of shape (n, n_units).
-
-        `weight` of shape (n,), nonnegative, counts a row that often in the batch statistics:
-        a row of weight 2 is a row that stands there twice.
-        """
-        if not self.training:
-            scale = torch.rsqrt(self.running_var + self.eps)
-            p = torch.addcmul(-self.running_mean * scale, x, scale).sigmoid_()
-            return torch.addcmul(self.alpha, p, 1 - self.alpha).mul_(x)
-        if len(x) == 0:
-            return x
-        if weight is None and x.device.type == "cpu":
-            y, mean, var = _DiceFunction.apply(x, self.alpha, self.eps)
-        else:
-            share = torch.full_like(x[:, :1], 1 / len(x))
-            if weight is not None:
-                share = (weight / weight.sum())[:, None]
-            mean = (share * x).sum(0)
-            var = (share * (x - mean).square()).sum(0)
-            p = torch.sigmoid((x - mean) * torch.rsqrt(var + self.eps))
-            y = x * (self.alpha + (1 - self.alpha) * p)
-        with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(var, self.momentum)
-        return y
-
-
-class _DiceFunction(torch.autograd.Function):
-    """Dice on the CPU: the same function, in slices that fit the cache.
-
-    The activations of a batch are far larger than the cache, and autograd would read and write
-    a dozen copies of them; most of the time of a training step was spent on that.
-    """
-
-    @staticmethod
-    def forward(ctx, x, alpha, eps):  # type: ignore[no-untyped-def, override]
-        ones, buffer = x.new_ones((1, SLICE)), x.new_empty((min(SLICE, len(x)), x.shape[1]))
-        total = x.new_zeros((1, x.shape[1]))
-        for part in x.split(SLICE):
-            total.addmm_(ones[:, : len(part)], part)
-        mean = total[0] / len(x)
-        total = torch.zeros_like(total)
-        for part in x.split(SLICE):
-            centred = torch.sub(part, mean, out=buffer[: len(part)])
-            total.addmm_(ones[:, : len(part)], centred.square_())
-        var = total[0] / len(x)
-        rstd, keep, y = torch.rsqrt(var + eps), 1 - alpha, torch.empty_like(x)
-        for part, out in zip(x.split(SLICE), y.split(SLICE)):
-            p = torch.mul(part, rstd, out=out).sub_(mean * rstd).sigmoid_()
-            p.mul_(keep).add_(alpha).mul_(part)
-        ctx.save_for_backward(x, alpha, mean, rstd)
-        ctx.mark_non_differentiable(mean, var)
-        return y, mean, var
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, dy, _mean, _var):  # type: ignore[no-untyped-def, override]
-        x, alpha, mean, rstd = ctx.saved_tensors
-        keep, shift = 1 - alpha, mean * rstd
-        ones = x.new_ones((1, SLICE))
-        dx, p_buffer = torch.empty_like(x), x.new_empty((min(SLICE, len(x)), x.shape[1]))
-        t_buffer = torch.empty_like(p_buffer)
-        sums = x.new_zeros((4, 1, x.shape[1]))
-        for part, grad, out in zip(x.split(SLICE), dy.split(SLICE), dx.split(SLICE)):
-            one = ones[:, : len(part)]
-            p = torch.mul(part, rstd, out=p_buffer[: len(part)]).sub_(shift).sigmoid_()
-            t = torch.mul(grad, part, out=t_buffer[: len(part)])
-            sums[0].addmm_(one, t)
-            sums[1].addmm_(one, t.mul_(p))
-            t.addcmul_(t, p, value=-1)  # dy x p (1 - p), the gradient at sigma's input ...
-            sums[2].addmm_(one, t)
-            torch.mul(p.mul_(keep).add_(alpha), grad, out=out).addcmul_(t, keep * rstd)
-            sums[3].addmm_(one, t.mul_(part))
-        # ... which reaches x also through E[x] and Var[x]: linear in x, for each unit.
-        at_mean = sums[2, 0] / len(x)
-        at_xhat = (sums[3, 0] - mean * sums[2, 0]) * rstd / len(x)
-        slope = -keep * rstd * rstd * at_xhat
-        constant = -keep * rstd * at_mean - slope * mean
-        for part, out in zip(x.split(SLICE), dx.split(SLICE)):
-            out.addcmul_(part, slope).add_(constant)
-        return dx, sums[0, 0] - sums[1, 0], None
-
-
-@contextmanager
-def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Leave the running statistics as they are: what passes through is not what is predicted."""
-    dice = [module for module in network.modules() if isinstance(module, Dice)]
-    momenta = [module.momentum for module in dice]
-    for module in dice:
-        module.momentum = 0.0
-    try:
-        yield
-    finally:
-        for module, momentum in zip(dice, momenta):
-            module.momentum = momentum
-
-
-class Perceptron(nn.Module):
-    """Linear layers with an activation after each; `n_outputs` adds a linear layer at the end.
-
-    Parameters
-    ----------
-    n_inputs : int
-    units : sequence of int
-        Width of each hidden layer.
-    activation : {"dice", "prelu", "relu", "sigmoid"}
-    n_outputs : int
-        Width of the last, linear layer.
-    """
-
-    def __init__(
-        self, n_inputs: int, units: Sequence[int], activation: str, n_outputs: int = 1
-    ) -> None:
-        super().__init__()
-        widths = [n_inputs, *units]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
-        self.activations = nn.ModuleList(_activation(activation, b) for b in units)
-        self.output = nn.Linear(widths[-1], n_outputs)
-
-    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Map (n, n_inputs) to (n, n_outputs); `weight` (n,) is for the batch statistics."""
-        for i, layer in enumerate(self.layers):
-            x = self.activate(i, layer(x), weight)
-        out: Tensor = self.output(x)
-        return out
-
-    def activate(self, i: int, x: Tensor, weight: Tensor | None) -> Tensor:
-        """Apply the activation after layer `i`."""
-        activation = self.activations[i]
-        y: Tensor = activation(x, weight) if isinstance(activation, Dice) else activation(x)
-        return y
-
-
-def _activation(name: str, n_units: int) -> nn.Module:
-    if name == "dice":
-        return Dice(n_units)
-    if name == "prelu":
-        return nn.PReLU(n_units)
-    return nn.ReLU() if name == "relu" else nn.Sigmoid()
 
 
 class LocalActivationUnit(Perceptron):
@@ -230,22 +54,16 @@ class LocalActivationUnit(Perceptron):
         -------
         Tensor of shape (n_positions,)
         """
-        first: Any = self.layers[0] if len(self.layers) else self.output
-        w1, w2, w3, w4 = first.weight.chunk(4, dim=1)
+        layer: Any = self.layers[0] if len(self.layers) else self.output
+        w1, w2, w3, w4 = layer.weight.chunk(4, dim=1)
         q = query.index_select(0, row)
         # One matrix product over [k, q * k, q]: for embeddings of usual width it is cheaper
         # to repeat q than to repeat its (wider) projection.
         x = torch.cat([key, q * key, q], dim=1)
-        x = F.linear(x, torch.cat([w2 - w3, w4, w1 + w3], dim=1), first.bias)
-        if len(self.layers) == 0:
-            return x.squeeze(1)
         if weight is not None:
             weight = weight.index_select(0, row)
-        x = self.activate(0, x, weight)
-        for i, layer in enumerate(self.layers[1:], start=1):
-            x = self.activate(i, layer(x), weight)
-        out: Tensor = self.output(x)
-        return out.squeeze(1)
+        first = torch.cat([w2 - w3, w4, w1 + w3], dim=1)
+        return super().forward(x, weight, first).squeeze(1)
 
 
 class AttentionPooling(nn.Module):

@@ -13,10 +13,10 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
-from skmars.ctr.attention import frozen_statistics
 from skmars.ctr.batches import Rows
 from skmars.ctr.inputs import Inputs
 from skmars.ctr.network import DINNetwork, to_tensors
+from skmars.ctr.perceptron import frozen_statistics
 from skmars.ctr.samples import Sample
 from skmars.utils.training import EpochCallbacks, TrainingResult, train
 
@@ -64,7 +64,9 @@ class Optimizer:
         sparse = [table.weight for table in tables if table is not None]
         listed = {id(p) for p in sparse}
         dense = [p for p in network.parameters() if id(p) not in listed]
-        self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(dense, lr=learning_rate)]
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(dense, lr=learning_rate, fused=True)
+        ]
         if sparse:
             self.parts.append(torch.optim.SparseAdam(sparse, lr=learning_rate))
 

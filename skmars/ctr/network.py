@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skmars.ctr.attention import AttentionPooling, Perceptron
+from skmars.ctr.attention import AttentionPooling
 from skmars.ctr.batches import N_FEEDBACK, UNKNOWN_FEEDBACK, Batch
+from skmars.ctr.perceptron import Perceptron
 
 # As small as in the public implementations: larger initial embeddings are noise that a few epochs
 # do not unlearn (AUC -0.003 on MovieLens-1M, far more on small logs).

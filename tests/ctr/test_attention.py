@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from skmars.ctr.attention import (
-    ACTIVATIONS,
     NORMALIZATIONS,
     AttentionPooling,
-    Dice,
     LocalActivationUnit,
     segment_softmax,
     segment_sum,
 )
+from skmars.ctr.perceptron import ACTIVATIONS
 
 DIM, UNITS = 5, (8, 4)
 
@@ -51,8 +50,8 @@ def padded_reference(pooling: AttentionPooling, query: Tensor, key: Tensor, leng
         q = target.expand_as(k)
         x = torch.cat([q, k, q - k, q * k], dim=1)
         unit = pooling.unit
-        for i, layer in enumerate(unit.layers):
-            x = unit.activate(i, layer(x), None)
+        for layer, activation in zip(unit.layers, unit.activations):
+            x = activation(layer(x))
         score = unit.output(x).squeeze(1)
         mask = torch.arange(len(k)) < len(k) - n_padding
         if pooling.normalization == "softmax":
@@ -104,46 +103,6 @@ def test_gradients_of_the_pooling(activation: str, normalization: str | None) ->
     assert torch.autograd.gradcheck(
         lambda q, k: pooling(q, k, row, length), (query.requires_grad_(), key.requires_grad_())
     )
-
-
-def test_gradients_of_dice() -> None:
-    dice = Dice(3).double().train()
-    x = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
-    alpha = torch.rand(3, dtype=torch.float64, requires_grad=True)
-
-    def activate(x: Tensor, alpha: Tensor) -> Tensor:
-        return torch.func.functional_call(dice, {"alpha": alpha}, (x,))
-
-    assert torch.autograd.gradcheck(activate, (x, alpha))
-
-
-def test_dice_is_the_published_formula() -> None:
-    dice = randomized(Dice(3)).train()
-    x = torch.randn(11, 3, dtype=torch.float64)
-    before = dice.running_mean.clone(), dice.running_var.clone()
-    p = torch.sigmoid((x - x.mean(0)) / (x.var(0, unbiased=False) + dice.eps).sqrt())
-    torch.testing.assert_close(dice(x), p * x + (1 - p) * dice.alpha * x)
-    torch.testing.assert_close(dice.running_mean, 0.9 * before[0] + 0.1 * x.mean(0))
-    torch.testing.assert_close(dice.running_var, 0.9 * before[1] + 0.1 * x.var(0, unbiased=False))
-    dice.eval()
-    p = torch.sigmoid((x - dice.running_mean) / (dice.running_var + dice.eps).sqrt())
-    torch.testing.assert_close(dice(x), p * x + (1 - p) * dice.alpha * x)
-
-
-def test_dice_counts_a_row_of_weight_two_twice() -> None:
-    weight = torch.tensor([1, 2, 0, 3])
-    x = torch.randn(4, 3, dtype=torch.float64)
-    weighted, repeated = randomized(Dice(3)).train(), randomized(Dice(3)).train()
-    result = weighted(x, weight.double()).repeat_interleave(weight, dim=0)
-    torch.testing.assert_close(result, repeated(x.repeat_interleave(weight, dim=0)))
-    torch.testing.assert_close(weighted.running_var, repeated.running_var)
-
-
-@pytest.mark.parametrize("n", [0, 1])
-def test_dice_of_hardly_any_rows_is_finite(n: int) -> None:
-    dice = Dice(3).train()
-    assert torch.isfinite(dice(torch.randn(n, 3))).all()
-    assert torch.isfinite(dice.running_var).all()
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)

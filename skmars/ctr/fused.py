@@ -1,0 +1,217 @@
+"""A perceptron with Dice in training on the CPU: the same function, slice by slice.
+
+The activations of a batch of histories are far larger than the cache, and autograd would write
+and read a dozen copies of them. Here a slice of positions goes through a whole layer while it is
+in the cache, and what is cheap to make again is not kept: only the pre-activations of the second
+and later layers are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Numbers in the widest layer's activations of a slice: a megabyte of float32.
+SLICE_NUMBERS = 1 << 18
+
+
+def dice_perceptron(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    alphas: Sequence[Tensor],
+    eps: float,
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Apply linear layers with Dice between them, with the statistics of this batch.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, n_inputs), n > 0
+    weights, biases : sequence of Tensor
+        Of each layer, the last of which has no activation.
+    alphas : sequence of Tensor
+        Of each Dice, one at least.
+    eps : float
+        Added to the variances.
+
+    Returns
+    -------
+    output : Tensor of shape (n, n_outputs)
+    means, variances : list of Tensor
+        Batch statistics of each Dice, without gradient.
+    """
+    output, *statistics = _DicePerceptron.apply(x, eps, *weights, *biases, *alphas)
+    return output, statistics[: len(alphas)], statistics[len(alphas) :]
+
+
+class _Gate:
+    """Dice of known statistics: ``y = h f`` with ``f = alpha + (1 - alpha) sigmoid(2 z)``.
+
+    `z` is half the standardised `h`, so that ``sigmoid(2 z) = (1 + tanh z) / 2``, and tanh is
+    cheaper.
+    """
+
+    def __init__(self, mean: Tensor, rstd: Tensor, alpha: Tensor) -> None:
+        self.mean, self.rstd = mean, rstd
+        self.half = rstd / 2
+        self.shift = -mean * self.half
+        self.double = 1 / self.half
+        self.base, self.gain = (1 + alpha) / 2, (1 - alpha) / 2
+
+    def z_of(self, h: Tensor, out: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, h, self.half, out=out)
+
+    def h_of(self, z: Tensor, out: Tensor) -> Tensor:
+        return torch.addcmul(self.mean, z, self.double, out=out)
+
+    def f_of(self, t: Tensor, out: Tensor) -> Tensor:
+        return torch.addcmul(self.base, t, self.gain, out=out)
+
+
+class _Slices:
+    """Consecutive rows that fit the cache, and working space of their size."""
+
+    def __init__(self, like: Tensor, widths: Sequence[int]) -> None:
+        self.like, self.n = like, len(like)
+        self.rows = min(max(1, SLICE_NUMBERS // max(widths)), self.n)
+
+    def __iter__(self) -> Iterator[slice]:
+        return (slice(i, min(i + self.rows, self.n)) for i in range(0, self.n, self.rows))
+
+    def buffers(self, n: int, width: int) -> list[Tensor]:
+        return [self.like.new_empty((self.rows, width)) for _ in range(n)]
+
+
+class _DicePerceptron(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, eps, *parameters):  # type: ignore[no-untyped-def, override]
+        weights, biases, alphas = _grouped(parameters)
+        slices = _Slices(x, [w.shape[0] for w in weights])
+        # The statistics of the first layer follow from those of its input.
+        x_mean = x.mean(0)
+        x = x - x_mean
+        covariance = x.new_zeros((x.shape[1], x.shape[1]))
+        for s in slices:
+            covariance.addmm_(x[s].T, x[s])
+        covariance /= len(x)
+        mean = torch.addmv(biases[0], weights[0], x_mean)
+        var = ((weights[0] @ covariance) * weights[0]).sum(1).clamp_min_(0)
+
+        hidden: list[Tensor] = []  # pre-activations of the second and later layers
+        means, variances, rstds = [], [], []
+        for i, alpha in enumerate(alphas):
+            means.append(mean)
+            variances.append(var)
+            rstds.append(torch.rsqrt(var + eps))
+            gate = _Gate(mean, rstds[i], alpha)
+            first = (weights[0] * gate.half[:, None]).T.contiguous() if i == 0 else None
+            after = x.new_empty((len(x), len(biases[i + 1])))
+            W, b = weights[i + 1].T.contiguous(), biases[i + 1]
+            z_space, h_space = slices.buffers(2, len(alpha))
+            (moment_space,) = slices.buffers(1, len(b))
+            sums = x.new_zeros((2, len(b)))
+            is_last, center = i + 1 == len(alphas), None
+            for s in slices:
+                n = s.stop - s.start
+                if first is not None:
+                    z = torch.mm(x[s], first, out=z_space[:n])
+                    h = gate.h_of(z, out=h_space[:n])
+                else:
+                    h = hidden[i - 1][s]
+                    z = gate.z_of(h, out=z_space[:n])
+                y = gate.f_of(z.tanh_(), out=z).mul_(h)
+                out = torch.addmm(b, y, W, out=after[s])
+                if not is_last:
+                    # About the first slice's mean, lest large means drown small variances.
+                    center = out.mean(0) if center is None else center
+                    moment = torch.sub(out, center, out=moment_space[:n])
+                    sums[0] += moment.sum(0)
+                    sums[1] += moment.square_().sum(0)
+            if not is_last:
+                hidden.append(after)
+                offset = sums[0] / len(x)
+                mean = center + offset
+                var = (sums[1] / len(x) - offset.square()).clamp_min_(0)
+        ctx.save_for_backward(x, x_mean, covariance, *hidden, *means, *rstds, *parameters)
+        ctx.mark_non_differentiable(*means, *variances)
+        return after, *means, *variances
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, d_output, *_):  # type: ignore[no-untyped-def, override]
+        x, x_mean, covariance, *saved = ctx.saved_tensors
+        n_hidden = (len(saved) - 1) // 6  # L - 1, L, L, and 3 L + 2 parameters
+        hidden, saved = saved[: n_hidden - 1], saved[n_hidden - 1 :]
+        means, rstds = saved[:n_hidden], saved[n_hidden : 2 * n_hidden]
+        weights, biases, alphas = _grouped(saved[2 * n_hidden :])
+        slices = _Slices(x, [w.shape[0] for w in weights])
+        d_weights: list[Any] = [torch.zeros_like(w) for w in weights]
+        first_T = weights[0].new_zeros(weights[0].T.shape)  # products of this form are faster
+        d_biases: list[Any] = [torch.zeros_like(b) for b in biases]
+        d_alphas: list[Any] = [None] * n_hidden
+        d_x = torch.empty_like(x)
+
+        # `d`: gradient at the pre-activations of layer i + 1, but for what reaches them through
+        # their mean and variance, which is linear in them: slope * h + constant.
+        d, slope, constant = d_output, None, None
+        for i in reversed(range(n_hidden)):
+            gate = _Gate(means[i], rstds[i], alphas[i])
+            first = (weights[0] * gate.half[:, None]).T.contiguous() if i == 0 else None
+            z_space, t_space, h_space, u_space, e_space = slices.buffers(5, len(alphas[i]))
+            sums = x.new_zeros((3, len(alphas[i])))
+            here = d_x if i == 0 else torch.empty_like(hidden[i - 1])
+            direct = gate.gain * gate.half
+            for s in slices:
+                n = s.stop - s.start
+                d_next = d[s]
+                if slope is not None:
+                    d_next.addcmul_(hidden[i][s], slope).add_(constant)
+                if first is not None:
+                    z = torch.mm(x[s], first, out=z_space[:n])
+                    h = gate.h_of(z, out=h_space[:n])
+                else:
+                    h = hidden[i - 1][s]
+                    z = gate.z_of(h, out=z_space[:n])
+                t = torch.tanh(z, out=t_space[:n])
+                e = torch.mm(d_next, weights[i + 1], out=e_space[:n])  # gradient at y
+                # Gradients of alpha, and (but for a factor) of z: e h (1 - t) and e h (1 - t^2).
+                u = torch.mul(e, h, out=u_space[:n])
+                u.addcmul_(u, t, value=-1)
+                sums[0] += u.sum(0)
+                u.addcmul_(u, t)
+                sums[1] += u.sum(0)
+                f = gate.f_of(t, out=t)
+                e = torch.mul(e, f, out=e if i == 0 else here[s]).addcmul_(u, direct)
+                sums[2] += u.mul_(z).sum(0)
+                y = f.mul_(h)
+                d_weights[i + 1].addmm_(d_next.T, y)
+                d_biases[i + 1] += d_next.sum(0)
+                if i == 0:
+                    torch.mm(e, weights[0], out=here[s])
+                    first_T.addmm_(x[s].T, e)
+                    d_biases[0] += e.sum(0)
+            d_alphas[i] = sums[0] / 2
+            # Through Var[h] and E[h]; z is half the standardised h.
+            slope = -gate.gain * gate.rstd.square() * sums[2] / len(x)
+            constant = -gate.gain * gate.half * sums[1] / len(x)
+            if i:
+                constant = constant - slope * gate.mean
+            d = here
+        # For the first layer, with h - E[h] = x W^T (x is centred), that is a product with x.
+        to_x, to_constant = (weights[0] * slope[:, None]).T @ weights[0], constant @ weights[0]
+        for s in slices:
+            d_x[s].addmm_(x[s], to_x).add_(to_constant)
+        d_biases[0] = d_biases[0] + constant * len(x)
+        d_weights[0] = first_T.T + slope[:, None] * (weights[0] @ covariance) * len(x)
+        d_weights[0] += torch.outer(d_biases[0], x_mean)
+        return d_x, None, *d_weights, *d_biases, *d_alphas
+
+
+def _grouped(parameters: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Weights and biases of L + 1 layers, and alphas of L."""
+    n = (len(parameters) + 1) // 3
+    parts = list(parameters)
+    return parts[:n], parts[n : 2 * n], parts[2 * n :]

@@ -1,0 +1,118 @@
+"""Dice, and the perceptron that goes through it slice by slice."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from skmars.ctr import fused, perceptron
+from skmars.ctr.perceptron import Dice, Perceptron
+
+
+def randomized(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """All parameters and statistics off their initial values, so that none can hide."""
+    generator = torch.Generator().manual_seed(seed)
+    module.double()
+    with torch.no_grad():
+        for tensor in [*module.parameters(), *module.buffers()]:
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
+    return module
+
+
+def test_gradients_of_dice() -> None:
+    dice = Dice(3).double().train()
+    x = torch.randn(9, 3, dtype=torch.float64, requires_grad=True)
+    alpha = torch.rand(3, dtype=torch.float64, requires_grad=True)
+
+    def activate(x: Tensor, alpha: Tensor) -> Tensor:
+        return torch.func.functional_call(dice, {"alpha": alpha}, (x,))
+
+    assert torch.autograd.gradcheck(activate, (x, alpha))
+
+
+def test_dice_is_the_published_formula() -> None:
+    dice = randomized(Dice(3)).train()
+    x = torch.randn(11, 3, dtype=torch.float64)
+    before = dice.running_mean.clone(), dice.running_var.clone()
+    p = torch.sigmoid((x - x.mean(0)) / (x.var(0, unbiased=False) + dice.eps).sqrt())
+    torch.testing.assert_close(dice(x), p * x + (1 - p) * dice.alpha * x)
+    torch.testing.assert_close(dice.running_mean, 0.9 * before[0] + 0.1 * x.mean(0))
+    torch.testing.assert_close(dice.running_var, 0.9 * before[1] + 0.1 * x.var(0, unbiased=False))
+    dice.eval()
+    p = torch.sigmoid((x - dice.running_mean) / (dice.running_var + dice.eps).sqrt())
+    torch.testing.assert_close(dice(x), p * x + (1 - p) * dice.alpha * x)
+
+
+def test_dice_counts_a_row_of_weight_two_twice() -> None:
+    weight = torch.tensor([1, 2, 0, 3])
+    x = torch.randn(4, 3, dtype=torch.float64)
+    weighted, repeated = randomized(Dice(3)).train(), randomized(Dice(3)).train()
+    result = weighted(x, weight.double()).repeat_interleave(weight, dim=0)
+    torch.testing.assert_close(result, repeated(x.repeat_interleave(weight, dim=0)))
+    torch.testing.assert_close(weighted.running_var, repeated.running_var)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_dice_of_hardly_any_rows_is_finite(n: int) -> None:
+    dice = Dice(3).train()
+    assert torch.isfinite(dice(torch.randn(n, 3))).all()
+    assert torch.isfinite(dice.running_var).all()
+
+
+@pytest.mark.parametrize("units", [(4,), (6, 3), (5, 4, 3)])
+@pytest.mark.parametrize("n", [1, 2, 7, 50])
+def test_slices_make_no_difference(
+    units: tuple[int, ...], n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values, statistics and gradients are those of layer after layer, in one piece."""
+    monkeypatch.setattr(fused, "SLICE_NUMBERS", 7 * max(units))
+    x = torch.randn(n, 3, dtype=torch.float64) * torch.tensor([1.0, 0.1, 10.0]) + 5
+    outcomes = []
+    for in_slices in (True, False):
+        network = randomized(Perceptron(3, units, "dice", n_outputs=2)).train()
+        inputs = x.clone().requires_grad_()
+        if in_slices:
+            out = network(inputs)
+        else:
+            layers = [*network.layers, network.output]
+            weights, biases = [a.weight for a in layers], [a.bias for a in layers]
+            out = network._layers(inputs, None, weights, biases)
+        out.sin().sum().backward()
+        gradients = [inputs.grad, *(p.grad for p in network.parameters())]
+        outcomes.append([out, *network.buffers(), *gradients])
+    for fast, slow in zip(*outcomes):
+        torch.testing.assert_close(fast, slow)
+
+
+def test_gradients_of_the_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "SLICE_NUMBERS", 16)
+    network = randomized(Perceptron(3, (4, 2), "dice")).train()
+    x = torch.randn(11, 3, dtype=torch.float64, requires_grad=True)
+    names, values = zip(*network.named_parameters())
+
+    def run(x: Tensor, *values: Tensor) -> Tensor:
+        return torch.func.functional_call(network, dict(zip(names, values)), (x,))
+
+    assert torch.autograd.gradcheck(run, (x, *values))
+
+
+def test_single_precision_with_a_large_mean() -> None:
+    """Statistics are taken about the mean: a small spread about a large mean survives."""
+    torch.manual_seed(0)
+    network = Perceptron(8, (16, 8), "dice").train()
+    x = 1000 + torch.randn(5000, 8)
+    exact = randomized(Perceptron(8, (16, 8), "dice"))
+    exact.load_state_dict(network.state_dict())
+    torch.testing.assert_close(network(x), exact.train()(x.double()).float(), rtol=0, atol=1e-2)
+    for fast, slow in zip(network.buffers(), exact.buffers()):
+        torch.testing.assert_close(fast, slow.float(), rtol=1e-3, atol=1e-3)
+
+
+def test_prediction_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = randomized(Perceptron(3, (4, 2), "prelu")).eval()
+    x = torch.randn(11, 3, dtype=torch.float64)
+    whole = network(x)
+    monkeypatch.setattr(perceptron, "SLICE", 4)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), whole)
