@@ -156,7 +156,7 @@ class _DicePerceptron(torch.autograd.Function):
 
         # `d`: gradient at the pre-activations of layer i + 1, but for what reaches them through
         # their mean and variance, which is linear in them: slope * h + constant.
-        d, slope, constant = d_output, None, None
+        d, slope, constant = d_output, None, None  # type: Any, Any, Any
         for i in reversed(range(n_hidden)):
             gate = _Gate(means[i], rstds[i], alphas[i])
             first = (weights[0] * gate.half[:, None]).T.contiguous() if i == 0 else None
