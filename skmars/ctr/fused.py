@@ -91,7 +91,7 @@ class _DicePerceptron(torch.autograd.Function):
         weights, biases, alphas = _grouped(parameters)
         slices = _Slices(x, [w.shape[0] for w in weights])
         # The statistics of the first layer follow from those of its input.
-        x_mean = x.mean(0)
+        x_mean = sum(x[s].sum(0) for s in slices) / len(x)  # faster than in one
         x = x - x_mean
         covariance = x.new_zeros((x.shape[1], x.shape[1]))
         for s in slices:
@@ -101,18 +101,18 @@ class _DicePerceptron(torch.autograd.Function):
         var = ((weights[0] @ covariance) * weights[0]).sum(1).clamp_min_(0)
 
         hidden: list[Tensor] = []  # pre-activations of the second and later layers
-        means, variances, rstds = [], [], []
+        gates, means, variances = [], [], []
         for i, alpha in enumerate(alphas):
             means.append(mean)
             variances.append(var)
-            rstds.append(torch.rsqrt(var + eps))
-            gate = _Gate(mean, rstds[i], alpha)
+            gate = _Gate(mean, torch.rsqrt(var + eps), alpha)
+            gates.append(gate)
             first = (weights[0] * gate.half[:, None]).T.contiguous() if i == 0 else None
             after = x.new_empty((len(x), len(biases[i + 1])))
             W, b = weights[i + 1].T.contiguous(), biases[i + 1]
             z_space, h_space = slices.buffers(2, len(alpha))
             (moment_space,) = slices.buffers(1, len(b))
-            sums = x.new_zeros((2, len(b)))
+            total, squares = x.new_zeros((2, len(b)))
             is_last, center = i + 1 == len(alphas), None
             for s in slices:
                 n = s.stop - s.start
@@ -128,14 +128,15 @@ class _DicePerceptron(torch.autograd.Function):
                     # About the first slice's mean, lest large means drown small variances.
                     center = out.mean(0) if center is None else center
                     moment = torch.sub(out, center, out=moment_space[:n])
-                    sums[0] += moment.sum(0)
-                    sums[1] += moment.square_().sum(0)
+                    total += moment.sum(0)
+                    squares += moment.square_().sum(0)
             if not is_last:
                 hidden.append(after)
-                offset = sums[0] / len(x)
+                offset = total / len(x)
                 mean = center + offset
-                var = (sums[1] / len(x) - offset.square()).clamp_min_(0)
-        ctx.save_for_backward(x, x_mean, covariance, *hidden, *means, *rstds, *parameters)
+                var = (squares / len(x) - offset.square()).clamp_min_(0)
+        ctx.gates = gates
+        ctx.save_for_backward(x, x_mean, covariance, *hidden, *parameters)
         ctx.mark_non_differentiable(*means, *variances)
         return after, *means, *variances
 
@@ -143,10 +144,9 @@ class _DicePerceptron(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, d_output, *_):  # type: ignore[no-untyped-def, override]
         x, x_mean, covariance, *saved = ctx.saved_tensors
-        n_hidden = (len(saved) - 1) // 6  # L - 1, L, L, and 3 L + 2 parameters
-        hidden, saved = saved[: n_hidden - 1], saved[n_hidden - 1 :]
-        means, rstds = saved[:n_hidden], saved[n_hidden : 2 * n_hidden]
-        weights, biases, alphas = _grouped(saved[2 * n_hidden :])
+        n_hidden = len(ctx.gates)
+        hidden = saved[: n_hidden - 1]
+        weights, biases, alphas = _grouped(saved[n_hidden - 1 :])
         slices = _Slices(x, [w.shape[0] for w in weights])
         d_weights: list[Any] = [torch.zeros_like(w) for w in weights]
         first_T = weights[0].new_zeros(weights[0].T.shape)  # products of this form are faster
@@ -158,10 +158,10 @@ class _DicePerceptron(torch.autograd.Function):
         # their mean and variance, which is linear in them: slope * h + constant.
         d, slope, constant = d_output, None, None  # type: Any, Any, Any
         for i in reversed(range(n_hidden)):
-            gate = _Gate(means[i], rstds[i], alphas[i])
+            gate = ctx.gates[i]
             first = (weights[0] * gate.half[:, None]).T.contiguous() if i == 0 else None
             z_space, t_space, h_space, u_space, e_space = slices.buffers(5, len(alphas[i]))
-            sums = x.new_zeros((3, len(alphas[i])))
+            d_alpha, d_z, d_z_z = x.new_zeros((3, len(alphas[i])))
             here = d_x if i == 0 else torch.empty_like(hidden[i - 1])
             direct = gate.gain * gate.half
             for s in slices:
@@ -180,23 +180,23 @@ class _DicePerceptron(torch.autograd.Function):
                 # Gradients of alpha, and (but for a factor) of z: e h (1 - t) and e h (1 - t^2).
                 u = torch.mul(e, h, out=u_space[:n])
                 u.addcmul_(u, t, value=-1)
-                sums[0] += u.sum(0)
+                d_alpha += u.sum(0)
                 u.addcmul_(u, t)
-                sums[1] += u.sum(0)
+                d_z += u.sum(0)
                 f = gate.f_of(t, out=t)
                 e = torch.mul(e, f, out=e if i == 0 else here[s]).addcmul_(u, direct)
-                sums[2] += u.mul_(z).sum(0)
+                d_z_z += u.mul_(z).sum(0)
                 y = f.mul_(h)
                 d_weights[i + 1].addmm_(d_next.T, y)
-                d_biases[i + 1] += d_next.sum(0)
+                d_biases[i + 1].add_(d_next.sum(0))
                 if i == 0:
                     torch.mm(e, weights[0], out=here[s])
                     first_T.addmm_(x[s].T, e)
-                    d_biases[0] += e.sum(0)
-            d_alphas[i] = sums[0] / 2
+                    d_biases[0].add_(e.sum(0))
+            d_alphas[i] = d_alpha / 2
             # Through Var[h] and E[h]; z is half the standardised h.
-            slope = -gate.gain * gate.rstd.square() * sums[2] / len(x)
-            constant = -gate.gain * gate.half * sums[1] / len(x)
+            slope = -gate.gain * gate.rstd.square() * d_z_z / len(x)
+            constant = -gate.gain * gate.half * d_z / len(x)
             if i:
                 constant = constant - slope * gate.mean
             d = here
