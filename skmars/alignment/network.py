@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skmars.alignment.dropout import Dropout
 from skmars.utils import ragged
 
 # Sequences share a rectangle if the longest is at most this much longer than the shortest.
@@ -112,19 +113,17 @@ def _blocked_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -
     A block is a quarter of the window, so that it sees 5/4 of what it needs; a mask over all
     pairs of positions would cost n^2.
     """
-    batch, heads, n, _ = query.shape
+    batch, heads, n, width = query.shape
     size = -(-window // BLOCKS_PER_WINDOW)
     n_blocks = -(-n // size)
     past = BLOCKS_PER_WINDOW * size
 
-    def in_blocks(tensor: Tensor, n_before: int) -> Tensor:
-        padded = F.pad(tensor, (0, 0, n_before * size, n_blocks * size - n))
-        return padded.unflatten(2, (-1, size)).permute(2, 0, 1, 3, 4).flatten(1, 2)
+    def padded(tensor: Tensor, n_before: int) -> Tensor:
+        return F.pad(tensor, (0, 0, n_before, n_blocks * size - n)).flatten(0, 1)
 
     def with_past(tensor: Tensor) -> Tensor:
-        blocks = in_blocks(tensor, BLOCKS_PER_WINDOW)
-        shifted = [blocks[i : i + n_blocks] for i in range(BLOCKS_PER_WINDOW + 1)]
-        return torch.cat(shifted, dim=2)
+        windows: Tensor = _Windows.apply(padded(tensor, past), past + size, size)
+        return windows
 
     block, i, j = torch.meshgrid(
         *(torch.arange(m, device=query.device) for m in (n_blocks, size, past + size)),
@@ -133,9 +132,33 @@ def _blocked_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -
     # Position i of a block stands at `past + i` among what the block sees.
     mask = (j <= past + i) & (j > past + i - window) & (block * size + j >= past)
     out = F.scaled_dot_product_attention(
-        in_blocks(query, 0), with_past(key), with_past(value), attn_mask=mask[:, None]
+        padded(query, 0).unflatten(1, (n_blocks, size)),
+        with_past(key),
+        with_past(value),
+        attn_mask=mask[None],
     )
-    return out.unflatten(1, (batch, heads)).permute(1, 2, 0, 3, 4).flatten(2, 3)[:, :, :n]
+    return out.reshape(batch, heads, n_blocks * size, width)[:, :, :n]
+
+
+class _Windows(torch.autograd.Function):
+    """Overlapping windows over (batch, n, width), a step apart: (batch, n_windows, span, width).
+
+    A view; its gradient adds up the blocks that windows share.
+    """
+
+    @staticmethod
+    def forward(ctx, x, span, step):  # type: ignore[no-untyped-def, override]
+        ctx.step = step
+        return x.unfold(1, span, step).transpose(2, 3)
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def, override]
+        blocks = grad.unflatten(2, (-1, ctx.step))
+        n_windows, n_blocks = blocks.shape[1:3]
+        total = grad.new_zeros((len(grad), n_windows + n_blocks - 1, *blocks.shape[3:]))
+        for i in range(n_blocks):
+            total[:, i : i + n_windows] += blocks[:, :, i]
+        return total.flatten(1, 2), None, None
 
 
 class RaggedAttention(nn.Module):
@@ -241,7 +264,7 @@ class AlignmentNetwork(nn.Module):
         self.modality_sizes = dict(modality_sizes)
         self.n_components, self.residual = n_components, residual
         self.causal, self.max_length = causal, max_length
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.projections = nn.ModuleList(Projection(modality_sizes[m], d) for m in names)
         self.id_embedding = nn.Embedding(n_ids + 1, id_dim)
         self.feedback_embedding = nn.Embedding(3, id_dim, padding_idx=0) if feedback else None

@@ -165,7 +165,8 @@ def test_items_that_fit_never_saw_share_one_id() -> None:
 )
 def test_attention_in_blocks_is_attention_under_a_mask(n, window, causal, seed) -> None:
     generator = torch.Generator().manual_seed(seed)
-    q, k, v = torch.randn(3, 2, 2, n, 3, generator=generator, dtype=torch.float64)
+    qkv = torch.randn(3, 2, 2, n, 3, generator=generator, dtype=torch.float64)
+    q, k, v = qkv.requires_grad_()
     length = torch.tensor([n, max(1, n // 2)])
     i, j = torch.arange(n)[:, None], torch.arange(n)
     valid = j < length[:, None]
@@ -175,7 +176,10 @@ def test_attention_in_blocks_is_attention_under_a_mask(n, window, causal, seed) 
     weight = (q @ k.mT / 3**0.5).masked_fill(~mask, -torch.inf).softmax(-1).nan_to_num()
     out = windowed_attention(q, k, v, valid, causal=causal, window=window)
     at = valid[:, None, :, None].expand_as(out)
-    torch.testing.assert_close(out[at], (weight @ v)[at])
+    expected = weight @ v
+    torch.testing.assert_close(out[at], expected[at])
+    gradients = [torch.autograd.grad(x[at].sin().sum(), qkv)[0] for x in (out, expected)]
+    torch.testing.assert_close(*gradients)
 
 
 @given(arrays(np.int64, st.integers(0, 30), elements=st.integers(1, 50)))

@@ -1,0 +1,37 @@
+"""Dropout by random bytes has the law of dropout."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from skmars.alignment.dropout import Dropout
+
+
+@pytest.mark.parametrize("p", [0.1, 0.3, 0.9])
+def test_share_and_scale(p: float) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(300, 1001, requires_grad=True)  # no multiple of eight numbers
+    y = Dropout(p)(x)
+    assert (y == 0).float().mean() == pytest.approx(p, abs=0.005)
+    assert y.mean().item() == pytest.approx(1.0, abs=0.02)  # unbiased
+    assert len(y.unique()) == 2
+    # Which numbers are dropped is independent along both axes.
+    assert torch.corrcoef((y[:2] == 0).float())[0, 1].abs() < 0.1
+    y.sum().backward()
+    torch.testing.assert_close(x.grad, y.detach())
+
+
+def test_nothing_is_dropped_in_prediction_or_for_zero() -> None:
+    x = torch.randn(5, 3)
+    assert Dropout(0.5).eval()(x) is x
+    assert Dropout(0.0)(x) is x
+
+
+def test_follows_the_seed() -> None:
+    outcomes = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        outcomes.append(Dropout(0.5)(torch.ones(100)))
+    assert torch.equal(outcomes[0], outcomes[1])
+    assert not torch.equal(outcomes[0], outcomes[2])
