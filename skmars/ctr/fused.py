@@ -1,4 +1,4 @@
-"""A perceptron with Dice in training on the CPU: the same function, slice by slice.
+"""A perceptron with Dice on the CPU: the same function, slice by slice.
 
 The activations of a batch of histories are far larger than the cache, and autograd would write
 and read a dozen copies of them. Here a slice of positions goes through a whole layer while it is
@@ -47,6 +47,46 @@ def dice_perceptron(
     return output, statistics[: len(alphas)], statistics[len(alphas) :]
 
 
+@torch.no_grad()
+def dice_perceptron_of(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor],
+    alphas: Sequence[Tensor],
+    eps: float,
+    means: Sequence[Tensor],
+    variances: Sequence[Tensor],
+) -> Tensor:
+    """Apply linear layers with Dice of given statistics between them, without gradient.
+
+    Parameters
+    ----------
+    x, weights, biases, alphas, eps
+        As for `dice_perceptron`.
+    means, variances : sequence of Tensor
+        Of each Dice.
+
+    Returns
+    -------
+    Tensor of shape (n, n_outputs)
+    """
+    slices = _Slices(x, [w.shape[0] for w in weights])
+    layers: list[Any] = []
+    for W, b, alpha, mean, var in zip(weights, biases, alphas, means, variances):
+        gate = _Gate(mean, torch.rsqrt(var + eps), alpha)
+        to_z = (W * gate.half[:, None]).T.contiguous()
+        layers.append((gate, to_z, gate.z_of(b), *slices.buffers(2, len(b))))
+    output, last = x.new_empty((len(x), len(biases[-1]))), weights[-1].T.contiguous()
+    for s in slices:
+        n, y = s.stop - s.start, x[s]
+        for gate, to_z, shift, z_space, h_space in layers:
+            z = torch.addmm(shift, y, to_z, out=z_space[:n])
+            h = gate.h_of(z, out=h_space[:n])
+            y = gate.f_of(z.tanh_(), out=z).mul_(h)
+        torch.addmm(biases[-1], y, last, out=output[s])
+    return output
+
+
 class _Gate:
     """Dice of known statistics: ``y = h f`` with ``f = alpha + (1 - alpha) sigmoid(2 z)``.
 
@@ -61,7 +101,7 @@ class _Gate:
         self.double = 1 / self.half
         self.base, self.gain = (1 + alpha) / 2, (1 - alpha) / 2
 
-    def z_of(self, h: Tensor, out: Tensor) -> Tensor:
+    def z_of(self, h: Tensor, out: Tensor | None = None) -> Tensor:
         return torch.addcmul(self.shift, h, self.half, out=out)
 
     def h_of(self, z: Tensor, out: Tensor) -> Tensor:

@@ -10,12 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skmars.ctr.fused import dice_perceptron
+from skmars.ctr.fused import dice_perceptron, dice_perceptron_of
 
 ACTIVATIONS = ("dice", "prelu", "relu", "sigmoid")
-
-# Rows that go through all layers at a time in prediction, so that they stay in the cache.
-SLICE = 2048
 
 
 class Dice(nn.Module):
@@ -126,18 +123,23 @@ class Perceptron(nn.Module):
             matrices[0] = first
         biases = [layer.bias for layer in layers]
         dice = [module for module in self.activations if isinstance(module, Dice)]
-        on_cpu = x.device.type == "cpu" and len(x) > 0
-        if on_cpu and weight is None and self.training and len(dice) == len(layers) - 1 > 0:
-            alphas = [module.alpha for module in dice]
+        if (
+            x.device.type != "cpu"
+            or weight is not None
+            or not len(dice) == len(self.activations) > 0
+            or len(x) == 0
+            or (not self.training and torch.is_grad_enabled())
+        ):
+            return self._layers(x, weight, matrices, biases)
+        alphas = [module.alpha for module in dice]
+        if self.training:
             x, means, variances = dice_perceptron(x, matrices, biases, alphas, dice[0].eps)
             for module, mean, var in zip(dice, means, variances):
                 module.remember(mean, var)
             return x
-        if on_cpu and not torch.is_grad_enabled() and len(x) > SLICE:
-            return torch.cat(
-                [self._layers(part, None, matrices, biases) for part in x.split(SLICE)]
-            )
-        return self._layers(x, weight, matrices, biases)
+        means = [module.running_mean for module in dice]
+        variances = [module.running_var for module in dice]
+        return dice_perceptron_of(x, matrices, biases, alphas, dice[0].eps, means, variances)
 
     def _layers(
         self, x: Tensor, weight: Tensor | None, matrices: list[Tensor], biases: list[Tensor]
