@@ -18,8 +18,9 @@ from skmars.utils.base import DocLinkMixin
 # Where the two meet (64 components, one thread): against 20,000 donors the build of the graph has
 # paid off after 90,000 queries, against 100,000 donors after 34,000.
 AUTO_EXACT_MAX_DONORS = 50_000
-_BLOCK = 1 << 22  # similarities held at a time (16 MiB)
-_MIN_ROWS = 64  # queries a block: a matrix product of fewer rows is slow
+# Similarities are computed in tiles of so many queries and donors (8 MiB): large enough for the
+# product, small enough to be still in the cache when their maxima are taken.
+_TILE_QUERIES, _TILE_DONORS = 256, 8192
 
 
 def top_k(
@@ -59,35 +60,34 @@ def top_k(
     similarity : ndarray of shape (n_queries, k), float64
         Cosines, rounded; 0 where donor is -1.
     """
-    step = max(_MIN_ROWS, _BLOCK // max(1, len(donors)))
+    # The product's last bits depend on the shape of the tile. So it only nominates: all donors
+    # that may be among the k best, within its error, are compared anew, each by itself.
+    error = 2e-6 + 2 * np.finfo(np.float32).eps * queries.shape[1]
 
     def block(at: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        rows = slice(at, at + step)
-        product = queries[rows] @ donors.T
-        if exclude is not None:
-            own = np.flatnonzero(exclude[rows] >= 0)
-            product[own, exclude[rows][own]] = -np.inf
-        if first_event is not None and before is not None:
-            late = first_event >= before[rows, None]
-            np.copyto(product, -np.inf, where=late)
-        return _best(product, queries[rows], donors, k)
+        rows = slice(at, at + _TILE_QUERIES)
+        bound = np.full(len(queries[rows]), -2.0, dtype=np.float32)  # below any cosine, above -inf
+        nominated = []
+        for first in range(0, max(1, len(donors)), _TILE_DONORS):
+            cols = slice(first, first + _TILE_DONORS)
+            product = queries[rows] @ donors[cols].T
+            if exclude is not None:
+                own = exclude[rows] - first
+                here = np.flatnonzero((own >= 0) & (own < product.shape[1]))
+                product[here, own[here]] = -np.inf
+            if first_event is not None and before is not None:
+                late = first_event[cols] >= before[rows, None]
+                np.copyto(product, -np.inf, where=late)
+            row, col = _nominate(product, k, bound, error)
+            nominated.append((row, col + first))
+        row, col = (np.concatenate(part) for part in zip(*nominated))
+        return _ranked(row, col, queries[rows], donors, k)
 
     blocks = Parallel(n_jobs=n_jobs, prefer="threads")(
-        delayed(block)(at) for at in range(0, max(1, len(queries)), step)
+        delayed(block)(at) for at in range(0, max(1, len(queries)), _TILE_QUERIES)
     )
     donor, similarity = zip(*blocks)
     return np.concatenate(donor), np.concatenate(similarity)
-
-
-def _best(
-    product: NDArray[np.float32], queries: Vectors, donors: Vectors, k: int
-) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    # The product's last bits depend on the shape of the block. So it only nominates: all donors
-    # that may be among the k best, within its error, are compared anew, each by itself.
-    error = 2e-6 + 2 * np.finfo(np.float32).eps * queries.shape[1]
-    bound = _kth_largest_bound(product, k) - error
-    row, col = divmod(np.flatnonzero(product >= bound[:, None]), product.shape[1] or 1)
-    return _ranked(row, col, queries, donors, k)
 
 
 def _ranked(
@@ -106,21 +106,29 @@ def _ranked(
     return donor, similarity
 
 
-def _kth_largest_bound(product: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """Return a finite number that at least the `k` largest of each row reach.
+def _nominate(
+    product: NDArray[np.float32], k: int, bound: NDArray[np.float32], error: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return row and column of all entries that may be among the `k` largest of their row.
 
-    The k-th largest of group maxima is one, and takes one pass where a partition takes many.
+    Those that reach `bound` (n_rows,), which is raised before: to the k-th largest of group
+    maxima, less `error`. It is reached by `k` entries at least, and only the groups whose maximum
+    does so hold others: one pass over the product, where a partition takes many.
     """
-    n_rows, n = product.shape
-    lowest = np.full(n_rows, -2.0, dtype=np.float32)  # below any cosine, above -inf
-    if k >= n:
-        return lowest
-    groups = n // max(1, min(64, n // (8 * k)))
-    largest = product[:, :groups].copy()
-    for at in range(groups, n - groups + 1, groups):
-        np.maximum(largest, product[:, at : at + groups], out=largest)
-    kth = np.partition(largest, groups - k, axis=1)[:, groups - k]
-    return np.maximum(kth, lowest)
+    n = product.shape[1]
+    n_groups = max(1, n // max(1, min(64, n // (8 * k))))  # column j is in group j % n_groups
+    largest = product[:, :n_groups].copy()
+    for at in range(n_groups, n, n_groups):
+        part = product[:, at : at + n_groups]
+        np.maximum(largest[:, : part.shape[1]], part, out=largest[:, : part.shape[1]])
+    if k < largest.shape[1]:
+        kth = np.partition(largest, -k, axis=1)[:, -k]
+        np.maximum(bound, kth - np.float32(error), out=bound)
+    row, group = np.nonzero(largest >= bound[:, None])
+    col = group[:, None] + np.arange(0, n, n_groups)
+    there = col < n
+    there &= product[row[:, None], np.where(there, col, 0)] >= bound[row, None]
+    return np.repeat(row, there.sum(axis=1)), col[there]
 
 
 class CosineNeighbors(DocLinkMixin, BaseEstimator):

@@ -81,8 +81,8 @@ def test_same_as_reference_on_a_larger_world(strategy, relevance):
 @pytest.mark.parametrize("strategy", ["filter", "dp"])
 def test_block_sizes_do_not_matter(monkeypatch, strategy):
     for module, name in [
-        (borrowing, "_BLOCK"), (dynamic_programming, "_BLOCK"), (neighbors, "_BLOCK"),
-        (retrieve, "_BLOCK_ROWS"), (neighbors, "_MIN_ROWS"),
+        (borrowing, "_BLOCK"), (dynamic_programming, "_BLOCK"), (retrieve, "_BLOCK_ROWS"),
+        (neighbors, "_TILE_QUERIES"), (neighbors, "_TILE_DONORS"),
     ]:  # fmt: skip
         monkeypatch.setattr(module, name, 3)
     arguments = {"n_users": 40, "n_items": 20, "n_events": 400, "seed": 3, "integers": True}

@@ -37,7 +37,7 @@ def sorted_by_hand(queries, donors, k, exclude, first_event, before):
     st.integers(1, 400),
     st.integers(1, 12),
     st.booleans(),
-    st.sampled_from([1, 64, 10**4]),
+    st.sampled_from([1, 7, 64, 10**4]),
 )
 def test_exact_search_is_sorting(seed, n_donors, k, integers, rows):
     rng = np.random.default_rng(seed)
@@ -49,14 +49,14 @@ def test_exact_search_is_sorting(seed, n_donors, k, integers, rows):
     donors, queries = vectors(n_donors), vectors(30)
     exclude = rng.integers(-1, n_donors, 30).astype(np.int32)
     first_event, before = rng.integers(0, 5, n_donors) * 1.0, rng.integers(0, 6, 30) * 1.0
-    min_rows, block = module._MIN_ROWS, module._BLOCK
+    tile = module._TILE_QUERIES, module._TILE_DONORS
     try:
-        module._MIN_ROWS = module._BLOCK = rows
+        module._TILE_QUERIES, module._TILE_DONORS = rows, 2 * rows
         found, similarity = top_k(
             queries, donors, k, exclude=exclude, first_event=first_event, before=before
         )
     finally:
-        module._MIN_ROWS, module._BLOCK = min_rows, block
+        module._TILE_QUERIES, module._TILE_DONORS = tile
     assert np.array_equal(found, sorted_by_hand(queries, donors, k, exclude, first_event, before))
     expected = np.einsum("rd,rkd->rk", queries.astype(float), donors[found].astype(float))
     assert np.allclose(similarity, np.where(found < 0, 0, expected), atol=1e-6)
