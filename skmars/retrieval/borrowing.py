@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,9 +36,9 @@ class Queries:
         Their donors, most similar first; -1 for none.
     donor_similarity : ndarray of shape (n_queries, k), float64
         Eq. 15.
-    probe : ndarray of shape (n_queries, n_components), float64, or None
-        What Eq. 16 compares items with: a unit vector or a mean of two. None if items have no
-        embedding.
+    probe : callable or None
+        ``probe(q)`` is what Eq. 16 compares items with for the queries `q`: unit vectors or means
+        of two, float64 of shape (len(q), n_components). None if items have no embedding.
     own : Sequences of n_queries rows
         Their own history, in the item codes of the donors' histories.
     room : ndarray of shape (n_queries,), int64
@@ -49,7 +49,7 @@ class Queries:
 
     donor: NDArray[np.int32]
     donor_similarity: NDArray[np.float64]
-    probe: NDArray[np.float64] | None
+    probe: Callable[[NDArray[np.int64]], NDArray[np.float64]] | None
     own: Sequences
     room: NDArray[np.int64]
     before: NDArray[np.float64] | None
@@ -172,36 +172,31 @@ def _events(
         window = np.minimum(window, queries.room[query])
         if rule.max_borrowed is not None:
             window = np.minimum(window, rule.max_borrowed)
-    n = np.zeros(len(donor), dtype=np.int64)
-    position, relevance = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
-    edges = np.append(np.flatnonzero(np.diff(donor, prepend=-1)), len(donor))
-    for first, end in zip(edges[:-1], edges[1:]):
-        # All pairs of one donor: (pairs, events) matrices.
-        stop = int(donors.start[donor[first]] + donors.length[donor[first]])
-        widest = int(window[first:end].max())
-        events = slice(stop - widest, stop)
-        if queries.probe is None or units is None:
-            s = np.full((end - first, widest), np.nan)
-        else:
-            s = _relevance(queries.probe[query[first:end]], units[donors.items[events]])
-        kept = np.arange(widest) >= widest - window[first:end, None]
-        if rule.strategy == "filter":
-            kept &= s >= rule.theta  # Eq. 17
-        if queries.before is not None and donors.time is not None:
-            kept &= donors.time[events] < queries.before[query[first:end], None]
-        chosen = np.flatnonzero(kept)
-        n[first:end] = np.count_nonzero(kept, axis=1)
-        position.append(events.start + chosen % max(1, widest))
-        relevance.append(s.ravel()[chosen])
-    return _Events(n, np.concatenate(position), np.concatenate(relevance))
-
-
-def _relevance(probe: NDArray[np.float64], items: Vectors) -> NDArray[np.float64]:
-    """Return s_i (Eq. 16) of each item for each probe.
-
-    In float64, so that the rounded result does not depend on what else is in the product.
-    """
-    return rounded(probe @ items.astype(np.float64).T)
+    if not len(donor):
+        return _Events(window, np.zeros(0, dtype=np.int64), np.zeros(0))
+    # All pairs of one donor look at equally many: their relevance is one matrix product.
+    first = np.flatnonzero(np.diff(donor, prepend=-1))
+    n_pairs = np.diff(first, append=len(donor))
+    widest = np.maximum.reduceat(window, first)
+    looked_at = np.repeat(widest, n_pairs)
+    end = (donors.start[donor] + donors.length[donor]).astype(np.int64)
+    position = ragged.ranges(end - looked_at, looked_at)
+    s = np.full(len(position), np.nan)
+    if queries.probe is not None and units is not None:
+        # In float64, so that the rounded result does not depend on what else is in a product.
+        begin = ragged.offsets(n_pairs * widest)
+        for i, pair in enumerate(first):
+            items = donors.items[position[begin[i] : begin[i] + widest[i]]]
+            probes = queries.probe(query[pair : pair + n_pairs[i]])
+            product = s[begin[i] : begin[i + 1]].reshape(n_pairs[i], widest[i])
+            np.matmul(probes, units[items].T.astype(np.float64), out=product)
+        rounded(s)
+    kept = position >= np.repeat(end - window, looked_at)
+    if rule.strategy == "filter":
+        kept &= s >= rule.theta  # Eq. 17
+    if queries.before is not None and donors.time is not None:
+        kept &= donors.time[position] < np.repeat(queries.before[query], looked_at)
+    return _Events(looked_at, position, s).keep(kept)
 
 
 def _matched(
@@ -216,9 +211,9 @@ def _matched(
     used = matched_events(queries.own[query], history, permitted, units, theta)
     events = _Events(n, position, np.zeros(len(position))).keep(used)
     if queries.probe is not None:
-        of = np.repeat(query, events.n)
+        of = np.repeat(np.arange(len(query)), events.n)
         items = history.items[events.position]
-        events.s = pairwise_cosine(queries.probe, of, units, items)
+        events.s = pairwise_cosine(queries.probe(query), of, units, items)
     return events
 
 
@@ -238,5 +233,5 @@ def _cut(events: _Events, row: NDArray[np.int64], room: NDArray[np.int64], rule:
 
 def _from_the_end(event_row: NDArray[np.int64]) -> NDArray[np.int64]:
     """Count the events of the same row that follow each event (rows are contiguous)."""
-    end = np.searchsorted(event_row, event_row, side="right")
-    return end - 1 - np.arange(len(event_row))
+    edges = np.append(np.flatnonzero(np.diff(event_row, prepend=-1)), len(event_row))
+    return np.repeat(edges[1:], np.diff(edges)) - 1 - np.arange(len(event_row))

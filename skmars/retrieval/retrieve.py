@@ -218,7 +218,7 @@ def retrieve(
         queries = Queries(
             donor=donor[which],
             donor_similarity=similarity[which],
-            probe=_probe(users[which], coded.target[loans], items.units, settings.relevance),
+            probe=_probe(users, which, items.units, coded.target[loans], settings.relevance),
             own=coded.history[loans].last(settings.max_length),
             room=room[loans].astype(np.int64),
             before=None if before is None else before[loans],
@@ -274,16 +274,27 @@ def _donors(
 
 
 def _probe(
-    users: Vectors, target: NDArray[np.int32], units: Vectors | None, relevance: str
-) -> NDArray[np.float64] | None:
-    """Return the vector whose product with an item's unit vector is s_i (Eq. 16)."""
-    if units is None:
+    users: Vectors,
+    user: NDArray[np.int64],
+    items: Vectors | None,
+    target: NDArray[np.int32],
+    relevance: str,
+) -> Callable[[NDArray[np.int64]], NDArray[np.float64]] | None:
+    """Return for queries (``users[user]``, ``items[target]``) the vectors of Eq. 16.
+
+    Their product with an item's unit vector is s_i.
+    """
+    if items is None:
         return None
-    if relevance == "user":
-        return users.astype(np.float64)
-    targets = units[target].astype(np.float64)
-    # The mean of two cosines is the cosine-like product with the mean of the two unit vectors.
-    return targets if relevance == "target" else (users + targets) / 2
+
+    def probe(query: NDArray[np.int64]) -> NDArray[np.float64]:
+        if relevance == "user":
+            return users[user[query]].astype(np.float64)
+        targets = items[target[query]].astype(np.float64)
+        # The mean of two cosines is the cosine-like product with the mean of both unit vectors.
+        return targets if relevance == "target" else (users[user[query]] + targets) / 2
+
+    return probe
 
 
 def nothing_borrowed(pool: DonorPool) -> Sequences:
