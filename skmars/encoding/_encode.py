@@ -84,7 +84,9 @@ def fit_encoder(
     if not requires_fit(transformer):
         ready = clone(transformer) if hasattr(transformer, "get_params") else transformer
         return ModalityEncoder(ready, fingerprint(*parts))
-    # Fitted on other content it is another encoder, and its pickle belongs to one version.
+    # Fitted on other content it is another encoder, and its pickle belongs to one version. What
+    # it may have learned before does not count.
+    parts[1] = clone(transformer, safe=False)
     key = fingerprint(*parts, sklearn.__version__, items.digests)
     with _exclusive(key, folder) as (encoded, disk):
         if encoded.encoder is None and disk is not None:
