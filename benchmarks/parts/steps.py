@@ -83,6 +83,10 @@ def encoder(arguments: Any) -> list[Result]:
         model: Any = TfidfEncoder()
     else:
         import torch
+
+        from skmars.encoding._torchvision import repair_torchvision
+
+        repair_torchvision()  # a build for another torch would break the next import
         from sentence_transformers import SentenceTransformer
 
         model = SentenceTransformer(arguments.encoder, device="cpu")
