@@ -74,8 +74,7 @@ def dice_perceptron_of(
     layers: list[Any] = []
     for W, b, alpha, mean, var in zip(weights, biases, alphas, means, variances):
         gate = _Gate(mean, torch.rsqrt(var + eps), alpha)
-        to_z = (W * gate.half[:, None]).T.contiguous()
-        layers.append((gate, to_z, gate.z_of(b), *slices.buffers(2, len(b))))
+        layers.append((gate, gate.to_z(W), gate.z_of(b), *slices.buffers(2, len(b))))
     output, last = x.new_empty((len(x), len(biases[-1]))), weights[-1].T.contiguous()
     for s in slices:
         n, y = s.stop - s.start, x[s]
@@ -106,6 +105,19 @@ class _Gate:
 
     def h_of(self, z: Tensor, out: Tensor) -> Tensor:
         return torch.addcmul(self.mean, z, self.double, out=out)
+
+    def to_z(self, weight: Tensor) -> Tensor:
+        """Return the matrix by which inputs, centred, become `z`."""
+        return (weight * self.half[:, None]).T.contiguous()
+
+    def applied_to(
+        self, x: Tensor, to_z: Tensor | None, z_out: Tensor, h_out: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return `z` and `h` of centred inputs, by their matrix, or of `h` itself."""
+        if to_z is None:
+            return self.z_of(x, out=z_out), x
+        z = torch.mm(x, to_z, out=z_out)
+        return z, self.h_of(z, out=h_out)
 
     def f_of(self, t: Tensor, out: Tensor) -> Tensor:
         return torch.addcmul(self.base, t, self.gain, out=out)
@@ -147,7 +159,7 @@ class _DicePerceptron(torch.autograd.Function):
             variances.append(var)
             gate = _Gate(mean, torch.rsqrt(var + eps), alpha)
             gates.append(gate)
-            first = (weights[0] * gate.half[:, None]).T.contiguous() if i == 0 else None
+            first = gate.to_z(weights[0]) if i == 0 else None
             after = x.new_empty((len(x), len(biases[i + 1])))
             W, b = weights[i + 1].T.contiguous(), biases[i + 1]
             z_space, h_space = slices.buffers(2, len(alpha))
@@ -156,12 +168,7 @@ class _DicePerceptron(torch.autograd.Function):
             is_last, center = i + 1 == len(alphas), None
             for s in slices:
                 n = s.stop - s.start
-                if first is not None:
-                    z = torch.mm(x[s], first, out=z_space[:n])
-                    h = gate.h_of(z, out=h_space[:n])
-                else:
-                    h = hidden[i - 1][s]
-                    z = gate.z_of(h, out=z_space[:n])
+                z, h = gate.applied_to([x, *hidden][i][s], first, z_space[:n], h_space[:n])
                 y = gate.f_of(z.tanh_(), out=z).mul_(h)
                 out = torch.addmm(b, y, W, out=after[s])
                 if not is_last:
@@ -199,7 +206,7 @@ class _DicePerceptron(torch.autograd.Function):
         d, slope, constant = d_output, None, None  # type: Any, Any, Any
         for i in reversed(range(n_hidden)):
             gate = ctx.gates[i]
-            first = (weights[0] * gate.half[:, None]).T.contiguous() if i == 0 else None
+            first = gate.to_z(weights[0]) if i == 0 else None
             z_space, t_space, h_space, u_space, e_space = slices.buffers(5, len(alphas[i]))
             d_alpha, d_z, d_z_z = x.new_zeros((3, len(alphas[i])))
             here = d_x if i == 0 else torch.empty_like(hidden[i - 1])
@@ -209,12 +216,7 @@ class _DicePerceptron(torch.autograd.Function):
                 d_next = d[s]
                 if slope is not None:
                     d_next.addcmul_(hidden[i][s], slope).add_(constant)
-                if first is not None:
-                    z = torch.mm(x[s], first, out=z_space[:n])
-                    h = gate.h_of(z, out=h_space[:n])
-                else:
-                    h = hidden[i - 1][s]
-                    z = gate.z_of(h, out=z_space[:n])
+                z, h = gate.applied_to([x, *hidden][i][s], first, z_space[:n], h_space[:n])
                 t = torch.tanh(z, out=t_space[:n])
                 e = torch.mm(d_next, weights[i + 1], out=e_space[:n])  # gradient at y
                 # Gradients of alpha, and (but for a factor) of z: e h (1 - t) and e h (1 - t^2).

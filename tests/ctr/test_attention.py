@@ -18,6 +18,8 @@ from skmars.ctr.attention import (
 )
 from skmars.ctr.perceptron import ACTIVATIONS
 
+from .modules import randomized
+
 DIM, UNITS = 5, (8, 4)
 
 
@@ -29,16 +31,6 @@ def ragged(lengths: list[int], seed: int = 0) -> tuple[Tensor, Tensor, Tensor, T
     query = torch.randn(len(lengths), DIM, generator=generator, dtype=torch.float64)
     key = torch.randn(len(row), DIM, generator=generator, dtype=torch.float64)
     return query, key, row, length
-
-
-def randomized(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """All parameters and statistics off their initial values, so that none can hide."""
-    generator = torch.Generator().manual_seed(seed)
-    module.double()
-    with torch.no_grad():
-        for tensor in [*module.parameters(), *module.buffers()]:
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
-    return module
 
 
 def padded_reference(pooling: AttentionPooling, query: Tensor, key: Tensor, length: Tensor):

@@ -9,15 +9,7 @@ from torch import Tensor
 from skmars.ctr import fused
 from skmars.ctr.perceptron import Dice, Perceptron
 
-
-def randomized(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """All parameters and statistics off their initial values, so that none can hide."""
-    generator = torch.Generator().manual_seed(seed)
-    module.double()
-    with torch.no_grad():
-        for tensor in [*module.parameters(), *module.buffers()]:
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
-    return module
+from .modules import randomized
 
 
 def test_gradients_of_dice() -> None:
