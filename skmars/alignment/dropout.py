@@ -10,8 +10,8 @@ from torch.nn import functional as F
 class Dropout(nn.Module):
     """Set a share of the numbers to zero in training, and scale the others up.
 
-    On the CPU, PyTorch draws a number in double precision for each element, one after another:
-    that took a sixth of an epoch. A random byte is enough; `p` is then a multiple of 1/256.
+    On the CPU, PyTorch draws a number in double precision for each element, one after another.
+    A random byte is enough; `p` is then a multiple of 1/256.
 
     Parameters
     ----------
