@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 from importlib import import_module
@@ -22,6 +23,32 @@ def test_the_reference_lists_every_folder_with_public_names() -> None:
     folders = (f"skmars.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py"))
     public = {name for name in folders if getattr(import_module(name), "__all__", None)}
     assert set(listed) == public
+
+
+def names_in(module: Path) -> set[str]:
+    """Names of functions, classes and methods, as ``literalinclude`` looks them up."""
+    tree = ast.parse(module.read_text())
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    top = [node for node in tree.body if isinstance(node, kinds)]
+    return {node.name for node in top} | {
+        f"{node.name}.{inner.name}"
+        for node in top
+        for inner in node.body
+        if isinstance(node, ast.ClassDef) and isinstance(inner, kinds)
+    }
+
+
+def test_the_code_beside_the_equations_is_where_the_guide_looks_for_it() -> None:
+    shown = [
+        (page.parent / path, name)
+        for page in DOCS.rglob("*.rst")
+        for path, name in re.findall(
+            r"literalinclude:: (\S+\.py)\n   :pyobject: (\S+)", page.read_text()
+        )
+    ]
+    assert len(shown) > 10
+    missing = [(path.name, name) for path, name in shown if name not in names_in(path)]
+    assert not missing
 
 
 @pytest.mark.parametrize("library", ["skmars", "imbalanced_learn", "skorch", "fuxictr"])
