@@ -76,6 +76,17 @@ def test_full_split_is_leave_last_out() -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_recent_rows_are_the_last_training_rows_of_each_user() -> None:
+    source = read("synthetic", None, "strong", 40, 0)
+    every = make_problem(source, "strong", "full", 0)
+    recent = make_problem(source, "strong", "full", 0, recent=3)
+    user = source.X.user
+    expected = [every.train[user[every.train] == u][-3:] for u in np.unique(user[every.train])]
+    np.testing.assert_array_equal(recent.train, np.concatenate(expected))
+    np.testing.assert_array_equal(recent.test, every.test)
+    np.testing.assert_array_equal(recent.low, every.low)
+
+
 def test_cut_histories_keep_the_last_items() -> None:
     X, _ = make_multimodal_ctr(50, 30, random_state=0)
     shorter, cut = cut_histories(X, "3", seed=1)

@@ -37,6 +37,7 @@ def arguments_of(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--setting", choices=["paper", "strong"], default="paper")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--users", type=int, help="so many users only")
+    parser.add_argument("--recent", type=int, help="train on so many events of each user, the last")
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="only these")
     parser.add_argument("--candidates", type=int, help="settings to try for each method")
     parser.add_argument("--encoders", choices=["pretrained", "offline"], help="of text and image")
@@ -67,6 +68,7 @@ def main(argv: list[str]) -> None:
         output=arguments.output,
         cache=arguments.cache,
         n_candidates=arguments.candidates,
+        recent=arguments.recent,
         override={k: literal(v) for k, v in (item.split("=", 1) for item in arguments.set)},
     )
     for table in arguments.table:

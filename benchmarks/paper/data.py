@@ -84,8 +84,13 @@ def split_name(kept: int | None) -> str:
     return f"keep-{'all' if kept is None else kept}"
 
 
-def make_problem(source: Source, setting: str, split: str, seed: int) -> Problem:
-    """Split the rows: "full" is leave-last-out, "keep-k" a point of the scarcity curve."""
+def make_problem(
+    source: Source, setting: str, split: str, seed: int, recent: int | None = None
+) -> Problem:
+    """Split the rows: "full" is leave-last-out, "keep-k" a point of the scarcity curve.
+
+    `recent` leaves so many training events of each user, the latest; their histories stay whole.
+    """
     events = source.X[:: source.n_same]
     n_test = 1 if split == "full" else SCARCITY_TEST
     folds = list(LeaveLastOut(n_test + 1).split(events))
@@ -97,7 +102,15 @@ def make_problem(source: Source, setting: str, split: str, seed: int) -> Problem
         X, cut = cut_histories(X, split.removeprefix("keep-"), seed)
         scored = cut[X.user[test]]
     low = low_active(X, train)
+    if recent is not None:
+        train = train[_from_the_end(X.user[train]) < recent * source.n_same]
     return Problem(setting, split, X, source.y, train, valid, test, low, scored, source.content)
+
+
+def _from_the_end(user: np.ndarray) -> np.ndarray:
+    """Count how many later rows of the same user there are; rows stand user by user, in order."""
+    _, count = np.unique(user, return_counts=True)
+    return np.repeat(np.cumsum(count), count) - 1 - np.arange(len(user))
 
 
 def rows_of(events: np.ndarray, n_same: int) -> np.ndarray:

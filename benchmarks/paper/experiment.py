@@ -25,6 +25,8 @@ class Experiment:
         Folder for encoded items.
     n_candidates : int or None
         So many candidates of every method, the first ones; None for all.
+    recent : int or None
+        Train on so many events of each user, the latest; None for all.
     override : dict
         Settings that go before all others, for all methods.
     """
@@ -37,6 +39,7 @@ class Experiment:
     output: Path = Path("results")
     cache: Path | None = None
     n_candidates: int | None = None
+    recent: int | None = None
     override: Settings = field(default_factory=dict)
     _problems: dict[tuple[str, int], Problem] = field(default_factory=dict, init=False)
 
@@ -50,6 +53,7 @@ class Experiment:
             "setting": self.setting,
             "encoders": self.encoders,
             "candidates": self.n_candidates or len(METHODS["base"].candidates),
+            "recent": self.recent,
             "set": override,
         }
 
@@ -70,7 +74,9 @@ class Experiment:
         """Return the rows of a split; the last one is remembered."""
         if (split, seed) not in self._problems:
             self._problems.clear()
-            self._problems[split, seed] = make_problem(self.source(seed), self.setting, split, seed)
+            self._problems[split, seed] = make_problem(
+                self.source(seed), self.setting, split, seed, self.recent
+            )
         return self._problems[split, seed]
 
 
