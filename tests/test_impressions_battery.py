@@ -277,7 +277,8 @@ def test_no_rows(stage) -> None:
 def test_users_and_items_that_fit_never_saw(stage) -> None:
     new = stage.X.catalog.extend([10**6])
     known = new.ids[3]
-    frame = stage.X[:3].to_frame("pandas")[["user_id", "item_id", "history", "hour", "device"]]
+    frame = stage.X[:3].to_frame("pandas")
+    frame = frame[["user_id", "item_id", "history", *stage.X.context]]
     frame["user_id"] = frame["item_id"] = 10**6
     frame["history"] = [[10**6, known], [known], []]
     if "user_embedding" in stage.X.columns:

@@ -81,6 +81,7 @@ ABLATIONS: dict[str, tuple[str, Settings]] = {
     "no-image": ("without image", {"align__modalities": ["text"]}),
     "no-stein": ("without Stein", {"align__beta": 0.0}),
     "paper-sign": ("entropy with the printed sign", {"align__entropy": "paper"}),
+    "no-voters": ("without what look-alikes make of the target", {"augment__n_voters": 0}),
 }
 
 METHODS = {
@@ -112,7 +113,7 @@ METHODS = {
         "base + activity + aligned content", aligned=True, fixed=WHOLE_DIN, candidates=ALIGN
     ),
     "random-donors": replace(MARS, label="MARS, random donors", random_donors=True),
-    "borrow": replace(MARS, label="base + borrowed items alone", fixed={}),
+    "borrow": replace(MARS, label="base + borrowed items alone", fixed={"augment__n_voters": 0}),
     "mars": MARS,
     **{
         name: replace(MARS, label=label, fixed={**WHOLE_DIN, **change}, like="mars")

@@ -30,6 +30,7 @@ from skmars.retrieval.retrieve import (
     nothing_borrowed,
     retrieve,
     user_vectors,
+    with_support,
 )
 from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
 from skmars.utils.progress import as_tasks, report
@@ -88,6 +89,13 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         Most items that a row may borrow: those with the largest :math:`s_i` for "filter" (among
         equals, those nearer to the own history), those nearest to the own history for the
         other strategies. Their order is kept. None for no limit but `max_length`.
+    n_voters : int, default=50
+        Look-alikes (the most similar donors) who are asked about the target of every row, also
+        where nothing is borrowed. The answers are context, which DIN reads as any other:
+        ``donor_popularity``, how many of all donors touched the target by then, and
+        ``lookalike_support``, how many of the look-alikes did compared with that; where histories
+        carry feedback ``donor_approval`` and ``lookalike_approval`` too, how often they liked it
+        (see Notes). 0 asks nobody: the paper's letter.
     activity : {"row", "user"}, default="row"
         Whose length counts. "row": the history of the row itself; quantiles are over rows, so
         that also the early rows of a user who became active later borrow. These are by far the
@@ -152,6 +160,15 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     at unit length, side by side. A row whose user embedding is zero (an empty history) has
     nothing by which to tell a look-alike, and borrows nothing.
 
+    *Support and approval*: a look-alike counts by ``exp((s - s_1) / 0.1)``, with `s` their
+    similarity and `s_1` that of the most similar, so that `n_voters` may be generous. Of `k`
+    look-alikes `c` touched the target, of all `N` donors `C` did; then ``lookalike_support =
+    log((c + 3) / (k C / N + 3))``, and ``donor_popularity = log((C + 1) / (N + 2))``. Of those
+    whose opinion is known `l` liked it and `d` did not, of all donors the share `q`, and of all
+    items the share `r`; ``lookalike_approval`` is ``logit((l + 5 q) / (l + d + 5)) - logit(q)``,
+    and ``donor_approval`` is ``logit(q) - logit(r)``. Users are not asked about themselves, nor
+    anyone about what they did later.
+
     *"dp"* maximises the summed cosine of an order-preserving matching between own items a and
     the donor's items b, by the recurrence ``D[i, j] = max(D[i-1, j], D[i, j-1], D[i-1, j-1] +
     cos(a_i, b_j))``, the last only where the cosine is at least theta, and positive. Among equally
@@ -199,6 +216,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         "high_quantile": [Interval(Real, 0, 1, closed="both")],
         "max_length": [Interval(Integral, 1, None, closed="left")],
         "max_borrowed": [Interval(Integral, 1, None, closed="left"), None],
+        "n_voters": [Interval(Integral, 0, None, closed="left")],
         "activity": [StrOptions({"user", "row"})],
         "respect_time": ["boolean"],
         "neighbors": [
@@ -221,6 +239,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         high_quantile: float = 0.7,
         max_length: int = 200,
         max_borrowed: int | None = None,
+        n_voters: int = 50,
         activity: str = "row",
         respect_time: bool = True,
         neighbors: Any = "auto",
@@ -236,6 +255,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         self.high_quantile = high_quantile
         self.max_length = max_length
         self.max_borrowed = max_borrowed
+        self.n_voters = n_voters
         self.activity = activity
         self.respect_time = respect_time
         self.neighbors = neighbors
@@ -322,7 +342,10 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         self.item_ids_, self.item_center_ = pool.items.catalog.ids, pool.items.center
         self._activity, self._pool = active, pool
         self._donor_of_user = np.append(Lookup(pool.ids)(active.ids), np.int32(-1))
-        self._columns_out = X[:0].with_borrowed(nothing_borrowed(pool)).columns
+        empty = X[:0]
+        if self.n_voters:
+            empty = with_support(empty, np.zeros((4, 0)), pool)
+        self._columns_out = empty.with_borrowed(nothing_borrowed(pool)).columns
         return X
 
     def transform(self, X: Any) -> Any:
@@ -402,6 +425,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
             self.relevance,
             self.max_length,
             bool(self.respect_time),
+            self.n_voters,
             self.n_jobs,
         )
         themselves = self._donor_of_user[codes]  # -1 takes the last entry: no donor

@@ -15,9 +15,8 @@ from skmars.retrieval.embeddings import Vectors, pairwise_cosine
 from skmars.utils.base import DocLinkMixin
 
 # Up to this many donors "auto" searches exactly, beyond it takes an index if one is installed.
-# Where the two meet (64 components, one thread): against 20,000 donors the build of the graph has
-# paid off after 90,000 queries, against 100,000 donors after 34,000. The exact search has become
-# faster since, so that the switch is early rather than late.
+# Where the two meet (128 components, one thread): against 100,000 donors and against a million
+# the build of the graph has paid off after some 45,000 queries.
 AUTO_EXACT_MAX_DONORS = 50_000
 # Similarities are computed in tiles of so many queries and donors (8 MiB): large enough for the
 # product, small enough to be still in the cache when their maxima are taken.

@@ -22,6 +22,7 @@ from skmars.retrieval.embeddings import (
     item_vectors,
 )
 from skmars.retrieval.neighbors import find_donors, fit_index
+from skmars.retrieval.support import LIKED, TOUCHED, Ballots, support
 from skmars.utils import ragged
 
 _BLOCK_ROWS = 1 << 14  # distinct histories embedded and searched at a time
@@ -69,6 +70,26 @@ class DonorPool:
         if len(times) == 0:
             return np.zeros(0)
         return np.minimum.reduceat(times, self.history.offsets[:-1])
+
+    @cached_property
+    def ballots(self) -> Ballots:
+        """Which donors touched which items."""
+        return Ballots.of(self.history, len(self.items.catalog))
+
+    def n_before(
+        self, before: NDArray[np.float64] | None, themselves: NDArray[np.int32]
+    ) -> NDArray[np.int64]:
+        """Count the donors with an event before each moment who are not the user themselves."""
+        if before is None:
+            return len(self) - (themselves >= 0)
+        begun = np.append(self.first_event, np.inf)  # type: ignore[arg-type]
+        known = np.where(np.isnan(before), -np.inf, before)
+        return np.searchsorted(np.sort(begun), known) - (begun[themselves] < known)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is cached is made again faster than it is read.
+        fields = self.__dataclass_fields__
+        return {name: value for name, value in vars(self).items() if name in fields}
 
 
 def collect_donors(X: Impressions, neighbors: Any, n_jobs: int | None) -> DonorPool:
@@ -152,6 +173,7 @@ class Settings:
     relevance: str
     max_length: int
     respect_time: bool
+    n_voters: int
     n_jobs: int | None
 
 
@@ -163,7 +185,7 @@ def retrieve(
     settings: Settings,
     watch: Callable[[list[range]], Iterable[range]] = iter,
 ) -> Impressions:
-    """Return `X` with what its low-active rows borrow.
+    """Return `X` with what its low-active rows borrow, and what look-alikes make of its targets.
 
     Parameters
     ----------
@@ -183,7 +205,10 @@ def retrieve(
         The catalogue is extended by borrowed items that it lacks.
     """
     room = settings.max_length - np.minimum(X.history.length, settings.max_length)
-    rows = rows[room[rows] > 0] if len(pool) else rows[:0]
+    borrows = np.zeros(len(X), dtype=bool)
+    borrows[rows] = room[rows] > 0
+    rows = np.arange(len(X)) if settings.n_voters else np.flatnonzero(borrows)
+    rows = rows if len(pool) else rows[:0]
     items, codes, coded = pool.items, None, X
     if len(rows):
         items, codes = pool.items.join(X.catalog)
@@ -199,9 +224,16 @@ def retrieve(
         keys = [np.arange(len(X))]  # rows may have embeddings of their own
     searched, search = _distinct([key[rows] for key in keys])
     to_target = settings.relevance != "user" and items.units is not None
-    lent, loan = _distinct([search, coded.target[rows]] if to_target else [search])
+    borrowers = np.flatnonzero(borrows[rows])
+    keys = [search[borrowers], coded.target[rows[borrowers]]]
+    lent, loan = _distinct(keys if to_target else keys[:1])
+    lent = borrowers[lent]
+    asking = np.argsort(search, kind="stable")
+    # Both in the order of the searches: those of a block stand side by side.
+    search_lent, search_asking = search[lent], search[asking]
 
     pieces = [nothing_borrowed(pool)]
+    opinions = np.zeros((len(TOUCHED + LIKED), len(X)))
     starts = range(0, len(searched), _BLOCK_ROWS)
     for part in watch([range(at, min(at + _BLOCK_ROWS, len(searched))) for at in starts]):
         block = rows[searched[part.start : part.stop]]
@@ -211,28 +243,48 @@ def retrieve(
         donor, similarity = _donors(
             users, pool, exclude[block], None if before is None else before[block], settings
         )
-        # `lent` is sorted by search, so the loans of this block stand side by side.
-        first, last = np.searchsorted(search[lent], [part.start, part.stop])
-        loans = rows[lent[first:last]]
-        which = search[lent[first:last]] - part.start
+        of_block = _of_block(search_lent, part)
+        row, which = rows[lent[of_block]], search_lent[of_block] - part.start
         queries = Queries(
-            donor=donor[which],
-            donor_similarity=similarity[which],
-            probe=_probe(users, which, items.units, coded.target[loans], settings.relevance),
-            own=coded.history[loans].last(settings.max_length),
-            room=room[loans].astype(np.int64),
-            before=None if before is None else before[loans],
+            donor=donor[which, : settings.rule.n_neighbors],
+            donor_similarity=similarity[which, : settings.rule.n_neighbors],
+            probe=_probe(users, which, items.units, coded.target[row], settings.relevance),
+            own=coded.history[row].last(settings.max_length),
+            room=room[row].astype(np.int64),
+            before=None if before is None else before[row],
         )
         pieces.append(borrow(queries, pool.history, items.units, settings.rule))
+        if settings.n_voters:
+            of_block = _of_block(search_asking, part)
+            row, which = rows[asking[of_block]], search_asking[of_block] - part.start
+            moment = None if before is None else before[row]
+            opinions[:, row] = support(
+                pool.ballots,
+                donor[which, : settings.n_voters],
+                similarity[which, : settings.n_voters],
+                coded.target[row],
+                exclude[row],
+                pool.n_before(moment, exclude[row]),
+                moment,
+            )
+    if settings.n_voters:
+        X = with_support(X, opinions, pool)
     borrowed = _concatenated(pieces)
 
     start, length = np.zeros(len(X), dtype=np.int64), np.zeros(len(X), dtype=np.int32)
-    start[rows], length[rows] = borrowed.start[loan], borrowed.length[loan]
+    at = rows[borrowers]
+    start[at], length[at] = borrowed.start[loan], borrowed.length[loan]
     borrowed = replace(borrowed, start=start, length=length, donors=pool.ids)
     if codes is None:
         return X.with_borrowed(borrowed)
     catalog, translation = _translation(borrowed.items, pool.items, X.catalog)
     return X.with_catalog(catalog).with_borrowed(borrowed.recode(translation))
+
+
+def with_support(X: Impressions, opinions: NDArray[np.float64], pool: DonorPool) -> Impressions:
+    """Return `X` with what donors make of its targets, (4, n_rows), in the context."""
+    names = TOUCHED if pool.history.feedback is None else TOUCHED + LIKED
+    return replace(X, context={**X.context, **dict(zip(names, opinions))})
 
 
 def _distinct(keys: list[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -247,6 +299,11 @@ def _distinct(keys: list[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.i
     return order[new], number
 
 
+def _of_block(ascending: NDArray[np.int64], part: range) -> slice:
+    first, last = np.searchsorted(ascending, [part.start, part.stop])
+    return slice(first, last)
+
+
 def _donors(
     users: Vectors,
     pool: DonorPool,
@@ -254,8 +311,8 @@ def _donors(
     before: NDArray[np.float64] | None,
     settings: Settings,
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Find the donors of each user (Eq. 15); none for users without an embedding."""
-    k = min(settings.rule.n_neighbors, len(pool))
+    """Find the look-alikes of each user (Eq. 15); none for users without an embedding."""
+    k = min(max(settings.rule.n_neighbors, settings.n_voters), len(pool))
     donor = np.full((len(users), k), -1, dtype=np.int32)
     similarity = np.zeros((len(users), k))
     known = np.flatnonzero(has_embedding(users))

@@ -131,7 +131,7 @@ def test_embeddings_are_asked_for_donors_and_low_active_rows_only():
     X = world(3, n_users=40, n_events=500, users=None)
     encoder = HistoryEncoder(X.catalog.embedding)
     X = X.with_user_encoder(encoder)
-    augmenter = fitted(X, activity="user")
+    augmenter = fitted(X, activity="user", n_voters=0)
     assert sum(encoder.asked) <= augmenter.n_donors_ + 1
     encoder.asked.clear()
     rows = np.repeat(np.arange(len(X)), 3)
