@@ -66,7 +66,8 @@ def top_k(
 
     def block(at: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         rows = slice(at, at + _TILE_QUERIES)
-        bound = np.full(len(queries[rows]), -2.0, dtype=np.float32)  # below any cosine, above -inf
+        # The largest group maxima so far; -2 is below any cosine and above -inf.
+        best = np.full((len(queries[rows]), k), -2.0, dtype=np.float32)
         nominated = []
         for first in range(0, max(1, len(donors)), _TILE_DONORS):
             cols = slice(first, first + _TILE_DONORS)
@@ -78,7 +79,7 @@ def top_k(
             if first_event is not None and before is not None:
                 late = first_event[cols] >= before[rows, None]
                 np.copyto(product, -np.inf, where=late)
-            row, col = _nominate(product, k, bound, error)
+            row, col = _nominate(product, best, error)
             nominated.append((row, col + first))
         row, col = (np.concatenate(part) for part in zip(*nominated))
         return _ranked(row, col, queries[rows], donors, k)
@@ -107,23 +108,25 @@ def _ranked(
 
 
 def _nominate(
-    product: NDArray[np.float32], k: int, bound: NDArray[np.float32], error: float
+    product: NDArray[np.float32], best: NDArray[np.float32], error: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return row and column of all entries that may be among the `k` largest of their row.
 
-    Those that reach `bound` (n_rows,), which is raised before: to the k-th largest of group
-    maxima, less `error`. It is reached by `k` entries at least, and only the groups whose maximum
-    does so hold others: one pass over the product, where a partition takes many.
+    Columns fall into groups. `best` (n_rows, k) holds the largest group maxima of earlier tiles,
+    and takes in those of this one. The least of them, less `error`, is reached by `k` entries at
+    least, and only the groups whose maximum reaches it hold others: one pass over the product,
+    where a partition takes many.
     """
+    k = best.shape[1]
     n = product.shape[1]
     n_groups = max(1, n // max(1, min(64, n // (8 * k))))  # column j is in group j % n_groups
     largest = product[:, :n_groups].copy()
     for at in range(n_groups, n, n_groups):
         part = product[:, at : at + n_groups]
         np.maximum(largest[:, : part.shape[1]], part, out=largest[:, : part.shape[1]])
-    if k < largest.shape[1]:
-        kth = np.partition(largest, -k, axis=1)[:, -k]
-        np.maximum(bound, kth - np.float32(error), out=bound)
+    top = largest if n_groups <= k else np.partition(largest, -k, axis=1)[:, -k:]
+    best[:] = np.partition(np.concatenate([best, top], axis=1), -k, axis=1)[:, -k:]
+    bound = best.min(axis=1) - np.float32(error)
     row, group = np.nonzero(largest >= bound[:, None])
     col = group[:, None] + np.arange(0, n, n_groups)
     there = col < n
