@@ -3,7 +3,9 @@
 retrieval   Does a donor like what the user likes next? Donors by the aligned space, by ids alone,
             by content alone, and at random, for the low-active users' liked test items.
             precision@k: the share of the k donors whose history has the item as a liked one;
-            recall@k: the share of the users for whom one of the k donors has it.
+            recall@k: the share of the users for whom one of the k donors has it. Both are easy for
+            donors with long histories of popular items; AUC of support is not: how well the share
+            of 30 donors who have the target, beside that of all donors, tells clicked from not.
 alignment   Do text and image find each other, and how much of the space is used, epoch by epoch?
 """
 
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 from sklearn.decomposition import TruncatedSVD
+from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import normalize
 
 from benchmarks.paper.data import Problem
@@ -34,6 +37,7 @@ from skmars.retrieval.activity import UserActivity, is_high, thresholds
 from skmars.retrieval.embeddings import ItemSpace, item_vectors
 
 KS = (1, 3, 10, 30)
+N_VOTERS, PRIOR = 30, 3  # of the AUC of support
 Row = dict[str, Any]
 Embed = Callable[[Impressions], np.ndarray]
 
@@ -67,22 +71,28 @@ def retrieval(experiment: Experiment, problem: Problem, seed: int) -> list[Row]:
     active, row = UserActivity.of(train)
     lends = is_high(active.longest, *thresholds(active.longest, 0.3, 0.7))
     donors = row[lends]
-    test = problem.test[problem.y[problem.test] == 1]
-    asks = problem.low[problem.X.user[test]] & (problem.X.history.length[test] > 0)
-    queries = test[asks]
+    asks = problem.low[problem.X.user[problem.test]]
+    asks &= problem.X.history.length[problem.test] > 0
+    queries = problem.test[asks]
+    liked = problem.y[queries] == 1
     likes = (history_matrix(train.history[donors], len(train.catalog)) > 0).toarray()
     target = problem.X.target[queries]
+    share = likes.mean(axis=0)[target]
     length = train.history.length[donors]
     rows = []
     for name, X, embed in spaces(experiment, problem, seed):
         nearest = nearest_donors(embed(X[queries]), embed(X[problem.train[donors]]))
-        hits = likes[nearest, target[:, None]]
+        touched = likes[nearest, target[:, None]]
+        n = min(N_VOTERS, nearest.shape[1])
+        support = (touched[:, :n].sum(axis=1) + PRIOR) / (n * share + PRIOR)
+        hits = touched[liked]
         found = [k for k in KS if k <= nearest.shape[1]]
         rows.append(
             {
                 "donors by": name,
                 **{f"precision@{k}": float(hits[:, :k].mean()) for k in found},
                 **{f"recall@{k}": float(hits[:, :k].max(axis=1).mean()) for k in found},
+                "AUC of support": float(roc_auc_score(liked, support)),
                 "items of a donor": float(length[nearest].mean()),
             }
         )
@@ -107,11 +117,18 @@ def spaces(
     ids_only = {**override, "align__modalities": []}
     yield "aligner on ids alone", aligned(experiment, problem, X, mars, ids_only, seed)[0], of_rows
 
+    # Items that the same users like are alike: the best-known space of ids alone.
     _, row = UserActivity.of(X[problem.train])
     n_items = len(X.catalog)
     likes = history_matrix(X[problem.train].history[row], n_items)
-    svd = TruncatedSVD(min(64, n_items - 1), random_state=seed).fit(likes)
-    yield "SVD of likes", X, lambda rows: svd.transform(history_matrix(rows.history, n_items))
+    svd = TruncatedSVD(min(64, n_items - 1), random_state=seed).fit(normalize(likes, axis=0))
+    items = normalize(svd.components_.T * svd.singular_values_)
+
+    def mean_item(rows: Impressions) -> np.ndarray:
+        n = np.maximum(rows.history.length, 1)[:, None]
+        return np.asarray(history_matrix(rows.history, n_items) @ (items - items.mean(axis=0)) / n)
+
+    yield "mean item of co-liked items", X, mean_item
     rng = np.random.RandomState(seed)
     yield "random donors", X, lambda rows: rng.normal(size=(len(rows), 16))
 
