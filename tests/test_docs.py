@@ -5,11 +5,19 @@ from __future__ import annotations
 import ast
 import re
 import runpy
+import textwrap
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+import skmars
 
 DOCS = Path(__file__).parents[1] / "docs"
 PACKAGE = Path(__file__).parents[1] / "skmars"
@@ -79,3 +87,51 @@ def test_the_program_of_the_comparison_runs(
     monkeypatch.chdir(tmp_path)
     result = runpy.run_path(str(COMPARED / "with_skmars.py"))
     assert len(result["probability"]) == len(result["test"])
+
+
+def snippets(page: Path) -> list[str]:
+    block = r"code-block:: python\n(?:   :.*\n)*\n((?:(?:   .*)?\n)+)"
+    return [textwrap.dedent(text) for text in re.findall(block, page.read_text() + "\n")]
+
+
+@pytest.fixture
+def names() -> dict[str, Any]:
+    """What the guide's snippets take as given: a log, items, impressions, a small pipeline."""
+    pandas = pytest.importorskip("pandas")
+    X, y = skmars.make_multimodal_ctr(40, 20, history="all", random_state=0)
+    train, valid, test = skmars.leave_last_out(X)
+    steps = [
+        ("encode", skmars.MultimodalEncoder()),
+        ("align", skmars.SteinAligner(4, id_dim=4, max_iter=1, random_state=0)),
+        ("augment", skmars.SequenceRetrievalAugmenter()),
+        ("ctr", skmars.DINClassifier(max_iter=1, early_stopping=False, random_state=0)),
+    ]
+    mars = Pipeline(steps)
+    log = pandas.DataFrame(
+        {
+            "user_id": X.user_ids,
+            "item_id": X.item_ids,
+            "timestamp": np.arange(len(X)),
+            "clicked": y,
+        }
+    )
+    items = pandas.DataFrame({"item_id": X.catalog.ids, "title": X.catalog.titles})
+    items["audio_vector"] = [[0.5, 1.0]] * len(items)
+    return {
+        **{name: getattr(skmars, name) for name in skmars.__all__},
+        **{"np": np, "pd": pandas, "Pipeline": Pipeline, "GridSearchCV": GridSearchCV},
+        **{"BaseEstimator": BaseEstimator, "TransformerMixin": TransformerMixin},
+        **{"X": X, "y": y, "train": train, "valid": valid, "test": test},
+        **{"log": log, "items": items, "catalog": skmars.ItemCatalog.from_frame(items)},
+        **{"matrix": np.ones((len(items), 2)), "my_transformer": FunctionTransformer()},
+        **{"mars": clone(mars).fit(X[train], y[train]), "base": mars.fit(X[train], y[train])},
+        "grid": {"augment__theta": [0.1, 0.3]},
+    }
+
+
+@pytest.mark.parametrize("page", ["data", "encoders", "encoding", "metrics", "tuning"])
+def test_snippets_of_the_guide_run(page: str, names: dict[str, Any]) -> None:
+    found = snippets(DOCS / f"guide/{page}.rst")
+    assert found
+    for text in found:
+        exec(compile(text, f"{page}.rst", "exec"), names)
