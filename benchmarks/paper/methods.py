@@ -115,6 +115,9 @@ METHODS = {
     "random-donors": replace(MARS, label="MARS, random donors", random_donors=True),
     "borrow": replace(MARS, label="base + borrowed items alone", fixed={"augment__n_voters": 0}),
     "mars": MARS,
+    "mars-coserec": replace(
+        MARS, label="MARS with CoSeRec's objective", auxiliary="CoSeRec", like="mars"
+    ),
     **{
         name: replace(MARS, label=label, fixed={**WHOLE_DIN, **change}, like="mars")
         for name, (label, change) in ABLATIONS.items()
@@ -159,7 +162,7 @@ CONTROLS = ["activity", "content", "random-donors"]
 BASELINES = ["random-items", "random-sequence", "repeat-pad", "cmr", "cmrsi"]
 BASELINES += ["cl4srec", "coserec", "basrec"]
 TABLES = {
-    "2": ["base", *BASELINES, *CONTROLS, "borrow", "mars"],
+    "2": ["base", *BASELINES, *CONTROLS, "borrow", "mars-coserec", "mars"],
     "3": ["base", *CONTROLS, *ABLATIONS, "mars"],
     "figure-4": ["base", *CONTROLS, "most-similar", "kth", "dp", "mars"],
     **{
