@@ -233,7 +233,7 @@ def checks_page(folder: Path, form: str) -> list[str]:
 def page(output: Path, form: str, pictures: Path | None) -> str:
     """Write everything that is in a folder of results."""
     read_cells.cache_clear()
-    out = [heading("Results", 1, form), NOTES + "\n"]
+    out = [heading("The paper's tables", 1, form), NOTES + "\n"]
     for folder in sorted(p for p in output.glob("*/*") if p.is_dir()):
         data, setting = folder.parts[-2:]
         first = next(iter(sorted(folder.glob("*/*/[0-9]*.json"))), None)
