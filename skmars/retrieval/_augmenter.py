@@ -49,6 +49,8 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         \tilde S_{d(u)} &= [\, i \in S_{d(u)} : s_i \ge \theta \,] \quad (17) \\
         S'_u &= [\, \tilde S_{d(u)};\; S_u \,] \quad (18)
 
+    Besides, the look-alikes of every row are asked about its target (see `n_voters`).
+
     Both spaces are centred before the cosine, as means of many items are nearly parallel
     otherwise: user embeddings by the donors' mean :math:`\bar e`, item embeddings by the mean of
     the catalogue :math:`\bar e_I`. So :math:`s_i` asks whether an item departs from the average
@@ -349,7 +351,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         return X
 
     def transform(self, X: Any) -> Any:
-        """Put borrowed items to the left of the histories of low-active rows.
+        """Put borrowed items to the left of short histories; ask look-alikes about the targets.
 
         Parameters
         ----------
@@ -359,7 +361,8 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         -------
         Impressions
             The same rows; ``borrowed`` holds what each borrows, from whom, and with which
-            similarity. A frame where `set_output` asks for one.
+            similarity, and ``context`` what donors make of its target (see `n_voters`). A frame
+            where `set_output` asks for one.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""From rows of impressions to borrowed histories: users, their donors, what these lend."""
+"""From rows of impressions to borrowed histories: users, their donors, what these lend and say."""
 
 from __future__ import annotations
 
