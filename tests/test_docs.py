@@ -94,7 +94,7 @@ def snippets(page: Path) -> list[str]:
     return [textwrap.dedent(text) for text in re.findall(block, page.read_text() + "\n")]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
     """What the guide's snippets take as given: a log, items, impressions, a small pipeline."""
     pandas = pytest.importorskip("pandas")
@@ -133,5 +133,6 @@ def names() -> dict[str, Any]:
 def test_snippets_of_the_guide_run(page: str, names: dict[str, Any]) -> None:
     found = snippets(DOCS / f"guide/{page}.rst")
     assert found
+    here = dict(names)
     for text in found:
-        exec(compile(text, f"{page}.rst", "exec"), names)
+        exec(compile(text, f"{page}.rst", "exec"), here)

@@ -17,8 +17,7 @@ from skmars.retrieval.ann import HNSWNeighbors, NNDescentNeighbors
 from skmars.retrieval.neighbors import CosineNeighbors, unit
 from skmars.utils import ragged
 
-# Embeddings of users have far fewer dimensions than components: those of MovieLens-1M in the
-# default aligned space have an intrinsic dimension of 11 (maximum likelihood, 20 neighbours).
+# Few factors: embeddings of users, means of items, have far fewer dimensions than components.
 N_FACTORS, N_GROUPS, NOISE = 16, 1000, 0.7
 LOW_LENGTH, DONOR_LENGTH, ROWS_A_USER = 3, 20, 10
 

@@ -15,8 +15,8 @@ from skmars.retrieval.embeddings import Vectors, pairwise_cosine
 from skmars.utils.base import DocLinkMixin
 
 # Up to this many donors "auto" searches exactly, beyond it takes an index if one is installed.
-# Where the two meet (128 components, one thread): against 100,000 donors and against a million
-# the build of the graph has paid off after some 45,000 queries.
+# Against a million (128 components, one thread) the build of the graph has paid off after some
+# 48,000 queries.
 AUTO_EXACT_MAX_DONORS = 50_000
 # Similarities are computed in tiles of so many queries and donors (8 MiB): large enough for the
 # product, small enough to be still in the cache when their maxima are taken.

@@ -22,7 +22,7 @@ from skmars.retrieval.embeddings import (
     item_vectors,
 )
 from skmars.retrieval.neighbors import find_donors, fit_index
-from skmars.retrieval.support import LIKED, TOUCHED, Ballots, support
+from skmars.retrieval.support import LIKED, TOUCHED, Ballots, comparable, support
 from skmars.utils import ragged
 
 _BLOCK_ROWS = 1 << 14  # distinct histories embedded and searched at a time
@@ -82,9 +82,15 @@ class DonorPool:
         """Count the donors with an event before each moment who are not the user themselves."""
         if before is None:
             return len(self) - (themselves >= 0)
+        begun, ascending = self._begun
+        known = comparable(before)
+        return np.searchsorted(ascending, known) - (begun[themselves] < known)
+
+    @cached_property
+    def _begun(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """First events, and after them that of no donor (-1): as donors stand, and ascending."""
         begun = np.append(self.first_event, np.inf)  # type: ignore[arg-type]
-        known = np.where(np.isnan(before), -np.inf, before)
-        return np.searchsorted(np.sort(begun), known) - (begun[themselves] < known)
+        return begun, np.sort(begun)
 
     def __getstate__(self) -> dict[str, Any]:
         # What is cached is made again faster than it is read.

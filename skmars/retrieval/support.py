@@ -100,6 +100,11 @@ class Ballots:
         return last - first, self.total[last] - self.total[first]
 
 
+def comparable(before: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Let what is no moment (NaN) be before everything."""
+    return np.where(np.isnan(before), -np.inf, before)
+
+
 def support(
     ballots: Ballots,
     voters: NDArray[np.int32],
@@ -153,9 +158,7 @@ def support(
     """
     until: NDArray[np.int64] = np.full(len(target), len(ballots.times))
     if before is not None:
-        # What is not comparable (NaN) is before everything.
-        known = np.where(np.isnan(before), -np.inf, before)
-        until = np.searchsorted(ballots.times, known)
+        until = np.searchsorted(ballots.times, comparable(before))
     target = np.where(target < ballots.n_items, target, np.int32(-1))
     weight = np.exp((similarity - similarity[:, :1]) / TEMPERATURE) * (voters >= 0)
     count, opinions = ballots.ask(voters, weight, target, until)
