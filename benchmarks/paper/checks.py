@@ -195,7 +195,8 @@ def alignment(experiment: Experiment, problem: Problem, seed: int) -> list[Row]:
     missing = np.any(list(X.catalog.missing.values()), axis=0)
 
     def look(encoder: Any) -> Row:
-        one, two = (e[~missing] for e in encoder.embed_modalities(X.catalog).values())
+        embedded = encoder.embed_modalities(X.catalog)
+        one, two = (embedded[name][~missing] for name in X.catalog.features)
         ks = [k for k in (1, 10) if k <= len(one)]
         there, back = (
             np.asarray(retrieval_recall_at_k(a, b, k=ks)) for a, b in ((one, two), (two, one))

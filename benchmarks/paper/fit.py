@@ -62,9 +62,9 @@ def fit(
     if method.auxiliary:
         din.set_params(auxiliary=augmentation(method.auxiliary))
     din.set_params(**parts(settings, "ctr"))
-    if din.item_features == "aligned":
-        raw = X.catalog.features if problem.setting == "strong" else ()
-        din.set_params(item_features=[*raw, "aligned"])
+    if method.aligned and problem.setting == "strong":  # beside what the base reads
+        whole = din.item_features == "auto"
+        din.set_params(item_features=[*X.catalog.features, *(["aligned"] if whole else [])])
     valid = problem.valid
     clock("fit", lambda: din.fit(X_train, y[train], X_val=X[valid], y_val=y[valid]))
     return Fit(din, X[problem.test], seconds)

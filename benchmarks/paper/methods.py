@@ -62,7 +62,8 @@ ALIGN: Candidates = ({}, {"align__beta": 0.01}, {"align__beta": 1.0}, {"align__l
 FEW, MANY = (
     {"augment__n_neighbors": k, "augment__max_borrowed": m} for k, m in [(3, 20), (10, 60)]
 )
-BORROW: Candidates = ({}, FEW, MANY, {**MANY, "augment__theta": 0.3})
+# With a theta that no item reaches, look-alikes are asked about the target and lend nothing.
+BORROW: Candidates = ({}, {"augment__theta": 1.1}, FEW, MANY)
 # What does not filter has no theta: the fourth choice is a number of donors of its own.
 WHOLE: Candidates = ({}, FEW, MANY, {"augment__n_neighbors": 5, "augment__max_borrowed": 60})
 LIGHT = {"rewrite__crop": 0.6, "rewrite__mask": 0.3, "rewrite__reorder": 0.6}
@@ -72,7 +73,7 @@ PREPEND = (*_each("rewrite__n_items", 3, 30), LOW)
 # Rows that were made longer would tell the activity feature what is not true when predicting.
 REWRITTEN = {"ctr__activity_feature": False}
 # The whole pipeline, as it is by default: DIN reads aligned item embeddings and the activity.
-WHOLE_DIN = {"ctr__item_features": "aligned", "ctr__activity_feature": True}
+WHOLE_DIN = {"ctr__item_features": "auto", "ctr__activity_feature": True}
 
 MARS = Method("MARS", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BORROW)
 
@@ -81,6 +82,7 @@ ABLATIONS: dict[str, tuple[str, Settings]] = {
     "no-image": ("without image", {"align__modalities": ["text"]}),
     "no-stein": ("without Stein", {"align__beta": 0.0}),
     "paper-sign": ("entropy with the printed sign", {"align__entropy": "paper"}),
+    "no-factors": ("without what users make of items", {"align__n_factors": 0}),
     "no-voters": ("without what look-alikes make of the target", {"augment__n_voters": 0}),
 }
 
@@ -111,6 +113,12 @@ METHODS = {
     ),
     "content": Method(
         "base + activity + aligned content", aligned=True, fixed=WHOLE_DIN, candidates=ALIGN
+    ),
+    "factors": Method(
+        "base + activity + co-liked vectors",
+        aligned=True,
+        fixed={"ctr__item_features": ["collaborative"], "ctr__activity_feature": True},
+        candidates=DIN,
     ),
     "random-donors": replace(MARS, label="MARS, random donors", random_donors=True),
     "borrow": replace(MARS, label="base + borrowed items alone", fixed={"augment__n_voters": 0}),
@@ -158,7 +166,7 @@ for _kind, _amount in ROBUSTNESS:
         like="mars",
     )
 
-CONTROLS = ["activity", "content", "random-donors"]
+CONTROLS = ["activity", "factors", "content", "random-donors"]
 BASELINES = ["random-items", "random-sequence", "repeat-pad", "cmr", "cmrsi"]
 BASELINES += ["cl4srec", "coserec", "basrec"]
 TABLES = {

@@ -74,6 +74,11 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         For impressions: names of the modalities to use, in the order of fusion (each queries
         those before it). Default: all that the catalogue has features of; ``()`` uses ids
         alone. For arrays: number of columns of each block. Default: two halves.
+    n_factors : int, default=64
+        Dimension of the collaborative vectors: one more modality, made of who touched what in the
+        histories of fit by a truncated SVD, so that the space knows what goes together beside
+        what looks alike. Items that fewer than three users touched lack it. 0 leaves it out, as
+        the paper does. Not used on arrays.
     catalog : ItemCatalog, default=None
         The items, for input that comes as a table without them.
     max_iter : int, default=10
@@ -194,6 +199,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         "causal": ["boolean"],
         "max_length": [Interval(Integral, 1, None, closed="left")],
         "modalities": ["array-like", None],
+        "n_factors": [Interval(Integral, 0, None, closed="left")],
         "catalog": [ItemCatalog, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -224,6 +230,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         causal: bool = True,
         max_length: int = 200,
         modalities: Any = None,
+        n_factors: int = 64,
         catalog: ItemCatalog | None = None,
         max_iter: int = 10,
         batch_size: int | str = "auto",
@@ -250,6 +257,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         self.causal = causal
         self.max_length = max_length
         self.modalities = modalities
+        self.n_factors = n_factors
         self.catalog = catalog
         self.max_iter = max_iter
         self.batch_size = batch_size
@@ -457,6 +465,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         self, X: Impressions, y: NDArray[np.float32], *, go_on: bool, seed: int
     ) -> Any:
         from skmars.alignment import clicks
+        from skmars.alignment.collaboration import CollaborativeVectors
         from skmars.alignment.inputs import modality_names
         from skmars.utils.torch import resolve_device
 
@@ -470,6 +479,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
                 X,
                 modality_names(self.modalities, X.catalog),
                 home,
+                CollaborativeVectors.of(X, self.n_factors, seed),
                 n_components=self.n_components,
                 id_dim=self.id_dim,
                 n_heads=self.n_heads,

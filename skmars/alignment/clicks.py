@@ -15,11 +15,13 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 
 from skmars.alignment import stein
+from skmars.alignment.collaboration import CollaborativeVectors
 from skmars.alignment.encoder import AlignmentEncoder
 from skmars.alignment.inputs import ItemInputs, make_passage, run_passage
 from skmars.alignment.network import AlignmentNetwork, Items, Projection
 from skmars.alignment.segments import batches, find_segments
 from skmars.data import Impressions, ItemCatalog
+from skmars.data.catalog import COLLABORATIVE
 from skmars.data.checks import check_target
 from skmars.data.ids import check_same_kind
 from skmars.utils.torch import to_cpu
@@ -58,14 +60,24 @@ def occurring_items(X: Impressions) -> NDArray[np.int64]:
 
 
 def new_encoder(
-    X: Impressions, modalities: Sequence[str], device: str, **options: Any
+    X: Impressions,
+    modalities: Sequence[str],
+    device: str,
+    collaborative: CollaborativeVectors | None = None,
+    **options: Any,
 ) -> AlignmentEncoder:
-    """Return an encoder with an untrained network for the items of `X`."""
+    """Return an encoder with an untrained network for the items of `X`.
+
+    What users make of items is fused last.
+    """
     items = occurring_items(X)
     sizes = {m: X.catalog.features[m].shape[1] for m in modalities}
+    if collaborative is not None:
+        sizes.pop(COLLABORATIVE, None)
+        sizes[COLLABORATIVE] = collaborative.vectors.shape[1]
     feedback = X.history.feedback is not None
     network = AlignmentNetwork(sizes, len(items), feedback=feedback, **options)
-    encoder = AlignmentEncoder(network, X.catalog.ids[items], device)
+    encoder = AlignmentEncoder(network, X.catalog.ids[items], device, collaborative)
     inputs = encoder.inputs(X.catalog)
     for projection, matrix, there in zip(network.projections, inputs.features, inputs.present):
         measured = matrix[items[there[items]]]
@@ -85,7 +97,7 @@ def continued_encoder(encoder: AlignmentEncoder, X: Impressions, device: str) ->
     network = deepcopy(encoder.network)
     network.extend_ids(len(new))
     item_ids = np.concatenate([encoder.item_ids, new]) if len(new) else encoder.item_ids
-    return AlignmentEncoder(network, item_ids, device)
+    return AlignmentEncoder(network, item_ids, device, encoder.collaborative)
 
 
 class ClickObjective:
@@ -157,8 +169,8 @@ class ClickObjective:
 
     def encoder(self) -> AlignmentEncoder:
         """Return the encoder as trained so far, a copy on the CPU."""
-        network = to_cpu(deepcopy(self.network))
-        return AlignmentEncoder(network, self._encoder.item_ids, self._encoder.device)
+        network, trained = to_cpu(deepcopy(self.network)), self._encoder
+        return AlignmentEncoder(network, trained.item_ids, trained.device, trained.collaborative)
 
     @torch.no_grad()
     def geometry(self) -> tuple[float, ...]:

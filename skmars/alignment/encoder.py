@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from skmars.alignment.collaboration import CollaborativeVectors
 from skmars.alignment.inputs import ItemInputs, make_passage, run_passage, single_items
 from skmars.alignment.network import AlignmentNetwork, Items
 from skmars.alignment.segments import MAX_POSITIONS, batches, find_segments
@@ -36,12 +37,19 @@ class AlignmentEncoder:
         Ids of the items that the network has an embedding for.
     device : {"auto", "cpu"}
         Where to compute.
+    collaborative : CollaborativeVectors or None
+        A modality that catalogues do not bring along.
     """
 
     def __init__(
-        self, network: AlignmentNetwork, item_ids: NDArray[Any], device: str = "cpu"
+        self,
+        network: AlignmentNetwork,
+        item_ids: NDArray[Any],
+        device: str = "cpu",
+        collaborative: CollaborativeVectors | None = None,
     ) -> None:
         self.network, self.item_ids, self.device = network, item_ids, device
+        self.collaborative = collaborative
         self._reset_caches()
 
     def _reset_caches(self) -> None:
@@ -63,13 +71,21 @@ class AlignmentEncoder:
         """Return what the network reads of a catalogue, checked."""
         if catalog not in self._inputs:
             sizes = self.network.modality_sizes
-            self._inputs[catalog] = ItemInputs.of(catalog, sizes, self.item_ids)
+            described = self.describe(catalog)
+            self._inputs[catalog] = ItemInputs.of(described, sizes, self.item_ids)
         return self._inputs[catalog]
 
+    def describe(self, catalog: ItemCatalog) -> ItemCatalog:
+        """Return the catalogue with all modalities, the collaborative one too."""
+        return catalog if self.collaborative is None else self.collaborative.attach(catalog)
+
     def embed_catalog(self, catalog: ItemCatalog) -> ItemCatalog:
-        """Return the catalogue with its aligned item embedding; the same object every time."""
+        """Return the catalogue as described, with its aligned item embedding.
+
+        The same object every time.
+        """
         if catalog not in self._embedded:
-            embedded = catalog.with_embedding(self.embed_items(catalog))
+            embedded = self.describe(catalog).with_embedding(self.embed_items(catalog))
             self._embedded[catalog] = embedded
             self._inputs[embedded] = self.inputs(catalog)
         return self._embedded[catalog]
@@ -95,7 +111,7 @@ class AlignmentEncoder:
         Returns
         -------
         dict of str to ndarray of shape (n_items, n_components)
-            Rows of items that lack the modality mean nothing, see ``catalog.missing``.
+            Rows of items that lack the modality mean nothing, see ``describe(catalog).missing``.
         """
         network, device = self._ready()
         codes = np.arange(len(catalog), dtype=np.int32)

@@ -66,7 +66,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     item_features : "auto", None or list of str, default="auto"
         Matrices of the catalogue that are projected and join the item embedding: names of its
         ``features``, and "aligned" for its ``embedding``. "auto" takes the aligned embedding
-        if there is one, otherwise all features, if there are some. None for ids alone.
+        and the aligner's "collaborative" vectors if they are there, otherwise all features, if
+        there are some. None for ids alone.
     catalog : ItemCatalog, default=None
         Items, for input that comes as a table without them.
     activity_feature : bool, default=True

@@ -17,6 +17,10 @@ from skmars.data.ids import Lookup, as_ids
 TITLE_LENGTH = 60
 
 
+# The modality that is made of histories, see `SteinAligner`.
+COLLABORATIVE = "collaborative"
+
+
 class ItemCatalog:
     """Items with their raw content, modality features and aligned embedding.
 

@@ -307,12 +307,15 @@ class TestAlignedSpace:
         for points, marks, lines in zip(
             (display.before, display.after), display.points_, display.lines_
         ):
-            assert list(points) == ["text", "image"]
+            names = ["text", "image", "collaborative"]
+            assert list(points) == names
             for name in points:
                 np.testing.assert_array_equal(marks[name].get_offsets().data, points[name])
             ends = np.array(lines.get_segments())
-            np.testing.assert_array_equal(ends[:, 0], points["text"])
-            np.testing.assert_array_equal(ends[:, 1], points["image"])
+            n = len(points["text"])
+            for i, name in enumerate(names[1:]):
+                np.testing.assert_array_equal(ends[i * n : (i + 1) * n, 0], points["text"])
+                np.testing.assert_array_equal(ends[i * n : (i + 1) * n, 1], points[name])
         assert display.ax_[0].get_title() == "before: features"
 
     def test_a_catalogue_serves_as_well(self, planted: Any) -> None:

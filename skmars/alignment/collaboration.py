@@ -1,0 +1,76 @@
+"""What users make of items: a modality for which nobody has to describe anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from sklearn.decomposition import TruncatedSVD
+from sklearn.preprocessing import normalize
+
+from skmars.data import Impressions, ItemCatalog
+from skmars.data.catalog import COLLABORATIVE
+
+# Of an item that fewer users touched, its vector would say who they are, not what it is.
+MIN_USERS = 3
+
+
+@dataclass(frozen=True)
+class CollaborativeVectors:
+    """A vector for each item that enough users touched.
+
+    Attributes
+    ----------
+    ids : ndarray of shape (n_items,)
+    vectors : ndarray of shape (n_items, n_factors), float32
+    """
+
+    ids: NDArray[Any]
+    vectors: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, X: Impressions, n_factors: int, seed: int) -> CollaborativeVectors | None:
+        """Factorise who touched what in the histories of `X`; None if that says nothing.
+
+        Items that the same users like, and dislike, get similar vectors: the right singular
+        vectors, times the singular values, of the matrix of users by items whose columns have
+        length one (Sarwar et al., "Application of Dimensionality Reduction in Recommender
+        System", 2000).
+        """
+        opinions = opinions_of(X)
+        touched = np.bincount(opinions.indices, minlength=opinions.shape[1])
+        items = np.flatnonzero(touched >= MIN_USERS)
+        n_factors = min(n_factors, len(items) - 1, opinions.shape[0] - 1)
+        if n_factors < 1:
+            return None
+        svd = TruncatedSVD(n_factors, random_state=seed).fit(normalize(opinions[:, items], axis=0))
+        vectors = svd.components_.T * svd.singular_values_
+        return cls(X.catalog.ids[items], vectors.astype(np.float32))
+
+    def attach(self, catalog: ItemCatalog) -> ItemCatalog:
+        """Return the catalogue with these vectors; other items lack this modality."""
+        codes = catalog.codes(self.ids)
+        there = codes >= 0
+        features = np.zeros((len(catalog), self.vectors.shape[1]), dtype=np.float32)
+        features[codes[there]] = self.vectors[there]
+        missing = np.ones(len(catalog), dtype=bool)
+        missing[codes[there]] = False
+        return catalog.with_features({COLLABORATIVE: features}, {COLLABORATIVE: missing})
+
+
+def opinions_of(X: Impressions) -> csr_array:
+    """Return users by items: 1 for what is in the longest history of a user, -1 if disliked."""
+    by_length = np.lexsort((X.history.length, X.user))
+    longest = by_length[np.flatnonzero(np.diff(X.user[by_length], append=-1))]
+    history = X.history[longest]
+    position = history.positions()
+    value = np.ones(len(position), dtype=np.float32)
+    if history.feedback is not None:
+        value[history.feedback[position] == 0] = -1.0
+    shape = (len(history), len(X.catalog))
+    opinions = csr_array((value, history.items[position], history.offsets), shape=shape)
+    opinions.sum_duplicates()
+    return opinions

@@ -1,0 +1,150 @@
+"""What users make of items, against a dense factorisation and planted tastes."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.preprocessing import normalize
+
+from skmars import Impressions, ItemCatalog, SteinAligner
+from skmars.alignment.collaboration import MIN_USERS, CollaborativeVectors, opinions_of
+from skmars.data import Sequences
+from skmars.data.catalog import COLLABORATIVE
+
+from .reference import world
+
+
+def tastes(n_users: int = 60, n_items: int = 20, n: int = 6) -> Impressions:
+    """Draw users who touch even items, or odd ones; a row for each prefix of their histories."""
+    rng = np.random.default_rng(0)
+    histories = [
+        rng.choice(np.arange(u % 2, n_items, 2), n, replace=False).astype(np.int32)
+        for u in range(n_users)
+    ]
+    user = np.repeat(np.arange(n_users, dtype=np.int32), n)
+    length = np.tile(np.arange(n, dtype=np.int32), n_users)
+    history = Sequences(np.concatenate(histories), user.astype(np.int64) * n, length)
+    target = np.concatenate(histories)
+    catalog = ItemCatalog(np.arange(n_items), features={"text": rng.normal(size=(n_items, 4))})
+    return Impressions(catalog, np.arange(n_users), user, target, history)
+
+
+def gram(vectors: CollaborativeVectors) -> np.ndarray:
+    """Return what a rotation of the factors cannot change."""
+    return vectors.vectors @ vectors.vectors.T
+
+
+@pytest.mark.parametrize("history", ["all", "positive"])
+def test_opinions_are_those_of_the_longest_histories(history) -> None:
+    X, _ = world(3, history=history)
+    expected = np.zeros((len(np.unique(X.user)), len(X.catalog)))
+    for i, user in enumerate(np.unique(X.user)):
+        rows = np.flatnonzero(X.user == user)
+        row = rows[np.argmax(X.history.length[rows])]
+        at = slice(X.history.start[row], X.history.start[row] + X.history.length[row])
+        liked = None if X.history.feedback is None else X.history.feedback[at]
+        for j, code in enumerate(X.history.items[at]):
+            expected[i, code] += 1.0 if liked is None or liked[j] else -1.0
+    np.testing.assert_array_equal(opinions_of(X).toarray(), expected)
+
+
+def test_all_factors_together_are_the_matrix() -> None:
+    X = tastes()
+    made = CollaborativeVectors.of(X, 1000, 0)
+    assert made is not None
+    columns = normalize(opinions_of(X).toarray()[:, X.catalog.codes(made.ids)], axis=0)
+    # All but one: a truncated decomposition leaves one direction out.
+    s = np.linalg.svd(columns, compute_uv=False)
+    np.testing.assert_allclose(np.trace(gram(made)), np.sum(s[:-1] ** 2), rtol=1e-4)
+    assert np.abs(gram(made) - columns.T @ columns).max() <= s[-1] ** 2 + 1e-5
+
+
+def test_items_of_one_taste_are_alike() -> None:
+    made = CollaborativeVectors.of(tastes(), 2, 0)
+    cosine = gram(replace(made, vectors=normalize(made.vectors)))
+    same = made.ids[:, None] % 2 == made.ids % 2
+    assert cosine[same].min() > 0.9
+    assert np.abs(cosine[~same]).max() < 0.1
+
+
+def test_neither_the_order_of_rows_nor_shorter_histories_matter() -> None:
+    X = tastes()
+    expected = CollaborativeVectors.of(X, 5, 0)
+    shuffled = X[np.random.RandomState(0).permutation(len(X))]
+    longest = X[X.history.length == X.history.length.max()]
+    for other in (shuffled, longest, X[np.repeat(np.arange(len(X)), 2)]):
+        made = CollaborativeVectors.of(other, 5, 0)
+        np.testing.assert_array_equal(made.ids, expected.ids)
+        np.testing.assert_allclose(gram(made), gram(expected), atol=1e-5)
+
+
+def test_who_is_hardly_touched_has_no_vector() -> None:
+    X = tastes(n_users=10)
+    touched = np.count_nonzero(opinions_of(X).toarray(), axis=0)
+    made = CollaborativeVectors.of(X, 3, 0)
+    assert 0 < np.count_nonzero(touched < MIN_USERS) < len(X.catalog)
+    np.testing.assert_array_equal(made.ids, X.catalog.ids[touched >= MIN_USERS])
+    described = made.attach(X.catalog)
+    np.testing.assert_array_equal(described.missing[COLLABORATIVE], touched < MIN_USERS)
+    assert not described.features[COLLABORATIVE][touched < MIN_USERS].any()
+
+
+@pytest.mark.parametrize("n_users", [1, 2])
+def test_too_few_users_say_nothing(n_users) -> None:
+    X = tastes(n_users)
+    assert CollaborativeVectors.of(X, 3, 0) is None
+    y = np.arange(len(X)) % 2
+    aligned = SteinAligner(4, id_dim=4, max_iter=1, random_state=0).fit(X, y).transform(X)
+    assert COLLABORATIVE not in aligned.catalog.features
+
+
+def test_the_aligner_attaches_them_and_catalogues_of_other_items_take_them_by_id() -> None:
+    X = tastes()
+    y = np.arange(len(X)) % 2
+    aligner = SteinAligner(4, id_dim=4, n_factors=3, max_iter=1, random_state=0).fit(X, y)
+    known = aligner.transform(X).catalog
+    assert known.features[COLLABORATIVE].shape == (20, 3)
+    aligner = pickle.loads(pickle.dumps(aligner))
+    ids = np.array([100, 7, 3])
+    other = ItemCatalog(ids, features={"text": np.ones((3, 4))})
+    one = np.zeros(1, np.int32)
+    history = Sequences(one + 2, np.zeros(1, np.int64), one + 1)
+    Y = Impressions(other, np.arange(1), one, one + 1, history)
+    described = aligner.transform(Y).catalog
+    np.testing.assert_array_equal(described.missing[COLLABORATIVE], [True, False, False])
+    np.testing.assert_array_equal(
+        described.features[COLLABORATIVE][1:], known.features[COLLABORATIVE][[7, 3]]
+    )
+    assert np.isfinite(described.embedding).all()
+
+
+def test_no_factors_are_the_papers_letter() -> None:
+    X = tastes()
+    y = np.arange(len(X)) % 2
+    aligner = SteinAligner(4, id_dim=4, n_factors=0, max_iter=1, random_state=0).fit(X, y)
+    assert list(aligner.encoder_.network.modality_sizes) == ["text"]
+    assert list(aligner.transform(X).catalog.features) == ["text"]
+
+
+def test_impressions_that_were_aligned_before_can_be_aligned_anew() -> None:
+    X = tastes()
+    y = np.arange(len(X)) % 2
+    aligner = SteinAligner(4, id_dim=4, n_factors=3, max_iter=1, random_state=0)
+    once = aligner.fit(X, y).transform(X)
+    again = aligner.fit(once, y).transform(once)
+    np.testing.assert_array_equal(again.catalog.embedding, once.catalog.embedding)
+
+
+def test_partial_fit_keeps_the_factors_of_the_first_call() -> None:
+    X = tastes()
+    y = np.arange(len(X)) % 2
+    aligner = SteinAligner(4, id_dim=4, n_factors=3, random_state=0)
+    first = aligner.partial_fit(X[:100], y[:100]).transform(X).catalog
+    later = aligner.partial_fit(X, y).transform(X).catalog
+    for mapping in ("features", "missing"):
+        np.testing.assert_array_equal(
+            getattr(first, mapping)[COLLABORATIVE], getattr(later, mapping)[COLLABORATIVE]
+        )
