@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.special import logit
 
 from skmars.data import Sequences
@@ -25,9 +27,8 @@ class Ballots:
 
     Attributes
     ----------
-    n_items : int
-    pair : ndarray of shape (n_pairs,), int64
-        ``donor * n_items + item``, ascending.
+    pair : csr_array of shape (n_donors, n_items), int64
+        One more than the number of each pair.
     moment : ndarray of shape (n_pairs,), int64
         When, as a position in `times`.
     times : ndarray of float64
@@ -40,8 +41,7 @@ class Ballots:
         Opinions, cumulated in the order of `by_item`.
     """
 
-    n_items: int
-    pair: NDArray[np.int64]
+    pair: csr_array
     moment: NDArray[np.int64]
     times: NDArray[np.float64]
     opinion: NDArray[np.bool_]
@@ -54,20 +54,20 @@ class Ballots:
         position = donors.positions()
         donor = np.repeat(np.arange(len(donors)), donors.length)
         # Events of a history stand in order, so that the first of a pair is the earliest.
-        pair, first = np.unique(
-            donor * np.int64(n_items) + donors.items[position], return_index=True
-        )
-        position = position[first]
-        time = np.zeros(len(position)) if donors.time is None else donors.time[position]
+        _, first = np.unique(donor * np.int64(n_items) + donors.items[position], return_index=True)
+        donor, position = donor[first], position[first]
+        item = donors.items[position].astype(np.int64)
+        pair = csr_array((np.arange(1, len(item) + 1), (donor, item)), shape=(len(donors), n_items))
+        time = np.zeros(len(item)) if donors.time is None else donors.time[position]
         times, moment = np.unique(time, return_inverse=True)
-        opinion = np.zeros((len(position), 2), dtype=bool)
+        opinion = np.zeros((len(item), 2), dtype=bool)
         if donors.feedback is not None:
             opinion = donors.feedback[position, None] == np.array([1, 0])
-        by_item = pair % max(n_items, 1) * (len(times) + 1) + moment
+        by_item = item * (len(times) + 1) + moment
         order = np.argsort(by_item, kind="stable")
-        total = np.zeros((len(order) + 1, 2), dtype=np.int64)
+        total = np.zeros((1 + len(item), 2), dtype=np.int64)
         np.cumsum(opinion[order], axis=0, out=total[1:])
-        return cls(n_items, pair, moment, times, opinion, by_item[order], total)
+        return cls(pair, moment, times, opinion, by_item[order], total)
 
     def ask(
         self,
@@ -81,15 +81,16 @@ class Ballots:
         Returns counts of shape (n,), and of likes and dislikes, of shape (n, 2), where each
         donor counts by their `weight` (n, k).
         """
-        wanted = donor * np.int64(self.n_items) + item[:, None]
-        at = np.searchsorted(self.pair, wanted)
-        at[at == len(self.pair)] = 0
-        if len(self.pair) == 0:
-            return np.zeros(len(item)), np.zeros((len(item), 2))
-        touched = (donor >= 0) & (item >= 0)[:, None] & (self.pair[at] == wanted)
-        touched &= self.moment[at] < until[:, None]
-        counted = weight * touched
-        return counted.sum(axis=1), np.einsum("nk,nko->no", counted, self.opinion[at])
+        n = len(item)
+        if self.pair.nnz == 0:
+            return np.zeros(n), np.zeros((n, 2))
+        known = (donor >= 0) & (item >= 0)[:, None]
+        touched = self.pair[np.where(known, donor, 0), np.where(known, item[:, None], 0)].tocoo()
+        (row, rank), number = touched.coords, touched.data - 1
+        counted = weight[row, rank] * known[row, rank] * (self.moment[number] < until[row])
+        said = [np.bincount(row, counted * o, minlength=n) for o in (1, *self.opinion[number].T)]
+        answers: NDArray[Any] = np.stack(said, axis=1)
+        return answers[:, 0], answers[:, 1:]
 
     def ask_all(
         self, item: NDArray[np.int32], until: NDArray[np.int64]
@@ -159,10 +160,10 @@ def support(
     until: NDArray[np.int64] = np.full(len(target), len(ballots.times))
     if before is not None:
         until = np.searchsorted(ballots.times, comparable(before))
-    target = np.where(target < ballots.n_items, target, np.int32(-1))
+    target = np.where(target < ballots.pair.shape[1], target, np.int32(-1))
     weight = np.exp((similarity - similarity[:, :1]) / TEMPERATURE) * (voters >= 0)
     count, opinions = ballots.ask(voters, weight, target, until)
-    own, own_opinions = ballots.ask(themselves[:, None], np.ones((1, 1)), target, until)
+    own, own_opinions = ballots.ask(themselves[:, None], np.ones((len(target), 1)), target, until)
     everyone, every_opinion = ballots.ask_all(target, until)
     of_all, all_opinions = everyone - own, every_opinion - own_opinions
 

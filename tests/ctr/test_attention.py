@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -145,3 +147,22 @@ def test_segment_functions() -> None:
     torch.testing.assert_close(
         segment_softmax(x, row, length), torch.tensor([*torch.tensor([1.0, 2.0]).softmax(0), 1.0])
     )
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_half_precision_is_the_same_function(normalization: str | None) -> None:
+    """Values and gradients in bfloat16, as far as its eight bits of mantissa reach."""
+    torch.manual_seed(0)
+    length = torch.tensor([0, 1, 200, 3])
+    row = torch.repeat_interleave(torch.arange(len(length)), length)
+    query, key = torch.randn(len(length), DIM), torch.randn(len(row), DIM)
+    pooling = AttentionPooling(DIM, (80, 40), "dice", normalization).train()
+    outcomes = []
+    for dtype in (torch.float32, torch.bfloat16):
+        q, k = (x.detach().to(dtype, copy=True).requires_grad_() for x in (query, key))
+        out = copy.deepcopy(pooling).to(dtype)(q, k, row, length)
+        assert out.dtype == dtype
+        out.square().sum().backward()
+        outcomes.append([x.float() for x in (out, q.grad, k.grad)])
+    for exact, half in zip(*outcomes):
+        assert (exact - half).norm() < 0.05 * exact.norm()
