@@ -301,6 +301,9 @@ def test_item_features(data) -> None:
         model = din(item_features=names if names == "auto" else list(names)).fit(X, y)
         assert list(model._network.projections) == expected
         assert np.isfinite(model.predict_proba(X)).all()
+    made = X.catalog.with_features({"collaborative": np.ones((len(X.catalog), 2))})
+    model = din().fit(X.with_catalog(made), y)
+    assert list(model._network.projections) == ["collaborative", "aligned"]
     both = din(item_features=["text", "aligned"]).fit(X, y)
     with pytest.raises(ValueError, match="no item features 'text'"):
         both.predict(data[0])
