@@ -75,10 +75,10 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         those before it). Default: all that the catalogue has features of; ``()`` uses ids
         alone. For arrays: number of columns of each block. Default: two halves.
     n_factors : int, default=64
-        Dimension of the collaborative vectors: one more modality, made of who touched what in the
-        histories of fit by a truncated SVD, so that the space knows what goes together beside
-        what looks alike. Items that fewer than three users touched lack it. 0 leaves it out, as
-        the paper does. Not used on arrays.
+        Dimension of the collaborative vectors: one more modality, "collaborative", made of who
+        touched what in the histories of fit by a truncated SVD, so that the space knows what
+        goes together beside what looks alike. Items that fewer than three users touched lack it.
+        0 leaves it out, as the paper does. Not used on arrays.
     catalog : ItemCatalog, default=None
         The items, for input that comes as a table without them.
     max_iter : int, default=10
@@ -157,6 +157,9 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     arXiv 2509.01184, Eq. 3-13.
 
     Li and Turner, "Gradient Estimators for Implicit Models", ICLR 2018.
+
+    Sarwar et al., "Application of Dimensionality Reduction in Recommender System", 2000
+    (`n_factors`).
 
     Examples
     --------
@@ -332,9 +335,10 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         Returns
         -------
         Impressions or ndarray of shape (n_samples, n_components)
-            The impressions with ``catalog.embedding`` (the same catalogue object in every
-            call) and `user_embedding`, which is computed when asked for and just for the
-            rows that are left by then. Of an array, the mean of the views' embeddings.
+            The impressions with ``catalog.embedding`` and ``catalog.features["collaborative"]``
+            (the same catalogue object in every call), and `user_embedding`, which is computed
+            when asked for and just for the rows that are left by then. Of an array, the mean of
+            the views' embeddings.
         """
         check_is_fitted(self)
         impressions = as_impressions(X, catalog=self.catalog)
