@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 
 from benchmarks.measure import Result, compare
 from skmars import Impressions, ItemCatalog, SequenceRetrievalAugmenter
@@ -182,18 +183,24 @@ def shop(n_low: int, n_donors: int, n_items: int, width: int) -> tuple[Impressio
 
 
 def transform(arguments: Any) -> list[Result]:
-    """Time `SequenceRetrievalAugmenter.transform` against the product and top-k that it needs."""
+    """Time `SequenceRetrievalAugmenter.transform` against the product and top-k that it needs.
+
+    One donor is enough to borrow from; asking the default number of look-alikes takes as many.
+    """
     n_low, n_donors = max(1, arguments.queries // ROWS_A_USER), arguments.donors
     fitted, X = shop(n_low, n_donors, arguments.items, arguments.width)
     contenders: dict[str, Callable[[], Any]] = {}
-    for strategy in ("most_similar", "filter"):
-        augmenter = SequenceRetrievalAugmenter(
-            strategy, low_quantile=0.0, high_quantile=1.0, neighbors="exact"
-        ).fit(fitted)
-        contenders[f"skmars, {strategy}"] = partial(augmenter.transform, X)
+    augmenter = SequenceRetrievalAugmenter(low_quantile=0.0, high_quantile=1.0, neighbors="exact")
+    n_voters = augmenter.n_voters
+    for strategy, asked in (("filter", 0), ("most_similar", 0), ("filter", n_voters)):
+        augmenter = clone(augmenter).set_params(strategy=strategy, n_voters=asked).fit(fitted)
+        contenders[f"skmars, {strategy}, {asked} asked"] = partial(augmenter.transform, X)
     users = vectors(n_low, arguments.width, seed=2)
     bare = MatrixProduct().fit(augmenter.donor_embedding_)
-    contenders["matrix product + top-k"] = partial(bare.kneighbors, users, 1, False)
+    for k in (1, n_voters):
+        contenders[f"matrix product + top {k}"] = partial(
+            bare.kneighbors, users, min(k, n_donors), False
+        )
     return compare(
         f"transform ({len(X):,} rows of {n_low:,} users, {n_donors:,} donors)",
         contenders,
