@@ -125,19 +125,19 @@ def aligner_flops(X: Any, width: int, id_dim: int, window: int) -> float:
     One pass over each user's longest history serves all rows. With d = `width`, i = `id_dim` and
     s(t) = min(t, window) positions seen from position t, forward: 8 i^2 + 4 i s for the
     self-attention of the ids (Eq. 4: queries, keys, values, output; scores and weighted sum),
-    8 d^2 + 4 d s for image over text (Eq. 9), 4 d^2 + 4 i d + 4 d s over the ids (Eq. 11),
-    8 d^2 for the feed-forward (Eq. 12); per row the target as a sequence of one item; per item
-    its projections (Eq. 3). Training is three times that. `L_Stein`, norms and the optimiser do
-    not count.
+    8 d^2 + 4 d s for image over text (Eq. 9) and as much for the collaborative vectors over both,
+    4 d^2 + 4 i d + 4 d s over the ids (Eq. 11), 8 d^2 for the feed-forward (Eq. 12); per row the
+    target as a sequence of one item; per item its projections (Eq. 3). Training is three times
+    that. `L_Stein`, norms and the optimiser do not count.
     """
     longest = np.zeros(len(X.users), dtype=np.int64)
     np.maximum.at(longest, X.user, X.history.length)
     inside = np.minimum(longest, window)
     seen = (inside * (inside + 1) / 2 + (longest - inside) * window).sum()
-    products = 8 * id_dim**2 + 20 * width**2 + 4 * id_dim * width
+    products = 8 * id_dim**2 + 28 * width**2 + 4 * id_dim * width
     positions = float(longest.sum()) + len(np.unique(X.target))
     items = 2.0 * len(X.catalog) * sum(FEATURES.values()) * width
-    return 3 * (positions * products + seen * (4 * id_dim + 8 * width) + items)
+    return 3 * (positions * products + seen * (4 * id_dim + 12 * width) + items)
 
 
 def aligner(arguments: Any) -> list[Result]:
