@@ -72,7 +72,8 @@ EDIT: Candidates = ({}, LIGHT, LOW, {**LIGHT, **LOW})
 PREPEND = (*_each("rewrite__n_items", 3, 30), LOW)
 # Rows that were made longer would tell the activity feature what is not true when predicting.
 REWRITTEN = {"ctr__activity_feature": False}
-# The whole pipeline, as it is by default: DIN reads aligned item embeddings and the activity.
+# The whole pipeline, as it is by default: DIN reads the aligned items, what users make of them,
+# and the activity.
 WHOLE_DIN = {"ctr__item_features": "auto", "ctr__activity_feature": True}
 
 MARS = Method("MARS", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BORROW)
@@ -112,7 +113,7 @@ METHODS = {
         "base + activity feature", fixed={"ctr__activity_feature": True}, candidates=DIN
     ),
     "content": Method(
-        "base + activity + aligned content", aligned=True, fixed=WHOLE_DIN, candidates=ALIGN
+        "base + activity + aligned items", aligned=True, fixed=WHOLE_DIN, candidates=ALIGN
     ),
     "factors": Method(
         "base + activity + co-liked vectors",

@@ -40,6 +40,8 @@ class CollaborativeVectors:
         length one (Sarwar et al., "Application of Dimensionality Reduction in Recommender
         System", 2000).
         """
+        if n_factors == 0:
+            return None
         opinions = opinions_of(X)
         touched = np.bincount(opinions.indices, minlength=opinions.shape[1])
         items = np.flatnonzero(touched >= MIN_USERS)
