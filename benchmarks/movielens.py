@@ -72,6 +72,8 @@ def prepare(
         ]
     )
     steps.set_params(**{k: v for k, v in arguments.set.items() if "__" in k})
+    if model == "random":
+        steps.set_params(augment__compare="embedding")
     if model == "content":
         steps.set_params(augment="passthrough")
     trained = steps.fit_transform(X[train], arguments.y[train])

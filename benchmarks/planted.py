@@ -57,7 +57,7 @@ def run(seed: int, n_users: int, n_items: int) -> dict[str, Any]:
         "base": X,
         "content": aligned,
         "items": borrow(aligned, train, n_voters=0),
-        "random": borrow(RandomUsers(seed).transform(aligned), train),
+        "random": borrow(RandomUsers(seed).transform(aligned), train, compare="embedding"),
         "borrow": augmented,
         "mars": augmented,
     }

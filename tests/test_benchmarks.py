@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.paper import statistics
 from benchmarks.paper.__main__ import main
-from benchmarks.paper.data import cut_histories, make_problem, read
+from benchmarks.paper.data import KEPT, SCARCE, WHOLE, cut_histories, make_problem, read
 from benchmarks.paper.fit import corrupted
 from benchmarks.paper.methods import METHODS, TABLES, methods_of
 from skmars import MultimodalEncoder, leave_last_out, make_multimodal_ctr
@@ -89,16 +89,36 @@ def test_recent_rows_are_the_last_training_rows_of_each_user() -> None:
 
 def test_cut_histories_keep_the_last_items() -> None:
     X, _ = make_multimodal_ctr(50, 30, random_state=0)
-    shorter, cut = cut_histories(X, "3", seed=1)
-    assert cut.sum() == 15
-    np.testing.assert_array_equal(shorter.context["cut"], cut[X.user])
+    kept = np.random.RandomState(0).choice([0, 3, 10**6, WHOLE], len(X))
+    shorter = cut_histories(X, kept)
+    np.testing.assert_array_equal(shorter.context["cut"], kept < WHOLE)
     for row in range(len(X)):
-        before, after = X.history.row(row), shorter.history.row(row)
-        np.testing.assert_array_equal(after, before[-3:] if cut[X.user[row]] else before)
-    none, _ = cut_histories(X, "0", seed=1)
-    assert none.history.length[cut[X.user]].max() == 0
-    every, _ = cut_histories(X, "all", seed=1)
-    np.testing.assert_array_equal(every.history.length, X.history.length)
+        before = X.history.row(row)
+        np.testing.assert_array_equal(
+            shorter.history.row(row), before[max(0, len(before) - kept[row]) :]
+        )
+
+
+def test_scarce_split_cuts_the_histories_of_some_users() -> None:
+    source = read("synthetic", None, "strong", 50, 0)
+    problem = make_problem(source, "strong", SCARCE, 0, recent=3)
+    cut = np.unique(source.X.user[problem.test])
+    assert len(cut) == 15
+    assert (np.bincount(source.X.user[problem.test])[cut] <= 5).all()
+    assert not np.isin(problem.test, np.append(problem.train, problem.valid)).any()
+    rows = np.append(problem.train, problem.valid)
+    seen, whole = problem.X[rows], source.X[rows]
+    expected = np.isin(whole.user, cut)
+    np.testing.assert_array_equal(seen.context["cut"], expected)
+    assert seen.history.length[expected].max() <= 20
+    np.testing.assert_array_equal(seen.history.length[~expected], whole.history.length[~expected])
+    assert list(problem.tests) == [f"keep-{k}" for k in (0, 1, 2, 3, 5, 10, 20, "all")]
+    long = source.X.history.length[problem.test]
+    for kept, X in zip(KEPT, problem.tests.values()):
+        np.testing.assert_array_equal(
+            X.history.length, long if kept is None else np.minimum(long, kept)
+        )
+        assert (X.context["cut"] == (kept is not None)).all()
 
 
 def test_corrupted_features() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.movielens import literal
 from benchmarks.paper import checks, report
 from benchmarks.paper.experiment import Experiment
-from benchmarks.paper.methods import METHODS, TABLES, methods_of, splits_of
+from benchmarks.paper.methods import METHODS, TABLES, methods_of, split_of
 from benchmarks.paper.run import run_cell
 
 
@@ -77,10 +77,9 @@ def main(argv: list[str]) -> None:
                 checks.run_check(experiment, table, seed)
                 continue
             names = methods_of(table, experiment.setting, content=kind != "amazon-ids")
-            for split in splits_of(table):
-                for name in names:
-                    if not arguments.methods or name in arguments.methods:
-                        run_cell(experiment, split, name, seed)
+            for name in names:
+                if not arguments.methods or name in arguments.methods:
+                    run_cell(experiment, split_of(table), name, seed)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from sklearn.preprocessing import normalize
 
 from benchmarks.paper.data import Problem
 from benchmarks.paper.experiment import Experiment, read_json, versions, write_json
-from benchmarks.paper.fit import aligned, encoded
+from benchmarks.paper.fit import aligned, encoder
 from benchmarks.paper.methods import METHODS, Settings, parts
 from skmars import Impressions, SteinAligner
 from skmars.data import Sequences
@@ -110,12 +110,17 @@ def spaces(
         return np.asarray(rows.user_embedding)
 
     if problem.content:
-        X = encoded(experiment, X, problem.train)
-        yield "aligned space", aligned(experiment, problem, X, mars, override, seed)[0], of_rows
+        X = encoder(experiment, X[problem.train]).transform(X)
+        aligner, _ = aligned(experiment, problem, X[problem.train], mars, override, seed)
+        Z = aligner.transform(X)
+        items = ItemSpace(Z.catalog, item_vectors(Z.catalog))
+        yield "aligned items of the history", Z, lambda Z: items.mean_over(Z.history, units=True)
+        yield "aligned space, Eq. 13", Z, of_rows
         content = ItemSpace(X.catalog, item_vectors(X.catalog))
         yield "mean content", X, lambda rows: content.mean_over(rows.history)
     ids_only = {**override, "align__modalities": []}
-    yield "aligner on ids alone", aligned(experiment, problem, X, mars, ids_only, seed)[0], of_rows
+    aligner, _ = aligned(experiment, problem, X[problem.train], mars, ids_only, seed)
+    yield "aligner on ids alone", aligner.transform(X), of_rows
 
     # Items that the same users like are alike: the best-known space of ids alone.
     _, row = UserActivity.of(X[problem.train])
@@ -191,7 +196,7 @@ def alignment(experiment: Experiment, problem: Problem, seed: int) -> list[Row]:
     """Return cross-modal recall, alignment, uniformity and rank after each epoch."""
     if not problem.content:
         raise SystemExit("The check 'alignment' compares modalities; these data have ids only.")
-    X = encoded(experiment, problem.X, problem.train)
+    X = encoder(experiment, problem.X[problem.train]).transform(problem.X)
     missing = np.any(list(X.catalog.missing.values()), axis=0)
 
     def look(encoder: Any) -> Row:

@@ -19,9 +19,11 @@ from skmars import (
 from skmars.data import Sequences
 from skmars.utils import ragged
 
-CUT_SHARE = 0.3  # of the users, whose histories the scarcity curve cuts
-SCARCITY_TEST = 5  # test impressions a user of the scarcity curve; the others have one
+SCARCE = "scarce"  # the split of the scarcity curve
+CUT_SHARE = 0.3  # of the users, whose histories it cuts
+SCARCITY_TEST = 5  # its test impressions a user; the other split has one
 KEPT = (0, 1, 2, 3, 5, 10, 20, None)
+WHOLE = np.iinfo(np.int32).max  # kept of a history that is not cut
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,12 @@ class Problem:
 
     Attributes
     ----------
+    test : ndarray of int
+        Rows whose AUC is reported.
+    tests : dict of str to Impressions
+        The test rows: "full" as they are, or "keep-k" with the last k items of their histories.
     low : mask over all users
         Who is low-active: the 30 % with the shortest histories in the training rows.
-    scored : mask over the test rows
-        Whose AUC is reported: all of them, or those of the users whose histories are cut.
     """
 
     setting: str
@@ -63,19 +67,18 @@ class Problem:
     train: np.ndarray
     valid: np.ndarray
     test: np.ndarray
+    tests: dict[str, Impressions]
     low: np.ndarray
-    scored: np.ndarray
     content: bool
 
-    def test_rows(self) -> dict[str, np.ndarray]:
-        """Return what the report needs to know of the test rows."""
+    def test_rows(self, name: str) -> dict[str, np.ndarray]:
+        """Return what the report needs to know of some test rows."""
         user = self.X.user[self.test]
         return {
             "y": self.y[self.test].astype(np.int8),
             "user": user,
-            "activity": self.X.history.length[self.test],
+            "activity": self.tests[name].history.length,
             "low": self.low[user],
-            "scored": self.scored,
         }
 
 
@@ -87,7 +90,7 @@ def split_name(kept: int | None) -> str:
 def make_problem(
     source: Source, setting: str, split: str, seed: int, recent: int | None = None
 ) -> Problem:
-    """Split the rows: "full" is leave-last-out, "keep-k" a point of the scarcity curve.
+    """Split the rows: "full" is leave-last-out, "scarce" that of the scarcity curve.
 
     `recent` leaves so many training events of each user, the latest; their histories stay whole.
     """
@@ -97,14 +100,16 @@ def make_problem(
     train, valid = folds[-1]
     test = np.sort(np.concatenate([rows for _, rows in folds[:n_test]]))
     train, valid, test = (rows_of(part, source.n_same) for part in (train, valid, test))
-    X, scored = source.X, np.ones(len(test), dtype=bool)
-    if split != "full":
-        X, cut = cut_histories(X, split.removeprefix("keep-"), seed)
-        scored = cut[X.user[test]]
+    X, tests = source.X, {"full": source.X[test]}
+    if split == SCARCE:
+        kept = drawn_lengths(X, source.n_same, seed)
+        test = test[kept[test] < WHOLE]
+        tests = {split_name(k): cut_histories(X[test], WHOLE if k is None else k) for k in KEPT}
+        X = cut_histories(X, kept)
     low = low_active(X, train)
     if recent is not None:
         train = train[_from_the_end(X.user[train]) < recent * source.n_same]
-    return Problem(setting, split, X, source.y, train, valid, test, low, scored, source.content)
+    return Problem(setting, split, X, source.y, train, valid, test, tests, low, source.content)
 
 
 def _from_the_end(user: np.ndarray) -> np.ndarray:
@@ -118,17 +123,21 @@ def rows_of(events: np.ndarray, n_same: int) -> np.ndarray:
     return (events[:, None] * n_same + np.arange(n_same)).ravel()
 
 
-def cut_histories(X: Impressions, keep: str, seed: int) -> tuple[Impressions, np.ndarray]:
-    """Cut the histories of a random part of the users; a context column says of whom."""
+def drawn_lengths(X: Impressions, n_same: int, seed: int) -> np.ndarray:
+    """Draw how many items each row keeps: `WHOLE`, but for the events of a random part of users."""
     rng = np.random.RandomState(seed)
     cut = np.zeros(len(X.users), dtype=bool)
     cut[rng.permutation(len(cut))[: round(CUT_SHARE * len(cut))]] = True
-    history = X.history
-    if keep != "all":
-        longest = np.where(cut[X.user], int(keep), np.iinfo(np.int32).max).astype(np.int32)
-        history = history.last(longest)  # type: ignore[arg-type]
-    known = {**X.context, "cut": cut[X.user].astype(np.float64)}
-    return replace(X, history=history, context=known), cut
+    lengths = np.array([k for k in KEPT if k is not None])
+    drawn = np.repeat(rng.choice(lengths, len(X) // n_same), n_same)
+    return np.where(cut[X.user], drawn, WHOLE)
+
+
+def cut_histories(X: Impressions, kept: np.ndarray | int) -> Impressions:
+    """Leave the last items of each row's history; a context column says whether it was cut."""
+    kept = np.broadcast_to(np.asarray(kept, dtype=np.int32), len(X))
+    known = {**X.context, "cut": (kept < WHOLE).astype(np.float64)}
+    return replace(X, history=X.history.last(kept), context=known)  # type: ignore[arg-type]
 
 
 def read(kind: str, data: Path | None, setting: str, users: int | None, seed: int) -> Source:

@@ -23,73 +23,83 @@ from skmars import (
     SteinAligner,
 )
 
+Step = Callable[[Impressions], Impressions]
+
 
 @dataclass
 class Fit:
-    """A fitted DIN, and the test rows as it reads them."""
+    """A fitted DIN, and the fitted steps before it."""
 
     din: DINClassifier
-    X_test: Impressions
+    steps: list[Step]
     seconds: dict[str, float]
 
     @property
     def validation(self) -> float:
         return max(self.din.validation_scores_ or [np.nan])
 
+    def prepare(self, X: Impressions) -> Impressions:
+        """Return rows as DIN reads them."""
+        for step in self.steps:
+            X = step(X)
+        return X
+
 
 def fit(
     experiment: Experiment, problem: Problem, method: Method, settings: Settings, seed: int
 ) -> Fit:
     """Run the steps before DIN, fitted on the training rows; fit DIN, stopped by validation."""
-    X, train, y = problem.X, problem.train, problem.y
+    train, valid = problem.X[problem.train], problem.X[problem.valid]
+    y, y_valid = problem.y[problem.train], problem.y[problem.valid]
+    steps: list[Step] = []
     seconds: dict[str, float] = {}
-    clock = _clock(seconds)
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        begin = time.perf_counter()
+        result = work()
+        seconds[name] = round(seconds.get(name, 0.0) + time.perf_counter() - begin, 3)
+        return result
+
+    def add(name: str, step: Step) -> None:
+        nonlocal train, valid
+        steps.append(step)
+        train, valid = timed(name, lambda: (step(train), step(valid)))
+
     if problem.content and (method.aligned or problem.setting == "strong"):
-        X = clock("encode", lambda: corrupted(encoded(experiment, X, train), method.corrupt, seed))
+        add("encode", timed("encode", lambda: encoder(experiment, train)).transform)
+        if method.corrupt is not None:
+            add("encode", lambda X: corrupted(X, method.corrupt, seed))
     if method.aligned:
-        X, seconds["align"] = aligned(experiment, problem, X, method, settings, seed)
+        aligner, seconds["align"] = aligned(experiment, problem, train, method, settings, seed)
+        add("align", aligner.transform)
     if method.random_donors:
-        X = RandomUsers(seed).transform(X)
+        add("augment", RandomUsers(seed).transform)
     if method.borrows:
         augmenter = SequenceRetrievalAugmenter(**parts(settings, "augment"))
-        X = clock("augment", lambda: augmenter.fit(X[train]).transform(X))
-    X_train = X[train]
+        add("augment", timed("augment", lambda: augmenter.fit(train)).transform)
     if method.rewrite:
         rewriter = augmentation(method.rewrite).set_params(random_state=seed)
         rewriter.set_params(**parts(settings, "rewrite"))
-        X_train = clock("augment", lambda: rewriter.fit_transform(X[train]))
+        train = timed("augment", lambda: rewriter.fit_transform(train))
     din = DINClassifier(random_state=seed)
     if method.auxiliary:
         din.set_params(auxiliary=augmentation(method.auxiliary))
     din.set_params(**parts(settings, "ctr"))
     if method.aligned and problem.setting == "strong":  # beside what the base reads
         whole = din.item_features == "auto"
-        din.set_params(item_features=[*X.catalog.features, *(["aligned"] if whole else [])])
-    valid = problem.valid
-    clock("fit", lambda: din.fit(X_train, y[train], X_val=X[valid], y_val=y[valid]))
-    return Fit(din, X[problem.test], seconds)
+        din.set_params(item_features=[*train.catalog.features, *(["aligned"] if whole else [])])
+    timed("fit", lambda: din.fit(train, y, X_val=valid, y_val=y_valid))
+    return Fit(din, steps, seconds)
 
 
-def _clock(seconds: dict[str, float]) -> Callable[[str, Callable[[], Any]], Any]:
-    def timed(step: str, work: Callable[[], Any]) -> Any:
-        begin = time.perf_counter()
-        result = work()
-        seconds[step] = round(time.perf_counter() - begin, 3)
-        return result
-
-    return timed
-
-
-def encoded(experiment: Experiment, X: Impressions, train: np.ndarray) -> Impressions:
-    """Encode texts and images; each content once, see `MultimodalEncoder`."""
+def encoder(experiment: Experiment, train: Impressions) -> MultimodalEncoder:
+    """Fit the encoder of texts and images; each content is encoded once, see there."""
     encoders = real_encoders() if experiment.encoders == "pretrained" else None
-    return MultimodalEncoder(encoders, cache=experiment.cache).fit(X[train]).transform(X)
+    return MultimodalEncoder(encoders, cache=experiment.cache).fit(train)
 
 
-def corrupted(X: Impressions, corrupt: tuple[str, float] | None, seed: int) -> Impressions:
+def corrupted(X: Impressions, corrupt: tuple[str, float], seed: int) -> Impressions:
     """Add noise to all features, or take a modality from some of the items."""
-    if corrupt is None:
-        return X
     kind, amount = corrupt
     rng = np.random.RandomState(seed)
     catalog = X.catalog
@@ -106,12 +116,12 @@ def corrupted(X: Impressions, corrupt: tuple[str, float] | None, seed: int) -> I
 def aligned(
     experiment: Experiment,
     problem: Problem,
-    X: Impressions,
+    train: Impressions,
     method: Method,
     settings: Settings,
     seed: int,
-) -> tuple[Impressions, float]:
-    """Align; an aligner of the same rows, settings and seed is fitted once for all methods."""
+) -> tuple[SteinAligner, float]:
+    """Fit an aligner to the training rows, or read it: it is fitted once for all methods."""
     own = parts(settings, "align")
     if not problem.content:
         own["modalities"] = []
@@ -120,11 +130,10 @@ def aligned(
     path = folder / f"{key}-{seed}.joblib"
     if not path.exists():
         begin = time.perf_counter()
-        aligner = SteinAligner(random_state=seed, **own)
-        aligner.fit(X[problem.train], problem.y[problem.train])
+        aligner = SteinAligner(random_state=seed, **own).fit(train, problem.y[problem.train])
         folder.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         joblib.dump((aligner, round(time.perf_counter() - begin, 3)), part)
         part.replace(path)
-    aligner, seconds = joblib.load(path)
-    return aligner.transform(X), seconds
+    found: tuple[SteinAligner, float] = joblib.load(path)
+    return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import skmars
-from benchmarks.paper.data import KEPT, split_name
+from benchmarks.paper.data import SCARCE
 
 Settings = dict[str, Any]
 Candidates = tuple[Settings, ...]
@@ -85,6 +85,7 @@ ABLATIONS: dict[str, tuple[str, Settings]] = {
     "paper-sign": ("entropy with the printed sign", {"align__entropy": "paper"}),
     "no-factors": ("without what users make of items", {"align__n_factors": 0}),
     "no-voters": ("without what look-alikes make of the target", {"augment__n_voters": 0}),
+    "eq-13": ("look-alikes by the user embedding (Eq. 13)", {"augment__compare": "embedding"}),
 }
 
 METHODS = {
@@ -121,7 +122,12 @@ METHODS = {
         fixed={"ctr__item_features": ["collaborative"], "ctr__activity_feature": True},
         candidates=DIN,
     ),
-    "random-donors": replace(MARS, label="MARS, random donors", random_donors=True),
+    "random-donors": replace(
+        MARS,
+        label="MARS, random donors",
+        random_donors=True,
+        fixed={**WHOLE_DIN, "augment__compare": "embedding"},
+    ),
     "borrow": replace(MARS, label="base + borrowed items alone", fixed={"augment__n_voters": 0}),
     "mars": MARS,
     "mars-coserec": replace(
@@ -210,9 +216,9 @@ def methods_of(table: str, setting: str, *, content: bool) -> list[str]:
     return names
 
 
-def splits_of(table: str) -> list[str]:
-    """Return the splits on which a table is measured."""
-    return [split_name(kept) for kept in KEPT] if table == "scarcity" else ["full"]
+def split_of(table: str) -> str:
+    """Return the split on which a table is measured."""
+    return SCARCE if table == "scarcity" else "full"
 
 
 def base_settings(setting: str) -> Settings:

@@ -33,7 +33,7 @@ class Cell:
 
     def part(self, low: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return y, score and user of the rows that count, of all or of low-active users."""
-        chosen = self.rows["scored"] & (self.rows["low"] | (not low))
+        chosen = self.rows["low"] | (not low)
         return self.rows["y"][chosen], self.logit[chosen], self.rows["user"][chosen]
 
     def auc(self, low: bool = False) -> float:
@@ -55,7 +55,7 @@ class Cell:
     def deciles(self) -> tuple[np.ndarray, list[tuple[int, int]]]:
         """AUC by the length of the own history, and the range of each bin; ties stay together."""
         y, score, _ = self.part(False)
-        activity = self.rows["activity"][self.rows["scored"]]
+        activity = self.rows["activity"]
         edges = np.quantile(activity, np.arange(1, N_BINS) / N_BINS)
         bins = np.searchsorted(edges, activity, side="left")
         auc, ranges = np.full(N_BINS, np.nan), [(0, -1)] * N_BINS  # empty

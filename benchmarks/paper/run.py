@@ -1,11 +1,12 @@
 """One cell: choose settings on the validation rows, fit, look at the test rows once, write.
 
     OUTPUT/<data>/<setting>/<split>/<method>/search.json   candidates and their validation AUC
-    OUTPUT/<data>/<setting>/<split>/<method>/<seed>.json   settings, versions, seconds, scores
-    OUTPUT/<data>/<setting>/<split>/<method>/<seed>.npy    logits of the test rows, float32
-    OUTPUT/<data>/<setting>/<split>/rows-<seed>.npz        y, user, activity of the test rows
+    OUTPUT/<data>/<setting>/<test>/<method>/<seed>.json    settings, versions, seconds, scores
+    OUTPUT/<data>/<setting>/<test>/<method>/<seed>.npy     logits of the test rows, float32
+    OUTPUT/<data>/<setting>/<test>/rows-<seed>.npz         y, user, activity of the test rows
     OUTPUT/<data>/<setting>/aligners                       fitted aligners, for all methods
 
+The split "full" has test rows of the same name; the split "scarce" has those of each length kept.
 Tables share cells: base and MARS are fitted once a split and seed. What is there is not done again.
 """
 
@@ -22,8 +23,6 @@ from benchmarks.paper.experiment import Experiment, read_json, versions, write_j
 from benchmarks.paper.fit import Fit, fit
 from benchmarks.paper.methods import METHODS, Settings, base_settings
 
-SEARCH_SPLIT = "keep-5"  # where settings for all points of the scarcity curve are chosen
-
 
 def choose(experiment: Experiment, split: str, name: str, seed: int) -> tuple[Settings, Fit | None]:
     """Return the settings of a method, and the fit with them if there is one by now.
@@ -32,8 +31,6 @@ def choose(experiment: Experiment, split: str, name: str, seed: int) -> tuple[Se
     its choice. All methods build on the DIN that the base chose.
     """
     method = METHODS[name]
-    if split not in ("full", SEARCH_SPLIT):
-        return choose(experiment, SEARCH_SPLIT, name, seed)[0], None
     if method.like:
         settings, _ = choose(experiment, split, method.like, seed)
         return {**settings, **method.fixed, **experiment.override}, None
@@ -57,44 +54,43 @@ def choose(experiment: Experiment, split: str, name: str, seed: int) -> tuple[Se
     return settings, best
 
 
-def run_cell(experiment: Experiment, split: str, name: str, seed: int) -> dict[str, Any]:
-    """Return the results of a cell, made now if they are not there yet."""
-    path = experiment.folder / split / name / f"{seed}.json"
-    known = read_json(path, experiment)
-    if known is not None:
-        return known
-    method = METHODS[name]
+def run_cell(experiment: Experiment, split: str, name: str, seed: int) -> None:
+    """Fit a method and write its results on the test rows of the split, unless they are there."""
+    problem = experiment.problem(split, seed)
+    paths = {test: experiment.folder / test / name / f"{seed}.json" for test in problem.tests}
+    if all(read_json(path, experiment) is not None for path in paths.values()):
+        return
     settings, found = choose(experiment, split, name, seed)
     problem = experiment.problem(split, seed)
     if found is None:
-        found = fit(experiment, problem, method, settings, seed)
-    begin = time.perf_counter()
-    logit = found.din.decision_function(found.X_test).astype(np.float32)
-    found.seconds["predict"] = round(time.perf_counter() - begin, 3)
-    rows = problem.test_rows()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path.parents[1] / f"rows-{seed}.npz", **rows)  # type: ignore[arg-type]
-    np.save(path.with_suffix(".npy"), logit)
-    scored, low = rows["scored"], rows["scored"] & rows["low"]
-    result = {
-        "protocol": experiment.protocol,
-        "split": split,
-        "method": name,
-        "seed": seed,
-        "settings": {k: str(v) for k, v in settings.items()},
-        "versions": versions(),
-        "n_train": len(problem.train),
-        "n_test": int(scored.sum()),
-        "epochs": found.din.n_iter_,
-        "validation": found.validation,
-        "auc": _auc(rows["y"][scored], logit[scored]),
-        "auc_low_active": _auc(rows["y"][low], logit[low]),
-        "seconds": found.seconds,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    }
-    write_json(path, result)  # last, so that a cell is there as a whole or not at all
-    print(f"[{split}] {name} seed {seed} AUC {result['auc']}", flush=True)
-    return result
+        found = fit(experiment, problem, METHODS[name], settings, seed)
+    for test, path in paths.items():
+        X_test = found.prepare(problem.tests[test])
+        begin = time.perf_counter()
+        logit = found.din.decision_function(X_test).astype(np.float32)
+        found.seconds["predict"] = round(time.perf_counter() - begin, 3)
+        rows = problem.test_rows(test)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path.parents[1] / f"rows-{seed}.npz", **rows)  # type: ignore[arg-type]
+        np.save(path.with_suffix(".npy"), logit)
+        result = {
+            "protocol": experiment.protocol,
+            "split": split,
+            "method": name,
+            "seed": seed,
+            "settings": {k: str(v) for k, v in settings.items()},
+            "versions": versions(),
+            "n_train": len(problem.train),
+            "n_test": len(problem.test),
+            "epochs": found.din.n_iter_,
+            "validation": found.validation,
+            "auc": _auc(rows["y"], logit),
+            "auc_low_active": _auc(rows["y"][rows["low"]], logit[rows["low"]]),
+            "seconds": found.seconds,
+            "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+        write_json(path, result)  # last, so that a cell is there as a whole or not at all
+        print(f"[{test}] {name} seed {seed} AUC {result['auc']}", flush=True)
 
 
 def _auc(y: np.ndarray, score: np.ndarray) -> float | None:

@@ -52,7 +52,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     Besides, the look-alikes of every row are asked about its target (see `n_voters`).
 
     Both spaces are centred before the cosine, as means of many items are nearly parallel
-    otherwise: user embeddings by the donors' mean :math:`\bar e`, item embeddings by the mean of
+    otherwise: users by the donors' mean :math:`\bar e`, item embeddings by the mean of
     the catalogue :math:`\bar e_I`. So :math:`s_i` asks whether an item departs from the average
     item in the direction in which the user departs from the average donor. Cosines are rounded
     to six decimals, so that equal ones are equal; a zero vector (no embedding) has cosine 0.
@@ -75,6 +75,15 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     n_neighbors : int, default=1
         Number of donors of a row; for "kth", the rank of its only donor. Where there are
         fewer, all of them.
+    compare : {"history", "embedding"}, default="history"
+        What makes users look alike, :math:`e_u` of Eq. 15.
+
+        - ``"history"``: the mean of the centred unit vectors of the history's items. Every item
+          counts the same, and what all items have in common does not count.
+        - ``"embedding"``: the user embedding of `X`: that of the aligner (Eq. 13, the paper's
+          letter), or the column `user_embedding`.
+
+        Each stands in where there is nothing for the other.
     relevance : {"target", "user", "both"}, default="target"
         What :math:`s_i` compares a donor's item with: the embedding of the row's target item,
         the user's embedding (Eq. 16 to the letter), or both (the mean of the two cosines). "user"
@@ -131,7 +140,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     donor_ids_ : ndarray of shape (`n_donors_`,)
         Their user ids, in order.
     donor_embedding_ : ndarray of shape (`n_donors_`, n_components), float32
-        Their centred user embeddings, at unit length.
+        Their centred user vectors, at unit length.
     donor_history_ : Sequences of `n_donors_` rows
         Their longest histories, in codes of `item_ids_`.
     item_ids_ : ndarray of shape (n_items,)
@@ -157,9 +166,9 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     *Several donors*: the least similar one stands leftmost, the most similar next to the own
     history; within a donor the order is chronological.
 
-    *Without a user embedding* the mean embedding of the history's items stands in for it (Eq. 13
-    without context). Item embeddings are those of the catalogue, else its features, each modality
-    at unit length, side by side. A row whose user embedding is zero (an empty history) has
+    *Item embeddings* are those of the catalogue, else its features, each modality at unit length,
+    side by side. Without a user embedding ``compare="embedding"`` takes their mean over the
+    history (Eq. 13 without context). A row whose user vector is zero (an empty history) has
     nothing by which to tell a look-alike, and borrows nothing.
 
     *Support and approval*: a look-alike counts by ``exp((s - s_1) / 0.1)``, with `s` their
@@ -213,6 +222,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         "strategy": [StrOptions({"filter", "most_similar", "kth", "dp"})],
         "theta": [Interval(Real, -1, 1.1, closed="both")],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "compare": [StrOptions({"history", "embedding"})],
         "relevance": [StrOptions({"user", "target", "both"})],
         "low_quantile": [Interval(Real, 0, 1, closed="both")],
         "high_quantile": [Interval(Real, 0, 1, closed="both")],
@@ -236,6 +246,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         *,
         theta: float = 0.1,
         n_neighbors: int = 1,
+        compare: str = "history",
         relevance: str = "target",
         low_quantile: float = 0.3,
         high_quantile: float = 0.7,
@@ -252,6 +263,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         self.strategy = strategy
         self.theta = theta
         self.n_neighbors = n_neighbors
+        self.compare = compare
         self.relevance = relevance
         self.low_quantile = low_quantile
         self.high_quantile = high_quantile
@@ -333,7 +345,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         counted = active.longest if self.activity == "user" else X.history.length
         low, high = thresholds(counted, self.low_quantile, self.high_quantile)
         lends = is_high(active.longest, low, high) & (active.longest > 0)
-        pool = collect_donors(X[row[lends]], self.neighbors, self.n_jobs)
+        pool = collect_donors(X[row[lends]], self.compare, self.neighbors, self.n_jobs)
         self._check_spaces(pool)
 
         check_columns(self, X, reset=True)
@@ -495,7 +507,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
             )
         elif low < 1:
             empty = np.flatnonzero(X.history.length == 0)[:1]
-            vectors = user_vectors(X[empty], self._pool.items, self._pool.from_items)
+            vectors = user_vectors(X[empty], self._pool.items, self._pool.users)
             if not has_embedding(vectors).any():
                 reason = (
                     "only rows without any history are low-active, which have nothing by which "

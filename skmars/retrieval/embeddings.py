@@ -135,11 +135,16 @@ class ItemSpace:
         joined.units = np.concatenate([self.units, centred_units(added, self.center)])
         return joined, codes
 
-    def mean_over(self, history: Sequences) -> Vectors:
-        """Return the mean embedding of each row's items, of those that have one (Eq. 13)."""
-        assert self.vectors is not None
+    def mean_over(self, history: Sequences, units: bool = False) -> Vectors:
+        """Return the mean embedding of each row's items, of those that have one (Eq. 13).
+
+        With `units` it is the mean of their centred unit vectors: every item counts the same, and
+        what all items have in common does not count.
+        """
+        vectors = self.units if units else self.vectors
+        assert vectors is not None
         items, codes = np.unique(history.items[history.positions()], return_inverse=True)
-        vectors = self.vectors[items].astype(np.float64)
+        vectors = vectors[items].astype(np.float64)
         counts = csr_array(
             (np.ones(len(codes)), codes, history.offsets), shape=(len(history), len(items))
         )

@@ -44,8 +44,8 @@ class DonorPool:
         Mean of the donors' user embeddings.
     items : ItemSpace
         The items of `fit`.
-    from_items : bool
-        Whether user embeddings are means of item embeddings, for want of better ones.
+    users : {"units", "embedding", "vectors"}
+        What `user_vectors` makes of rows.
     index : estimator or None
         Neighbour index over `units`; None searches exactly.
     """
@@ -55,7 +55,7 @@ class DonorPool:
     units: Vectors
     center: NDArray[np.float64]
     items: ItemSpace
-    from_items: bool
+    users: str
     index: Any = None
 
     def __len__(self) -> int:
@@ -98,13 +98,14 @@ class DonorPool:
         return {name: value for name, value in vars(self).items() if name in fields}
 
 
-def collect_donors(X: Impressions, neighbors: Any, n_jobs: int | None) -> DonorPool:
+def collect_donors(X: Impressions, compare: str, neighbors: Any, n_jobs: int | None) -> DonorPool:
     """Make the pool of donors from one row of each.
 
     Parameters
     ----------
     X : Impressions
         Their longest histories, with user embeddings or a catalogue with item vectors.
+    compare : {"history", "embedding"}
     neighbors : str or estimator
     n_jobs : int or None
 
@@ -117,40 +118,43 @@ def collect_donors(X: Impressions, neighbors: Any, n_jobs: int | None) -> DonorP
     if vectors is not None:
         check_finite(vectors, "the item embedding (or features) of the catalogue")
     items = ItemSpace(ItemCatalog(X.catalog.ids), vectors)
-    if len(X) == 0:
-        users, from_items = np.zeros((0, 0), dtype=np.float32), False
+    has_users = X._embedding is not None or X._encoder is not None
+    if vectors is not None and compare == "history":
+        users = "units"
     else:
-        found = X.user_embedding
-        from_items = found is None
-        if from_items and vectors is None:
-            raise ValueError(
-                "there is nothing to compare users by: X has no user embedding, and its catalogue "
-                "neither an embedding nor features. Put an aligner or encoder before this step, or "
-                "build the catalogue with features."
-            )
-        users = items.mean_over(X.history) if found is None else np.asarray(found)
-        check_finite(users, "user_embedding of X")
-        known = has_embedding(users)
-        X, users = X[known], users[known]
-    center = center_of(users)
-    units = centred_units(users, center)
+        users = "embedding" if has_users else "vectors"
+    if len(X) == 0:
+        found = np.zeros((0, 0), dtype=np.float32)
+    elif users == "vectors" and vectors is None:
+        raise ValueError(
+            "there is nothing to compare users by: X has no user embedding, and its catalogue "
+            "neither an embedding nor features. Put an aligner or encoder before this step, or "
+            "build the catalogue with features."
+        )
+    else:
+        found = user_vectors(X, items, users)
+    known = has_embedding(found)
+    X, found = X[known], found[known]
+    center = center_of(found)
+    units = centred_units(found, center)
     index = fit_index(neighbors, units, n_jobs) if len(X) else None
-    return DonorPool(X.user_ids, X.history.compact(), units, center, items, from_items, index)
+    return DonorPool(X.user_ids, X.history.compact(), units, center, items, users, index)
 
 
-def user_vectors(X: Impressions, items: ItemSpace, from_items: bool) -> Vectors:
-    """Return the user embedding of each row.
+def user_vectors(X: Impressions, items: ItemSpace, users: str) -> Vectors:
+    """Return the vector of each row's user.
 
     Parameters
     ----------
     X : Impressions
-        Histories in codes of `items`.
+        Histories in codes of `items` (for "embedding", of its own catalogue).
     items : ItemSpace
-    from_items : bool
-        Take the mean embedding of the history's items, instead of ``X.user_embedding``.
+    users : {"units", "embedding", "vectors"}
+        The mean of the centred unit vectors of the history's items, the user embedding of `X`, or
+        the mean of the item vectors as they are.
     """
-    if from_items:
-        return items.mean_over(X.history)
+    if users != "embedding":
+        return items.mean_over(X.history, units=users == "units")
     vectors = X.user_embedding
     if vectors is None:
         raise ValueError(
@@ -226,7 +230,8 @@ def retrieve(
     keys: list[NDArray[Any]] = [X.user, X.history.start, X.history.length]
     if before is not None:
         keys.append(before)
-    if X._embedding is not None and not pool.from_items:
+    embedded = pool.users == "embedding"
+    if X._embedding is not None and embedded:
         keys = [np.arange(len(X))]  # rows may have embeddings of their own
     searched, search = _distinct([key[rows] for key in keys])
     to_target = settings.relevance != "user" and items.units is not None
@@ -244,7 +249,7 @@ def retrieve(
     for part in watch([range(at, min(at + _BLOCK_ROWS, len(searched))) for at in starts]):
         block = rows[searched[part.start : part.stop]]
         # The encoder of X knows the items by the codes of X.
-        vectors = user_vectors((coded if pool.from_items else X)[block], items, pool.from_items)
+        vectors = user_vectors((X if embedded else coded)[block], items, pool.users)
         users = centred_units(vectors, pool.center)
         donor, similarity = _donors(
             users, pool, exclude[block], None if before is None else before[block], settings

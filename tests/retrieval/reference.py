@@ -113,9 +113,10 @@ class Reference:
         return self
 
     def user_vector(self, row: dict[str, Any]) -> list[float]:
-        if row["embedding"] is not None:
+        if row["embedding"] is not None and self.compare == "embedding":
             return row["embedding"]
-        vectors = [self.vector(e["item"]) for e in row["events"]]
+        of_item = self.unit if self.compare == "history" else self.vector
+        vectors = [of_item(e["item"]) for e in row["events"]]
         if not vectors:
             return [0.0] * len(self.item_center)
         return [float(np.float32(a)) for a in mean(vectors)]

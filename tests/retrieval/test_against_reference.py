@@ -36,6 +36,7 @@ parameters = st.fixed_dictionaries(
         "strategy": st.sampled_from(["filter", "most_similar", "kth", "dp"]),
         "theta": st.sampled_from([-1.0, -0.3, 0.0, 0.1, 0.5, 1.0, 1.01]),
         "n_neighbors": st.integers(1, 4),
+        "compare": st.sampled_from(["history", "embedding"]),
         "relevance": st.sampled_from(["user", "target", "both"]),
         "low_quantile": st.sampled_from([0.1, 0.3, 0.5]),
         "high_quantile": st.sampled_from([0.5, 0.7, 0.9]),
@@ -72,9 +73,11 @@ def test_same_as_reference(world_arguments, arguments):
 
 @pytest.mark.parametrize("strategy", ["filter", "most_similar", "kth", "dp"])
 @pytest.mark.parametrize("relevance", ["user", "target", "both"])
-def test_same_as_reference_on_a_larger_world(strategy, relevance):
+@pytest.mark.parametrize("by", ["history", "embedding"])
+def test_same_as_reference_on_a_larger_world(strategy, relevance, by):
     arguments = {"n_users": 60, "n_items": 40, "n_events": 900, "width": 8}
     settings_ = {"strategy": strategy, "relevance": relevance, "n_neighbors": 3, "max_length": 30}
+    settings_["compare"] = by
     assert compare(arguments, settings_) > 100  # or else the comparison says nothing
 
 

@@ -106,8 +106,8 @@ def test_nothing_to_compare_items_by(X):
 def test_embeddings_of_different_spaces(X):
     wide = X.with_user_embedding(np.random.default_rng(0).normal(size=(len(X), 9)))
     with pytest.raises(ValueError, match=r"user embeddings have 9 columns and item embeddings 5"):
-        SequenceRetrievalAugmenter(relevance="user").fit(wide)
-    out = SequenceRetrievalAugmenter(relevance="target").fit(wide).transform(wide)
+        SequenceRetrievalAugmenter(relevance="user", compare="embedding").fit(wide)
+    out = SequenceRetrievalAugmenter(compare="embedding").fit(wide).transform(wide)
     assert out.borrowed.length.any()
 
 
@@ -115,8 +115,8 @@ def test_embeddings_that_are_not_finite(X):
     embedding = X.user_embedding.copy()
     embedding[:] = np.nan
     with pytest.raises(ValueError, match="user_embedding of X holds NaN"):
-        SequenceRetrievalAugmenter().fit(X.with_user_embedding(embedding))
-    augmenter = SequenceRetrievalAugmenter().fit(X)
+        SequenceRetrievalAugmenter(compare="embedding").fit(X.with_user_embedding(embedding))
+    augmenter = SequenceRetrievalAugmenter(compare="embedding").fit(X)
     with pytest.raises(ValueError, match="user_embedding of X holds NaN"):
         augmenter.transform(X.with_user_embedding(embedding))
     items = X.catalog.embedding.copy()
@@ -126,7 +126,7 @@ def test_embeddings_that_are_not_finite(X):
 
 
 def test_user_embedding_of_fit_is_missing_in_transform(X):
-    augmenter = SequenceRetrievalAugmenter().fit(X)
+    augmenter = SequenceRetrievalAugmenter(compare="embedding").fit(X)
     with pytest.raises(ValueError, match="X has no user embedding, but the rows of fit had"):
         augmenter.transform(X.with_user_embedding(None))
 
@@ -172,7 +172,7 @@ CATALOG = ItemCatalog([1, 2, 3], embedding=np.eye(3))
         ([0, 0], {}, "there is no donor"),
         ([5], {}, "there is no donor"),
         ([0, 0, 0, 5, 6, 7], {}, "only rows without any history.*Raise low_quantile"),
-        ([1, 2, 9], {"strategy": "kth", "n_neighbors": 3}, "rank n_neighbors=3. Lower n_neighb"),
+        ([1, 2, 8], {"strategy": "kth", "n_neighbors": 3}, "rank n_neighbors=3. Lower n_neighb"),
     ],
 )
 def test_nothing_to_borrow(lengths, parameters, message):

@@ -287,7 +287,8 @@ def test_several_donors_stand_in_order_of_similarity():
         ),
         CATALOG,
     )
-    augmenter = fitted(X, strategy="most_similar", n_neighbors=2, low_quantile=0, high_quantile=0.2)
+    settings = {"low_quantile": 0, "high_quantile": 0.2, "compare": "embedding"}
+    augmenter = fitted(X, strategy="most_similar", n_neighbors=2, **settings)
     (row, *others) = as_tuples(augmenter.transform(X))
     assert [(item, donor) for item, donor, *_ in row] == [
         (3, "q"), (4, "q"), (3, "q"), (1, "p"), (2, "p"), (1, "p"),
@@ -313,7 +314,7 @@ def test_dp_borrows_what_matches_in_order():
         ),
         CATALOG,
     )
-    augmenter = fitted(X, strategy="dp", theta=0.9)
+    augmenter = fitted(X, strategy="dp", theta=0.9, compare="embedding")
     assert [item for item, *_ in as_tuples(augmenter.transform(X))[0]] == [1, 3]
 
 
@@ -337,10 +338,11 @@ def test_a_donor_without_event_before_the_impression_is_passed_over():
         ),
         CATALOG,
     )
-    out = as_tuples(fitted(X, strategy="most_similar").transform(X))
+    by = {"strategy": "most_similar", "compare": "embedding"}
+    out = as_tuples(fitted(X, **by).transform(X))
     assert [(donor, time) for _, donor, *_, time in out[0]] == [("q", 10), ("q", 20)]
     assert [donor for _, donor, *_ in out[1]] == ["p"] * 3
-    kept = fitted(X, strategy="most_similar", respect_time=False).transform(X)
+    kept = fitted(X, **by, respect_time=False).transform(X)
     assert [donor for _, donor, *_ in as_tuples(kept)[0]] == ["p"] * 3
 
 
