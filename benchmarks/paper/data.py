@@ -102,8 +102,8 @@ def make_problem(
     train, valid, test = (rows_of(part, source.n_same) for part in (train, valid, test))
     X, tests = source.X, {"full": source.X[test]}
     if split == SCARCE:
-        kept = drawn_lengths(X, source.n_same, seed)
-        test = test[kept[test] < WHOLE]
+        scarce, kept = drawn_lengths(X, source.n_same, seed)
+        test = test[scarce[test]]
         tests = {split_name(k): cut_histories(X[test], WHOLE if k is None else k) for k in KEPT}
         X = cut_histories(X, kept)
     low = low_active(X, train)
@@ -123,14 +123,19 @@ def rows_of(events: np.ndarray, n_same: int) -> np.ndarray:
     return (events[:, None] * n_same + np.arange(n_same)).ravel()
 
 
-def drawn_lengths(X: Impressions, n_same: int, seed: int) -> np.ndarray:
-    """Draw how many items each row keeps: `WHOLE`, but for the events of a random part of users."""
+def drawn_lengths(X: Impressions, n_same: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw users whose rows keep only the last items of their histories, and how many each keeps.
+
+    Every length is among those of training, `WHOLE` too: a network does worse for users of whom
+    it never saw such a row. Returns the rows of these users, and the items kept of all rows.
+    """
     rng = np.random.RandomState(seed)
-    cut = np.zeros(len(X.users), dtype=bool)
-    cut[rng.permutation(len(cut))[: round(CUT_SHARE * len(cut))]] = True
-    lengths = np.array([k for k in KEPT if k is not None])
-    drawn = np.repeat(rng.choice(lengths, len(X) // n_same), n_same)
-    return np.where(cut[X.user], drawn, WHOLE)
+    drawn = np.zeros(len(X.users), dtype=bool)
+    drawn[rng.permutation(len(drawn))[: round(CUT_SHARE * len(drawn))]] = True
+    lengths = [WHOLE if k is None else k for k in KEPT]
+    kept = np.repeat(rng.choice(lengths, len(X) // n_same), n_same)
+    scarce = drawn[X.user]
+    return scarce, np.where(scarce, kept, WHOLE)
 
 
 def cut_histories(X: Impressions, kept: np.ndarray | int) -> Impressions:
