@@ -79,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     rows.add_argument("--sigma", type=float, default=1.0, help="synthetic: spread of its logarithm")
     rows.add_argument("--max-length", type=int, default=200, help="items of a history, N")
     rows.add_argument("--batch-size", type=int, default=512)
+    rows.add_argument("--contenders", nargs="+", metavar="NAME", help="DIN: only these")
     rows.add_argument("--loader-workers", type=int, default=0, help="of FuxiCTR's data loaders")
     rows.add_argument("--no-rowwise", dest="rowwise", action="store_false", help="aligner: causal")
     search = parser.add_argument_group("retrieval, transform")
