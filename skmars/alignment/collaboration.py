@@ -13,6 +13,7 @@ from sklearn.preprocessing import normalize
 
 from skmars.data import Impressions, ItemCatalog
 from skmars.data.catalog import COLLABORATIVE
+from skmars.utils import ragged
 
 # Of an item that fewer users touched, its vector would say who they are, not what it is.
 MIN_USERS = 3
@@ -65,9 +66,7 @@ class CollaborativeVectors:
 
 def opinions_of(X: Impressions) -> csr_array:
     """Return users by items: 1 for what is in the longest history of a user, -1 if disliked."""
-    by_length = np.lexsort((X.history.length, X.user))
-    longest = by_length[np.flatnonzero(np.diff(X.user[by_length], append=-1))]
-    history = X.history[longest]
+    history = X.history[ragged.longest(X.user, X.history.length)]
     position = history.positions()
     value = np.ones(len(position), dtype=np.float32)
     if history.feedback is not None:

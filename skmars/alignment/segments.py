@@ -96,9 +96,9 @@ def _shared_start(
     """
     if not len(start):
         return start
-    order = np.lexsort((np.arange(len(start)), -length, user))
+    row = ragged.longest(user, length)
     longest_of_user = np.empty(int(user.max()) + 1, dtype=np.int64)
-    longest_of_user[user[order][::-1]] = order[::-1]
+    longest_of_user[user[row]] = row
     longest = longest_of_user[user]
     apart = np.flatnonzero((start != start[longest]) & (length > 0))
     for end in (np.zeros_like(length), length - 1):  # these two items rule out most

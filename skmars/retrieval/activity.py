@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skmars.data.ids import Lookup, check_same_kind
 from skmars.data.impressions import Impressions
+from skmars.utils import ragged
 
 
 class UserActivity:
@@ -33,14 +34,11 @@ class UserActivity:
         Users stand in the order of their ids, so that neither the vocabulary nor the order of
         the rows decides how donors are numbered.
         """
-        length = X.history.length
-        longest = np.full(len(X.users), -1, dtype=np.int32)
-        np.maximum.at(longest, X.user, length)
-        rows = np.flatnonzero(length == longest[X.user])
-        present, first = np.unique(X.user[rows], return_index=True)
-        order = np.argsort(X.users[present], kind="stable")
-        present, first = present[order], first[order]
-        return cls(X.users[present], longest[present]), rows[first]
+        row = ragged.longest(X.user, X.history.length)
+        ids = X.users[X.user[row]]
+        order = np.argsort(ids, kind="stable")
+        row = row[order]
+        return cls(ids[order], X.history.length[row]), row
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -53,3 +53,28 @@ def ranges(start: NDArray[Any], length: NDArray[Any]) -> NDArray[np.int64]:
     result = np.arange(ends[-1], dtype=np.int64)
     result += np.repeat(np.asarray(start, dtype=np.int64) - ends[:-1], length)
     return result
+
+
+def longest(group: NDArray[Any], length: NDArray[Any]) -> NDArray[np.int64]:
+    """Return of each group its longest row (the first of equal ones), in the order of the groups.
+
+    Parameters
+    ----------
+    group : ndarray of shape (n_rows,), int
+        The group of each row, such as its user.
+    length : ndarray of shape (n_rows,)
+        Row lengths.
+
+    Returns
+    -------
+    ndarray of shape (n_groups,)
+        Row numbers.
+
+    Examples
+    --------
+    >>> longest(np.array([7, 3, 7, 7]), np.array([1, 0, 2, 2]))
+    array([1, 2])
+    """
+    descending = np.argsort(-length.astype(np.int64), kind="stable")
+    _, first = np.unique(group[descending], return_index=True)
+    return descending[first]
