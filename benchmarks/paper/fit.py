@@ -85,9 +85,6 @@ def fit(
     if method.auxiliary:
         din.set_params(auxiliary=augmentation(method.auxiliary))
     din.set_params(**parts(settings, "ctr"))
-    if method.aligned and problem.setting == "strong":  # beside what the base reads
-        whole = din.item_features == "auto"
-        din.set_params(item_features=[*train.catalog.features, *(["aligned"] if whole else [])])
     timed("fit", lambda: din.fit(train, y, X_val=valid, y_val=y_valid))
     return Fit(din, steps, seconds)
 

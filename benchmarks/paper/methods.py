@@ -58,7 +58,6 @@ def _each(name: str, *values: Any) -> Candidates:
 
 
 DIN: Candidates = ({}, {"ctr__alpha": 1e-5}, {"ctr__alpha": 1e-3}, {"ctr__learning_rate": 3e-4})
-ALIGN: Candidates = ({}, {"align__beta": 0.01}, {"align__beta": 1.0}, {"align__lam": 0.01})
 FEW, MANY = (
     {"augment__n_neighbors": k, "augment__max_borrowed": m} for k, m in [(3, 20), (10, 60)]
 )
@@ -72,20 +71,30 @@ EDIT: Candidates = ({}, LIGHT, LOW, {**LIGHT, **LOW})
 PREPEND = (*_each("rewrite__n_items", 3, 30), LOW)
 # Rows that were made longer would tell the activity feature what is not true when predicting.
 REWRITTEN = {"ctr__activity_feature": False}
-# The whole pipeline, as it is by default: DIN reads the aligned items, what users make of them,
-# and the activity.
+# The whole pipeline, as it is by default: DIN reads text, image, what users make of items, and the
+# activity.
 WHOLE_DIN = {"ctr__item_features": "auto", "ctr__activity_feature": True}
 
 MARS = Method("MARS", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BORROW)
 
 ABLATIONS: dict[str, tuple[str, Settings]] = {
-    "no-text": ("without text", {"align__modalities": ["image"]}),
-    "no-image": ("without image", {"align__modalities": ["text"]}),
+    "no-text": (
+        "without text",
+        {"align__modalities": ["image"], "ctr__item_features": ["image", "collaborative"]},
+    ),
+    "no-image": (
+        "without image",
+        {"align__modalities": ["text"], "ctr__item_features": ["text", "collaborative"]},
+    ),
     "no-stein": ("without Stein", {"align__beta": 0.0}),
     "paper-sign": ("entropy with the printed sign", {"align__entropy": "paper"}),
     "no-factors": ("without what users make of items", {"align__n_factors": 0}),
     "no-voters": ("without what look-alikes make of the target", {"augment__n_voters": 0}),
     "eq-13": ("look-alikes by the user embedding (Eq. 13)", {"augment__compare": "embedding"}),
+    "aligned-features": (
+        "with the aligned items as features, too",
+        {"ctr__item_features": ["text", "image", "collaborative", "aligned"]},
+    ),
 }
 
 METHODS = {
@@ -114,7 +123,7 @@ METHODS = {
         "base + activity feature", fixed={"ctr__activity_feature": True}, candidates=DIN
     ),
     "content": Method(
-        "base + activity + aligned items", aligned=True, fixed=WHOLE_DIN, candidates=ALIGN
+        "base + activity + item features", aligned=True, fixed=WHOLE_DIN, candidates=DIN
     ),
     "factors": Method(
         "base + activity + co-liked vectors",

@@ -65,9 +65,10 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         If no row had borrowed items in `fit`, they are ignored in `predict` unless "joint".
     item_features : "auto", None or list of str, default="auto"
         Matrices of the catalogue that are projected and join the item embedding: names of its
-        ``features``, and "aligned" for its ``embedding``. "auto" takes the aligned embedding
-        and the aligner's "collaborative" vectors if they are there, otherwise all features, if
-        there are some. None for ids alone.
+        ``features`` (to which the aligner adds "collaborative"), and "aligned" for its
+        ``embedding``. "auto" takes all features; the embedding only where there are none, as an
+        aligner that was fitted to the same rows knows their labels. None for ids
+        alone.
     catalog : ItemCatalog, default=None
         Items, for input that comes as a table without them.
     activity_feature : bool, default=True

@@ -12,7 +12,6 @@ from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 from skmars.ctr.batches import N_FEEDBACK, UNKNOWN_FEEDBACK, Rows, count_items, cut
 from skmars.data import Impressions, ItemCatalog
-from skmars.data.catalog import COLLABORATIVE
 from skmars.data.ids import Lookup
 from skmars.data.sequences import Sequences
 
@@ -231,10 +230,9 @@ def _feature_widths(catalog: ItemCatalog, names: Any) -> dict[str, int]:
         return {}
     offered = feature_names(catalog)
     if isinstance(names, str) and names == "auto":
-        # The aligned embedding is made of the other features; what users make of an item says
-        # more for itself.
-        made = [name for name in (COLLABORATIVE, ALIGNED) if name in offered]
-        names = made if ALIGNED in offered else offered
+        # An aligner learns from the labels of the rows that are trained on here, of which its
+        # embedding would tell more than of others.
+        names = [name for name in offered if name != ALIGNED] or offered
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise ValueError(f"item_features must be None, 'auto' or a list of names, got {names!r}.")
     widths = {}

@@ -297,13 +297,16 @@ def with_features(X: Impressions) -> Impressions:
 
 def test_item_features(data) -> None:
     X, y = with_features(data[0]), data[1]
-    for names, expected in {"auto": ["aligned"], ("text",): ["text"]}.items():
+    for names, expected in {"auto": ["text"], ("aligned",): ["aligned"]}.items():
         model = din(item_features=names if names == "auto" else list(names)).fit(X, y)
         assert list(model._network.projections) == expected
         assert np.isfinite(model.predict_proba(X)).all()
     made = X.catalog.with_features({"collaborative": np.ones((len(X.catalog), 2))})
     model = din().fit(X.with_catalog(made), y)
-    assert list(model._network.projections) == ["collaborative", "aligned"]
+    assert list(model._network.projections) == ["text", "collaborative"]
+    bare = ItemCatalog(X.catalog.ids, embedding=X.catalog.embedding)
+    model = din().fit(X.with_catalog(bare), y)
+    assert list(model._network.projections) == ["aligned"]
     both = din(item_features=["text", "aligned"]).fit(X, y)
     with pytest.raises(ValueError, match="no item features 'text'"):
         both.predict(data[0])
