@@ -5,11 +5,11 @@
 All estimators have their default settings (but `item_features=None` for DIN on ids). Models:
 
 base     DIN on ids
-content  DIN on ids and aligned item embeddings, nothing borrowed
+content  DIN on ids, text, image, and what users make of items; nothing borrowed
 items    DIN on ids, items borrowed from look-alikes, nobody asked about the target
 random   DIN on ids, items borrowed from random donors, who are asked about the target
 borrow   the same with look-alikes
-mars     the whole pipeline: aligned item embeddings, and what look-alikes lend and say
+mars     the whole pipeline: what `content` knows, and what look-alikes lend and say
 
 For each seed it prints how often a donor is of the user's own planted group, and the AUC of each
 model over the last impressions of the low-active users (the 30 % with the shortest histories in
