@@ -67,8 +67,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         Matrices of the catalogue that are projected and join the item embedding: names of its
         ``features`` (to which the aligner adds "collaborative"), and "aligned" for its
         ``embedding``. "auto" takes all features; the embedding only where there are none, as an
-        aligner that was fitted to the same rows knows their labels. None for ids
-        alone.
+        aligner that was fitted to the same rows knows their labels. None for ids alone.
     catalog : ItemCatalog, default=None
         Items, for input that comes as a table without them.
     activity_feature : bool, default=True
