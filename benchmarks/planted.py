@@ -5,7 +5,7 @@
 All estimators have their default settings (but `item_features=None` for DIN on ids). Models:
 
 base     DIN on ids
-content  DIN on ids, text, image, and what users make of items; nothing borrowed
+content  DIN on ids and what users make of items, nothing borrowed
 items    DIN on ids, items borrowed from look-alikes, nobody asked about the target
 random   DIN on ids, items borrowed from random donors, who are asked about the target
 borrow   the same with look-alikes

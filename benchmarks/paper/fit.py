@@ -85,6 +85,9 @@ def fit(
     if method.auxiliary:
         din.set_params(auxiliary=augmentation(method.auxiliary))
     din.set_params(**parts(settings, "ctr"))
+    if method.aligned and problem.setting == "strong":  # besides what the base reads
+        more = [] if din.item_features == "auto" else din.item_features
+        din.set_params(item_features=list(dict.fromkeys([*train.catalog.features, *more])))
     timed("fit", lambda: din.fit(train, y, X_val=valid, y_val=y_valid))
     return Fit(din, steps, seconds)
 

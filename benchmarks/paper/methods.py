@@ -71,8 +71,8 @@ EDIT: Candidates = ({}, LIGHT, LOW, {**LIGHT, **LOW})
 PREPEND = (*_each("rewrite__n_items", 3, 30), LOW)
 # Rows that were made longer would tell the activity feature what is not true when predicting.
 REWRITTEN = {"ctr__activity_feature": False}
-# The whole pipeline, as it is by default: DIN reads text, image, what users make of items, and the
-# activity.
+# The whole pipeline, as it is by default: DIN reads what users make of items, and the activity.
+ALL_FEATURES = ["text", "image", "collaborative"]
 WHOLE_DIN = {"ctr__item_features": "auto", "ctr__activity_feature": True}
 
 MARS = Method("MARS", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BORROW)
@@ -80,11 +80,11 @@ MARS = Method("MARS", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BO
 ABLATIONS: dict[str, tuple[str, Settings]] = {
     "no-text": (
         "without text",
-        {"align__modalities": ["image"], "ctr__item_features": ["image", "collaborative"]},
+        {"align__modalities": ["image"]},
     ),
     "no-image": (
         "without image",
-        {"align__modalities": ["text"], "ctr__item_features": ["text", "collaborative"]},
+        {"align__modalities": ["text"]},
     ),
     "no-stein": ("without Stein", {"align__beta": 0.0}),
     "paper-sign": ("entropy with the printed sign", {"align__entropy": "paper"}),
@@ -93,7 +93,7 @@ ABLATIONS: dict[str, tuple[str, Settings]] = {
     "eq-13": ("look-alikes by the user embedding (Eq. 13)", {"augment__compare": "embedding"}),
     "aligned-features": (
         "with the aligned items as features, too",
-        {"ctr__item_features": ["text", "image", "collaborative", "aligned"]},
+        {"ctr__item_features": ["collaborative", "aligned"]},
     ),
 }
 
@@ -123,7 +123,10 @@ METHODS = {
         "base + activity feature", fixed={"ctr__activity_feature": True}, candidates=DIN
     ),
     "content": Method(
-        "base + activity + item features", aligned=True, fixed=WHOLE_DIN, candidates=DIN
+        "base + activity + all item features",
+        aligned=True,
+        fixed={"ctr__item_features": ALL_FEATURES, "ctr__activity_feature": True},
+        candidates=DIN,
     ),
     "factors": Method(
         "base + activity + co-liked vectors",
@@ -212,13 +215,13 @@ TITLES = {
 def methods_of(table: str, setting: str, *, content: bool) -> list[str]:
     """Return the methods of a table that mean something here."""
     names = TABLES[table]
-    if setting == "strong":  # the base has the activity feature already
-        names = [n for n in names if n != "activity"]
+    if setting == "strong":  # the base has the activity feature and text and image already
+        names = [n for n in names if n not in ("activity", "content")]
     if not content:
         names = [
             n
             for n in names
-            if n not in ABLATIONS
+            if n not in (*ABLATIONS, "content")
             and METHODS[n].corrupt is None
             and not n.startswith(("lambda=", "beta="))
         ]

@@ -66,8 +66,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     item_features : "auto", None or list of str, default="auto"
         Matrices of the catalogue that are projected and join the item embedding: names of its
         ``features`` (to which the aligner adds "collaborative"), and "aligned" for its
-        ``embedding``. "auto" takes all features; the embedding only where there are none, as an
-        aligner that was fitted to the same rows knows their labels. None for ids alone.
+        ``embedding``. "auto" takes "collaborative" if it is there, else all features; the embedding
+        only where there are none, as an aligner that was fitted to the same rows knows their
+        labels. None for ids alone.
     catalog : ItemCatalog, default=None
         Items, for input that comes as a table without them.
     activity_feature : bool, default=True

@@ -12,6 +12,7 @@ from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 from skmars.ctr.batches import N_FEEDBACK, UNKNOWN_FEEDBACK, Rows, count_items, cut
 from skmars.data import Impressions, ItemCatalog
+from skmars.data.catalog import COLLABORATIVE
 from skmars.data.ids import Lookup
 from skmars.data.sequences import Sequences
 
@@ -230,9 +231,10 @@ def _feature_widths(catalog: ItemCatalog, names: Any) -> dict[str, int]:
         return {}
     offered = feature_names(catalog)
     if isinstance(names, str) and names == "auto":
-        # An aligner learns from the labels of the rows that are trained on here, of which its
-        # embedding would tell more than of others.
-        names = [name for name in offered if name != ALIGNED] or offered
+        # What users make of items says most, for fewest weights. An aligner learns from the labels
+        # of the rows that are trained on here, of which its embedding tells more than of others.
+        features = [name for name in offered if name != ALIGNED]
+        names = [COLLABORATIVE] if COLLABORATIVE in features else features or offered
     if isinstance(names, str) or not isinstance(names, Iterable):
         raise ValueError(f"item_features must be None, 'auto' or a list of names, got {names!r}.")
     widths = {}

@@ -303,7 +303,7 @@ def test_item_features(data) -> None:
         assert np.isfinite(model.predict_proba(X)).all()
     made = X.catalog.with_features({"collaborative": np.ones((len(X.catalog), 2))})
     model = din().fit(X.with_catalog(made), y)
-    assert list(model._network.projections) == ["text", "collaborative"]
+    assert list(model._network.projections) == ["collaborative"]
     bare = ItemCatalog(X.catalog.ids, embedding=X.catalog.embedding)
     model = din().fit(X.with_catalog(bare), y)
     assert list(model._network.projections) == ["aligned"]
