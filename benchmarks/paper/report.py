@@ -230,23 +230,30 @@ def checks_page(folder: Path, form: str) -> list[str]:
     return out
 
 
+def conditions(folder: Path, split: str) -> str:
+    """Write the protocol and the versions of the cells of a split; nothing if there are none."""
+    first = next(iter(sorted(folder.glob(f"{split}/*/[0-9]*.json"))), None)
+    if first is None:
+        return ""
+    found = json.loads(first.read_text())
+    return ", ".join(f"{k}: {v}" for k, v in (found["protocol"] | found["versions"]).items()) + "\n"
+
+
 def page(output: Path, form: str, pictures: Path | None) -> str:
     """Write everything that is in a folder of results."""
     read_cells.cache_clear()
     out = [heading("The paper's tables", 1, form), NOTES + "\n"]
     for folder in sorted(p for p in output.glob("*/*") if p.is_dir()):
         data, setting = folder.parts[-2:]
-        first = next(iter(sorted(folder.glob("*/*/[0-9]*.json"))), None)
-        if first is None:
+        stated = {split: conditions(folder, split) for split in ("full", "keep-*")}
+        if not any(stated.values()):
             continue
-        found = json.loads(first.read_text())
-        content = found["protocol"]["kind"] != "amazon-ids"
-        out.append(heading(f"{data}, setting “{setting}”", 2, form))
-        stated = {**found["protocol"], **found["versions"]}
-        out.append(", ".join(f"{k}: {v}" for k, v in stated.items()) + "\n")
+        content = not any("kind: amazon-ids" in line for line in stated.values())
+        out += [heading(f"{data}, setting “{setting}”", 2, form), stated["full"]]
         for name in TABLES:
             names = methods_of(name, setting, content=content)
             if name == "scarcity":
+                out.append(stated["keep-*"])
                 picture = pictures and pictures / f"scarcity-{data}-{setting}.svg"
                 out += scarcity_page(names, folder, form, picture)
             else:
