@@ -87,6 +87,11 @@ def split_name(kept: int | None) -> str:
     return f"keep-{'all' if kept is None else kept}"
 
 
+def tests_of(split: str) -> list[str]:
+    """Name the test rows of a split."""
+    return [split_name(kept) for kept in KEPT] if split == SCARCE else ["full"]
+
+
 def make_problem(
     source: Source, setting: str, split: str, seed: int, recent: int | None = None
 ) -> Problem:

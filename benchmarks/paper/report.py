@@ -230,13 +230,18 @@ def checks_page(folder: Path, form: str) -> list[str]:
     return out
 
 
-def conditions(folder: Path, split: str) -> str:
-    """Write the protocol and the versions of the cells of a split; nothing if there are none."""
+def conditions(folder: Path, split: str) -> dict[str, Any]:
+    """Return the protocol and the versions of the cells of a split; empty if there are none."""
     first = next(iter(sorted(folder.glob(f"{split}/*/[0-9]*.json"))), None)
     if first is None:
-        return ""
+        return {}
     found = json.loads(first.read_text())
-    return ", ".join(f"{k}: {v}" for k, v in (found["protocol"] | found["versions"]).items()) + "\n"
+    return {**found["protocol"], **found["versions"]}
+
+
+def stated(found: dict[str, Any]) -> str:
+    """Write under which conditions cells were made."""
+    return ", ".join(f"{k}: {v}" for k, v in found.items()) + "\n" if found else ""
 
 
 def page(output: Path, form: str, pictures: Path | None) -> str:
@@ -245,15 +250,15 @@ def page(output: Path, form: str, pictures: Path | None) -> str:
     out = [heading("The paper's tables", 1, form), NOTES + "\n"]
     for folder in sorted(p for p in output.glob("*/*") if p.is_dir()):
         data, setting = folder.parts[-2:]
-        stated = {split: conditions(folder, split) for split in ("full", "keep-*")}
-        if not any(stated.values()):
+        full, scarce = (conditions(folder, split) for split in ("full", "keep-*"))
+        if not (full or scarce):
             continue
-        content = not any("kind: amazon-ids" in line for line in stated.values())
-        out += [heading(f"{data}, setting “{setting}”", 2, form), stated["full"]]
+        content = (full or scarce)["kind"] != "amazon-ids"
+        out += [heading(f"{data}, setting “{setting}”", 2, form), stated(full)]
         for name in TABLES:
             names = methods_of(name, setting, content=content)
             if name == "scarcity":
-                out.append(stated["keep-*"])
+                out.append(stated(scarce))
                 picture = pictures and pictures / f"scarcity-{data}-{setting}.svg"
                 out += scarcity_page(names, folder, form, picture)
             else:

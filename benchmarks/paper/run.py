@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.paper.data import tests_of
 from benchmarks.paper.experiment import Experiment, read_json, versions, write_json
 from benchmarks.paper.fit import Fit, fit
 from benchmarks.paper.methods import METHODS, Settings, base_settings
@@ -56,8 +57,7 @@ def choose(experiment: Experiment, split: str, name: str, seed: int) -> tuple[Se
 
 def run_cell(experiment: Experiment, split: str, name: str, seed: int) -> None:
     """Fit a method and write its results on the test rows of the split, unless they are there."""
-    problem = experiment.problem(split, seed)
-    paths = {test: experiment.folder / test / name / f"{seed}.json" for test in problem.tests}
+    paths = {test: experiment.folder / test / name / f"{seed}.json" for test in tests_of(split)}
     if all(read_json(path, experiment) is not None for path in paths.values()):
         return
     settings, found = choose(experiment, split, name, seed)
