@@ -22,6 +22,7 @@ from skmars import (
     SequenceRetrievalAugmenter,
     SteinAligner,
 )
+from skmars.data.catalog import COLLABORATIVE
 
 Step = Callable[[Impressions], Impressions]
 
@@ -87,7 +88,8 @@ def fit(
     din.set_params(**parts(settings, "ctr"))
     if method.aligned and problem.setting == "strong":  # besides what the base reads
         more = [] if din.item_features == "auto" else din.item_features
-        din.set_params(item_features=list(dict.fromkeys([*train.catalog.features, *more])))
+        known = [f for f in train.catalog.features if method.vectors or f != COLLABORATIVE]
+        din.set_params(item_features=list(dict.fromkeys([*known, *more])))
     timed("fit", lambda: din.fit(train, y, X_val=valid, y_val=y_valid))
     return Fit(din, steps, seconds)
 

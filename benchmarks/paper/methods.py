@@ -31,6 +31,8 @@ class Method:
         Class of `skmars.augmentation` that adds an objective to the training of DIN.
     aligned, borrows, random_donors : bool
         Which steps of MARS there are, and whether donors are drawn at random.
+    vectors : bool
+        Whether DIN reads what users make of items, where an aligner comes before.
     fixed : dict
         What differs from the base.
     candidates : tuple of dict
@@ -47,6 +49,7 @@ class Method:
     aligned: bool = False
     borrows: bool = False
     random_donors: bool = False
+    vectors: bool = True
     fixed: Settings = field(default_factory=dict)
     candidates: Candidates = ()
     like: str | None = None
@@ -57,7 +60,12 @@ def _each(name: str, *values: Any) -> Candidates:
     return ({}, *({name: value} for value in values))
 
 
-DIN: Candidates = ({}, {"ctr__alpha": 1e-5}, {"ctr__alpha": 1e-3}, {"ctr__learning_rate": 3e-4})
+DIN: Candidates = (
+    {},
+    {"ctr__learning_rate": 3e-4},
+    {"ctr__embedding_dim": 20},
+    {"ctr__alpha": 1e-3},
+)
 FEW, MANY = (
     {"augment__n_neighbors": k, "augment__max_borrowed": m} for k, m in [(3, 20), (10, 60)]
 )
@@ -72,9 +80,20 @@ PREPEND = (*_each("rewrite__n_items", 3, 30), LOW)
 # Rows that were made longer would tell the activity feature what is not true when predicting.
 REWRITTEN = {"ctr__activity_feature": False}
 # The whole pipeline, as it is by default: DIN reads what users make of items, and the activity.
+# What `RandomUsers` makes random is the user embedding.
+BY_EMBEDDING = {"augment__compare": "embedding"}
 ALL_FEATURES = ["text", "image", "collaborative"]
 WHOLE_DIN = {"ctr__item_features": "auto", "ctr__activity_feature": True}
 
+# Retrieval alone: look-alikes lend to, and are asked by, a DIN that reads what the base reads.
+RETRIEVAL = Method(
+    "base + activity + look-alikes",
+    aligned=True,
+    borrows=True,
+    vectors=False,
+    fixed={"ctr__activity_feature": True},
+    candidates=BORROW,
+)
 MARS = Method("MARS", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BORROW)
 
 ABLATIONS: dict[str, tuple[str, Settings]] = {
@@ -134,17 +153,23 @@ METHODS = {
         fixed={"ctr__item_features": ["collaborative"], "ctr__activity_feature": True},
         candidates=DIN,
     ),
+    "borrow": replace(
+        RETRIEVAL, label="base + borrowed items alone", fixed={"augment__n_voters": 0}
+    ),
+    "retrieval": RETRIEVAL,
+    "retrieval-random": replace(
+        RETRIEVAL,
+        label="base + activity + random donors",
+        random_donors=True,
+        fixed={**RETRIEVAL.fixed, **BY_EMBEDDING},
+    ),
     "random-donors": replace(
         MARS,
         label="MARS, random donors",
         random_donors=True,
-        fixed={**WHOLE_DIN, "augment__compare": "embedding"},
+        fixed={**WHOLE_DIN, **BY_EMBEDDING},
     ),
-    "borrow": replace(MARS, label="base + borrowed items alone", fixed={"augment__n_voters": 0}),
     "mars": MARS,
-    "mars-coserec": replace(
-        MARS, label="MARS with CoSeRec's objective", auxiliary="CoSeRec", like="mars"
-    ),
     **{
         name: replace(MARS, label=label, fixed={**WHOLE_DIN, **change}, like="mars")
         for name, (label, change) in ABLATIONS.items()
@@ -185,11 +210,11 @@ for _kind, _amount in ROBUSTNESS:
         like="mars",
     )
 
-CONTROLS = ["activity", "factors", "content", "random-donors"]
+CONTROLS = ["activity", "factors", "content", "retrieval", "retrieval-random", "random-donors"]
 BASELINES = ["random-items", "random-sequence", "repeat-pad", "cmr", "cmrsi"]
 BASELINES += ["cl4srec", "coserec", "basrec"]
 TABLES = {
-    "2": ["base", *BASELINES, *CONTROLS, "borrow", "mars-coserec", "mars"],
+    "2": ["base", *BASELINES, *CONTROLS, "borrow", "mars"],
     "3": ["base", *CONTROLS, *ABLATIONS, "mars"],
     "figure-4": ["base", *CONTROLS, "most-similar", "kth", "dp", "mars"],
     **{

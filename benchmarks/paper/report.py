@@ -170,7 +170,8 @@ def leave_last_out_page(
     if not any(n in cells for n in own):
         return []
     out = [heading(TITLES[name], 3, form), main_table(name, names, cells, data, form)]
-    out += [tests([("mars", n) for n in names if n != "mars"], cells, form)]
+    pairs = [("mars", n) for n in names if n != "mars"]
+    out += [tests([*pairs, ("retrieval", "retrieval-random")], cells, form)]
     if name == "2":
         out += [tests([(n, "base") for n in names if n not in ("base", "mars")], cells, form)]
         out += [heading("AUC by activity", 4, form), deciles(names, cells, form)]
@@ -191,13 +192,14 @@ def scarcity_page(names: list[str], folder: Path, form: str, picture: Path | Non
     ]
     out = [heading(TITLES["scarcity"], 3, form), table(head, rows, form)]
     rows = []
-    for other in (n for n in names if n != "mars"):
-        found = [difference(p.get("mars", {}), p.get(other, {})) for p in points.values()]
+    pairs = [("mars", n) for n in names if n != "mars"]
+    for one, other in [*pairs, ("retrieval", "retrieval-random")]:
+        found = [difference(p.get(one, {}), p.get(other, {})) for p in points.values()]
         row = [
             f"{difference_cell(d)}, p = {number(p)}" if d else ""
             for d, p in zip(found, corrected(found))
         ]
-        rows.append([f"MARS − {METHODS[other].label}", *row])
+        rows.append([f"{METHODS[one].label} − {METHODS[other].label}", *row])
     out.append(table(head, rows, form))
     if picture is not None:
         from benchmarks.paper.figure import draw_scarcity

@@ -69,6 +69,11 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         ``embedding``. "auto" takes "collaborative" if it is there, else all features; the embedding
         only where there are none, as an aligner that was fitted to the same rows knows their
         labels. None for ids alone.
+    linear_context : "auto", None or list of str, default="auto"
+        Numeric context columns that add a linear term to the logit, and pass the perceptron by
+        (the wide part of Wide & Deep [3]_). "auto" takes what look-alikes make of the target
+        (columns of `SequenceRetrievalAugmenter`): the perceptron would rely on them, and learn
+        less of the items. Not for arrays.
     catalog : ItemCatalog, default=None
         Items, for input that comes as a table without them.
     activity_feature : bool, default=True
@@ -141,6 +146,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
        arXiv:1706.06978.
     .. [2] "Modality-Aligned Retrieval for Sequence Augmented CTR Prediction",
        arXiv:2509.01184.
+    .. [3] Cheng et al., "Wide & Deep Learning for Recommender Systems", DLRS 2016,
+       arXiv:1606.07792.
 
     Examples
     --------
@@ -166,6 +173,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         "attention_normalization": [StrOptions({"softmax", "sqrt"}), None],
         "borrowed": [StrOptions({"separate", "marked", "joint"})],
         "item_features": [StrOptions({"auto"}), list, tuple, None],
+        "linear_context": [StrOptions({"auto"}), list, tuple, None],
         "catalog": [ItemCatalog, None],
         "activity_feature": ["boolean"],
         "max_length": [Interval(Integral, 1, None, closed="left")],
@@ -195,6 +203,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         attention_normalization: str | None = "sqrt",
         borrowed: str = "separate",
         item_features: Any = "auto",
+        linear_context: Any = "auto",
         catalog: ItemCatalog | None = None,
         activity_feature: bool = True,
         max_length: int = 200,
@@ -220,6 +229,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         self.attention_normalization = attention_normalization
         self.borrowed = borrowed
         self.item_features = item_features
+        self.linear_context = linear_context
         self.catalog = catalog
         self.activity_feature = activity_feature
         self.max_length = max_length
@@ -491,6 +501,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             max_length=self.max_length,
             borrowed=self.borrowed,
             item_features=self.item_features,
+            linear_context=self.linear_context,
         )
 
     def _build(self, inputs: Inputs, random_state: np.random.RandomState) -> DINNetwork:
@@ -500,6 +511,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         with seeded(random_state.randint(np.iinfo(np.int32).max)):
             return DINNetwork(
                 n_dense=0 if inputs.scaler is None else inputs.scaler.n_features_in_,
+                n_linear=inputs.n_linear,
                 n_categories=[len(count) - 1 for count in inputs.category_counts],
                 n_items=None if inputs.item_ids is None else len(inputs.item_ids),
                 item_features=inputs.item_features,

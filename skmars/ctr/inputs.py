@@ -15,6 +15,7 @@ from skmars.data import Impressions, ItemCatalog
 from skmars.data.catalog import COLLABORATIVE
 from skmars.data.ids import Lookup
 from skmars.data.sequences import Sequences
+from skmars.retrieval.support import LOOKALIKES
 
 ALIGNED = "aligned"
 
@@ -33,6 +34,8 @@ class Inputs:
         Of the numeric columns, None if there is none.
     numeric, categorical : list of str
         Names of the context columns.
+    n_linear : int
+        So many of the numeric ones, the last, add to the logit linearly.
     encoder : OrdinalEncoder or None
         Of the categorical columns; code -1 for unknown categories.
     category_counts : list of ndarray
@@ -52,6 +55,7 @@ class Inputs:
     borrowed: str = "separate"
     numeric: list[str] = field(default_factory=list)
     categorical: list[str] = field(default_factory=list)
+    n_linear: int = 0
     scaler: StandardScaler | None = None
     encoder: OrdinalEncoder | None = None
     category_counts: list[NDArray[np.int64]] = field(default_factory=list)
@@ -83,11 +87,15 @@ class Inputs:
         max_length: int,
         borrowed: str,
         item_features: Any,
+        linear_context: Any,
     ) -> Inputs:
         """Learn vocabularies and scales of impressions."""
         inputs = cls(max_length, borrowed)
         for name, column in X.context.items():
             (inputs.numeric if column.dtype.kind in "iuf" else inputs.categorical).append(name)
+        linear = _linear_columns(inputs.numeric, inputs.categorical, linear_context)
+        inputs.numeric = [name for name in inputs.numeric if name not in linear] + linear
+        inputs.n_linear = len(linear)
         if inputs.numeric:
             inputs.scaler = StandardScaler().fit(inputs._numbers(X), sample_weight=weight)
         if inputs.categorical:
@@ -215,6 +223,24 @@ class Inputs:
                 )
         columns = [X.context[name].astype(str).astype(object) for name in self.categorical]
         return np.column_stack(columns)
+
+
+def _linear_columns(numeric: list[str], categorical: list[str], names: Any) -> list[str]:
+    if names is None:
+        return []
+    if isinstance(names, str) and names == "auto":
+        return [name for name in numeric if name in LOOKALIKES]
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError(f"linear_context must be None, 'auto' or a list of names, got {names!r}.")
+    names = list(dict.fromkeys(names))
+    for name in names:
+        if name not in numeric:
+            what = "is not numeric" if name in categorical else "X does not have"
+            raise ValueError(
+                f"linear_context names the context column {name!r}, which {what}; its numeric "
+                f"context columns are {numeric}."
+            )
+    return names
 
 
 def _word(value: float) -> str:

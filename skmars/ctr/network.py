@@ -17,6 +17,9 @@ from skmars.ctr.perceptron import Perceptron
 # As small as in the public implementations: larger initial embeddings are noise that a few epochs
 # do not unlearn (AUC -0.003 on MovieLens-1M, far more on small logs).
 EMBEDDING_STD = 1e-3
+# A linear term is one weight a column, which Adam moves by the learning rate in a step, where a
+# hidden layer moves by that in each of its units; on small data it would not get anywhere.
+LINEAR_SCALE = 10.0
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Representation:
         Pooled history, embedded target, and their product; None for rows without items.
     borrowed : Tensor of shape (n_rows, item_dim), or None
         Pooled borrowed items.
+    linear : Tensor of shape (n_rows, n_linear), or None
+        What passes the head by.
     """
 
     context: Tensor
@@ -37,6 +42,7 @@ class Representation:
     target: Tensor | None = None
     product: Tensor | None = None
     borrowed: Tensor | None = None
+    linear: Tensor | None = None
 
     def mixed(self, other: Tensor, share: Tensor) -> Representation:
         """Mix each row with the row at `other`: of itself it keeps `share`.
@@ -52,12 +58,14 @@ class Representation:
             return None if x is None else share * x + (1 - share) * x.index_select(0, other)
 
         interest, target = mix(self.interest, share), mix(self.target, share)
+        mean = share.mean(dim=1, keepdim=True)
         return Representation(
-            mix(self.context, share.mean(dim=1, keepdim=True)),
+            mix(self.context, mean),
             interest,
             target,
             None if interest is None else interest * target,
             mix(self.borrowed, share),
+            mix(self.linear, mean),
         )
 
 
@@ -65,12 +73,15 @@ class DINNetwork(nn.Module):
     """Scores (logits) of impressions.
 
     A perceptron on user interest, target embedding, their product, the interest in borrowed
-    items, and the context. Without items it is that perceptron on the context alone.
+    items, and the context; some of the context may add a linear term to its logit instead. Without
+    items it is that perceptron on the context alone.
 
     Parameters
     ----------
     n_dense : int
         Numeric context features.
+    n_linear : int
+        So many of them, the last ones, pass the perceptron by.
     n_categories : sequence of int
         Number of categories of each categorical context feature.
     n_items : int or None
@@ -96,6 +107,7 @@ class DINNetwork(nn.Module):
         self,
         *,
         n_dense: int = 0,
+        n_linear: int = 0,
         n_categories: Sequence[int] = (),
         n_items: int | None = None,
         item_features: Mapping[str, int] | None = None,
@@ -110,7 +122,8 @@ class DINNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.categories = nn.ModuleList(_embedding(n + 1, embedding_dim) for n in n_categories)
-        width = n_dense + embedding_dim * len(n_categories)
+        self.linear = nn.Parameter(torch.zeros(n_linear)) if n_linear else None
+        width = n_dense - n_linear + embedding_dim * len(n_categories)
         self.items: nn.Embedding | None = None
         self.activity_feature = activity_feature
         self.auxiliary: nn.Module | None = None
@@ -178,10 +191,13 @@ class DINNetwork(nn.Module):
         -------
         Representation
         """
-        context = [batch.dense]
+        dense, linear = batch.dense, None
+        if self.linear is not None:
+            dense, linear = dense.tensor_split([-len(self.linear)], dim=1)
+        context = [dense]
         context += [table(batch.categorical[:, j]) for j, table in enumerate(self.categories)]
         if self.items is None:
-            return Representation(torch.cat(context, dim=1))
+            return Representation(torch.cat(context, dim=1), linear=linear)
         item = self.item_embedding(batch.items, batch.codes, item_features or {})
         target = item.index_select(0, batch.target)
         tagged = self._tagged(item)
@@ -201,14 +217,17 @@ class DINNetwork(nn.Module):
                 borrowed = pool(self.borrowed, batch.borrowed, key)
         if self.activity_feature:
             context.insert(0, torch.log1p(batch.length.to(target.dtype))[:, None])
-        return Representation(torch.cat(context, dim=1), interest, target, product, borrowed)
+        seen = torch.cat(context, dim=1)
+        return Representation(seen, interest, target, product, borrowed, linear)
 
     def score(self, seen: Representation, weight: Tensor | None = None) -> Tensor:
         """Return the logit of each row from what the head reads."""
         parts = [seen.interest, seen.target, seen.product, seen.borrowed, seen.context]
         x = torch.cat([part for part in parts if part is not None], dim=1)
-        logit: Tensor = self.head(x, weight)
-        return logit.squeeze(1)
+        logit: Tensor = self.head(x, weight).squeeze(1)
+        if self.linear is None:
+            return logit
+        return logit + seen.linear @ (LINEAR_SCALE * self.linear)
 
     def keys(
         self, items: Tensor, codes: Tensor, bag: Any, item_features: Mapping[str, Tensor]

@@ -22,7 +22,7 @@ from skmars.retrieval.embeddings import (
     item_vectors,
 )
 from skmars.retrieval.neighbors import find_donors, fit_index
-from skmars.retrieval.support import LIKED, TOUCHED, Ballots, comparable, support
+from skmars.retrieval.support import LOOKALIKES, TOUCHED, Ballots, comparable, support
 from skmars.utils import ragged
 
 _BLOCK_ROWS = 1 << 14  # distinct histories embedded and searched at a time
@@ -244,7 +244,7 @@ def retrieve(
     search_lent, search_asking = search[lent], search[asking]
 
     pieces = [nothing_borrowed(pool)]
-    opinions = np.zeros((len(TOUCHED + LIKED), len(X)))
+    opinions = np.zeros((len(LOOKALIKES), len(X)))
     starts = range(0, len(searched), _BLOCK_ROWS)
     for part in watch([range(at, min(at + _BLOCK_ROWS, len(searched))) for at in starts]):
         block = rows[searched[part.start : part.stop]]
@@ -294,7 +294,7 @@ def retrieve(
 
 def with_support(X: Impressions, opinions: NDArray[np.float64], pool: DonorPool) -> Impressions:
     """Return `X` with what donors make of its targets, (4, n_rows), in the context."""
-    names = TOUCHED if pool.history.feedback is None else TOUCHED + LIKED
+    names = TOUCHED if pool.history.feedback is None else LOOKALIKES
     return replace(X, context={**X.context, **dict(zip(names, opinions))})
 
 

@@ -15,6 +15,7 @@ from skmars.data import Sequences
 # Columns of the context: of all donors, and of the look-alikes compared with them.
 TOUCHED = ("donor_popularity", "lookalike_support")
 LIKED = ("donor_approval", "lookalike_approval")
+LOOKALIKES = TOUCHED + LIKED
 # Counts and opinions as of all donors that are added to those found, lest one or two decide.
 PRIOR_COUNT, PRIOR_OPINIONS = 3.0, 5.0
 # How much less similar than the most similar look-alike those are who count by 1/e.
