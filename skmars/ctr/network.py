@@ -225,7 +225,7 @@ class DINNetwork(nn.Module):
         parts = [seen.interest, seen.target, seen.product, seen.borrowed, seen.context]
         x = torch.cat([part for part in parts if part is not None], dim=1)
         logit: Tensor = self.head(x, weight).squeeze(1)
-        if self.linear is None:
+        if self.linear is None or seen.linear is None:
             return logit
         return logit + seen.linear @ (LINEAR_SCALE * self.linear)
 

@@ -99,6 +99,16 @@ def test_gradients_of_the_pooling(activation: str, normalization: str | None) ->
     )
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_training_starts_from_the_sum_of_the_history(seed: int) -> None:
+    torch.manual_seed(seed)
+    pooling = AttentionPooling(DIM, (80, 40), "dice").eval()
+    query, key, row, length = ragged([2, 1, 9], seed)
+    pooled = pooling.double()(1e-3 * query, 1e-3 * key, row, length)
+    total = torch.stack([part.sum(dim=0) for part in key.split(length.tolist())])
+    assert (torch.cosine_similarity(pooled, total) > 0.99).all()
+
+
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_rows_without_history_pool_to_zero(normalization: str | None) -> None:
     pooling = AttentionPooling(DIM, UNITS, "dice", normalization).double()

@@ -42,7 +42,8 @@ def make_rows(*, borrowed: bool = False, merge: bool = False, n: int = 5) -> Row
 
 def make_network(**parameters: object) -> DINNetwork:
     torch.manual_seed(0)
-    options: dict = {"n_dense": 2, "n_categories": [3], "n_items": N_ITEMS, "embedding_dim": 4}
+    options: dict = {"n_dense": 2, "n_linear": 1, "n_categories": [3], "n_items": N_ITEMS}
+    options["embedding_dim"] = 4
     network = DINNetwork(**{**options, "feedback": True, "activity_feature": True, **parameters})
     with torch.no_grad():
         for p in network.parameters():
