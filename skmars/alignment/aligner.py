@@ -77,8 +77,9 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     n_factors : int, default=64
         Dimension of the collaborative vectors: one more modality, "collaborative", made of who
         touched what in the histories of fit by a truncated SVD, so that the space knows what
-        goes together beside what looks alike. Items that fewer than three users touched lack it.
-        0 leaves it out, as the paper does. Not used on arrays.
+        goes together beside what looks alike. Items that fewer than three users touched lack it;
+        for the classifier, `transform` predicts theirs from the other modalities (ridge
+        regression). 0 leaves it out, as the paper does. Not used on arrays.
     catalog : ItemCatalog, default=None
         The items, for input that comes as a table without them.
     max_iter : int, default=10
@@ -479,11 +480,12 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         if go_on:
             encoder = clicks.continued_encoder(self.encoder_, X, home)
         else:
+            modalities = modality_names(self.modalities, X.catalog)
             encoder = clicks.new_encoder(
                 X,
-                modality_names(self.modalities, X.catalog),
+                modalities,
                 home,
-                CollaborativeVectors.of(X, self.n_factors, seed),
+                CollaborativeVectors.of(X, self.n_factors, seed, modalities),
                 n_components=self.n_components,
                 id_dim=self.id_dim,
                 n_heads=self.n_heads,

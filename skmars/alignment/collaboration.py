@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from sklearn.decomposition import TruncatedSVD
+from sklearn.linear_model import RidgeCV
 from sklearn.preprocessing import normalize
 
 from skmars.data import Impressions, ItemCatalog
-from skmars.data.catalog import COLLABORATIVE
+from skmars.data.catalog import COLLABORATIVE, side_by_side
 from skmars.utils import ragged
 
 # Of an item that fewer users touched, its vector would say who they are, not what it is.
 MIN_USERS = 3
+# Prediction from content: so many items at most teach it, the most touched ones; and the penalties
+# of which leave-one-out chooses.
+MAX_ITEMS, PENALTIES = 5_000, np.logspace(-2, 3, 11)
 
 
 @dataclass(frozen=True)
@@ -27,13 +32,21 @@ class CollaborativeVectors:
     ----------
     ids : ndarray of shape (n_items,)
     vectors : ndarray of shape (n_items, n_factors), float32
+    content : RidgeCV or None
+        What predicts the vector of another item from its content.
+    modalities : tuple of str
+        Whose features that is.
     """
 
     ids: NDArray[Any]
     vectors: NDArray[np.float32]
+    content: RidgeCV | None = None
+    modalities: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, X: Impressions, n_factors: int, seed: int) -> CollaborativeVectors | None:
+    def of(
+        cls, X: Impressions, n_factors: int, seed: int, modalities: Iterable[str] = ()
+    ) -> CollaborativeVectors | None:
         """Factorise who touched what in the histories of `X`; None if that says nothing.
 
         Items that the same users like, and dislike, get similar vectors: the right singular
@@ -50,8 +63,15 @@ class CollaborativeVectors:
         if n_factors < 1:
             return None
         svd = TruncatedSVD(n_factors, random_state=seed).fit(normalize(opinions[:, items], axis=0))
-        vectors = svd.components_.T * svd.singular_values_
-        return cls(X.catalog.ids[items], vectors.astype(np.float32))
+        vectors = (svd.components_.T * svd.singular_values_).astype(np.float32)
+        modalities = tuple(name for name in modalities if name != COLLABORATIVE)
+        content = side_by_side(X.catalog, modalities, items)
+        known = np.flatnonzero(_described(content))
+        known = known[np.argsort(-touched[items[known]], kind="stable")[:MAX_ITEMS]]
+        regression = (
+            RidgeCV(PENALTIES).fit(content[known], vectors[known]) if len(known) > 2 else None
+        )
+        return cls(X.catalog.ids[items], vectors, regression, modalities)
 
     def attach(self, catalog: ItemCatalog) -> ItemCatalog:
         """Return the catalogue with these vectors; other items lack this modality."""
@@ -62,6 +82,28 @@ class CollaborativeVectors:
         missing = np.ones(len(catalog), dtype=bool)
         missing[codes[there]] = False
         return catalog.with_features({COLLABORATIVE: features}, {COLLABORATIVE: missing})
+
+    def predict(self, catalog: ItemCatalog) -> ItemCatalog:
+        """Return an attached catalogue in which items that users hardly know have a vector, too.
+
+        It is what ridge regression makes of their content; items without any still lack one.
+        """
+        if self.content is None:
+            return catalog
+        new = np.flatnonzero(catalog.missing[COLLABORATIVE])
+        content = side_by_side(catalog, self.modalities, new)
+        described = _described(content)
+        if not described.any():
+            return catalog
+        features = catalog.features[COLLABORATIVE].copy()
+        missing = catalog.missing[COLLABORATIVE].copy()
+        features[new[described]] = self.content.predict(content[described])
+        missing[new[described]] = False
+        return catalog.with_features({COLLABORATIVE: features}, {COLLABORATIVE: missing})
+
+
+def _described(content: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.asarray(content.any(axis=1) & np.isfinite(content).all(axis=1))
 
 
 def opinions_of(X: Impressions) -> csr_array:

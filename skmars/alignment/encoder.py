@@ -82,10 +82,15 @@ class AlignmentEncoder:
     def embed_catalog(self, catalog: ItemCatalog) -> ItemCatalog:
         """Return the catalogue as described, with its aligned item embedding.
 
-        The same object every time.
+        Items that users hardly know have a collaborative vector predicted from their content, for
+        later steps; here their content stands in. The same object every time.
         """
         if catalog not in self._embedded:
-            embedded = self.describe(catalog).with_embedding(self.embed_items(catalog))
+            embedding = self.embed_items(catalog)
+            described = self.describe(catalog)
+            if self.collaborative is not None:
+                described = self.collaborative.predict(described)
+            embedded = described.with_embedding(embedding)
             self._embedded[catalog] = embedded
             self._inputs[embedded] = self.inputs(catalog)
         return self._embedded[catalog]

@@ -352,3 +352,21 @@ def content_key(value: Any) -> str:
         return "repr:" + hashlib.sha256(repr(value).encode()).hexdigest()
     digest = hashlib.sha256(array.tobytes()).hexdigest()
     return f"array:{array.dtype.str}:{array.shape}:{digest}"
+
+
+def side_by_side(
+    catalog: ItemCatalog, names: Iterable[str], items: NDArray[np.integer] | None = None
+) -> NDArray[np.float32]:
+    """Return the features of these modalities, shape (n_items, n_features), of all or some items.
+
+    The rows of each modality are scaled to unit length, so that none outweighs the others; an item
+    that lacks it has zeros.
+    """
+    rows: Any = slice(None) if items is None else items
+    blocks = [np.zeros((len(catalog.ids[rows]), 0))]
+    for name in names:
+        block = np.where(catalog.missing[name][rows, None], 0.0, catalog.features[name][rows])
+        norm = np.linalg.norm(block, axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):  # who uses infinite features says so
+            blocks.append(block / np.where(norm > 0, norm, 1.0))
+    return np.concatenate(blocks, axis=1).astype(np.float32)

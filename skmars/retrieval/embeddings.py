@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from skmars.data import ItemCatalog, Sequences
+from skmars.data.catalog import side_by_side
 from skmars.data.ids import check_same_kind
 
 Vectors = NDArray[np.float32]
@@ -153,15 +154,7 @@ class ItemSpace:
 
 
 def item_vectors(catalog: ItemCatalog) -> Vectors | None:
-    """Return what stands for the items: their embedding, else their features side by side.
-
-    The rows of each modality are scaled to unit length, so that none outweighs the others.
-    """
+    """Return what stands for the items: their embedding, else their features side by side."""
     if catalog.embedding is not None or not catalog.features:
         return catalog.embedding
-    blocks = []
-    for name in sorted(catalog.features):
-        block = np.where(catalog.missing[name][:, None], 0.0, catalog.features[name])
-        norm = np.linalg.norm(block, axis=1, keepdims=True)
-        blocks.append(block / np.where(norm > 0, norm, 1.0))
-    return np.concatenate(blocks, axis=1).astype(np.float32)
+    return side_by_side(catalog, sorted(catalog.features))

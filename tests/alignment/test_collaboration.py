@@ -92,6 +92,55 @@ def test_who_is_hardly_touched_has_no_vector() -> None:
     assert not described.features[COLLABORATIVE][touched < MIN_USERS].any()
 
 
+def told_apart_by_text(X: Impressions, lacks: np.ndarray) -> Impressions:
+    """Let the text say which taste an item is of, with noise; some items lack it."""
+    rng = np.random.default_rng(1)
+    n = len(X.catalog)
+    text = np.stack([np.arange(n) % 2, 1 - np.arange(n) % 2], axis=1) + 0.1 * rng.normal(
+        size=(n, 2)
+    )
+    text[lacks] = np.nan  # rows of a missing modality are ignored
+    return X.with_catalog(ItemCatalog(X.catalog.ids).with_features({"text": text}, {"text": lacks}))
+
+
+def test_new_items_get_the_vector_that_their_content_promises() -> None:
+    X = tastes(n_items=24)
+    lacks = np.arange(24) == 5
+    X = told_apart_by_text(X, lacks)
+    new = np.isin(np.arange(24), [2, 3, 5])
+    old = X[~np.isin(X.user, np.unique(X.user[new[X.target]]))]  # nobody touched the new items
+    made = CollaborativeVectors.of(old, 2, 0, ["text"])
+    assert not np.isin(np.flatnonzero(new), made.ids).any()
+    plain = made.attach(X.catalog)
+    full = made.predict(plain)
+    np.testing.assert_array_equal(full.missing[COLLABORATIVE], lacks)
+    known = ~plain.missing[COLLABORATIVE]
+    np.testing.assert_array_equal(
+        full.features[COLLABORATIVE][known], plain.features[COLLABORATIVE][known]
+    )
+    units = normalize(full.features[COLLABORATIVE])
+    for item in (2, 3):
+        cosine = units[known] @ units[item]
+        same = np.flatnonzero(known) % 2 == item % 2
+        assert cosine[same].min() > 0.8
+        assert cosine[~same].max() < 0.5
+
+
+def test_predicted_vectors_are_for_later_steps_only() -> None:
+    """The aligned space treats such an item as before: it lacks the modality."""
+    X = told_apart_by_text(tastes(n_users=12), np.zeros(20, dtype=bool))
+    y = np.arange(len(X)) % 2
+    aligner = SteinAligner(4, id_dim=4, n_factors=2, max_iter=1, random_state=0).fit(X, y)
+    catalog = aligner.transform(X).catalog
+    described = aligner.encoder_.describe(X.catalog)
+    predicted = described.missing[COLLABORATIVE]
+    assert predicted.any()
+    assert not catalog.missing[COLLABORATIVE].any()
+    again = aligner.transform(X.with_catalog(catalog)).catalog
+    np.testing.assert_array_equal(again.embedding, catalog.embedding)
+    np.testing.assert_array_equal(again.features[COLLABORATIVE], catalog.features[COLLABORATIVE])
+
+
 @pytest.mark.parametrize("n_users", [1, 2])
 def test_too_few_users_say_nothing(n_users) -> None:
     X = tastes(n_users)
@@ -114,7 +163,7 @@ def test_the_aligner_attaches_them_and_catalogues_of_other_items_take_them_by_id
     history = Sequences(one + 2, np.zeros(1, np.int64), one + 1)
     Y = Impressions(other, np.arange(1), one, one + 1, history)
     described = aligner.transform(Y).catalog
-    np.testing.assert_array_equal(described.missing[COLLABORATIVE], [True, False, False])
+    assert not described.missing[COLLABORATIVE].any()  # that of item 100 is predicted
     np.testing.assert_array_equal(
         described.features[COLLABORATIVE][1:], known.features[COLLABORATIVE][[7, 3]]
     )
