@@ -85,16 +85,18 @@ BY_EMBEDDING = {"augment__compare": "embedding"}
 ALL_FEATURES = ["text", "image", "collaborative"]
 WHOLE_DIN = {"ctr__item_features": "auto", "ctr__activity_feature": True}
 
-# Retrieval alone: look-alikes lend to, and are asked by, a DIN that reads what the base reads.
+# As in the paper, content is for retrieval alone: DIN reads ids, and the activity.
 RETRIEVAL = Method(
-    "base + activity + look-alikes",
+    "MARS, DIN on ids",
     aligned=True,
     borrows=True,
     vectors=False,
     fixed={"ctr__activity_feature": True},
     candidates=BORROW,
 )
-MARS = Method("MARS", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BORROW)
+MARS = Method(
+    "MARS, whole pipeline", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BORROW
+)
 
 ABLATIONS: dict[str, tuple[str, Settings]] = {
     "no-text": (
@@ -154,18 +156,20 @@ METHODS = {
         candidates=DIN,
     ),
     "borrow": replace(
-        RETRIEVAL, label="base + borrowed items alone", fixed={"augment__n_voters": 0}
+        RETRIEVAL,
+        label="MARS, DIN on ids, nobody asked",
+        fixed={**RETRIEVAL.fixed, "augment__n_voters": 0},
     ),
     "retrieval": RETRIEVAL,
     "retrieval-random": replace(
         RETRIEVAL,
-        label="base + activity + random donors",
+        label="MARS, DIN on ids, random donors",
         random_donors=True,
         fixed={**RETRIEVAL.fixed, **BY_EMBEDDING},
     ),
     "random-donors": replace(
         MARS,
-        label="MARS, random donors",
+        label="MARS, whole pipeline, random donors",
         random_donors=True,
         fixed={**WHOLE_DIN, **BY_EMBEDDING},
     ),
@@ -210,6 +214,7 @@ for _kind, _amount in ROBUSTNESS:
         like="mars",
     )
 
+LETTER = ["retrieval", "retrieval-random", "borrow"]  # DIN on ids, as the paper's
 CONTROLS = ["activity", "factors", "content", "retrieval", "retrieval-random", "random-donors"]
 BASELINES = ["random-items", "random-sequence", "repeat-pad", "cmr", "cmrsi"]
 BASELINES += ["cl4srec", "coserec", "basrec"]
