@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from sklearn.decomposition import TruncatedSVD
+from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import normalize
 
 from skmars.data import Impressions, ItemCatalog
@@ -19,9 +20,9 @@ from skmars.utils import ragged
 
 # Of an item that fewer users touched, its vector would say who they are, not what it is.
 MIN_USERS = 3
-# Prediction from content: so many items at most teach it, the most touched ones; and the penalties
-# of which leave-one-out chooses.
-MAX_ITEMS, PENALTIES = 5_000, np.logspace(-2, 3, 11)
+# Prediction from content is taught by so many items at most, the most touched ones, from so many
+# components; leave-one-out chooses the penalty.
+MAX_ITEMS, MAX_COMPONENTS, PENALTIES = 5_000, 256, np.logspace(-2, 3, 11)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class CollaborativeVectors:
     ----------
     ids : ndarray of shape (n_items,)
     vectors : ndarray of shape (n_items, n_factors), float32
-    content : RidgeCV or None
+    content : Pipeline or None
         What predicts the vector of another item from its content.
     modalities : tuple of str
         Whose features that is.
@@ -40,7 +41,7 @@ class CollaborativeVectors:
 
     ids: NDArray[Any]
     vectors: NDArray[np.float32]
-    content: RidgeCV | None = None
+    content: Pipeline | None = None
     modalities: tuple[str, ...] = ()
 
     @classmethod
@@ -68,9 +69,11 @@ class CollaborativeVectors:
         content = side_by_side(X.catalog, modalities, items)
         known = np.flatnonzero(_described(content))
         known = known[np.argsort(-touched[items[known]], kind="stable")[:MAX_ITEMS]]
-        regression = (
-            RidgeCV(PENALTIES).fit(content[known], vectors[known]) if len(known) > 2 else None
-        )
+        regression = None
+        if len(known) > 2:
+            components = PCA(min(MAX_COMPONENTS, *content[known].shape), random_state=seed)
+            regression = make_pipeline(components, RidgeCV(PENALTIES))
+            regression.fit(content[known], vectors[known])
         return cls(X.catalog.ids[items], vectors, regression, modalities)
 
     def attach(self, catalog: ItemCatalog) -> ItemCatalog:
