@@ -197,6 +197,8 @@ def scarcity_page(names: list[str], folder: Path, form: str, picture: Path | Non
     pairs += [("retrieval", n) for n in ("base", "activity", "retrieval-random")]
     for one, other in pairs:
         found = [difference(p.get(one, {}), p.get(other, {})) for p in points.values()]
+        if not any(found):
+            continue
         row = [
             f"{difference_cell(d)}, p = {number(p)}" if d else ""
             for d, p in zip(found, corrected(found))
