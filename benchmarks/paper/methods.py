@@ -85,7 +85,8 @@ BY_EMBEDDING = {"augment__compare": "embedding"}
 ALL_FEATURES = ["text", "image", "collaborative"]
 WHOLE_DIN = {"ctr__item_features": "auto", "ctr__activity_feature": True}
 
-# As in the paper, content is for retrieval alone: DIN reads ids, and the activity.
+# Content is for retrieval alone: DIN reads ids, like the paper's, and the activity. Not the paper's
+# letter: look-alikes are asked, too.
 RETRIEVAL = Method(
     "MARS, DIN on ids",
     aligned=True,

@@ -89,7 +89,7 @@ class AttentionPooling(nn.Module):
         super().__init__()
         self.unit = LocalActivationUnit(n_features, units, activation)
         # Training starts from the plain sum of the history. Scores that start around 0, of either
-        # sign, hide the history from the head for epochs (AUC -0.003 on MovieLens-1M).
+        # sign, can hide the history from the head for epochs.
         nn.init.ones_(self.unit.output.bias)
         self.normalization = normalization
 

@@ -228,10 +228,8 @@ class Inputs:
 def _linear_columns(numeric: list[str], categorical: list[str], names: Any) -> list[str]:
     if names is None:
         return []
-    if isinstance(names, str) and names == "auto":
+    if names == "auto":
         return [name for name in numeric if name in LOOKALIKES]
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise ValueError(f"linear_context must be None, 'auto' or a list of names, got {names!r}.")
     names = list(dict.fromkeys(names))
     for name in names:
         if name not in numeric:
