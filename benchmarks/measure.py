@@ -8,15 +8,17 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import numpy as np
 from threadpoolctl import threadpool_limits
+
+T = TypeVar("T")
 
 # Work of a part: useful arithmetic, or bytes that have to be read and written.
 FLOPS, BYTES = "flop", "byte"
@@ -120,6 +122,14 @@ def compare(
         result.share = needed / median(result.seconds) / median(rates)
         result.share_of = work_of
     return list(results.values())
+
+
+def chosen(known: Mapping[str, T], names: Sequence[str] | None) -> dict[str, T]:
+    """Return the contenders that run: all, or those of these names."""
+    unknown = [name for name in names or [] if name not in known]
+    if unknown:
+        raise SystemExit(f"no contender {unknown[0]!r}; there are: {'; '.join(known)}")
+    return {name: known[name] for name in names or known}
 
 
 @contextmanager

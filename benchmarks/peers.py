@@ -72,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("peers.json"))
+    only = "DIN, retrieval: only these"
+    parser.add_argument("--contenders", nargs="+", metavar="NAME", help=only)
     rows = parser.add_argument_group("interactions (DIN, container, aligner)")
     rows.add_argument("--data", nargs=2, metavar=("KIND", "PATH"), help="toys FILE, ml-1m FOLDER")
     rows.add_argument("--rows", type=int, help="about so many rows only")
@@ -79,7 +81,6 @@ def parser() -> argparse.ArgumentParser:
     rows.add_argument("--sigma", type=float, default=1.0, help="synthetic: spread of its logarithm")
     rows.add_argument("--max-length", type=int, default=200, help="items of a history, N")
     rows.add_argument("--batch-size", type=int, default=512)
-    rows.add_argument("--contenders", nargs="+", metavar="NAME", help="DIN: only these")
     rows.add_argument("--loader-workers", type=int, default=0, help="of FuxiCTR's data loaders")
     rows.add_argument("--no-rowwise", dest="rowwise", action="store_false", help="aligner: causal")
     search = parser.add_argument_group("retrieval, transform")

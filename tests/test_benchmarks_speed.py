@@ -39,6 +39,14 @@ def test_useful_flops_of_one_position() -> None:
     assert networks.useful_flops(np.array([1]), training=True) == 3 * expected
 
 
+def test_contenders_are_all_or_those_named() -> None:
+    known = {"a": 1, "b": 2, "c": 3}
+    assert measure.chosen(known, None) == known
+    assert measure.chosen(known, ["c", "a"]) == {"c": 3, "a": 1}
+    with pytest.raises(SystemExit, match="'d'; there are: a; b; c"):
+        measure.chosen(known, ["a", "d"])
+
+
 def test_contenders_alternate() -> None:
     calls: list[str] = []
     contenders = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import joblib
@@ -69,7 +70,7 @@ def fit(
     if problem.content and (method.aligned or problem.setting == "strong"):
         add("encode", timed("encode", lambda: encoder(experiment, train)).transform)
         if method.corrupt is not None:
-            add("encode", lambda X: corrupted(X, method.corrupt, seed))
+            add("encode", partial(corrupted, corrupt=method.corrupt, seed=seed))
     if method.aligned:
         aligner, seconds["align"] = aligned(experiment, problem, train, method, settings, seed)
         add("align", aligner.transform)

@@ -12,7 +12,7 @@ import joblib
 import numpy as np
 
 from benchmarks.interactions import load, padded
-from benchmarks.measure import Result, compare, in_process, peak_mb
+from benchmarks.measure import Result, chosen, compare, in_process, peak_mb
 from benchmarks.parts.networks import CONTENDERS, Settings, make, useful_flops
 
 
@@ -33,19 +33,10 @@ def _rows(arguments: Any) -> tuple[str, Any, Any]:
     return name, X, y
 
 
-def _chosen(arguments: Any) -> dict[str, str]:
-    """Return the contenders that run, and what each takes."""
-    names = arguments.contenders or list(CONTENDERS)
-    unknown = [name for name in names if name not in CONTENDERS]
-    if unknown:
-        raise SystemExit(f"no contender {unknown[0]!r}; there are {', '.join(CONTENDERS)}")
-    return {name: CONTENDERS[name][1] for name in names}
-
-
 def _contenders(arguments: Any, X: Any, y: Any) -> dict[str, Any]:
     arrays = padded(X, arguments.max_length)
     made = {}
-    for name, takes in _chosen(arguments).items():
+    for name, (_, takes) in chosen(CONTENDERS, arguments.contenders).items():
         try:
             rows = X if takes == "impressions" else arrays
             made[name] = make(name, rows, y, _settings(arguments, X))
@@ -98,7 +89,7 @@ def memory(arguments: Any) -> list[Result]:
         rectangle: dict[str, Any] = padded(X, arguments.max_length)
         np.savez(arrays, y=y, **rectangle)
         del rectangle
-        for name, takes in _chosen(arguments).items():
+        for name, (_, takes) in chosen(CONTENDERS, arguments.contenders).items():
             result = Result(part, name)
             for _ in range(arguments.repeats):
                 file = impressions if takes == "impressions" else arrays
