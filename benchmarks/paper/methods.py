@@ -99,22 +99,28 @@ MARS = Method(
     "MARS, whole pipeline", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BORROW
 )
 
-ABLATIONS: dict[str, tuple[str, Settings]] = {
-    "no-text": (
-        "without text",
-        {"align__modalities": ["image"]},
+
+def _changed(like: str, label: str, change: Settings) -> Method:
+    method = {"retrieval": RETRIEVAL, "mars": MARS}[like]
+    return replace(method, label=label, fixed={**method.fixed, **change}, like=like)
+
+
+# Each changes one setting of the MARS that it is `like`.
+ABLATIONS = {
+    "no-text": _changed("retrieval", "without text", {"align__modalities": ["image"]}),
+    "no-image": _changed("retrieval", "without image", {"align__modalities": ["text"]}),
+    "no-stein": _changed("retrieval", "without Stein", {"align__beta": 0.0}),
+    "paper-sign": _changed(
+        "retrieval", "entropy with the printed sign", {"align__entropy": "paper"}
     ),
-    "no-image": (
-        "without image",
-        {"align__modalities": ["text"]},
+    "no-factors": _changed(
+        "retrieval", "space without what users make of items", {"align__n_factors": 0}
     ),
-    "no-stein": ("without Stein", {"align__beta": 0.0}),
-    "paper-sign": ("entropy with the printed sign", {"align__entropy": "paper"}),
-    "no-factors": ("without what users make of items", {"align__n_factors": 0}),
-    "no-voters": ("without what look-alikes make of the target", {"augment__n_voters": 0}),
-    "eq-13": ("look-alikes by the user embedding (Eq. 13)", {"augment__compare": "embedding"}),
-    "aligned-features": (
-        "with the aligned items as features, too",
+    "eq-13": _changed("retrieval", "look-alikes by the user embedding (Eq. 13)", BY_EMBEDDING),
+    "no-voters": _changed("mars", "whole pipeline, nobody asked", {"augment__n_voters": 0}),
+    "aligned-features": _changed(
+        "mars",
+        "whole pipeline, the aligned items as features, too",
         {"ctr__item_features": ["collaborative", "aligned"]},
     ),
 }
@@ -175,15 +181,12 @@ METHODS = {
         fixed={**WHOLE_DIN, **BY_EMBEDDING},
     ),
     "mars": MARS,
-    **{
-        name: replace(MARS, label=label, fixed={**WHOLE_DIN, **change}, like="mars")
-        for name, (label, change) in ABLATIONS.items()
-    },
+    **ABLATIONS,
     **{
         strategy: replace(
-            MARS,
+            RETRIEVAL,
             label=strategy,
-            fixed={**WHOLE_DIN, "augment__strategy": strategy.replace("-", "_")},
+            fixed={**RETRIEVAL.fixed, "augment__strategy": strategy.replace("-", "_")},
             candidates=BORROW if strategy == "dp" else WHOLE,
         )
         for strategy in ("most-similar", "kth", "dp")
@@ -201,18 +204,17 @@ ROBUSTNESS += [(m, a) for m in ("text", "image") for a in (0.1, 0.3, 0.5, 0.7, 0
 
 for _curve, (_parameter, _values) in GRIDS.items():
     for _value in _values:
-        METHODS[f"{_curve}={_value:g}"] = replace(
-            MARS,
-            label=f"{_curve} = {_value:g}",
-            fixed={**WHOLE_DIN, _parameter: _value},
-            like="mars",
+        METHODS[f"{_curve}={_value:g}"] = _changed(
+            "retrieval", f"{_curve} = {_value:g}", {_parameter: _value}
         )
 for _kind, _amount in ROBUSTNESS:
     METHODS[f"{_kind}={_amount:g}"] = replace(
-        MARS,
-        label=f"noise of {_amount:g} sd" if _kind == "noise" else f"{_amount:.0%} lack {_kind}",
+        _changed(
+            "retrieval",
+            f"noise of {_amount:g} sd" if _kind == "noise" else f"{_amount:.0%} lack {_kind}",
+            {},
+        ),
         corrupt=(_kind, _amount),
-        like="mars",
     )
 
 LETTER = ["retrieval", "retrieval-random", "borrow"]  # DIN on ids, as the paper's
@@ -233,7 +235,7 @@ TABLES = {
 TITLES = {
     "2": "Table 2: all methods",
     "3": "Table 3: ablations",
-    "figure-4": "Figure 4: retrieval strategies (MARS: filter)",
+    "figure-4": "Figure 4: retrieval strategies (MARS, DIN on ids: filter)",
     "theta": "Curve over theta",
     "lambda": "Curve over lambda",
     "beta": "Curve over beta",
