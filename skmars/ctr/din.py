@@ -70,10 +70,11 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         only where there are none, as an aligner that was fitted to the same rows knows their
         labels. None for ids alone.
     linear_context : "auto", None or list of str, default="auto"
-        Numeric context columns that add a linear term to the logit, and pass the perceptron by
-        (the wide part of Wide & Deep [3]_). "auto" takes what look-alikes make of the target
-        (columns of `SequenceRetrievalAugmenter`): the perceptron would rely on them, and learn
-        less of the items. Not for arrays.
+        Numeric context columns that pass the network by. Their weighted sum joins its logit, with
+        weights (and one of the logit, and a bias) that are learnt last, on the rows held out for
+        early stopping, where there are any: late fusion, as in stacking [3]_. "auto" takes what
+        look-alikes make of the target (columns of `SequenceRetrievalAugmenter`): in training, the
+        network would rely on them and learn less of the items. Not for arrays.
     catalog : ItemCatalog, default=None
         Items, for input that comes as a table without them.
     activity_feature : bool, default=True
@@ -125,7 +126,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     loss_curve_ : list of float
         Mean training loss of each epoch.
     validation_scores_ : list of float or None
-        AUC of the held-out rows after each epoch.
+        AUC of the held-out rows after each epoch, with the weights of `linear_context` that were
+        learnt on them.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
@@ -146,8 +148,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
        arXiv:1706.06978.
     .. [2] "Modality-Aligned Retrieval for Sequence Augmented CTR Prediction",
        arXiv:2509.01184.
-    .. [3] Cheng et al., "Wide & Deep Learning for Recommender Systems", DLRS 2016,
-       arXiv:1606.07792.
+    .. [3] Wolpert, "Stacked Generalization", Neural Networks 5, 1992.
 
     Examples
     --------
@@ -351,7 +352,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             if self.early_stopping is False:
                 raise ValueError("X_val is for early stopping, but early_stopping=False.")
             X_val = self._check_rows(X_val, has_items=isinstance(data, Impressions))
-            held_out = Sample.validation(X_val, y_val, classes)
+            held_out = Sample.validation(X_val, y_val, self.class_weight, classes)
         elif not incremental and holds_out(self.early_stopping, len(sample)):
             sample, held_out = sample.split(self.validation_fraction, random_state)
 

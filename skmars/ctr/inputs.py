@@ -35,7 +35,7 @@ class Inputs:
     numeric, categorical : list of str
         Names of the context columns.
     n_linear : int
-        So many of the numeric ones, the last, add to the logit linearly.
+        So many of the numeric ones, the last, join the logit after training.
     encoder : OrdinalEncoder or None
         Of the categorical columns; code -1 for unknown categories.
     category_counts : list of ndarray

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skmars.ctr.batches import Rows
+from skmars.ctr.fusion import fuse
 from skmars.ctr.inputs import Inputs
-from skmars.ctr.network import DINNetwork, to_tensors
+from skmars.ctr.network import DINNetwork, logit_alone, to_tensors
 from skmars.ctr.perceptron import frozen_statistics
 from skmars.ctr.samples import Sample
 from skmars.utils.training import EpochCallbacks, TrainingResult, train
@@ -180,10 +181,12 @@ def learn(
                 value = value + auxiliary.loss(network, rows, features, target, w, seen, drawn)
         return value
 
+    prior = None if network.fusion is None else network.fusion.clone()
+
     def evaluate() -> float:
         assert validation is not None
         network.settle(inputs.feedback_count)
-        score = decision(network, validation.rows, validation.features)
+        score = fused_decision(network, validation, prior)
         if not np.isfinite(score).all():
             return -np.inf  # the next loss says so
         return float(roc_auc_score(validation.y, score, sample_weight=validation.weight))
@@ -211,6 +214,8 @@ def learn(
         result.validation_curve[:0] = first.validation_curve
         result.best_epoch += first.n_iter
     network.settle(inputs.feedback_count)
+    if validation is None and network.fusion is not None:
+        fused_decision(network, examples, prior)
     # The last step of a fit is not followed by a loss that would tell.
     with torch.no_grad():
         some = examples.rows.batch(slice(0, batch_size))
@@ -236,6 +241,23 @@ def decision(network: DINNetwork, rows: Rows, features: Features) -> NDArray[np.
         batch = to_tensors(rows.batch(block), device, dtype)
         result[block] = network(batch, tensors).cpu().numpy()
     return result
+
+
+def fused_decision(
+    network: DINNetwork, examples: Examples, prior: Tensor | None
+) -> NDArray[np.float64]:
+    """Fit the fusion to these rows, if the network has one; return their logits."""
+    if network.fusion is None or prior is None:
+        return decision(network, examples.rows, examples.features)
+    n = network.n_linear
+    network.fusion.copy_(logit_alone(n))
+    score = decision(network, examples.rows, examples.features)
+    if not np.isfinite(score).all():
+        return score
+    columns = examples.rows.dense[:, -n:]
+    fusion, score = fuse(score, columns, examples.y, examples.weight, prior.cpu().numpy())
+    network.fusion.copy_(torch.from_numpy(fusion))
+    return score
 
 
 def start_at_base_rate(network: DINNetwork, examples: Examples) -> None:

@@ -17,9 +17,6 @@ from skmars.ctr.perceptron import Perceptron
 # As small as in the public implementations: larger initial embeddings are noise that a few epochs
 # do not unlearn (AUC -0.003 on MovieLens-1M, far more on small logs).
 EMBEDDING_STD = 1e-3
-# A linear term is one weight a column, which Adam moves by the learning rate in a step, where a
-# hidden layer moves by that in each of its units; on small data it would not get anywhere.
-LINEAR_SCALE = 10.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Representation:
     borrowed : Tensor of shape (n_rows, item_dim), or None
         Pooled borrowed items.
     linear : Tensor of shape (n_rows, n_linear), or None
-        What passes the head by.
+        What passes the network by.
     """
 
     context: Tensor
@@ -58,14 +55,12 @@ class Representation:
             return None if x is None else share * x + (1 - share) * x.index_select(0, other)
 
         interest, target = mix(self.interest, share), mix(self.target, share)
-        mean = share.mean(dim=1, keepdim=True)
         return Representation(
-            mix(self.context, mean),
+            mix(self.context, share.mean(dim=1, keepdim=True)),
             interest,
             target,
             None if interest is None else interest * target,
             mix(self.borrowed, share),
-            mix(self.linear, mean),
         )
 
 
@@ -73,15 +68,15 @@ class DINNetwork(nn.Module):
     """Scores (logits) of impressions.
 
     A perceptron on user interest, target embedding, their product, the interest in borrowed
-    items, and the context; some of the context may add a linear term to its logit instead. Without
-    items it is that perceptron on the context alone.
+    items, and the context; some of the context may pass it by and join its logit after training
+    (`fusion`). Without items it is that perceptron on the context alone.
 
     Parameters
     ----------
     n_dense : int
         Numeric context features.
     n_linear : int
-        So many of them, the last ones, pass the perceptron by.
+        So many of them, the last ones, pass the network by.
     n_categories : sequence of int
         Number of categories of each categorical context feature.
     n_items : int or None
@@ -101,6 +96,8 @@ class DINNetwork(nn.Module):
     activity_feature : bool
         The head sees the logarithm of the length of the user's own history.
     """
+
+    fusion: Tensor | None
 
     # Row 0 of every embedding table stands for whatever was not there in training.
     def __init__(
@@ -122,7 +119,9 @@ class DINNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.categories = nn.ModuleList(_embedding(n + 1, embedding_dim) for n in n_categories)
-        self.linear = nn.Parameter(torch.zeros(n_linear)) if n_linear else None
+        self.n_linear = n_linear
+        # Bias, weight of the logit, weight of each column: see `skmars.ctr.fusion`.
+        self.register_buffer("fusion", logit_alone(n_linear) if n_linear else None)
         width = n_dense - n_linear + embedding_dim * len(n_categories)
         self.items: nn.Embedding | None = None
         self.activity_feature = activity_feature
@@ -192,8 +191,8 @@ class DINNetwork(nn.Module):
         Representation
         """
         dense, linear = batch.dense, None
-        if self.linear is not None:
-            dense, linear = dense.tensor_split([-len(self.linear)], dim=1)
+        if self.n_linear:
+            dense, linear = dense.tensor_split([-self.n_linear], dim=1)
         context = [dense]
         context += [table(batch.categorical[:, j]) for j, table in enumerate(self.categories)]
         if self.items is None:
@@ -221,13 +220,14 @@ class DINNetwork(nn.Module):
         return Representation(seen, interest, target, product, borrowed, linear)
 
     def score(self, seen: Representation, weight: Tensor | None = None) -> Tensor:
-        """Return the logit of each row from what the head reads."""
+        """Return the logit of each row from what the head reads (when training, of that alone)."""
         parts = [seen.interest, seen.target, seen.product, seen.borrowed, seen.context]
         x = torch.cat([part for part in parts if part is not None], dim=1)
         logit: Tensor = self.head(x, weight).squeeze(1)
-        if self.linear is None or seen.linear is None:
+        if self.training or self.fusion is None or seen.linear is None:
             return logit
-        return logit + seen.linear @ (LINEAR_SCALE * self.linear)
+        bias, deep = self.fusion[:2]
+        return torch.addmv(bias + deep * logit, seen.linear, self.fusion[2:])
 
     def keys(
         self, items: Tensor, codes: Tensor, bag: Any, item_features: Mapping[str, Tensor]
@@ -344,6 +344,11 @@ class DINNetwork(nn.Module):
             torch.cat([old, old[:1].expand(n_new, -1)]), freeze=False, sparse=True
         )
         self.items = table
+
+
+def logit_alone(n_linear: int) -> Tensor:
+    """Return the fusion that leaves a logit as it is."""
+    return torch.eye(2, n_linear + 2)[1]
 
 
 def _embedding(n: int, width: int) -> nn.Embedding:

@@ -88,12 +88,12 @@ class Sample:
         return cls(X, y, count, weight)
 
     @classmethod
-    def validation(cls, X: Any, y: Any, classes: NDArray[Any]) -> Sample:
+    def validation(cls, X: Any, y: Any, class_weight: Any, classes: NDArray[Any]) -> Sample:
         """Rows for early stopping that the caller brings."""
         y, _ = encode_target(y, classes, len(X), "y_val")
         if len(np.unique(y)) < 2:
             raise ValueError("y_val holds only one class; early stopping needs both.")
-        return cls(X, y)
+        return cls.weighed(X, y, None, class_weight, classes)
 
     def split(self, fraction: float, random_state: np.random.RandomState) -> tuple[Sample, Sample]:
         """Hold out the rows of some users, or some rows of an array.

@@ -222,58 +222,6 @@ def test_scale_of_a_number_does_not_matter(data) -> None:
     )
 
 
-def in_hours(model: DINClassifier, X: Impressions, hour: float) -> np.ndarray:
-    return model.decision_function(replace(X, context={**X.context, "hour": np.full(len(X), hour)}))
-
-
-def test_linear_context_adds_the_same_for_every_row_and_step(data) -> None:
-    X, y = data
-    model = din(linear_context=["hour"]).fit(X, y)
-    at = [in_hours(model, X, hour) for hour in (0.0, 1.0, 2.0)]
-    steps = np.concatenate([at[1] - at[0], at[2] - at[1]])
-    assert abs(steps[0]) > 1e-4
-    np.testing.assert_allclose(steps, steps[0], atol=1e-5)
-    deep = din(linear_context=None).fit(X, y)
-    assert np.ptp(in_hours(deep, X, 1.0) - in_hours(deep, X, 0.0)) > 1e-4
-
-
-def test_linear_context_by_default_is_what_look_alikes_say(data) -> None:
-    X, y = data
-    support = np.random.default_rng(0).normal(size=len(X))
-    said = replace(X, context={"lookalike_support": support, **X.context})
-    a, b = din(), din(linear_context=["lookalike_support"])
-    np.testing.assert_array_equal(
-        a.fit(said, y).predict_proba(said), b.fit(said, y).predict_proba(said)
-    )
-    np.testing.assert_array_equal(
-        din().fit(X, y).predict_proba(X), din(linear_context=None).fit(X, y).predict_proba(X)
-    )
-
-
-def test_a_linear_column_is_learnt_on_small_data() -> None:
-    """In a hundred steps, although it is one weight, and Adam's steps are of one size."""
-    X, _ = make_data(context=())
-    rng = np.random.default_rng(0)
-    logit = 2 * rng.normal(size=len(X))
-    y = rng.random(len(X)) < 1 / (1 + np.exp(-logit))
-    X = replace(X, context={"hour": logit})
-    model = din(linear_context=["hour"], max_iter=40, batch_size="auto").fit(X, y)
-    assert (in_hours(model, X, 1.0) - in_hours(model, X, 0.0)).mean() > 0.3
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (["year"], "linear_context names the context column 'year', which X does not have"),
-        (["device"], "'device', which is not numeric; its numeric context columns are .'hour'"),
-        ("hour", "linear_context"),
-    ],
-)
-def test_bad_linear_context(data, names, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        din(linear_context=names).fit(*data)
-
-
 @pytest.mark.parametrize(("value", "word"), [(np.nan, "NaN"), (np.inf, "infinity")])
 def test_bad_numbers_name_the_column(data, fitted, value: float, word: str) -> None:
     X, y = data
