@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -254,13 +253,11 @@ def _feature_widths(catalog: ItemCatalog, names: Any) -> dict[str, int]:
     if names is None:
         return {}
     offered = feature_names(catalog)
-    if isinstance(names, str) and names == "auto":
+    if names == "auto":
         # What users make of items says most, for fewest weights. An aligner learns from the labels
         # of the rows that are trained on here, of which its embedding tells more than of others.
         features = [name for name in offered if name != ALIGNED]
         names = [COLLABORATIVE] if COLLABORATIVE in features else features or offered
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise ValueError(f"item_features must be None, 'auto' or a list of names, got {names!r}.")
     widths = {}
     for name in names:
         if name not in offered:
