@@ -87,7 +87,9 @@ def fit_encoder(
     # Fitted on other content it is another encoder, and its pickle belongs to one version. What
     # it may have learned before does not count.
     parts[1] = clone(transformer, safe=False)
-    key = fingerprint(*parts, sklearn.__version__, items.digests)
+    # One string: a digest of many objects takes long.
+    contents = b"".join(digest or bytes(16) for digest in items.digests).hex()
+    key = fingerprint(*parts, sklearn.__version__, contents)
     with _exclusive(key, folder) as (encoded, disk):
         if encoded.encoder is None and disk is not None:
             encoded.encoder = disk.read_encoder()

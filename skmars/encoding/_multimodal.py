@@ -74,7 +74,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         Folder in which vectors (and fitted encoders, as pickles) outlive the process. Use one
         where worker processes should share what they encode.
     batch_size : int, default=64
-        Items are read and encoded so many at a time.
+        Items are read and encoded so many at a time (by the default encoder of texts: more).
     device : {"auto", "cpu", "cuda"}, default="auto"
         Where the models that `encoders` names run.
     max_image_pixels : int, default=89_478_485
@@ -356,7 +356,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
             modality.items,
             name=name,
             ids=catalog.ids,
-            batch_size=self.batch_size,
+            batch_size=max(self.batch_size, getattr(modality.encoder.transformer, "_at_once", 1)),
             folder=cache_folder(self.cache),
             watch=watch,
         )

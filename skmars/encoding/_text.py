@@ -46,6 +46,8 @@ class TfidfEncoder(DocLinkMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
     (1, 6)
     """
 
+    _at_once = 4096  # a call costs more than a text
+
     def __init__(
         self, n_components: int = 128, *, max_features: int = 20_000, random_state: Any = 0
     ) -> None:
