@@ -87,7 +87,7 @@ def test_tasks(data: Any, within_a_search: bool, monkeypatch: pytest.MonkeyPatch
         ("DINClassifier", "epoch 1"),
     ):
         assert recorder.begun.count(task) == n_fits
-    assert recorder.begun.count(("MultimodalEncoder", "batch")) == 4  # all contents once
+    assert recorder.begun.count(("MultimodalEncoder", "batch")) == 3  # all contents once
     assert recorder.begun.count(("SequenceRetrievalAugmenter", "block")) > n_fits
     assert sorted(recorder.begun) == sorted(recorder.ended)
 
@@ -126,7 +126,7 @@ def test_verbose_prints_and_the_log_has_the_same_lines(
 def test_details(data: Any, capsys: pytest.CaptureFixture[str]) -> None:
     make_pipeline(verbose=2).fit(*data)
     out = capsys.readouterr().out
-    assert "[MultimodalEncoder] text: 16 of 30 items" in out
+    assert "[MultimodalEncoder] image: 16 of 30 items" in out
     assert "[SequenceRetrievalAugmenter] searched" in out
 
 
