@@ -385,6 +385,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             # A copy: whoever keeps it has the model of that epoch, not a training one.
             trained = to_cpu(copy.deepcopy(network))
             trained.settle(inputs.feedback_count)
+            if validation is None and trained.fusion is not None:  # else validation has done it
+                learning.fused_decision(trained.eval(), examples, network.fusion)
             return {"classes_": classes, "_inputs": inputs, "_network": trained}
 
         context = self._init_callback_context(max_subtasks=max_iter * (1 + pretrain))

@@ -214,8 +214,6 @@ def learn(
         result.validation_curve[:0] = first.validation_curve
         result.best_epoch += first.n_iter
     network.settle(inputs.feedback_count)
-    if validation is None and network.fusion is not None:
-        fused_decision(network, examples, prior)
     # The last step of a fit is not followed by a loss that would tell.
     with torch.no_grad():
         some = examples.rows.batch(slice(0, batch_size))
