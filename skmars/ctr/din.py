@@ -383,11 +383,11 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
 
         def fitted() -> dict[str, Any]:
             # A copy: whoever keeps it has the model of that epoch, not a training one.
-            trained = to_cpu(copy.deepcopy(network))
+            trained = copy.deepcopy(network)
             trained.settle(inputs.feedback_count)
-            if validation is None and trained.fusion is not None:  # else validation has done it
-                learning.fused_decision(trained.eval(), examples, network.fusion)
-            return {"classes_": classes, "_inputs": inputs, "_network": trained}
+            if validation is None and trained.n_linear:  # else validation has done it
+                learning.fused_decision(trained, examples, network.fusion)
+            return {"classes_": classes, "_inputs": inputs, "_network": to_cpu(trained)}
 
         context = self._init_callback_context(max_subtasks=max_iter * (1 + pretrain))
         callbacks = EpochCallbacks(self, context, X, y, fitted)

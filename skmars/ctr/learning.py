@@ -181,7 +181,7 @@ def learn(
                 value = value + auxiliary.loss(network, rows, features, target, w, seen, drawn)
         return value
 
-    prior = None if network.fusion is None else network.fusion.clone()
+    prior = network.fusion.clone()
 
     def evaluate() -> float:
         assert validation is not None
@@ -241,13 +241,10 @@ def decision(network: DINNetwork, rows: Rows, features: Features) -> NDArray[np.
     return result
 
 
-def fused_decision(
-    network: DINNetwork, examples: Examples, prior: Tensor | None
-) -> NDArray[np.float64]:
-    """Fit the fusion to these rows, if the network has one; return their logits."""
-    if network.fusion is None or prior is None:
+def fused_decision(network: DINNetwork, examples: Examples, prior: Tensor) -> NDArray[np.float64]:
+    """Fit the fusion to these rows, if anything joins the logit; return their logits."""
+    if not (n := network.n_linear):
         return decision(network, examples.rows, examples.features)
-    n = network.n_linear
     network.fusion.copy_(logit_alone(n))
     score = decision(network, examples.rows, examples.features)
     if not np.isfinite(score).all():

@@ -97,7 +97,7 @@ class DINNetwork(nn.Module):
         The head sees the logarithm of the length of the user's own history.
     """
 
-    fusion: Tensor | None
+    fusion: Tensor
 
     # Row 0 of every embedding table stands for whatever was not there in training.
     def __init__(
@@ -119,9 +119,8 @@ class DINNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.categories = nn.ModuleList(_embedding(n + 1, embedding_dim) for n in n_categories)
-        self.n_linear = n_linear
         # Bias, weight of the logit, weight of each column: see `skmars.ctr.fusion`.
-        self.register_buffer("fusion", logit_alone(n_linear) if n_linear else None)
+        self.register_buffer("fusion", logit_alone(n_linear))
         width = n_dense - n_linear + embedding_dim * len(n_categories)
         self.items: nn.Embedding | None = None
         self.activity_feature = activity_feature
@@ -146,6 +145,10 @@ class DINNetwork(nn.Module):
             self.borrowed = AttentionPooling(*pooling) if borrowed == "separate" else None
             width += item_dim * (4 if borrowed == "separate" else 3) + activity_feature
         self.head = Perceptron(width, hidden_units, activation)
+
+    @property
+    def n_linear(self) -> int:
+        return len(self.fusion) - 2
 
     def forward(
         self,
@@ -224,7 +227,7 @@ class DINNetwork(nn.Module):
         parts = [seen.interest, seen.target, seen.product, seen.borrowed, seen.context]
         x = torch.cat([part for part in parts if part is not None], dim=1)
         logit: Tensor = self.head(x, weight).squeeze(1)
-        if self.training or self.fusion is None or seen.linear is None:
+        if self.training or seen.linear is None:
             return logit
         bias, deep = self.fusion[:2]
         return torch.addmv(bias + deep * logit, seen.linear, self.fusion[2:])
