@@ -81,34 +81,30 @@ def dice_perceptron_of(
         for gate, to_z, shift, z_space, h_space in layers:
             z = torch.addmm(shift, y, to_z, out=z_space[:n])
             h = gate.h_of(z, out=h_space[:n])
-            y = gate.f_of(z.tanh_(), out=z).mul_(h)
+            y = gate.f_of(z.sigmoid_(), out=z).mul_(h)
         torch.addmm(biases[-1], y, last, out=output[s])
     return output
 
 
 class _Gate:
-    """Dice of known statistics: ``y = h f`` with ``f = alpha + (1 - alpha) sigmoid(2 z)``.
+    """Dice of known statistics: ``y = h f`` with ``f = alpha + (1 - alpha) sigmoid(z)``.
 
-    `z` is half the standardised `h`, so that ``sigmoid(2 z) = (1 + tanh z) / 2``, and tanh is
-    cheaper.
+    `z` is the standardised `h`.
     """
 
     def __init__(self, mean: Tensor, rstd: Tensor, alpha: Tensor) -> None:
-        self.mean, self.rstd = mean, rstd
-        self.half = rstd / 2
-        self.shift = -mean * self.half
-        self.double = 1 / self.half
-        self.base, self.gain = (1 + alpha) / 2, (1 - alpha) / 2
+        self.mean, self.rstd, self.alpha = mean, rstd, alpha
+        self.shift, self.std, self.gain = -mean * rstd, 1 / rstd, 1 - alpha
 
     def z_of(self, h: Tensor, out: Tensor | None = None) -> Tensor:
-        return torch.addcmul(self.shift, h, self.half, out=out)
+        return torch.addcmul(self.shift, h, self.rstd, out=out)
 
     def h_of(self, z: Tensor, out: Tensor) -> Tensor:
-        return torch.addcmul(self.mean, z, self.double, out=out)
+        return torch.addcmul(self.mean, z, self.std, out=out)
 
     def to_z(self, weight: Tensor) -> Tensor:
         """Return the matrix by which inputs, centred, become `z`."""
-        return (weight * self.half[:, None]).T.contiguous()
+        return (weight * self.rstd[:, None]).T.contiguous()
 
     def applied_to(
         self, x: Tensor, to_z: Tensor | None, z_out: Tensor, h_out: Tensor
@@ -119,8 +115,8 @@ class _Gate:
         z = torch.mm(x, to_z, out=z_out)
         return z, self.h_of(z, out=h_out)
 
-    def f_of(self, t: Tensor, out: Tensor) -> Tensor:
-        return torch.addcmul(self.base, t, self.gain, out=out)
+    def f_of(self, p: Tensor, out: Tensor) -> Tensor:
+        return torch.addcmul(self.alpha, p, self.gain, out=out)
 
 
 class _Slices:
@@ -169,7 +165,7 @@ class _DicePerceptron(torch.autograd.Function):
             for s in slices:
                 n = s.stop - s.start
                 z, h = gate.applied_to([x, *hidden][i][s], first, z_space[:n], h_space[:n])
-                y = gate.f_of(z.tanh_(), out=z).mul_(h)
+                y = gate.f_of(z.sigmoid_(), out=z).mul_(h)
                 out = torch.addmm(b, y, W, out=after[s])
                 if not is_last:
                     # About the first slice's mean, lest large means drown small variances.
@@ -207,25 +203,25 @@ class _DicePerceptron(torch.autograd.Function):
         for i in reversed(range(n_hidden)):
             gate = ctx.gates[i]
             first = gate.to_z(weights[0]) if i == 0 else None
-            z_space, t_space, h_space, u_space, e_space = slices.buffers(5, len(alphas[i]))
+            z_space, p_space, h_space, u_space, e_space = slices.buffers(5, len(alphas[i]))
             d_alpha, d_z, d_z_z = x.new_zeros((3, len(alphas[i])))
             here = d_x if i == 0 else torch.empty_like(hidden[i - 1])
-            direct = gate.gain * gate.half
+            direct = gate.gain * gate.rstd
             for s in slices:
                 n = s.stop - s.start
                 d_next = d[s]
                 if slope is not None:
                     d_next.addcmul_(hidden[i][s], slope).add_(constant)
                 z, h = gate.applied_to([x, *hidden][i][s], first, z_space[:n], h_space[:n])
-                t = torch.tanh(z, out=t_space[:n])
+                p = torch.sigmoid(z, out=p_space[:n])
                 e = torch.mm(d_next, weights[i + 1], out=e_space[:n])  # gradient at y
-                # Gradients of alpha, and (but for a factor) of z: e h (1 - t) and e h (1 - t^2).
+                # Gradients of alpha, and (but for a factor) of z: e h (1 - p) and e h p (1 - p).
                 u = torch.mul(e, h, out=u_space[:n])
-                u.addcmul_(u, t, value=-1)
+                u.addcmul_(u, p, value=-1)
                 d_alpha += u.sum(0)
-                u.addcmul_(u, t)
+                u.mul_(p)
                 d_z += u.sum(0)
-                f = gate.f_of(t, out=t)
+                f = gate.f_of(p, out=p)
                 e = torch.mul(e, f, out=e if i == 0 else here[s]).addcmul_(u, direct)
                 d_z_z += u.mul_(z).sum(0)
                 y = f.mul_(h)
@@ -235,10 +231,10 @@ class _DicePerceptron(torch.autograd.Function):
                     torch.mm(e, weights[0], out=here[s])
                     first_T.addmm_(x[s].T, e)
                     d_biases[0].add_(e.sum(0))
-            d_alphas[i] = d_alpha / 2
-            # Through Var[h] and E[h]; z is half the standardised h.
+            d_alphas[i] = d_alpha
+            # Through Var[h] and E[h].
             slope = -gate.gain * gate.rstd.square() * d_z_z / len(x)
-            constant = -gate.gain * gate.half * d_z / len(x)
+            constant = -gate.gain * gate.rstd * d_z / len(x)
             if i:
                 constant = constant - slope * gate.mean
             d = here
