@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Numbers in the widest layer's activations of a slice: a megabyte of float32.
-SLICE_NUMBERS = 1 << 18
+# Numbers in the widest layer's activations of a slice: a quarter of a megabyte of float32. The
+# working space fits the second-level cache, and malloc keeps it (of larger pieces, the kernel would
+# have to map the pages again for each batch).
+SLICE_NUMBERS = 1 << 16
 
 
 def dice_perceptron(
