@@ -8,16 +8,18 @@ and later layers are.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# Numbers in the widest layer's activations of a slice: a quarter of a megabyte of float32. The
-# working space fits the second-level cache, and malloc keeps it (of larger pieces, the kernel would
-# have to map the pages again for each batch).
-SLICE_NUMBERS = 1 << 16
+# Numbers in the widest layer's activations of a slice: a megabyte of float32.
+SLICE_NUMBERS = 1 << 18
+# Working space of each thread, by dtype. Fresh megabytes for each batch would be fresh pages, and
+# for short histories mapping them takes longer than the arithmetic.
+_spaces = threading.local()
 
 
 def dice_perceptron(
@@ -73,10 +75,11 @@ def dice_perceptron_of(
     Tensor of shape (n, n_outputs)
     """
     slices = _Slices(x, [w.shape[0] for w in weights])
+    spaces = iter(slices.buffers(*(len(alpha) for alpha in alphas for _ in "zh")))
     layers: list[Any] = []
     for W, b, alpha, mean, var in zip(weights, biases, alphas, means, variances):
         gate = _Gate(mean, torch.rsqrt(var + eps), alpha)
-        layers.append((gate, gate.to_z(W), gate.z_of(b), *slices.buffers(2, len(b))))
+        layers.append((gate, gate.to_z(W), gate.z_of(b), next(spaces), next(spaces)))
     output, last = x.new_empty((len(x), len(biases[-1]))), weights[-1].T.contiguous()
     for s in slices:
         n, y = s.stop - s.start, x[s]
@@ -131,8 +134,16 @@ class _Slices:
     def __iter__(self) -> Iterator[slice]:
         return (slice(i, min(i + self.rows, self.n)) for i in range(0, self.n, self.rows))
 
-    def buffers(self, n: int, width: int) -> list[Tensor]:
-        return [self.like.new_empty((self.rows, width)) for _ in range(n)]
+    def buffers(self, *widths: int) -> list[Tensor]:
+        """Return working space of these widths, until the next call in this thread takes it."""
+        sizes = [self.rows * width for width in widths]
+        spaces: dict[Any, Tensor] = _spaces.__dict__
+        space = spaces.get(self.like.dtype)
+        if space is None or len(space) < sum(sizes):
+            with torch.inference_mode(False):  # or it could not be used outside of it
+                space = spaces[self.like.dtype] = self.like.new_empty(sum(sizes))
+        parts = space[: sum(sizes)].split(sizes)
+        return [part.view(self.rows, width) for part, width in zip(parts, widths)]
 
 
 class _DicePerceptron(torch.autograd.Function):
@@ -160,8 +171,7 @@ class _DicePerceptron(torch.autograd.Function):
             first = gate.to_z(weights[0]) if i == 0 else None
             after = x.new_empty((len(x), len(biases[i + 1])))
             W, b = weights[i + 1].T.contiguous(), biases[i + 1]
-            z_space, h_space = slices.buffers(2, len(alpha))
-            (moment_space,) = slices.buffers(1, len(b))
+            z_space, h_space, moment_space = slices.buffers(len(alpha), len(alpha), len(b))
             total, squares = x.new_zeros((2, len(b)))
             is_last, center = i + 1 == len(alphas), None
             for s in slices:
@@ -205,7 +215,7 @@ class _DicePerceptron(torch.autograd.Function):
         for i in reversed(range(n_hidden)):
             gate = ctx.gates[i]
             first = gate.to_z(weights[0]) if i == 0 else None
-            z_space, p_space, h_space, u_space, e_space = slices.buffers(5, len(alphas[i]))
+            z_space, p_space, h_space, u_space, e_space = slices.buffers(*[len(alphas[i])] * 5)
             d_alpha, d_z, d_z_z = x.new_zeros((3, len(alphas[i])))
             here = d_x if i == 0 else torch.empty_like(hidden[i - 1])
             direct = gate.gain * gate.rstd
