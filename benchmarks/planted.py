@@ -1,6 +1,7 @@
 """Does borrowing help where the truth is known? MARS and its controls on planted look-alikes.
 
     python -m benchmarks.planted --seeds 0 1 2 3 4
+    python -m benchmarks.planted --make n_groups=64 n_factors=64    # another world
 
 All estimators have their default settings (but `item_features=None` for DIN on ids). Models:
 
@@ -31,6 +32,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
 from benchmarks.controls import RandomUsers
+from benchmarks.movielens import literal
 from skmars import (
     DINClassifier,
     MultimodalEncoder,
@@ -45,10 +47,10 @@ PAIRS = [("content", "base"), ("items", "base"), ("random", "base"), ("borrow", 
 PAIRS += [("borrow", "items"), ("borrow", "random"), ("mars", "base"), ("mars", "content")]
 
 
-def run(seed: int, n_users: int, n_items: int) -> dict[str, Any]:
+def run(seed: int, **world: Any) -> dict[str, Any]:
     """Fit all models on one draw of the data."""
     begin = time.perf_counter()
-    X, y, truth = make_multimodal_ctr(n_users, n_items, random_state=seed, return_truth=True)
+    X, y, truth = make_multimodal_ctr(**world, random_state=seed, return_truth=True)
     train, _valid, test = leave_last_out(X)
     align = Pipeline([("encode", MultimodalEncoder()), ("align", SteinAligner(random_state=seed))])
     aligned = align.fit(X[train], y[train]).transform(X)
@@ -112,14 +114,17 @@ def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--users", type=int, default=500)
-    parser.add_argument("--items", type=int, default=300)
+    parser.add_argument("--make", nargs="*", default=[], help="parameter=value of the generator")
     parser.add_argument("--output", type=Path, default=None)
     arguments = parser.parse_args()
+    world = {k: literal(v) for k, v in (item.split("=", 1) for item in arguments.make)}
     results = []
     for seed in arguments.seeds:
-        results.append(run(seed, arguments.users, arguments.items))
+        results.append(run(seed, **world))
         print(json.dumps(results[-1]), flush=True)
+    for model in results[0]["low"]:
+        low_auc, all_auc = (np.mean([r[who][model] for r in results]) for who in ("low", "all"))
+        print(f"{model:7} AUC of low-active users {low_auc:.4f}, of all {all_auc:.4f}")
     for a, b in PAIRS if len(results) > 1 else []:
         gain = [r["low"][a] - r["low"][b] for r in results]
         test = stats.ttest_1samp(gain, 0.0)
