@@ -70,7 +70,8 @@ FEW, MANY = (
     {"augment__n_neighbors": k, "augment__max_borrowed": m} for k, m in [(3, 20), (10, 60)]
 )
 # With a theta that no item reaches, look-alikes are asked about the target and lend nothing.
-BORROW: Candidates = ({}, {"augment__theta": 1.1}, FEW, MANY)
+NOTHING_LENT = {"augment__theta": 1.1}
+BORROW: Candidates = ({}, NOTHING_LENT, FEW, MANY)
 # What does not filter has no theta: the fourth choice is a number of donors of its own.
 WHOLE: Candidates = ({}, FEW, MANY, {"augment__n_neighbors": 5, "augment__max_borrowed": 60})
 LIGHT = {"rewrite__crop": 0.6, "rewrite__mask": 0.3, "rewrite__reorder": 0.6}
@@ -118,6 +119,7 @@ ABLATIONS = {
     ),
     "eq-13": _changed("retrieval", "look-alikes by the user embedding (Eq. 13)", BY_EMBEDDING),
     "no-voters": _changed("mars", "whole pipeline, nobody asked", {"augment__n_voters": 0}),
+    "no-items": _changed("mars", "whole pipeline, nothing lent", NOTHING_LENT),
     "aligned-features": _changed(
         "mars",
         "whole pipeline, the aligned items as features, too",
@@ -230,7 +232,7 @@ TABLES = {
         for curve, (_, values) in GRIDS.items()
     },
     "robustness": ["base", *CONTROLS, *(f"{k}={a:g}" for k, a in ROBUSTNESS), "mars"],
-    "scarcity": ["base", *CONTROLS, "mars"],
+    "scarcity": ["base", *CONTROLS, "no-items", "mars"],
 }
 TITLES = {
     "2": "Table 2: all methods",

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.paper.data import KEPT, split_name
-from benchmarks.paper.methods import BASELINES, LETTER, METHODS, TABLES, TITLES, methods_of
+from benchmarks.paper.methods import (
+    BASELINES,
+    CONTROLS,
+    LETTER,
+    METHODS,
+    TABLES,
+    TITLES,
+    methods_of,
+)
 from benchmarks.paper.results import (
     N_BINS,
     Cells,
@@ -166,7 +174,7 @@ def leave_last_out_page(
 ) -> list[str]:
     """Write one table with its tests."""
     cells = read_cells(folder / "full")
-    own = names if name == "2" else [n for n in names if n not in TABLES["scarcity"]]
+    own = names if name == "2" else [n for n in names if n not in ("base", *CONTROLS, "mars")]
     if not any(n in cells for n in own):
         return []
     out = [heading(TITLES[name], 3, form), main_table(name, names, cells, data, form)]
@@ -196,6 +204,7 @@ def scarcity_page(names: list[str], folder: Path, form: str, picture: Path | Non
     out = [heading(TITLES["scarcity"], 3, form), table(head, rows, form)]
     rows = []
     pairs = [("mars", n) for n in names if n not in ("mars", *LETTER)]
+    pairs += [("no-items", n) for n in ("base", "factors", "random-donors")]
     pairs += [("retrieval", n) for n in ("base", "activity", "retrieval-random")]
     for one, other in pairs:
         found = [difference(p.get(one, {}), p.get(other, {})) for p in points.values()]
