@@ -18,7 +18,7 @@ def draw_scarcity(points: dict[int | None, dict[str, Cells]], names: list[str], 
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    figure = Figure(figsize=(10, 5.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     names = [name for name in names if any(point.get(name) for point in points.values())]
     for i, name in enumerate(names):
@@ -45,5 +45,5 @@ def draw_scarcity(points: dict[int | None, dict[str, Cells]], names: list[str], 
         axes.set_xlabel("items kept of the history")
     left.set_ylabel("AUC of the users whose histories are cut")
     right.set_ylabel(f"AUC − that of {METHODS['base'].label}, 95 % interval")
-    left.legend()
+    figure.legend(loc="outside lower center", ncols=3)
     figure.savefig(path)
