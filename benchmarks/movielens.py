@@ -138,8 +138,7 @@ def main() -> None:
     parser.add_argument("--validation-only", action="store_true")
     parser.add_argument("--output", type=Path, default=Path("movielens.jsonl"))
     arguments = parser.parse_args()
-    pairs = (item.split("=", 1) for item in arguments.set)
-    arguments.set = {k: literal(v) for k, v in pairs}
+    arguments.set = settings_of(arguments.set)
     catalog, log = load_movielens_1m(arguments.data)
     if arguments.users:
         users = log.user_id.unique()
@@ -154,12 +153,16 @@ def main() -> None:
             file.write(json.dumps(result) + "\n")
 
 
-def literal(text: str) -> Any:
-    """Read a parameter's value: a Python literal, or else a string."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+def settings_of(items: list[str]) -> dict[str, Any]:
+    """Read ``parameter=value``, whose values are Python literals, or else strings."""
+
+    def literal(text: str) -> Any:
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+
+    return {name: literal(text) for name, text in (item.split("=", 1) for item in items)}
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
 from benchmarks.controls import RandomUsers
-from benchmarks.movielens import literal
+from benchmarks.movielens import settings_of
 from skmars import (
     DINClassifier,
     MultimodalEncoder,
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--make", nargs="*", default=[], help="parameter=value of the generator")
     parser.add_argument("--output", type=Path, default=None)
     arguments = parser.parse_args()
-    world = {k: literal(v) for k, v in (item.split("=", 1) for item in arguments.make)}
+    world = settings_of(arguments.make)
     results = []
     for seed in arguments.seeds:
         results.append(run(seed, **world))

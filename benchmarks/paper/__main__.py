@@ -16,7 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.movielens import literal
+from benchmarks.movielens import settings_of
 from benchmarks.paper import checks, report
 from benchmarks.paper.experiment import Experiment
 from benchmarks.paper.methods import METHODS, TABLES, methods_of, split_of
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> None:
         cache=arguments.cache,
         n_candidates=arguments.candidates,
         recent=arguments.recent,
-        override={k: literal(v) for k, v in (item.split("=", 1) for item in arguments.set)},
+        override=settings_of(arguments.set),
     )
     for table in arguments.table:
         for seed in arguments.seeds:
