@@ -111,12 +111,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.dense)
 
-    def without_borrowed(self, lost: NDArray[np.bool_]) -> Rows:
-        """Return the same rows, of which those in the mask `lost` have borrowed nothing."""
-        assert self.borrowed is not None
-        length = np.where(lost, 0, self.borrowed.length).astype(self.borrowed.length.dtype)
-        return replace(self, borrowed=replace(self.borrowed, length=length))
-
     def batch(self, rows: NDArray[np.int64] | slice) -> Batch:
         """Gather the batch of the given rows."""
         dense, categorical = self.dense[rows], self.categorical[rows]

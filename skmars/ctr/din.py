@@ -63,10 +63,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         so that they add evidence and cannot drown a short own history; pool all in one with an
         embedding added that marks the borrowed; or make no distinction, as MARS [2]_.
         If no row had borrowed items in `fit`, they are ignored in `predict` unless "joint".
-    borrowed_dropout : float, default=0.5
-        Share of the rows that train without what they borrowed, drawn anew for each epoch: what
-        others did must not stand in for learning from the user's own history. Prediction uses all
-        that is borrowed. 0 is the paper's letter.
     item_features : "auto", None or list of str, default="auto"
         Matrices of the catalogue that are projected and join the item embedding: names of its
         ``features`` (to which the aligner adds "collaborative"), and "aligned" for its
@@ -140,7 +136,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     A `sample_weight` counts a row that often: in the loss, in the batch statistics and in the
     scale of numeric columns. A weight of zero leaves it out. Where an epoch is one batch (no
     more than `batch_size` rows), integer weights and repeated rows therefore give the same
-    model; with more batches, or with borrowed items that are dropped, they do in expectation.
+    model; with more batches they do in expectation.
 
     The order of a history has no influence, so augmentations that reorder it do nothing here.
     Repeating a whole history does nothing under "softmax", multiplies the interest by the
@@ -177,7 +173,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         "activation": [StrOptions({"dice", "prelu", "relu", "sigmoid"})],
         "attention_normalization": [StrOptions({"softmax", "sqrt"}), None],
         "borrowed": [StrOptions({"separate", "marked", "joint"})],
-        "borrowed_dropout": [Interval(Real, 0, 1, closed="left")],
         "item_features": [StrOptions({"auto"}), list, tuple, None],
         "linear_context": [StrOptions({"auto"}), list, tuple, None],
         "catalog": [ItemCatalog, None],
@@ -208,7 +203,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         activation: str = "dice",
         attention_normalization: str | None = "sqrt",
         borrowed: str = "separate",
-        borrowed_dropout: float = 0.5,
         item_features: Any = "auto",
         linear_context: Any = "auto",
         catalog: ItemCatalog | None = None,
@@ -235,7 +229,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         self.activation = activation
         self.attention_normalization = attention_normalization
         self.borrowed = borrowed
-        self.borrowed_dropout = borrowed_dropout
         self.item_features = item_features
         self.linear_context = linear_context
         self.catalog = catalog
@@ -408,7 +401,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             batch_size=rows_a_step(self.batch_size, len(sample)),
             max_iter=max_iter,
             alpha=self.alpha,
-            borrowed_dropout=self.borrowed_dropout,
             n_iter_no_change=None if validation is None else self.n_iter_no_change,
             tol=self.tol,
             callbacks=callbacks,

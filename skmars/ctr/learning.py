@@ -124,7 +124,6 @@ def learn(
     batch_size: int,
     max_iter: int,
     alpha: float,
-    borrowed_dropout: float,
     n_iter_no_change: int | None,
     tol: float,
     callbacks: EpochCallbacks | None,
@@ -154,14 +153,12 @@ def learn(
     def batches(epoch: int) -> Iterator[Any]:
         if auxiliary is not None:
             auxiliary.begin_epoch(epoch, network, features)
-        n, read = len(y), examples.rows
-        if borrowed_dropout and read.borrowed is not None:
-            read = read.without_borrowed(random_state.uniform(size=n) < borrowed_dropout)
+        n = len(y)
         n_batches = -(-n // batch_size)
         order = np.arange(n) if n_batches == 1 else random_state.permutation(n)
         # Batches of equal size: a last one of a few rows would spoil the batch statistics.
         for rows in np.array_split(order, n_batches):
-            batch = read.batch(rows)
+            batch = examples.rows.batch(rows)
             drawn = None
             if auxiliary is not None:
                 drawn = to_tensors(auxiliary.draw(batch, random_state), device, dtype)

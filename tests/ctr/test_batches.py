@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skmars.ctr.batches import UNKNOWN_FEEDBACK, Rows, count_items, cut
@@ -81,16 +81,6 @@ def test_a_batch_holds_what_the_rows_hold(rows: Rows, data: st.DataObject) -> No
             assert bag.length[place] == len(positions) == mine.sum()
             found = zip(batch.codes[bag.item[mine]], bag.feedback[mine], bag.borrowed[mine])
             assert list(found) == positions
-
-
-@given(rows=tables(), data=st.data())
-def test_rows_without_what_they_borrowed(rows: Rows, data: st.DataObject) -> None:
-    assume(rows.borrowed is not None)
-    lost = np.array(data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows))))
-    less = rows.without_borrowed(lost)
-    for i in range(len(rows)):
-        assert row_of(less.borrowed, i, 1) == ([] if lost[i] else row_of(rows.borrowed, i, 1))
-        assert row_of(less.history, i, 0) == row_of(rows.history, i, 0)
 
 
 @given(rows=tables())
