@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from skmars import Impressions
 from skmars.data import Sequences
 
 from .impressions import din, lend
