@@ -33,7 +33,7 @@ from skmars import (
     make_multimodal_ctr,
 )
 from skmars.data import Sequences
-from skmars.data.catalog import COLLABORATIVE
+from skmars.data.catalog import FACTORS
 
 NEW_SHARE = 0.25
 
@@ -67,7 +67,7 @@ def run(seed: int) -> dict[str, tuple[float, float]]:
     observed = predicted.with_catalog(align["align"].encoder_.describe(predicted.catalog))
     models = {
         "ids": (X, None),
-        "observed": (observed, [COLLABORATIVE]),
+        "observed": (observed, [FACTORS]),
         "predicted": (predicted, "auto"),
         "content": (predicted, ["text", "image"]),
     }

@@ -33,7 +33,7 @@ from skmars.metrics import (
     retrieval_recall_at_k,
     uniformity_score,
 )
-from skmars.retrieval.activity import UserActivity, is_high, thresholds
+from skmars.data.activity import UserActivity, is_high, thresholds
 from skmars.retrieval.embeddings import ItemSpace, item_vectors
 
 KS = (1, 3, 10, 30)

@@ -23,7 +23,7 @@ from skmars import (
     SequenceRetrievalAugmenter,
     SteinAligner,
 )
-from skmars.data.catalog import COLLABORATIVE
+from skmars.data.catalog import FACTORS
 
 Step = Callable[[Impressions], Impressions]
 
@@ -89,7 +89,7 @@ def fit(
     din.set_params(**parts(settings, "ctr"))
     if method.aligned and problem.setting == "strong":  # besides what the base reads
         more = [] if din.item_features == "auto" else din.item_features
-        known = [f for f in train.catalog.features if method.vectors or f != COLLABORATIVE]
+        known = [f for f in train.catalog.features if method.vectors or f != FACTORS]
         din.set_params(item_features=list(dict.fromkeys([*known, *more])))
     timed("fit", lambda: din.fit(train, y, X_val=valid, y_val=y_valid))
     return Fit(din, steps, seconds)

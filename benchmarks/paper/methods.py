@@ -83,7 +83,7 @@ REWRITTEN = {"ctr__activity_feature": False}
 # The whole pipeline, as it is by default: DIN reads what users make of items, and the activity.
 # What `RandomUsers` makes random is the user embedding.
 BY_EMBEDDING = {"augment__compare": "embedding"}
-ALL_FEATURES = ["text", "image", "collaborative"]
+ALL_FEATURES = ["text", "image", "factors"]
 WHOLE_DIN = {"ctr__item_features": "auto", "ctr__activity_feature": True}
 
 # Content is for retrieval alone: DIN reads ids, like the paper's, and the activity. Not the paper's
@@ -123,7 +123,7 @@ ABLATIONS = {
     "aligned-features": _changed(
         "mars",
         "whole pipeline, the aligned items as features, too",
-        {"ctr__item_features": ["collaborative", "aligned"]},
+        {"ctr__item_features": ["factors", "aligned"]},
     ),
 }
 
@@ -161,7 +161,7 @@ METHODS = {
     "factors": Method(
         "base + activity + co-liked vectors",
         aligned=True,
-        fixed={"ctr__item_features": ["collaborative"], "ctr__activity_feature": True},
+        fixed={"ctr__item_features": ["factors"], "ctr__activity_feature": True},
         candidates=DIN,
     ),
     "borrow": replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,12 +15,17 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from skmars.data import Impressions, ItemCatalog
 from skmars.data.checks import as_impressions, check_columns
+from skmars.data.folds import EVERYBODY, mark_own, user_folds
+from skmars.data.holdout import hold_out
 from skmars.utils.base import (
     ImpressionsTransformerMixin,
     SkmarsMixin,
     all_or_nothing,
     with_callbacks,
 )
+
+if TYPE_CHECKING:
+    from skmars.alignment.encoder import AlignmentEncoder
 
 # batch_size="auto" aims at this many steps an epoch, within these bounds.
 AUTO_STEPS, AUTO_SMALLEST, AUTO_LARGEST = 16, 128, 4096
@@ -75,11 +80,15 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         those before it). Default: all that the catalogue has features of; ``()`` uses ids
         alone. For arrays: number of columns of each block. Default: two halves.
     n_factors : int, default=64
-        Dimension of the collaborative vectors: one more modality, "collaborative", made of who
-        touched what in the histories of fit by a truncated SVD, so that the space knows what
-        goes together beside what looks alike. Items that fewer than three users touched lack it;
-        for the classifier, `transform` predicts theirs from the other modalities (ridge
-        regression). 0 leaves it out, as the paper does. Not used on arrays.
+        Dimension of the item factors: one more modality, "factors", from a truncated SVD of the
+        user-item matrix (the histories of fit), so that the space knows what goes together beside
+        what looks alike. Items that fewer than three users touched lack it; for the classifier,
+        theirs are predicted from the other modalities (ridge regression). 0 leaves them out, as
+        the paper does. Not used on arrays.
+    cv : int, default=5
+        Number of folds of users. In `fit`, and in what `fit_transform` returns, each row sees item
+        factors that were made without the users of its own fold, so that they do not know the
+        click that is to be predicted. Users are assigned by a hash of their id, in all steps alike.
     catalog : ItemCatalog, default=None
         The items, for input that comes as a table without them.
     max_iter : int, default=10
@@ -99,7 +108,8 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         Whether to set rows aside, score them after each epoch (AUC of clicks; on arrays minus
         the loss), stop when that no longer improves, and keep the best weights.
     validation_fraction : float, default=0.1
-        Part of the rows to set aside.
+        Part of the rows to set aside: of impressions, the last ones of users, as
+        :class:`~skmars.DINClassifier` does.
     n_iter_no_change : int, default=5
         Stop after so many epochs without an improvement by `tol` of the validation score, or
         of the training loss without `early_stopping`.
@@ -148,6 +158,11 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     -----
     An item that lacks a modality is left out of `L_Stein`; where the network would look at that
     modality, the mean of those that the item has stands in for it.
+
+    ``fit(X, y).transform(X)`` does not equal ``fit_transform(X, y)``, as with scikit-learn's
+    :class:`~sklearn.preprocessing.TargetEncoder`: `transform` gives what was learnt of all users,
+    `fit_transform` gives each row what was learnt without the users of its fold (see `cv`). What
+    is trained on these rows next must have the latter, as it has in a `Pipeline`.
 
     Embeddings of users and of items each have a common offset. Centre both before you compare
     them by cosine, as `SequenceRetrievalAugmenter` does.
@@ -204,6 +219,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         "max_length": [Interval(Integral, 1, None, closed="left")],
         "modalities": ["array-like", None],
         "n_factors": [Interval(Integral, 0, None, closed="left")],
+        "cv": [Interval(Integral, 2, 100, closed="both")],
         "catalog": [ItemCatalog, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
@@ -235,6 +251,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         max_length: int = 200,
         modalities: Any = None,
         n_factors: int = 64,
+        cv: int = 5,
         catalog: ItemCatalog | None = None,
         max_iter: int = 10,
         batch_size: int | str = "auto",
@@ -262,6 +279,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         self.max_length = max_length
         self.modalities = modalities
         self.n_factors = n_factors
+        self.cv = cv
         self.catalog = catalog
         self.max_iter = max_iter
         self.batch_size = batch_size
@@ -304,7 +322,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
             If the loss is not finite.
         """
         self._validate_params()
-        return self._fit(X, y, go_on=self.warm_start, max_iter=self.max_iter, callbacks=True)
+        return self._fit(X, y, go_on=self._resumes(), max_iter=self.max_iter, callbacks=True)
 
     @all_or_nothing
     def partial_fit(self, X: Any, y: ArrayLike | None = None) -> SteinAligner:
@@ -323,7 +341,38 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         self : SteinAligner
         """
         self._validate_params()
-        return self._fit(X, y, go_on=True, max_iter=1, callbacks=False)
+        go_on = hasattr(self, "encoder_")
+        return self._fit(X, y, go_on=go_on, max_iter=1, callbacks=False)
+
+    def fit_transform(self, X: Any, y: ArrayLike | None = None) -> Any:
+        """Fit, and give each row what was learnt without the users of its fold (see `cv`).
+
+        Parameters
+        ----------
+        X, y
+            As in `fit`.
+
+        Returns
+        -------
+        Impressions or ndarray of shape (n_samples, n_components)
+            As of `transform`, but item factors and all that is made of them, embeddings of items
+            and users, do not know what the users of the row's fold did. Arrays are transformed.
+        """
+        from skmars.alignment.encoder import OutOfFoldEncoder
+
+        known = self.encoder_ if self._resumes() else None
+        encoder = self.fit(X, y).encoder_
+        impressions = as_impressions(X, catalog=self.catalog)
+        if impressions is None:
+            return self.transform(X)
+        attached = self._attach(impressions)
+        folds = encoder.out_of_fold(impressions, self.cv)
+        seen = [each.embed_catalog(impressions.catalog) for each in folds]
+        return self._as_output(
+            attached.with_catalog(attached.catalog.with_folds(seen))
+            .with_user_encoder(OutOfFoldEncoder(encoder, folds) if folds else encoder)
+            .with_fold(_folds(impressions, self.cv, known))
+        )
 
     def transform(self, X: Any) -> Any:
         """Attach aligned item and user embeddings, or embed the rows of an array.
@@ -336,7 +385,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         Returns
         -------
         Impressions or ndarray of shape (n_samples, n_components)
-            The impressions with ``catalog.embedding`` and ``catalog.features["collaborative"]``
+            The impressions with ``catalog.embedding`` and ``catalog.features["factors"]``
             (the same catalogue object in every call), and `user_embedding`, which is computed
             when asked for and just for the rows that are left by then. Of an array, the mean of
             the views' embeddings.
@@ -349,8 +398,16 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
                 validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
             )
         check_columns(self, impressions, reset=False)
-        catalog = self.encoder_.embed_catalog(impressions.catalog)
-        return self._as_output(impressions.with_catalog(catalog).with_user_encoder(self.encoder_))
+        X = self._attach(impressions.with_fold(None))
+        factors = self.encoder_.factors
+        return self._as_output(
+            X if factors is None else mark_own(X, factors.users.outlasts(impressions))
+        )
+
+    def _attach(self, X: Impressions) -> Impressions:
+        return X.with_catalog(self.encoder_.embed_catalog(X.catalog)).with_user_encoder(
+            self.encoder_
+        )
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
         """Return the names of the output columns.
@@ -379,13 +436,15 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
 
     # --- fitting --------------------------------------------------------------------------
 
+    def _resumes(self) -> bool:
+        return self.warm_start and hasattr(self, "encoder_")
+
     def _fit(
         self, X: Any, y: ArrayLike | None, *, go_on: bool, max_iter: int, callbacks: bool
     ) -> SteinAligner:
         from skmars.alignment.clicks import click_target
         from skmars.utils.torch import seeded
 
-        go_on = go_on and hasattr(self, "encoder_")
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         # A later call of partial_fit must not repeat the draws of the earlier ones.
         seed = (seed + (self.n_iter_ if go_on else 0)) % np.iinfo(np.int32).max
@@ -445,7 +504,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
                 fused=True,
             ),
             max_iter=max_iter,
-            evaluate=objective.evaluate if self.early_stopping else None,
+            evaluate=objective.evaluate if len(objective.valid) else None,
             n_iter_no_change=self.n_iter_no_change,
             tol=self.tol,
             callbacks=reporter,
@@ -470,8 +529,8 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         self, X: Impressions, y: NDArray[np.float32], *, go_on: bool, seed: int
     ) -> Any:
         from skmars.alignment import clicks
-        from skmars.alignment.collaboration import CollaborativeVectors
         from skmars.alignment.inputs import modality_names
+        from skmars.alignment.item_factors import ItemFactors
         from skmars.utils.torch import resolve_device
 
         device = resolve_device(self.device)
@@ -485,7 +544,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
                 X,
                 modalities,
                 home,
-                CollaborativeVectors.of(X, self.n_factors, seed, modalities),
+                ItemFactors.of(X, self.n_factors, seed, modalities),
                 n_components=self.n_components,
                 id_dim=self.id_dim,
                 n_heads=self.n_heads,
@@ -495,7 +554,14 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
                 dropout=self.dropout,
             )
         return clicks.ClickObjective(
-            encoder, X, y, beta=self.beta, device=device, **self._sampling(len(X), y, seed)
+            encoder,
+            X,
+            y,
+            folds=encoder.out_of_fold(X, self.cv),
+            fold=_folds(X, self.cv, self.encoder_ if go_on else None),
+            beta=self.beta,
+            device=device,
+            **self._sampling(X, y, seed),
         )
 
     def _view_objective(self, X: NDArray[Any], *, go_on: bool, seed: int) -> Any:
@@ -510,18 +576,22 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         else:
             sizes = views.block_sizes(self.modalities, X.shape[1])
             encoder = views.ViewEncoder.new(X, sizes, self.n_components)
-        return views.ViewObjective(encoder, X, device=device, **self._sampling(len(X), None, seed))
+        return views.ViewObjective(encoder, X, device=device, **self._sampling(X, None, seed))
 
-    def _sampling(self, n_rows: int, y: NDArray[Any] | None, seed: int) -> dict[str, Any]:
+    def _sampling(self, X: Any, y: NDArray[Any] | None, seed: int) -> dict[str, Any]:
         """Return what both objectives need to know: which rows, how many at a time, the loss."""
         from skmars.alignment.stein import SteinObjective
 
-        rows = np.arange(n_rows)
-        train, valid = rows, rows[:0]
-        if self.early_stopping:
+        train = np.arange(len(X))
+        valid = train[:0]
+        if self.early_stopping and y is None:
             train, valid = train_test_split(
-                rows, test_size=self.validation_fraction, random_state=seed, stratify=y
+                train, test_size=self.validation_fraction, random_state=seed
             )
+        elif self.early_stopping:
+            rng, name = np.random.RandomState(seed), type(self).__name__
+            parts = hold_out(X, y, "auto", self.validation_fraction, rng, name)
+            train, valid = parts or (train, valid)
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = int(np.clip(len(train) // AUTO_STEPS, AUTO_SMALLEST, AUTO_LARGEST))
@@ -540,3 +610,17 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
                 f"SteinAligner was fitted on {kinds[not impressions]}, but X is "
                 f"{kinds[impressions]}. Fit it on what it shall transform."
             )
+
+
+def _folds(X: Impressions, n_folds: int, known: AlignmentEncoder | None) -> NDArray[np.int8]:
+    """Return the fold of each row's user.
+
+    Where an aligner goes on, its item factors are those of an earlier fit: of users of whom it
+    knows nothing later than these rows, it may keep what it knows of everybody.
+    """
+    fold = user_folds(X.users, n_folds)[X.user]
+    if known is None or known.factors is None:
+        return fold
+    own = np.zeros(len(X.users), dtype=bool)
+    own[X.user[known.factors.users.outlasts(X)]] = True
+    return np.where(own[X.user], fold, np.int8(EVERYBODY))

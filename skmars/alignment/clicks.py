@@ -15,14 +15,15 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 
 from skmars.alignment import stein
-from skmars.alignment.collaboration import CollaborativeVectors
 from skmars.alignment.encoder import AlignmentEncoder
 from skmars.alignment.inputs import ItemInputs, make_passage, run_passage
+from skmars.alignment.item_factors import ItemFactors
 from skmars.alignment.network import AlignmentNetwork, Items, Projection
 from skmars.alignment.segments import batches, find_segments
 from skmars.data import Impressions, ItemCatalog
-from skmars.data.catalog import COLLABORATIVE
+from skmars.data.catalog import FACTORS
 from skmars.data.checks import check_target
+from skmars.data.folds import EVERYBODY
 from skmars.data.ids import check_same_kind
 from skmars.utils.torch import to_cpu
 
@@ -63,21 +64,21 @@ def new_encoder(
     X: Impressions,
     modalities: Sequence[str],
     device: str,
-    collaborative: CollaborativeVectors | None = None,
+    factors: ItemFactors | None = None,
     **options: Any,
 ) -> AlignmentEncoder:
     """Return an encoder with an untrained network for the items of `X`.
 
-    What users make of items is fused last.
+    Item factors are fused last.
     """
     items = occurring_items(X)
     sizes = {m: X.catalog.features[m].shape[1] for m in modalities}
-    if collaborative is not None:
-        sizes.pop(COLLABORATIVE, None)
-        sizes[COLLABORATIVE] = collaborative.vectors.shape[1]
+    if factors is not None:
+        sizes.pop(FACTORS, None)
+        sizes[FACTORS] = factors.vectors.shape[1]
     feedback = X.history.feedback is not None
     network = AlignmentNetwork(sizes, len(items), feedback=feedback, **options)
-    encoder = AlignmentEncoder(network, X.catalog.ids[items], device, collaborative)
+    encoder = AlignmentEncoder(network, X.catalog.ids[items], device, factors)
     inputs = encoder.inputs(X.catalog)
     for projection, matrix, there in zip(network.projections, inputs.features, inputs.present):
         measured = matrix[items[there[items]]]
@@ -97,7 +98,7 @@ def continued_encoder(encoder: AlignmentEncoder, X: Impressions, device: str) ->
     network = deepcopy(encoder.network)
     network.extend_ids(len(new))
     item_ids = np.concatenate([encoder.item_ids, new]) if len(new) else encoder.item_ids
-    return AlignmentEncoder(network, item_ids, device, encoder.collaborative)
+    return AlignmentEncoder(network, item_ids, device, encoder.factors)
 
 
 class ClickObjective:
@@ -109,6 +110,10 @@ class ClickObjective:
         Its network is trained in place, on `device`.
     X : Impressions
     y : ndarray of shape (n_rows,), float32
+    folds : sequence of AlignmentEncoder
+        The encoder without the users of each fold. Empty where it learnt nothing of users.
+    fold : ndarray of shape (n_rows,), int8
+        Which of these each row reads; negative for the encoder as it is.
     train, valid : ndarray of int64
         Rows to learn from, and rows to score.
     batch_size : int
@@ -126,6 +131,8 @@ class ClickObjective:
         X: Impressions,
         y: NDArray[np.float32],
         *,
+        folds: Sequence[AlignmentEncoder],
+        fold: NDArray[np.int8],
         train: NDArray[np.int64],
         valid: NDArray[np.int64],
         batch_size: int,
@@ -137,15 +144,27 @@ class ClickObjective:
         self.network = encoder.network.to(device)
         self._encoder, self._device = encoder, device
         self._inputs: ItemInputs = encoder.inputs(X.catalog)
-        self._X, self._y, self._train, self._valid = X, y, train, valid
+        self._fold = fold if folds else np.full(len(X), EVERYBODY, dtype=np.int8)
+        self._inputs_of_fold = [each.inputs(X.catalog) for each in folds]
+        self._X, self._y, self._train, self.valid = X, y, train, valid
         self._batch_size, self._beta, self._stein = batch_size, beta, stein_objective
         self._rng = rng
         self._segments = find_segments(X, causal=self.network.causal, reach=self.network.reach)
         self._local = np.zeros(len(X.catalog), dtype=np.int64)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """Shuffle the segments and group them."""
-        return batches(self._segments, self._train, self._batch_size, self._rng)
+        """Shuffle the segments and group them; the rows of a batch are of one fold."""
+        found = list(self._batches(self._train, self._rng))
+        # One fold after another would leave the network with the items as the last one sees them.
+        for at in self._rng.permutation(len(found)):
+            yield found[at]
+
+    def _batches(
+        self, rows: NDArray[np.int64], rng: np.random.RandomState | None = None
+    ) -> Iterator[Batch]:
+        for fold in np.unique(self._fold[rows]):
+            of_fold = rows[self._fold[rows] == fold]
+            yield from batches(self._segments, of_fold, self._batch_size, rng)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of a batch."""
@@ -160,9 +179,9 @@ class ClickObjective:
     def evaluate(self) -> float:
         """Return the AUC of the validation rows (minus their log loss if all are of one class)."""
         logit = np.empty(len(self._y))
-        for batch in batches(self._segments, self._valid, self._batch_size):
+        for batch in self._batches(self.valid):
             logit[batch[1]] = self._forward(*batch)[0].cpu().numpy()
-        y, logit = self._y[self._valid], logit[self._valid]
+        y, logit = self._y[self.valid], logit[self.valid]
         if y.min() == y.max():
             return -float(log_loss(y, 1.0 / (1.0 + np.exp(-logit)), labels=[0, 1]))
         return float(roc_auc_score(y, logit))
@@ -170,7 +189,7 @@ class ClickObjective:
     def encoder(self) -> AlignmentEncoder:
         """Return the encoder as trained so far, a copy on the CPU."""
         network, trained = to_cpu(deepcopy(self.network)), self._encoder
-        return AlignmentEncoder(network, trained.item_ids, trained.device, trained.collaborative)
+        return AlignmentEncoder(network, trained.item_ids, trained.device, trained.factors)
 
     @torch.no_grad()
     def geometry(self) -> tuple[float, ...]:
@@ -198,7 +217,9 @@ class ClickObjective:
         )
         codes = np.unique(passage.code)
         self._local[codes] = np.arange(len(codes))
-        items = self._inputs.take(codes, network, self._device)
+        fold = self._fold[row[0]]
+        inputs = self._inputs if fold < 0 else self._inputs_of_fold[fold]
+        items = inputs.take(codes, network, self._device)
         items = replace(items, ids=network.hide_ids(items.ids))
         shown, users = run_passage(network, passage, items, self._local[passage.code])
         of_row = torch.from_numpy(single).to(self._device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -11,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from skmars.alignment.collaboration import CollaborativeVectors
 from skmars.alignment.inputs import ItemInputs, make_passage, run_passage, single_items
+from skmars.alignment.item_factors import ItemFactors
 from skmars.alignment.network import AlignmentNetwork, Items
 from skmars.alignment.segments import MAX_POSITIONS, batches, find_segments
 from skmars.data import Impressions, ItemCatalog
@@ -37,7 +38,7 @@ class AlignmentEncoder:
         Ids of the items that the network has an embedding for.
     device : {"auto", "cpu"}
         Where to compute.
-    collaborative : CollaborativeVectors or None
+    factors : ItemFactors or None
         A modality that catalogues do not bring along.
     """
 
@@ -46,10 +47,10 @@ class AlignmentEncoder:
         network: AlignmentNetwork,
         item_ids: NDArray[Any],
         device: str = "cpu",
-        collaborative: CollaborativeVectors | None = None,
+        factors: ItemFactors | None = None,
     ) -> None:
         self.network, self.item_ids, self.device = network, item_ids, device
-        self.collaborative = collaborative
+        self.factors = factors
         self._reset_caches()
 
     def _reset_caches(self) -> None:
@@ -76,20 +77,32 @@ class AlignmentEncoder:
         return self._inputs[catalog]
 
     def describe(self, catalog: ItemCatalog) -> ItemCatalog:
-        """Return the catalogue with all modalities, the collaborative one too."""
-        return catalog if self.collaborative is None else self.collaborative.attach(catalog)
+        """Return the catalogue with all modalities, the item factors too."""
+        return catalog if self.factors is None else self.factors.attach(catalog)
+
+    def out_of_fold(self, X: Impressions, n_folds: int) -> tuple[AlignmentEncoder, ...]:
+        """Return the encoder once for each fold of users, with item factors made without them.
+
+        All share one network. None where no modality is made of users.
+        """
+        if self.factors is None:
+            return ()
+        return tuple(
+            AlignmentEncoder(self.network, self.item_ids, self.device, factors)
+            for factors in self.factors.out_of_fold(X, n_folds)
+        )
 
     def embed_catalog(self, catalog: ItemCatalog) -> ItemCatalog:
         """Return the catalogue as described, with its aligned item embedding.
 
-        Items that users hardly know have a collaborative vector predicted from their content, for
-        later steps; here their content stands in. The same object every time.
+        Items that users hardly know have factors predicted from their content, for later steps;
+        here their content stands in. The same object every time.
         """
         if catalog not in self._embedded:
             embedding = self.embed_items(catalog)
             described = self.describe(catalog)
-            if self.collaborative is not None:
-                described = self.collaborative.predict(described)
+            if self.factors is not None:
+                described = self.factors.predict(described)
             embedded = described.with_embedding(embedding)
             self._embedded[catalog] = embedded
             self._inputs[embedded] = self.inputs(catalog)
@@ -168,3 +181,29 @@ class AlignmentEncoder:
         device = resolve_device(self.device)
         network = self.network
         return (network if device.type == "cpu" else deepcopy(network).to(device)), device
+
+
+@dataclass(frozen=True)
+class OutOfFoldEncoder:
+    """Embeds each user without what was learnt of the users of their fold, see `Impressions.fold`.
+
+    Parameters
+    ----------
+    encoder : AlignmentEncoder
+        For rows of no fold.
+    folds : tuple of AlignmentEncoder
+        For those of each fold.
+    """
+
+    encoder: AlignmentEncoder
+    folds: tuple[AlignmentEncoder, ...]
+
+    def __call__(self, X: Impressions) -> NDArray[np.float32]:
+        """Return the user embedding of each row, shape (n_rows, n_components)."""
+        if X.fold is None:
+            return self.encoder(X)
+        result = np.empty((len(X), self.encoder.network.n_components), dtype=np.float32)
+        for fold in np.unique(X.fold):
+            rows = np.flatnonzero(X.fold == fold)
+            result[rows] = (self.folds[fold] if fold >= 0 else self.encoder)(X[rows])
+        return result

@@ -136,7 +136,7 @@ class ViewObjective:
         self.network = encoder.network.to(device)
         self._encoder = encoder
         self._X = torch.from_numpy(encoder.standardize(X).astype(np.float32)).to(device)
-        self._train, self._valid, self._batch_size = train, valid, batch_size
+        self._train, self.valid, self._batch_size = train, valid, batch_size
         self._stein, self._rng = stein_objective, rng
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
@@ -152,7 +152,7 @@ class ViewObjective:
     @torch.no_grad()
     def evaluate(self) -> float:
         """Return minus the loss of the validation rows."""
-        return -float(self.loss(self._rows(self._valid)))
+        return -float(self.loss(self._rows(self.valid)))
 
     def encoder(self) -> ViewEncoder:
         """Return the encoder as trained so far, a copy on the CPU."""

@@ -18,7 +18,7 @@ from skmars.data import Impressions, ItemCatalog, Sequences
 from skmars.data.checks import check_columns, require_impressions
 from skmars.data.ids import as_ids, check_same_kind
 from skmars.data.sequences import FLAT
-from skmars.retrieval.activity import UserActivity, is_low, thresholds
+from skmars.data.activity import UserActivity, is_low, thresholds
 from skmars.utils import ragged
 from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from skmars.data import Impressions, Sequences
-from skmars.retrieval.activity import UserActivity
+from skmars.data.activity import UserActivity
 
 # Items whose products with all others are held at a time.
 BLOCK_ITEMS = 1024

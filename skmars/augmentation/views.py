@@ -86,7 +86,7 @@ def view_of(
     """
     bag = batch.history
     items = operators.changed_items(
-        batch.codes[bag.item[positions]],
+        batch.codes[bag.item[positions]] % len(choice.table_row),  # whatever the fold of the row
         edit,
         random_state,
         similar=choice.similar,

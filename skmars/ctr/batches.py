@@ -61,7 +61,9 @@ class Batch:
     items : int64 ndarray of shape (n_distinct,)
         The distinct items of the batch, as rows of the embedding table (0: not in it).
     codes : int64 ndarray of shape (n_distinct,)
-        The same as codes into the catalogue, whose item features they select.
+        The same as codes into the catalogue, whose item features they select. Where rows are of
+        folds (`Impressions.fold`), an item of several folds stands there several times, with
+        the number of items added once for the first fold, twice for the second and so on.
     target : int64 ndarray of shape (n_rows,)
         Index into `items` of the target.
     length : int64 ndarray of shape (n_rows,)
@@ -95,6 +97,8 @@ class Rows:
     length : int ndarray of shape (n_rows,) or None
         Length of the user's own history, before it was cut.
     history, borrowed : Sequences or None
+    shift : int64 ndarray of shape (n_rows,) or None
+        What the fold of each row adds to item codes, see `Batch`.
     merge : bool
         Borrowed items join `history` in the batches instead of standing apart.
     """
@@ -106,6 +110,7 @@ class Rows:
     length: NDArray[Any] | None = None
     history: Sequences | None = None
     borrowed: Sequences | None = None
+    shift: NDArray[np.int64] | None = None
     merge: bool = False
 
     def __len__(self) -> int:
@@ -126,14 +131,18 @@ class Rows:
             bags = [_gather([(self.borrowed[rows], 1), own])]
         else:
             bags = [_gather([own]), _gather([(self.borrowed[rows], 1)])]
-        codes, (target, *places) = _distinct(
-            [self.target[rows], *(bag.item for bag in bags)], len(self.table_row)
-        )
+        used = [self.target[rows], *(bag.item for bag in bags)]
+        n_items = n_codes = len(self.table_row)
+        if self.shift is not None:
+            shift = self.shift[rows]
+            used = [used[0] + shift, *(bag.item + shift[bag.row] for bag in bags)]
+            n_codes = n_items + int(shift.max())
+        codes, (target, *places) = _distinct(used, n_codes)
         bags = [replace(bag, item=place) for bag, place in zip(bags, places)]
         return Batch(
             dense,
             categorical,
-            items=self.table_row[codes],
+            items=self.table_row[codes % n_items],
             codes=codes,
             target=target,
             length=self.length[rows],

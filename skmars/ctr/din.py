@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from skmars.ctr.inputs import Inputs
 from skmars.ctr.samples import Sample, encode_target, holds_out, rows_a_step, two_classes
 from skmars.data import Impressions, ItemCatalog
 from skmars.data.checks import as_impressions, check_columns
+from skmars.data.folds import OWN
 from skmars.utils.base import SkmarsMixin, all_or_nothing, with_callbacks
 
 if TYPE_CHECKING:
@@ -65,8 +67,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         If no row had borrowed items in `fit`, they are ignored in `predict` unless "joint".
     item_features : "auto", None or list of str, default="auto"
         Matrices of the catalogue that are projected and join the item embedding: names of its
-        ``features`` (to which the aligner adds "collaborative"), and "aligned" for its
-        ``embedding``. "auto" takes "collaborative" if it is there, else all features; the embedding
+        ``features`` (to which the aligner adds "factors"), and "aligned" for its
+        ``embedding``. "auto" takes "factors" if it is there, else all features; the embedding
         only where there are none, as an aligner that was fitted to the same rows knows their
         labels. None for ids alone.
     linear_context : "auto", None or list of str, default="auto"
@@ -92,10 +94,15 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         Largest number of epochs.
     early_stopping : bool or "auto", default="auto"
         Whether to stop when the AUC of held-out rows no longer rises, and to keep the weights
-        of the best epoch. "auto": with ``X_val``, and from 1000 rows on. Held out are
-        all rows of some users, so that none of them is history in another.
+        of the best epoch. "auto": with ``X_val``, for impressions, and for arrays of at least
+        1000 rows.
+    holdout : {"auto", "last", "users"}, default="auto"
+        Which impressions are held out, without ``X_val``. "last": the last moments of users, as
+        what is predicted comes after what is trained on. "users": all rows of some users. "auto"
+        is "last", and "users" where too few users have a second moment.
     validation_fraction : float, default=0.1
-        Share of the users (of the rows, for arrays) that is held out, without ``X_val``.
+        Share of the rows that is held out, without ``X_val``. Of impressions at least 100 rows,
+        where that is no more than 30 %.
     n_iter_no_change : int, default=3
         Epochs without improvement by `tol` after which early stopping stops.
     tol : float, default=0.0001
@@ -183,6 +190,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean", StrOptions({"auto"})],
+        "holdout": [StrOptions({"auto", "last", "users"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
@@ -213,6 +221,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         batch_size: int | str = "auto",
         max_iter: int = 100,
         early_stopping: bool | str = "auto",
+        holdout: str = "auto",
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 3,
         tol: float = 1e-4,
@@ -239,6 +248,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.early_stopping = early_stopping
+        self.holdout = holdout
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
@@ -343,6 +353,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         name = type(self).__name__
 
         data = self._check_rows(X, has_items=self._inputs.has_items if resume else None)
+        self._warn_of_own_answers(data)
         y01, classes = encode_target(y, self.classes_ if resume else known_classes, len(data), name)
         sample = Sample.weighed(data, y01, sample_weight, self.class_weight, classes)
         held_out = None
@@ -353,8 +364,10 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
                 raise ValueError("X_val is for early stopping, but early_stopping=False.")
             X_val = self._check_rows(X_val, has_items=isinstance(data, Impressions))
             held_out = Sample.validation(X_val, y_val, self.class_weight, classes)
-        elif not incremental and holds_out(self.early_stopping, len(sample)):
-            sample, held_out = sample.split(self.validation_fraction, random_state)
+        elif not incremental and holds_out(self.early_stopping, data):
+            sample, held_out = sample.split(
+                self.holdout, self.validation_fraction, random_state, name
+            )
 
         if resume:
             # Copies: an interrupted or failing fit must not leave a half-changed model.
@@ -494,6 +507,19 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             return validate_data(self, X, dtype=dtypes, reset=has_items is None)
         check_columns(self, impressions, reset=has_items is None)
         return impressions
+
+    def _warn_of_own_answers(self, X: Any) -> None:
+        """Say so if an earlier step has learnt from what became of the rows to be trained on."""
+        own = X.fold == OWN if isinstance(X, Impressions) and X.fold is not None else np.zeros(0)
+        if own.any():
+            warnings.warn(
+                f"{type(self).__name__} is trained on {np.count_nonzero(own)} rows of users whose "
+                "later behaviour an earlier step has learnt, so that features of these rows know "
+                "the click that is to be predicted. Let the earlier steps make them by "
+                "fit_transform, as a Pipeline does, or fit those on rows before these.",
+                UserWarning,
+                stacklevel=6,
+            )
 
     def _learn_inputs(self, sample: Sample) -> Inputs:
         if not isinstance(sample.X, Impressions):

@@ -11,7 +11,7 @@ from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 from skmars.ctr.batches import N_FEEDBACK, UNKNOWN_FEEDBACK, Rows, count_items, cut
 from skmars.data import Impressions, ItemCatalog
-from skmars.data.catalog import COLLABORATIVE
+from skmars.data.catalog import FACTORS
 from skmars.data.ids import Lookup
 from skmars.data.sequences import Sequences
 from skmars.retrieval.support import LOOKALIKES
@@ -153,6 +153,7 @@ class Inputs:
             length=X.history.length,
             history=history,
             borrowed=borrowed,
+            shift=_shift(X),
             merge=self.borrowed != "separate",
         )
 
@@ -169,7 +170,7 @@ class Inputs:
         """Return the feature matrices that join the item embedding, after checking them."""
         matrices = {}
         for name, width in self.item_features.items():
-            matrix = catalog.embedding if name == ALIGNED else catalog.features.get(name)
+            matrix = _matrix(catalog, name)
             if matrix is None:
                 raise ValueError(
                     f"The catalogue of X has no item features {name!r}, which DINClassifier was "
@@ -185,6 +186,9 @@ class Inputs:
                 raise ValueError(
                     f"Item features {name!r} of the catalogue contain NaN or infinity."
                 )
+            seen = [_matrix(fold, name) for fold in catalog.folds]
+            if any(each is not matrix for each in seen):
+                matrix = np.concatenate([matrix, *seen])  # type: ignore[list-item]
             matrices[name] = matrix
         return matrices
 
@@ -244,6 +248,17 @@ def _word(value: float) -> str:
     return "NaN" if np.isnan(value) else "infinity"
 
 
+def _matrix(catalog: ItemCatalog, name: str) -> NDArray[np.float32] | None:
+    return catalog.embedding if name == ALIGNED else catalog.features.get(name)
+
+
+def _shift(X: Impressions) -> NDArray[np.int64] | None:
+    """Return what the fold of each row adds to item codes; None where all folds are alike."""
+    if X.fold is None or not X.catalog.folds:
+        return None
+    return np.maximum(X.fold + 1, 0) * np.int64(len(X.catalog))
+
+
 def feature_names(catalog: ItemCatalog) -> list[str]:
     """Return what a catalogue offers as item features."""
     return [*catalog.features, *([ALIGNED] if catalog.embedding is not None else [])]
@@ -254,10 +269,10 @@ def _feature_widths(catalog: ItemCatalog, names: Any) -> dict[str, int]:
         return {}
     offered = feature_names(catalog)
     if names == "auto":
-        # What users make of items says most, for fewest weights. An aligner learns from the labels
-        # of the rows that are trained on here, of which its embedding tells more than of others.
+        # Item factors say most, for fewest weights. An aligner learns from the labels of the rows
+        # that are trained on here, of which its embedding tells more than of others.
         features = [name for name in offered if name != ALIGNED]
-        names = [COLLABORATIVE] if COLLABORATIVE in features else features or offered
+        names = [FACTORS] if FACTORS in features else features or offered
     widths = {}
     for name in names:
         if name not in offered:
@@ -265,7 +280,7 @@ def _feature_widths(catalog: ItemCatalog, names: Any) -> dict[str, int]:
                 f"item_features names {name!r}, which the catalogue of X does not have; "
                 f"it has {offered}."
             )
-        matrix = catalog.embedding if name == ALIGNED else catalog.features[name]
+        matrix = _matrix(catalog, name)
         assert matrix is not None
         widths[name] = matrix.shape[1]
     return widths

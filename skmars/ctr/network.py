@@ -162,7 +162,8 @@ class DINNetwork(nn.Module):
         ----------
         batch : Batch of tensors
         item_features : mapping of str to Tensor of shape (n_catalogue, width)
-            Item features, rows selected by ``batch.codes``.
+            Item features, rows selected by ``batch.codes``; those that folds of users see
+            differently have shape ((1 + n_folds) * n_catalogue, width).
         weight : Tensor of shape (n_rows,), optional
             Row weights in the batch statistics.
 
@@ -275,7 +276,9 @@ class DINNetwork(nn.Module):
         assert self.items is not None
         parts = [self.items(items)]
         for name, projection in self.projections.items():
-            rows = item_features[name].index_select(0, codes).to(parts[0].dtype)
+            # Features that all folds share have a row an item, the others one an item and fold.
+            table = item_features[name]
+            rows = table.index_select(0, codes % len(table)).to(parts[0].dtype)
             parts.append(projection(F.normalize(rows, dim=1)))
         return torch.cat(parts, dim=1)
 
@@ -299,7 +302,8 @@ class DINNetwork(nn.Module):
         """
         terms = [self.head.output.bias.new_zeros(())]
         if self.items is not None:
-            terms.append(_penalty(self.items(batch.items), item_count[batch.items]))
+            ids = batch.items.unique()
+            terms.append(_penalty(self.items(ids), item_count[ids]))
         for j, (table, count) in enumerate(zip(self.categories, category_counts)):
             ids = batch.categorical[:, j].unique()
             terms.append(_penalty(table(ids), count[ids]))

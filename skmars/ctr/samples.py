@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupShuffleSplit, train_test_split
+from sklearn.model_selection import train_test_split
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from skmars.data import Impressions
 from skmars.data.checks import check_target
+from skmars.data.holdout import hold_out
 
-# From this many rows on, early_stopping="auto" holds some out.
+# From this many rows of an array on, early_stopping="auto" holds some out.
 AUTO_EARLY_STOPPING = 1000
 # What batch_size="auto" aims at.
 STEPS_AN_EPOCH, LEAST_ROWS, MOST_ROWS = 50, 64, 512
@@ -95,35 +96,20 @@ class Sample:
             raise ValueError("y_val holds only one class; early stopping needs both.")
         return cls.weighed(X, y, None, class_weight, classes)
 
-    def split(self, fraction: float, random_state: np.random.RandomState) -> tuple[Sample, Sample]:
-        """Hold out the rows of some users, or some rows of an array.
-
-        Whole users, because each row of a user is history in the rows that follow it.
-        """
+    def split(
+        self, holdout: str, fraction: float, random_state: np.random.RandomState, name: str
+    ) -> tuple[Sample, Sample | None]:
+        """Hold out rows, see `hold_out`; of an array, some of each class. None if that fails."""
         if isinstance(self.X, Impressions):
-            groups = GroupShuffleSplit(1, test_size=fraction, random_state=random_state)
-            if len(np.unique(self.X.user)) < 2:
-                raise ValueError(
-                    "early_stopping holds out the rows of some users, but X has only one user. "
-                    "Pass X_val and y_val, or set early_stopping=False."
-                )
-            train, held_out = next(groups.split(self.y, groups=self.X.user))
+            parts = hold_out(self.X, self.y, holdout, fraction, random_state, name)
         else:
-            train, held_out = train_test_split(
+            parts = train_test_split(
                 np.arange(len(self)),
                 test_size=fraction,
                 stratify=self.y,
                 random_state=random_state,
             )
-        parts = self[train], self[held_out]
-        for part, rows in zip(parts, ("remaining", "held-out")):
-            if len(np.unique(part.y)) < 2:
-                raise ValueError(
-                    f"Early stopping needs both classes, but the {len(part)} {rows} rows have "
-                    "one class. Change validation_fraction, pass X_val and y_val, or set "
-                    "early_stopping=False."
-                )
-        return parts
+        return (self, None) if parts is None else (self[parts[0]], self[parts[1]])
 
 
 def encode_target(
@@ -159,10 +145,10 @@ def two_classes(classes: Any) -> NDArray[Any] | None:
     return distinct
 
 
-def holds_out(early_stopping: bool | str, n_rows: int) -> bool:
+def holds_out(early_stopping: bool | str, X: Any) -> bool:
     """Resolve the parameter `early_stopping`."""
     if early_stopping == "auto":
-        return n_rows >= AUTO_EARLY_STOPPING
+        return isinstance(X, Impressions) or len(X) >= AUTO_EARLY_STOPPING
     return bool(early_stopping)
 
 

@@ -18,7 +18,7 @@ TITLE_LENGTH = 60
 
 
 # The modality that is made of histories, see `SteinAligner`.
-COLLABORATIVE = "collaborative"
+FACTORS = "factors"
 
 
 class ItemCatalog:
@@ -46,6 +46,9 @@ class ItemCatalog:
     ids : ndarray of shape (n_items,), int64 or object (str)
     content, features, missing : read-only mappings
     embedding : ndarray of shape (n_items, n_components), float32, or None
+    folds : tuple of ItemCatalog
+        The same items as the rows of each fold of users see them: with features and embedding
+        made without these users, see `Impressions.fold`. Empty where nothing was made of users.
 
     Raises
     ------
@@ -93,6 +96,7 @@ class ItemCatalog:
         self.features: Mapping[str, NDArray[np.float32]] = MappingProxyType(features)
         self.missing: Mapping[str, NDArray[np.bool_]] = MappingProxyType(missing)
         self.embedding = None if embedding is None else self._matrix(embedding, "embedding")
+        self.folds: tuple[ItemCatalog, ...] = ()
 
     def _column(self, values: Any, name: str) -> NDArray[Any]:
         if isinstance(values, str) or not hasattr(values, "__len__"):
@@ -202,11 +206,34 @@ class ItemCatalog:
             self,
             features=MappingProxyType({**self.features, **matrices}),
             missing=MappingProxyType({**self.missing, **masks}),
+            folds=tuple(fold.with_features(features, missing) for fold in self.folds),
         )
 
     def with_embedding(self, embedding: Any) -> ItemCatalog:
         """Return a catalogue with these aligned item embeddings; all else is shared."""
-        return self._derive(self, embedding=self._matrix(embedding, "embedding"))
+        return self._derive(
+            self,
+            embedding=self._matrix(embedding, "embedding"),
+            folds=tuple(fold.with_embedding(embedding) for fold in self.folds),
+        )
+
+    def with_folds(self, folds: Iterable[ItemCatalog]) -> ItemCatalog:
+        """Return the catalogue with what the rows of each fold of users see in its place.
+
+        Parameters
+        ----------
+        folds : iterable of ItemCatalog
+            The same items in the same order.
+
+        Returns
+        -------
+        ItemCatalog
+        """
+        return self._derive(self, folds=tuple(folds))
+
+    def in_fold(self, fold: int) -> ItemCatalog:
+        """Return the catalogue that the rows of a fold of users see, see `Impressions.fold`."""
+        return self.folds[fold] if self.folds and fold >= 0 else self
 
     def extend(self, ids: Any) -> ItemCatalog:
         """Return a catalogue with further items, of which nothing but the id is known.
@@ -232,7 +259,7 @@ class ItemCatalog:
             return np.concatenate([matrix, np.zeros((n, *matrix.shape[1:]), matrix.dtype)])
 
         nothing = np.full(n, None, dtype=object)
-        return ItemCatalog(
+        extended = ItemCatalog(
             np.concatenate([self.ids, new]) if len(self) else new,
             content={
                 k: np.concatenate([v.astype(object), nothing]) for k, v in self.content.items()
@@ -241,6 +268,7 @@ class ItemCatalog:
             missing={k: np.append(v, np.ones(n, dtype=bool)) for k, v in self.missing.items()},
             embedding=None if self.embedding is None else padded(self.embedding),
         )
+        return extended.with_folds(fold.extend(new) for fold in self.folds)
 
     def codes(self, ids: Any) -> NDArray[np.int32]:
         """Return the item code of each id, -1 where the catalogue does not have it."""

@@ -44,6 +44,11 @@ class Impressions:
         Further columns: numbers, or strings as objects.
     borrowed : Sequences of n_rows rows, default=None
         What retrieval put to the left of each history, with its provenance.
+    fold : ndarray of shape (n_rows,), int8, default=None
+        Whose behaviour the features of each row do not know, where a step learnt them of users:
+        that of the users of fold 0, 1, ..., the row's own among them (`fit_transform` of a
+        step). -1 where they know everybody's (`transform`), -2 where that includes what the
+        row's own user did later. None is -1 everywhere.
 
     Attributes
     ----------
@@ -77,6 +82,7 @@ class Impressions:
     time: NDArray[np.float64] | None = None
     context: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     borrowed: Sequences | None = None
+    fold: NDArray[np.int8] | None = None
     _embedding: NDArray[np.float32] | None = None
     _encoder: UserEncoder | None = None
 
@@ -86,6 +92,7 @@ class Impressions:
             "history": self.history,
             "time": self.time,
             "borrowed": self.borrowed,
+            "fold": self.fold,
             "user_embedding": self._embedding,
             **self.context,
         }
@@ -127,6 +134,7 @@ class Impressions:
             time=None if self.time is None else self.time[rows],
             context={name: column[rows] for name, column in self.context.items()},
             borrowed=None if self.borrowed is None else self.borrowed[rows],
+            fold=None if self.fold is None else self.fold[rows],
             _embedding=None if self._embedding is None else self._embedding[rows],
         )
 
@@ -169,6 +177,10 @@ class Impressions:
     def with_borrowed(self, borrowed: Sequences | None) -> Impressions:
         """Return the same rows with these borrowed items to the left of each history."""
         return replace(self, borrowed=borrowed)
+
+    def with_fold(self, fold: NDArray[np.int8] | None) -> Impressions:
+        """Return the same rows, which say that their features were made without these folds."""
+        return replace(self, fold=fold)
 
     def with_user_embedding(self, embedding: NDArray[np.float32] | None) -> Impressions:
         """Return the same rows with these user embeddings, shape (n_rows, n_components)."""

@@ -18,8 +18,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmars.data import Impressions, ItemCatalog
 from skmars.data.checks import check_columns, require_impressions
+from skmars.data.folds import EVERYBODY, mark_own, user_folds
 from skmars.data.ids import Lookup
-from skmars.retrieval.activity import UserActivity, is_high, is_low, thresholds
+from skmars.data.activity import UserActivity, is_high, is_low, thresholds
 from skmars.retrieval.borrowing import Rule
 from skmars.retrieval.embeddings import has_embedding
 from skmars.retrieval.explain import explanation
@@ -27,6 +28,7 @@ from skmars.retrieval.retrieve import (
     DonorPool,
     Settings,
     collect_donors,
+    joined,
     nothing_borrowed,
     retrieve,
     user_vectors,
@@ -108,11 +110,10 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         carry feedback ``donor_approval`` and ``lookalike_approval`` too, how often they liked it
         (see Notes). 0 asks nobody: the paper's letter.
     activity : {"row", "user"}, default="row"
-        Whose length counts. "row": the history of the row itself; quantiles are over rows, so
-        that also the early rows of a user who became active later borrow. These are by far the
-        most of such rows, and what follows in the pipeline learns from them what borrowed items
-        are worth. "user" (the paper's letter): the longest history of the user among the rows
-        of `fit` (of users whom `fit` does not know, that of the row); quantiles are over users.
+        What the quantiles are over: the histories of all rows, or (as the paper has it) the
+        longest history of each user. A row is low-active by its own history in either case, so
+        that the early rows of a user who became active later borrow, too: how active a user is
+        going to be is not known at the moment of the row.
     respect_time : bool, default=True
         If impressions and donors have times, borrow only events strictly before the impression,
         and only from donors who have one. An event of unknown time is not borrowed, and an
@@ -124,6 +125,11 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         beyond if faiss is installed. Any estimator with `fit` and `kneighbors` will do; it is
         cloned and fitted to centred unit vectors, on which Euclidean order is cosine order. An
         index only names candidates, their cosines are computed exactly.
+    cv : int, default=5
+        Number of folds of users. In `fit_transform` a row's donors are those of the other folds,
+        so that nothing of what they lend or say comes from the row's own user (counts that leave
+        out just the user would tell the click the other way round). Users are assigned by a hash
+        of their id, in all steps alike; where rows come from an aligner, its `cv` holds.
     catalog : ItemCatalog, default=None
         Items, for input that comes as a frame.
     n_jobs : int, default=None
@@ -177,8 +183,12 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     log((c + 3) / (k C / N + 3))``, and ``donor_popularity = log((C + 1) / (N + 2))``. Of those
     whose opinion is known `l` liked it and `d` did not, of all donors the share `q`, and of all
     items the share `r`; ``lookalike_approval`` is ``logit((l + 5 q) / (l + d + 5)) - logit(q)``,
-    and ``donor_approval`` is ``logit(q) - logit(r)``. Users are not asked about themselves, nor
-    anyone about what they did later.
+    and ``donor_approval`` is ``logit(q) - logit(r)``. Nobody is asked about what they did later.
+
+    *Training rows*: ``fit(X).transform(X)`` does not equal ``fit_transform(X)``, as with
+    scikit-learn's :class:`~sklearn.preprocessing.TargetEncoder`: in `transform` all donors lend
+    and are asked, in `fit_transform` those of other folds than the row's user (see `cv`). What is
+    trained on these rows next must have the latter, as it has in a `Pipeline`.
 
     *"dp"* maximises the summed cosine of an order-preserving matching between own items a and
     the donor's items b, by the recurrence ``D[i, j] = max(D[i-1, j], D[i, j-1], D[i-1, j-1] +
@@ -235,6 +245,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
             StrOptions({"auto", "exact", "hnsw", "nndescent"}),
             HasMethods(["fit", "kneighbors"]),
         ],
+        "cv": [Interval(Integral, 2, 100, closed="both")],
         "catalog": [ItemCatalog, None],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
@@ -256,6 +267,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         activity: str = "row",
         respect_time: bool = True,
         neighbors: Any = "auto",
+        cv: int = 5,
         catalog: ItemCatalog | None = None,
         n_jobs: int | None = None,
         verbose: int = 0,
@@ -273,6 +285,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         self.activity = activity
         self.respect_time = respect_time
         self.neighbors = neighbors
+        self.cv = cv
         self.catalog = catalog
         self.n_jobs = n_jobs
         self.verbose = verbose
@@ -307,7 +320,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         """
         context = self._init_callback_context()
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        self._warn_if_idle(self._fit(X))
+        self._fit(X)
         context.call_on_fit_task_end(
             estimator=self, X=X, y=y, reconstruction_attributes=self._fitted_attributes
         )
@@ -315,7 +328,9 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
 
     @with_callbacks
     def fit_transform(self, X: Any, y: Any = None) -> Any:
-        """Fit, then let the same rows borrow; callbacks see how far that is.
+        """Fit, then let the same rows borrow from users of other folds (see `cv`).
+
+        Callbacks see how far that is.
 
         Parameters
         ----------
@@ -325,18 +340,19 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         Returns
         -------
         Impressions
-            As of `transform`.
+            As of `transform`; ``fold`` holds the fold of each row's user.
         """
-        context = self._init_callback_context(max_subtasks=1)
+        context = self._init_callback_context(max_subtasks=self.cv)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        self._warn_if_idle(self._fit(X))
-        augmented = self._transform(X, context)
+        X, donors = self._fit(X)
+        augmented = self._out_of_fold(X, donors, context)
         context.call_on_fit_task_end(
             estimator=self, X=X, y=y, reconstruction_attributes=self._fitted_attributes
         )
         return self._as_output(augmented)
 
-    def _fit(self, X: Any) -> Impressions:
+    def _fit(self, X: Any) -> tuple[Impressions, Impressions]:
+        """Return the rows, and the row of each donor whose history is lent."""
         self._check_parameters()
         X = require_impressions(X, estimator_name=type(self).__name__, catalog=self.catalog)
         if len(X) == 0:
@@ -345,7 +361,8 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         counted = active.longest if self.activity == "user" else X.history.length
         low, high = thresholds(counted, self.low_quantile, self.high_quantile)
         lends = is_high(active.longest, low, high) & (active.longest > 0)
-        pool = collect_donors(X[row[lends]], self.compare, self.neighbors, self.n_jobs)
+        donors = X[row[lends]]
+        pool = self._collect(donors, EVERYBODY)
         self._check_spaces(pool)
 
         check_columns(self, X, reset=True)
@@ -360,7 +377,29 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         if self.n_voters:
             empty = with_support(empty, np.zeros((4, 0)), pool)
         self._columns_out = empty.with_borrowed(nothing_borrowed(pool)).columns
-        return X
+        self._warn_if_idle(X)
+        return X, donors[np.isin(donors.user_ids, pool.ids)]
+
+    def _collect(self, donors: Impressions, fold: int) -> DonorPool:
+        """Make the pool of these donors, as the rows of a fold see items and users."""
+        seen = np.full(len(donors), fold, dtype=np.int8)
+        donors = donors.with_catalog(donors.catalog.in_fold(fold)).with_fold(seen)
+        return collect_donors(donors, self.compare, self.neighbors, self.n_jobs)
+
+    def _out_of_fold(self, X: Impressions, donors: Impressions, context: Any) -> Impressions:
+        """Let each row borrow from donors of other folds, in the space of its own fold."""
+        n_folds = len(X.catalog.folds) or self.cv
+        own = user_folds(X.users, n_folds)
+        fold = own[X.user]
+        space = fold if X.fold is None else X.fold
+        parts = []
+        for seen, k in np.unique(np.stack([space, fold]), axis=1).T:
+            rows = np.flatnonzero((space == seen) & (fold == k))
+            pool = self._collect(donors[own[donors.user] != k], seen)
+            part = X[rows].with_catalog(X.catalog.in_fold(seen))
+            nobody = np.full(len(rows), -1, dtype=np.int32)
+            parts.append((rows, self._retrieve(part, nobody, pool, context)))
+        return joined(X, parts, self._pool).with_fold(space)
 
     def transform(self, X: Any) -> Any:
         """Put borrowed items to the left of short histories; ask look-alikes about the targets.
@@ -424,17 +463,22 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         tags.input_tags.two_d_array = False
         return tags
 
-    def _transform(self, X: Any, context: Any = None) -> Impressions:
+    def _transform(self, X: Any) -> Impressions:
         check_is_fitted(self)
-        began = time.perf_counter()
         self._check_parameters()
-        name = type(self).__name__
-        X = require_impressions(X, estimator_name=name, catalog=self.catalog)
+        X = require_impressions(X, estimator_name=type(self).__name__, catalog=self.catalog)
         check_columns(self, X, reset=False)
-        pool, active = self._pool, self._activity
-        self._check_spaces(pool)
-        codes = active.codes(X)
-        low = is_low(active.of_rows(X, codes, self.activity), self.low_threshold_)
+        self._check_spaces(self._pool)
+        active = self._activity
+        themselves = self._donor_of_user[active.codes(X)]  # -1 takes the last entry: no donor
+        return mark_own(self._retrieve(X, themselves, self._pool), active.outlasts(X))
+
+    def _retrieve(
+        self, X: Impressions, themselves: NDArray[np.int32], pool: DonorPool, context: Any = None
+    ) -> Impressions:
+        """Let rows borrow from a pool, but not from `themselves`, their number in it or -1."""
+        began = time.perf_counter()
+        name = type(self).__name__
         settings = Settings(
             Rule(self.strategy, float(self.theta), self.n_neighbors, self.max_borrowed),
             self.relevance,
@@ -443,7 +487,6 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
             self.n_voters,
             self.n_jobs,
         )
-        themselves = self._donor_of_user[codes]  # -1 takes the last entry: no donor
 
         def watch(blocks: list[range]) -> Iterator[range]:
             for block in as_tasks(blocks, "retrieve", "block", self, context):
@@ -451,7 +494,8 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
                 line = f"[{name}] searched {block.stop} of {blocks[-1].stop} histories"
                 report(line, self.verbose > 1, logging.DEBUG)
 
-        augmented = retrieve(X, np.flatnonzero(low), themselves, pool, settings, watch)
+        low = np.flatnonzero(is_low(X.history.length, self.low_threshold_))
+        augmented = retrieve(X, low, themselves, pool, settings, watch)
         length = augmented.borrowed.length  # type: ignore[union-attr]
         report(
             f"[{name}] {np.count_nonzero(length)} of {len(X)} rows borrowed "

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data import Impressions, ItemCatalog, Sequences
+from skmars.data.ids import Lookup
 from skmars.data.sequences import FLAT
 from skmars.retrieval.borrowing import Queries, Rule, borrow
 from skmars.retrieval.embeddings import (
@@ -76,21 +77,16 @@ class DonorPool:
         """Which donors touched which items."""
         return Ballots.of(self.history, len(self.items.catalog))
 
-    def n_before(
-        self, before: NDArray[np.float64] | None, themselves: NDArray[np.int32]
-    ) -> NDArray[np.int64]:
-        """Count the donors with an event before each moment who are not the user themselves."""
+    def n_before(self, before: NDArray[np.float64] | None, n_rows: int) -> NDArray[np.int64]:
+        """Count for each row the donors with an event before its moment; all without moments."""
         if before is None:
-            return len(self) - (themselves >= 0)
-        begun, ascending = self._begun
-        known = comparable(before)
-        return np.searchsorted(ascending, known) - (begun[themselves] < known)
+            return np.full(n_rows, len(self))
+        return np.searchsorted(self._begun, comparable(before))
 
     @cached_property
-    def _begun(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """First events, and after them that of no donor (-1): as donors stand, and ascending."""
-        begun = np.append(self.first_event, np.inf)  # type: ignore[arg-type]
-        return begun, np.sort(begun)
+    def _begun(self) -> NDArray[np.float64]:
+        """First events, ascending."""
+        return np.sort(self.first_event)  # type: ignore[arg-type]
 
     def __getstate__(self) -> dict[str, Any]:
         # What is cached is made again faster than it is read.
@@ -274,8 +270,7 @@ def retrieve(
                 donor[which, : settings.n_voters],
                 similarity[which, : settings.n_voters],
                 coded.target[row],
-                exclude[row],
-                pool.n_before(moment, exclude[row]),
+                pool.n_before(moment, len(row)),
                 moment,
             )
     if settings.n_voters:
@@ -296,6 +291,37 @@ def with_support(X: Impressions, opinions: NDArray[np.float64], pool: DonorPool)
     """Return `X` with what donors make of its targets, (4, n_rows), in the context."""
     names = TOUCHED if pool.history.feedback is None else LOOKALIKES
     return replace(X, context={**X.context, **dict(zip(names, opinions))})
+
+
+def joined(
+    X: Impressions, parts: list[tuple[NDArray[np.int64], Impressions]], pool: DonorPool
+) -> Impressions:
+    """Return `X` with what each part of its rows borrowed, and was told, from pools of its own.
+
+    Parameters
+    ----------
+    X : Impressions
+    parts : list of (row numbers, these rows of X as `retrieve` returned them)
+    pool : DonorPool
+        All donors, whose numbers replace those of the parts.
+    """
+    numbers = Lookup(pool.ids)
+    pieces, start, length = [], np.zeros(len(X), np.int64), np.zeros(len(X), np.int32)
+    added = [name for name in parts[0][1].context if name not in X.context]
+    context = {**X.context, **{name: np.zeros(len(X)) for name in added}}
+    at = 0
+    for rows, part in parts:
+        borrowed = part.borrowed
+        assert borrowed is not None
+        assert borrowed.donor is not None
+        assert borrowed.donors is not None
+        pieces.append(replace(borrowed, donor=numbers(borrowed.donors)[borrowed.donor]))
+        start[rows], length[rows] = borrowed.start + at, borrowed.length
+        at += len(borrowed.items)
+        for name in added:
+            context[name][rows] = part.context[name]
+    borrowed = replace(_concatenated(pieces), start=start, length=length, donors=pool.ids)
+    return replace(X, context=context).with_borrowed(borrowed)
 
 
 def _distinct(keys: list[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -112,7 +112,6 @@ def support(
     voters: NDArray[np.int32],
     similarity: NDArray[np.float64],
     target: NDArray[np.int32],
-    themselves: NDArray[np.int32],
     n_asked: NDArray[np.int64],
     before: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
@@ -146,10 +145,8 @@ def support(
         Eq. 15.
     target : ndarray of shape (n_rows,), int32
         Whatever is no code of an item of the ballots is an item that no donor knows.
-    themselves : ndarray of shape (n_rows,), int32
-        The donor who is the user of the row, who is not asked; -1 for none.
     n_asked : ndarray of shape (n_rows,), int64
-        How many donors there are in all (who are not the user themselves).
+        How many donors there are in all.
     before : ndarray of shape (n_rows,), float64, or None
         Only what happened before this moment counts; None for all.
 
@@ -164,9 +161,7 @@ def support(
     target = np.where(target < ballots.pair.shape[1], target, np.int32(-1))
     weight = np.exp((similarity - similarity[:, :1]) / TEMPERATURE) * (voters >= 0)
     count, opinions = ballots.ask(voters, weight, target, until)
-    own, own_opinions = ballots.ask(themselves[:, None], np.ones((len(target), 1)), target, until)
-    everyone, every_opinion = ballots.ask_all(target, until)
-    of_all, all_opinions = everyone - own, every_opinion - own_opinions
+    of_all, all_opinions = ballots.ask_all(target, until)
 
     a, b = PRIOR_COUNT, PRIOR_OPINIONS
     expected = weight.sum(axis=1) * of_all / np.maximum(n_asked, 1)

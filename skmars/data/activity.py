@@ -58,18 +58,13 @@ class UserActivity:
             return self._lookup(X.user_ids)
         return self._lookup(X.users)[X.user]
 
-    def of_rows(self, X: Impressions, codes: NDArray[np.int32], level: str) -> NDArray[np.int32]:
-        """Return the activity of each row of `X`, whose users are at `codes`.
+    def outlasts(self, X: Impressions) -> NDArray[np.bool_]:
+        """Tell of which rows of `X` the user is known to have done more than the row's history.
 
-        It depends on the row and on `fit`, never on the other rows of `X`. A user whom `fit` knows
-        keeps the activity that fit saw: who was scarce then does not stop to be so with the very
-        next event.
+        What was learnt of these users then knows what became of such a row.
         """
-        length = X.history.length
-        if level == "row":
-            return length
         known = np.append(self.longest, np.int32(0))  # -1 takes the last entry
-        return np.where(codes >= 0, known[codes], length)
+        return np.asarray(X.history.length < known[self.codes(X)])
 
 
 def thresholds(
