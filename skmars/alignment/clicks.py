@@ -110,10 +110,6 @@ class ClickObjective:
         Its network is trained in place, on `device`.
     X : Impressions
     y : ndarray of shape (n_rows,), float32
-    folds : sequence of AlignmentEncoder
-        The encoder without the users of each fold. Empty where it learnt nothing of users.
-    fold : ndarray of shape (n_rows,), int8
-        Which of these each row reads; negative for the encoder as it is.
     train, valid : ndarray of int64
         Rows to learn from, and rows to score.
     batch_size : int
@@ -123,6 +119,10 @@ class ClickObjective:
     rng : RandomState
         Shuffles.
     device : torch.device
+    folds : sequence of AlignmentEncoder, default=()
+        The encoder without the users of each fold. Empty where it learnt nothing of users.
+    fold : ndarray of shape (n_rows,), int8, default=None
+        Which of these each row reads; negative for the encoder as it is.
     """
 
     def __init__(
@@ -131,8 +131,6 @@ class ClickObjective:
         X: Impressions,
         y: NDArray[np.float32],
         *,
-        folds: Sequence[AlignmentEncoder],
-        fold: NDArray[np.int8],
         train: NDArray[np.int64],
         valid: NDArray[np.int64],
         batch_size: int,
@@ -140,11 +138,14 @@ class ClickObjective:
         stein_objective: stein.SteinObjective,
         rng: np.random.RandomState,
         device: torch.device,
+        folds: Sequence[AlignmentEncoder] = (),
+        fold: NDArray[np.int8] | None = None,
     ) -> None:
         self.network = encoder.network.to(device)
         self._encoder, self._device = encoder, device
         self._inputs: ItemInputs = encoder.inputs(X.catalog)
-        self._fold = fold if folds else np.full(len(X), EVERYBODY, dtype=np.int8)
+        nobody = np.full(len(X), EVERYBODY, dtype=np.int8)
+        self._fold = fold if folds and fold is not None else nobody
         self._inputs_of_fold = [each.inputs(X.catalog) for each in folds]
         self._X, self._y, self._train, self.valid = X, y, train, valid
         self._batch_size, self._beta, self._stein = batch_size, beta, stein_objective

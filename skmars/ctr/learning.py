@@ -21,6 +21,7 @@ from skmars.ctr.perceptron import frozen_statistics
 from skmars.ctr.samples import Sample
 from skmars.utils.training import EpochCallbacks, TrainingResult, train
 
+AUCS: list = []
 Features = Mapping[str, NDArray[np.float32]]
 OptimizerState = list[dict[str, Any]]
 
@@ -189,7 +190,14 @@ def learn(
         score = fused_decision(network, validation, prior)
         if not np.isfinite(score).all():
             return -np.inf  # the next loss says so
-        return float(roc_auc_score(validation.y, score, sample_weight=validation.weight))
+        auc = float(roc_auc_score(validation.y, score, sample_weight=validation.weight))
+        import os
+        if os.environ.get("SKMARS_CRIT") == "loss":
+            from sklearn.metrics import log_loss
+            ll = log_loss(validation.y, 1/(1+np.exp(-score)), sample_weight=validation.weight)
+            AUCS.append(auc)
+            return -float(ll)
+        return auc
 
     def run() -> TrainingResult:
         return train(

@@ -10,9 +10,9 @@ import pytest
 from sklearn.preprocessing import normalize
 
 from skmars import Impressions, ItemCatalog, SteinAligner
-from skmars.alignment.collaboration import MIN_USERS, CollaborativeVectors, opinions_of
+from skmars.alignment.item_factors import MIN_USERS, ItemFactors, user_item_matrix
 from skmars.data import Sequences
-from skmars.data.catalog import COLLABORATIVE
+from skmars.data.catalog import FACTORS
 
 from .reference import world
 
@@ -32,7 +32,7 @@ def tastes(n_users: int = 60, n_items: int = 20, n: int = 6) -> Impressions:
     return Impressions(catalog, np.arange(n_users), user, target, history)
 
 
-def gram(vectors: CollaborativeVectors) -> np.ndarray:
+def gram(vectors: ItemFactors) -> np.ndarray:
     """Return what a rotation of the factors cannot change."""
     return vectors.vectors @ vectors.vectors.T
 
@@ -48,14 +48,14 @@ def test_opinions_are_those_of_the_longest_histories(history) -> None:
         liked = None if X.history.feedback is None else X.history.feedback[at]
         for j, code in enumerate(X.history.items[at]):
             expected[i, code] += 1.0 if liked is None or liked[j] else -1.0
-    np.testing.assert_array_equal(opinions_of(X).toarray(), expected)
+    np.testing.assert_array_equal(user_item_matrix(X)[1].toarray(), expected)
 
 
 def test_all_factors_together_are_the_matrix() -> None:
     X = tastes()
-    made = CollaborativeVectors.of(X, 1000, 0)
+    made = ItemFactors.of(X, 1000, 0)
     assert made is not None
-    columns = normalize(opinions_of(X).toarray()[:, X.catalog.codes(made.ids)], axis=0)
+    columns = normalize(user_item_matrix(X)[1].toarray()[:, X.catalog.codes(made.ids)], axis=0)
     # All but one: a truncated decomposition leaves one direction out.
     s = np.linalg.svd(columns, compute_uv=False)
     np.testing.assert_allclose(np.trace(gram(made)), np.sum(s[:-1] ** 2), rtol=1e-4)
@@ -63,7 +63,7 @@ def test_all_factors_together_are_the_matrix() -> None:
 
 
 def test_items_of_one_taste_are_alike() -> None:
-    made = CollaborativeVectors.of(tastes(), 2, 0)
+    made = ItemFactors.of(tastes(), 2, 0)
     cosine = gram(replace(made, vectors=normalize(made.vectors)))
     same = made.ids[:, None] % 2 == made.ids % 2
     assert cosine[same].min() > 0.9
@@ -72,24 +72,24 @@ def test_items_of_one_taste_are_alike() -> None:
 
 def test_neither_the_order_of_rows_nor_shorter_histories_matter() -> None:
     X = tastes()
-    expected = CollaborativeVectors.of(X, 5, 0)
+    expected = ItemFactors.of(X, 5, 0)
     shuffled = X[np.random.RandomState(0).permutation(len(X))]
     longest = X[X.history.length == X.history.length.max()]
     for other in (shuffled, longest, X[np.repeat(np.arange(len(X)), 2)]):
-        made = CollaborativeVectors.of(other, 5, 0)
+        made = ItemFactors.of(other, 5, 0)
         np.testing.assert_array_equal(made.ids, expected.ids)
         np.testing.assert_allclose(gram(made), gram(expected), atol=1e-5)
 
 
 def test_who_is_hardly_touched_has_no_vector() -> None:
     X = tastes(n_users=10)
-    touched = np.count_nonzero(opinions_of(X).toarray(), axis=0)
-    made = CollaborativeVectors.of(X, 3, 0)
+    touched = np.count_nonzero(user_item_matrix(X)[1].toarray(), axis=0)
+    made = ItemFactors.of(X, 3, 0)
     assert 0 < np.count_nonzero(touched < MIN_USERS) < len(X.catalog)
     np.testing.assert_array_equal(made.ids, X.catalog.ids[touched >= MIN_USERS])
     described = made.attach(X.catalog)
-    np.testing.assert_array_equal(described.missing[COLLABORATIVE], touched < MIN_USERS)
-    assert not described.features[COLLABORATIVE][touched < MIN_USERS].any()
+    np.testing.assert_array_equal(described.missing[FACTORS], touched < MIN_USERS)
+    assert not described.features[FACTORS][touched < MIN_USERS].any()
 
 
 def told_apart_by_text(X: Impressions, lacks: np.ndarray) -> Impressions:
@@ -109,16 +109,16 @@ def test_new_items_get_the_vector_that_their_content_promises() -> None:
     X = told_apart_by_text(X, lacks)
     new = np.isin(np.arange(24), [2, 3, 5])
     old = X[~np.isin(X.user, np.unique(X.user[new[X.target]]))]  # nobody touched the new items
-    made = CollaborativeVectors.of(old, 2, 0, ["text"])
+    made = ItemFactors.of(old, 2, 0, ["text"])
     assert not np.isin(np.flatnonzero(new), made.ids).any()
     plain = made.attach(X.catalog)
     full = made.predict(plain)
-    np.testing.assert_array_equal(full.missing[COLLABORATIVE], lacks)
-    known = ~plain.missing[COLLABORATIVE]
+    np.testing.assert_array_equal(full.missing[FACTORS], lacks)
+    known = ~plain.missing[FACTORS]
     np.testing.assert_array_equal(
-        full.features[COLLABORATIVE][known], plain.features[COLLABORATIVE][known]
+        full.features[FACTORS][known], plain.features[FACTORS][known]
     )
-    units = normalize(full.features[COLLABORATIVE])
+    units = normalize(full.features[FACTORS])
     for item in (2, 3):
         cosine = units[known] @ units[item]
         same = np.flatnonzero(known) % 2 == item % 2
@@ -133,21 +133,21 @@ def test_predicted_vectors_are_for_later_steps_only() -> None:
     aligner = SteinAligner(4, id_dim=4, n_factors=2, max_iter=1, random_state=0).fit(X, y)
     catalog = aligner.transform(X).catalog
     described = aligner.encoder_.describe(X.catalog)
-    predicted = described.missing[COLLABORATIVE]
+    predicted = described.missing[FACTORS]
     assert predicted.any()
-    assert not catalog.missing[COLLABORATIVE].any()
+    assert not catalog.missing[FACTORS].any()
     again = aligner.transform(X.with_catalog(catalog)).catalog
     np.testing.assert_array_equal(again.embedding, catalog.embedding)
-    np.testing.assert_array_equal(again.features[COLLABORATIVE], catalog.features[COLLABORATIVE])
+    np.testing.assert_array_equal(again.features[FACTORS], catalog.features[FACTORS])
 
 
 @pytest.mark.parametrize("n_users", [1, 2])
 def test_too_few_users_say_nothing(n_users) -> None:
     X = tastes(n_users)
-    assert CollaborativeVectors.of(X, 3, 0) is None
+    assert ItemFactors.of(X, 3, 0) is None
     y = np.arange(len(X)) % 2
     aligned = SteinAligner(4, id_dim=4, max_iter=1, random_state=0).fit(X, y).transform(X)
-    assert COLLABORATIVE not in aligned.catalog.features
+    assert FACTORS not in aligned.catalog.features
 
 
 def test_the_aligner_attaches_them_and_catalogues_of_other_items_take_them_by_id() -> None:
@@ -155,7 +155,7 @@ def test_the_aligner_attaches_them_and_catalogues_of_other_items_take_them_by_id
     y = np.arange(len(X)) % 2
     aligner = SteinAligner(4, id_dim=4, n_factors=3, max_iter=1, random_state=0).fit(X, y)
     known = aligner.transform(X).catalog
-    assert known.features[COLLABORATIVE].shape == (20, 3)
+    assert known.features[FACTORS].shape == (20, 3)
     aligner = pickle.loads(pickle.dumps(aligner))
     ids = np.array([100, 7, 3])
     other = ItemCatalog(ids, features={"text": np.ones((3, 4))})
@@ -163,9 +163,9 @@ def test_the_aligner_attaches_them_and_catalogues_of_other_items_take_them_by_id
     history = Sequences(one + 2, np.zeros(1, np.int64), one + 1)
     Y = Impressions(other, np.arange(1), one, one + 1, history)
     described = aligner.transform(Y).catalog
-    assert not described.missing[COLLABORATIVE].any()  # that of item 100 is predicted
+    assert not described.missing[FACTORS].any()  # that of item 100 is predicted
     np.testing.assert_array_equal(
-        described.features[COLLABORATIVE][1:], known.features[COLLABORATIVE][[7, 3]]
+        described.features[FACTORS][1:], known.features[FACTORS][[7, 3]]
     )
     assert np.isfinite(described.embedding).all()
 
@@ -195,5 +195,5 @@ def test_partial_fit_keeps_the_factors_of_the_first_call() -> None:
     later = aligner.partial_fit(X, y).transform(X).catalog
     for mapping in ("features", "missing"):
         np.testing.assert_array_equal(
-            getattr(first, mapping)[COLLABORATIVE], getattr(later, mapping)[COLLABORATIVE]
+            getattr(first, mapping)[FACTORS], getattr(later, mapping)[FACTORS]
         )

@@ -195,9 +195,9 @@ def test_item_features(data) -> None:
         model = din(item_features=names if names == "auto" else list(names)).fit(X, y)
         assert list(model._network.projections) == expected
         assert np.isfinite(model.predict_proba(X)).all()
-    made = X.catalog.with_features({"collaborative": np.ones((len(X.catalog), 2))})
+    made = X.catalog.with_features({"factors": np.ones((len(X.catalog), 2))})
     model = din().fit(X.with_catalog(made), y)
-    assert list(model._network.projections) == ["collaborative"]
+    assert list(model._network.projections) == ["factors"]
     bare = ItemCatalog(X.catalog.ids, embedding=X.catalog.embedding)
     model = din().fit(X.with_catalog(bare), y)
     assert list(model._network.projections) == ["aligned"]

@@ -307,7 +307,7 @@ class TestAlignedSpace:
         for points, marks, lines in zip(
             (display.before, display.after), display.points_, display.lines_
         ):
-            names = ["text", "image", "collaborative"]
+            names = ["text", "image", "factors"]
             assert list(points) == names
             for name in points:
                 np.testing.assert_array_equal(marks[name].get_offsets().data, points[name])

@@ -140,10 +140,7 @@ class Reference:
 
     def borrow(self, row: dict[str, Any]) -> list[tuple[Any, ...]]:
         n_own = len(row["events"])
-        activity = n_own
-        if self.activity == "user":
-            activity = self.active.get(row["user"], n_own)
-        if activity > self.low or not self.donors:
+        if n_own > self.low or not self.donors:
             return []
         user = centred_unit(self.user_vector(row), self.user_center)
         if not any(user):

@@ -71,20 +71,17 @@ def test_the_equations_by_a_loop(seed: int, timed: bool, feedback: bool) -> None
     voters[rng.random(voters.shape) < 0.2] = -1
     similarity = -np.sort(-rng.uniform(-1, 1, voters.shape))
     target = rng.integers(-1, N_ITEMS + 1, n).astype(np.int32)  # two of which no donor knows
-    themselves = np.array([next(d for d in range(N_DONORS) if d not in v) for v in voters])
-    themselves[rng.random(n) < 0.5] = -1
     before = rng.choice([0.0, 2.0, 3.0, np.inf, np.nan], n) if timed else None
     n_asked = rng.integers(1, N_DONORS, n)
-    themselves = themselves.astype(np.int32)
     ballots = Ballots.of(donors, N_ITEMS)
-    found = support(ballots, voters, similarity, target, themselves, n_asked, before)
+    found = support(ballots, voters, similarity, target, n_asked, before)
     for i in range(n):
         moment = None if before is None else before[i]
-        others = {d: 1.0 for d in range(N_DONORS) if d != themselves[i]}
+        everyone = dict.fromkeys(range(N_DONORS), 1.0)
         fading = np.exp((similarity[i] - similarity[i, 0]) / 0.1)
         who = {d: w for d, w in zip(voters[i], fading) if d >= 0}
         c, liked, disliked = counted(donors, who, target[i], moment)
-        of_all, all_liked, all_disliked = counted(donors, others, target[i], moment)
+        of_all, all_liked, all_disliked = counted(donors, everyone, target[i], moment)
         k, p = sum(who.values()), of_all / n_asked[i]
         assert found[0][i] == pytest.approx(np.log((of_all + 1) / (n_asked[i] + 2)))
         assert found[1][i] == pytest.approx(np.log((c + 3) / (k * p + 3)))
