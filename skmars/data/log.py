@@ -240,16 +240,20 @@ def _time_bounds(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return times that do not contradict the order: rounded down (as impressions), and up.
 
-    An impression is no earlier than what its user did before it, an event no later than what its
-    user did after it. So nothing gets into the past of somebody else by accident.
+    An impression is no earlier than what its user did before it or with it, an event no later
+    than what its user did after it or with it. So nothing gets into the past of somebody else by
+    accident, and rows of one moment have one time.
     """
-    sort = np.lexsort((seconds, place, user))
-    user, seconds = user[sort], seconds[sort]
+    key = user.astype(np.int64) * (place.max() + 1) + place
+    sort = np.argsort(key)
+    key, user, seconds = key[sort], user[sort], seconds[sort]
     unknown = np.isnan(seconds)
-    down, up = np.empty_like(seconds), np.empty_like(seconds)
-    down[sort] = _running_maximum(user, np.where(unknown, -np.inf, seconds))
-    up[sort] = -_running_maximum(-user[::-1], np.where(unknown, -np.inf, -seconds)[::-1])[::-1]
-    return down, up
+    down = _running_maximum(user, np.where(unknown, -np.inf, seconds))
+    up = -_running_maximum(-user[::-1], np.where(unknown, -np.inf, -seconds)[::-1])[::-1]
+    unsort = np.empty_like(sort)
+    unsort[sort] = np.arange(len(sort))
+    first, last = np.searchsorted(key, key), np.searchsorted(key, key, side="right") - 1
+    return down[last][unsort], up[first][unsort]
 
 
 def _running_maximum(user: NDArray[np.int32], values: NDArray[np.float64]) -> NDArray[np.float64]:

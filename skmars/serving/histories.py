@@ -57,7 +57,7 @@ class UserHistories:
         """The events by the moments that rows may ask for."""
         events = self.events
         owner = np.repeat(np.arange(len(self.users)), events.length)
-        if events.time is None:
+        if events.time is None or self.now is None:
             moment = np.full(len(owner), -np.inf)
         else:
             # Where nobody knows how late an event was: whatever the log holds was before now.
