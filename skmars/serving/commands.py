@@ -248,7 +248,7 @@ def read_log(
             duplicates=columns.duplicates,
         )
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
     return X, y, time
 
 
