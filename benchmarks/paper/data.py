@@ -168,7 +168,8 @@ def _movielens(data: Path, setting: str, users: int | None) -> Source:
         ids = log.user_id.unique()
         log = log[log.user_id.isin(ids[:: max(1, len(ids) // users)][:users])]
     history = "positive" if setting == "paper" else "all"
-    X, y = Impressions.from_log(log, catalog, label="liked", history=history)
+    times = {"time": "approximate_time", "order": "position"}  # of the Parquet files
+    X, y = Impressions.from_log(log, catalog, label="liked", history=history, **times)
     return Source(X, y, 1, True)
 
 

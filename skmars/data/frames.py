@@ -92,12 +92,40 @@ class Table:
             series = series.cast(nw.Datetime("us"))
         if series.dtype == nw.Datetime:
             return np.asarray(_floats(series.dt.timestamp("us"))) / 1e6
-        if not series.dtype.is_numeric():
+        if not self.holds_times(column):
             raise TypeError(
                 f"{self.describe(column)} must hold numbers or datetimes, got {series.dtype}. "
                 "Parse it first, for example with pandas.to_datetime."
             )
         return _floats(series)
+
+    def places(self, column: str) -> NDArray[np.int64]:
+        """Return the place of each row in the order of a column; equal values share one.
+
+        Raises
+        ------
+        ValueError
+            If a value is missing.
+        """
+        series = self.series(column)
+        exact = series.dtype.is_integer() and not series.null_count()
+        values = series.to_numpy() if exact else self.seconds(column)
+        missing = np.isnan(values)
+        if missing.any():
+            raise ValueError(
+                f"{self.describe(column)} is missing in {np.count_nonzero(missing)} rows (first: "
+                f"row {int(np.argmax(missing))}), but it is to order the events. Fill it, or drop "
+                "these rows."
+            )
+        return np.unique(values, return_inverse=True)[1]
+
+    def is_datetime(self, column: str) -> bool:
+        """Tell whether a column holds dates or datetimes by its type."""
+        return self.series(column).dtype in (nw.Date, nw.Datetime)
+
+    def holds_times(self, column: str) -> bool:
+        """Tell whether `seconds` can read a column."""
+        return self.is_datetime(column) or self.series(column).dtype.is_numeric()
 
     def is_numeric(self, column: str) -> bool:
         """Tell whether a column holds numbers or booleans by its type."""

@@ -201,8 +201,8 @@ class Impressions:
         *,
         user: str = ...,
         item: str = ...,
-        time: str = ...,
-        order: str = ...,
+        time: str | None = ...,
+        order: str | None = ...,
         label: str,
         history: str = ...,
         context: Any = ...,
@@ -217,8 +217,8 @@ class Impressions:
         *,
         user: str = ...,
         item: str = ...,
-        time: str = ...,
-        order: str = ...,
+        time: str | None = ...,
+        order: str | None = ...,
         label: None = ...,
         history: str = ...,
         context: Any = ...,
@@ -232,8 +232,8 @@ class Impressions:
         *,
         user: str = "user_id",
         item: str = "item_id",
-        time: str = "timestamp",
-        order: str = "position",
+        time: str | None = "timestamp",
+        order: str | None = None,
         label: str | None = None,
         history: str = "positive",
         context: Any = (),
@@ -250,15 +250,15 @@ class Impressions:
             a catalogue lacks are added to it without content, with a warning.
         user, item : str
             Columns of the user and item ids (integers or strings).
-        time : str, default="timestamp"
-            Column of the time: seconds or datetimes. May be absent under its default name.
-            A missing time is bounded by its neighbours: an impression is taken to be no earlier
-            than the user's event before it, an event that may be borrowed no later than the
-            one after it.
-        order : str, default="position"
-            Column of the order of a user's events, where `time` does not give it. May be absent
-            under its default name: `time` then orders, and the order of the log where times are
-            equal or missing.
+        time : str or None, default="timestamp"
+            Column of the times: seconds or datetimes. If there is no column of the default name,
+            but one column of datetimes or of another usual name (such as `time`, `date`,
+            `event_time`), that one is taken. None says that there are no times.
+        order : str, default=None
+            Column that orders the events of a user, for logs without times, or where it is more
+            reliable than these. Times then bound only what other users may lend: an impression is
+            taken to be no earlier than what its user did before it, an event no later than what
+            its user did after it.
         label : str, default=None
             Column of the clicks: booleans, or 0 and 1. Without it, every event counts as a
             positive one, and `y` is None.
@@ -274,7 +274,10 @@ class Impressions:
         Returns
         -------
         X : Impressions of n_rows rows
-            The history of a row is what the same user did before it.
+            The history of a row is what the same user did strictly before the moment of the row.
+            The moment is the value of `order`, or else the time, or else the place in the log.
+            Rows of one moment (a page, a slate) are in none of each other's histories. A row of
+            unknown time has an empty history, and is in nobody's history; its time is -inf.
         y : ndarray of shape (n_rows,), int64, or None
 
         Raises
@@ -282,13 +285,14 @@ class Impressions:
         TypeError
             If `log` is not a table, or ids mix integers and strings.
         ValueError
-            If a column is missing, the log is empty, an id is missing, or the label is not
-            binary.
+            If a column is missing, the log is empty, an id or a place in the order is missing,
+            no time is known, or the label is not binary. If there is no column `timestamp`, but
+            several that may hold the times, or one that holds strings.
 
         Warns
         -----
         UserWarning
-            If rows repeat, or items are not in the catalogue.
+            If rows repeat, times are unknown, or items are not in the catalogue.
 
         Examples
         --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,18 @@ from numpy.typing import NDArray
 
 from skmars.data.catalog import ItemCatalog
 from skmars.data.frames import Table
+from skmars.data.histories import Timeline
 from skmars.data.ids import check_same_kind, factorize
 from skmars.data.sequences import Sequences
 
-# Columns that need not be there as long as they go by their usual names.
-DEFAULT_TIME, DEFAULT_ORDER = "timestamp", "position"
+# The column of times need not be there as long as it goes by this name.
+DEFAULT_TIME = "timestamp"
+# What columns of times are called otherwise, in lower case.
+TIME_NAMES = {
+    *("timestamp", "time", "ts", "date", "datetime", "created_at"),
+    *("event_time", "event_timestamp", "event_date"),
+    *("unixreviewtime", "unix_time", "unix_timestamp"),
+}
 
 
 def read_log(
@@ -24,8 +32,8 @@ def read_log(
     *,
     user: str,
     item: str,
-    time: str,
-    order: str,
+    time: str | None,
+    order: str | None,
     label: str | None,
     history: str,
     context: Any,
@@ -44,8 +52,8 @@ def read_log(
     if len(table) == 0:
         raise ValueError("log has no rows; impressions need at least one event.")
     y = None if label is None else _binary(table, label)
-    seconds = _optional(table, time, DEFAULT_TIME)
-    position = _optional(table, order, DEFAULT_ORDER)
+    seconds = _seconds(table, time, used={user, item, label, order})
+    place = None if order is None else table.places(order)
     extra = {name: table.context(name) for name in context}
 
     keep = _first_of_duplicates(user_code, item_ids, seconds, duplicates)
@@ -53,41 +61,73 @@ def read_log(
         user_code, item_ids = user_code[keep], item_ids[keep]
         y = None if y is None else y[keep]
         seconds = None if seconds is None else seconds[keep]
-        position = None if position is None else position[keep]
+        place = None if place is None else place[keep]
         extra = {name: column[keep] for name, column in extra.items()}
 
     catalog = _catalog_of(item_ids, catalog, table.describe(item))
-    sort = _chronological(user_code, seconds, position)
-    liked = np.ones(len(sort), dtype=bool) if y is None else y[sort] == 1
-    before, after = _time_bounds(user_code[sort], None if seconds is None else seconds[sort])
-    views = _prefix_views(user_code[sort], liked if history == "positive" else None)
-
-    in_history = liked if history == "positive" else slice(None)
+    moment, down, up = _moments(user_code, seconds, place)
+    kept = np.flatnonzero((moment > -np.inf) & (True if y is None or history == "all" else y == 1))
+    timeline = Timeline(user_code[kept], moment[kept], len(users))
+    event = kept[timeline.order]
     codes = catalog.codes(item_ids)
-    unsort = np.empty_like(sort)
-    unsort[sort] = np.arange(len(sort))
     X = cls(
         catalog,
         users,
         user_code,
         codes,
         Sequences(
-            codes[sort][in_history],
-            views[0][unsort],
-            views[1][unsort],
-            feedback=liked.astype(np.int8) if history == "all" and y is not None else None,
-            time=None if after is None else after[in_history],
+            codes[event],
+            timeline.start[user_code],
+            timeline.count_before(user_code, moment).astype(np.int32),
+            feedback=y[event].astype(np.int8) if history == "all" and y is not None else None,
+            time=None if up is None else up[event],
         ),
-        time=None if before is None else before[unsort],
+        time=down,
         context=extra,
     )
     return X, y
 
 
-def _optional(table: Table, column: str, default: str) -> NDArray[np.float64] | None:
-    if column == default and column not in table.columns:
+def time_candidates(table: Table, used: Collection[str | None]) -> list[str]:
+    """Return the columns that may hold the times: the usual one, or else all that look like it."""
+    if DEFAULT_TIME in table.columns:
+        return [DEFAULT_TIME]
+    return [
+        column
+        for column in table.columns
+        if column not in used and (column.lower() in TIME_NAMES or table.is_datetime(column))
+    ]
+
+
+def _seconds(
+    table: Table, time: str | None, used: Collection[str | None]
+) -> NDArray[np.float64] | None:
+    """Return the times of the events, NaN where unknown; None if the log has none."""
+    if time == DEFAULT_TIME:
+        found = time_candidates(table, used)
+        if len(found) > 1:
+            raise ValueError(
+                f"{table.name} has no column {time!r}, but several that may hold the times: "
+                f"{', '.join(map(repr, found))}. Say which one, for example time={found[0]!r}, or "
+                "pass time=None if the order of the log is that of the events."
+            )
+        time = found[0] if found else None
+        if time not in (None, DEFAULT_TIME) and not table.holds_times(time):
+            raise ValueError(
+                f"{table.describe(time)} may hold the times, but as {table.series(time).dtype}. "
+                "Convert it to datetimes, for example with pandas.to_datetime, or pass time=None "
+                "if the order of the log is that of the events."
+            )
+    if time is None:
         return None
-    return table.seconds(column)
+    seconds = table.seconds(time)
+    seconds = np.where(np.isfinite(seconds), seconds, np.nan)
+    if np.isnan(seconds).all():
+        raise ValueError(
+            f"{table.describe(time)} holds no time at all. Fill it, or pass time=None if the order "
+            "of the log is that of the events."
+        )
+    return seconds
 
 
 def _binary(table: Table, label: str) -> NDArray[np.int64]:
@@ -168,61 +208,56 @@ def _catalog_of(item_ids: NDArray[Any], catalog: ItemCatalog | None, name: str) 
     return extended
 
 
-def _chronological(
+def _moments(
     user: NDArray[np.int32],
     seconds: NDArray[np.float64] | None,
-    position: NDArray[np.float64] | None,
-) -> NDArray[np.int64]:
-    """Return the rows sorted by user, then by position or time, then as they stand."""
-    if position is not None:
-        missing = np.isnan(position)
-        if missing.any():
-            raise ValueError(
-                f"The order column is missing in {np.count_nonzero(missing)} rows (first: row "
-                f"{int(np.argmax(missing))}). Fill it, or pass the time column alone."
-            )
-        return np.lexsort((position, user))
-    by_user = np.argsort(user, kind="stable")
+    place: NDArray[np.int64] | None,
+) -> tuple[NDArray[Any], NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Return the moment of each row, its time as an impression, and its time as an event.
+
+    The moment says what is in whose history. The times say what other users may lend. A moment,
+    and a time of an impression, of -inf has nothing before it.
+    """
     if seconds is None:
-        return by_user
-    # An event without a time keeps its place behind the one that stands before it in the log.
-    filled = _fill_forward(user[by_user], seconds[by_user])
-    return by_user[np.lexsort((filled, user[by_user]))]
-
-
-def _fill_forward(user: NDArray[np.int32], seconds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give missing times the last known one of the same user, -inf if there is none."""
-    rows = np.arange(len(user))
-    last_known = np.maximum.accumulate(np.where(np.isnan(seconds), -1, rows))
-    found = (last_known >= 0) & (user[last_known] == user)
-    return np.where(found, seconds[last_known], -np.inf)
+        return (np.arange(len(user)) if place is None else place), None, None
+    if place is not None:
+        return place, *_time_bounds(user, place, seconds)
+    n_unknown = int(np.count_nonzero(np.isnan(seconds)))
+    if n_unknown:
+        warnings.warn(
+            f"{n_unknown} rows of log have no time. Nobody knows what came before and after them: "
+            "their histories are empty, and they are in nobody's history. Fill the times, or name "
+            "a column that orders the events of each user with order=.",
+            UserWarning,
+            stacklevel=4,
+        )
+    seconds = np.where(np.isnan(seconds), -np.inf, seconds)
+    return seconds, seconds, seconds
 
 
 def _time_bounds(
-    user: NDArray[np.int32], seconds: NDArray[np.float64] | None
-) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]:
-    """Return each event's time rounded down (as an impression) and up (as a donated event).
+    user: NDArray[np.int32], place: NDArray[np.int64], seconds: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return times that do not contradict the order: rounded down (as impressions), and up.
 
-    Between the two, an event of unknown time never reaches somebody's past by accident.
+    An impression is no earlier than what its user did before it or with it, an event no later
+    than what its user did after it or with it. So nothing gets into the past of somebody else by
+    accident, and rows of one moment have one time.
     """
-    if seconds is None:
-        return None, None
-    down = _fill_forward(user, seconds)
-    up = -_fill_forward(user[::-1], -seconds[::-1])[::-1]
-    return down, up
+    key = user.astype(np.int64) * (place.max() + 1) + place
+    sort = np.argsort(key)
+    key, user, seconds = key[sort], user[sort], seconds[sort]
+    unknown = np.isnan(seconds)
+    down = _running_maximum(user, np.where(unknown, -np.inf, seconds))
+    up = -_running_maximum(-user[::-1], np.where(unknown, -np.inf, -seconds)[::-1])[::-1]
+    unsort = np.empty_like(sort)
+    unsort[sort] = np.arange(len(sort))
+    first, last = np.searchsorted(key, key), np.searchsorted(key, key, side="right") - 1
+    return down[last][unsort], up[first][unsort]
 
 
-def _prefix_views(
-    user: NDArray[np.int32], kept: NDArray[np.bool_] | None
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return start and length of each sorted row's history in the flat array of kept events.
-
-    The history of row t is the slice from its user's first event to just before t.
-    """
-    n = len(user)
-    before = np.arange(n) if kept is None else np.cumsum(kept) - kept
-    new_user = np.ones(n, dtype=bool)
-    new_user[1:] = user[1:] != user[:-1]
-    first_row = np.maximum.accumulate(np.where(new_user, np.arange(n), 0))
-    start = before[first_row].astype(np.int64)
-    return start, (before - start).astype(np.int32)
+def _running_maximum(user: NDArray[np.int32], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the largest value so far of the same user; users stand in increasing order."""
+    levels, rank = np.unique(values, return_inverse=True)
+    highest = np.maximum.accumulate(user.astype(np.int64) * len(levels) + rank)
+    return levels[highest % len(levels)]

@@ -65,7 +65,8 @@ def load_amazon_reviews(
     log : pandas.DataFrame, polars.DataFrame or pyarrow.Table
         One row a review, user by user in the order of time: `user_id`, `item_id`, `rating` (1
         to 5), `liked` (rating >= 4, the label of the paper), `position` (0, 1, ... within the
-        user; reviews of one day in the order of the file), `timestamp` (seconds, whole days).
+        user; reviews of one day in the order of the file), `timestamp` (seconds, whole days, so
+        that reviews of one day are in none of each other's histories).
 
     Raises
     ------

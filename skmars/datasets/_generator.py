@@ -11,8 +11,8 @@ from scipy.special import expit, softmax
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
 from skmars.data import Impressions, ItemCatalog, Sequences
+from skmars.data.histories import Timeline
 from skmars.datasets import _content
-from skmars.utils import ragged
 
 # Log-odds of a click between the best and the worst affinity: about 0.92 and 0.08.
 CLICK_SCALE = 2.5
@@ -199,7 +199,7 @@ def make_multimodal_ctr(
         users=np.arange(n_users),
         user=user.astype(np.int32),
         target=target.astype(np.int32),
-        history=_histories(target, y, time, length, history),
+        history=_histories(user, target, y, time, history),
         time=time,
     )
     if not return_truth:
@@ -277,26 +277,28 @@ def _shown_items(
 
 
 def _times(user: NDArray[np.int64], rng: np.random.RandomState) -> NDArray[np.float64]:
-    """Whole seconds within ninety days, increasing within each user."""
+    """Whole seconds within ninety days, strictly increasing within each user."""
     time = np.floor(rng.uniform(0, N_SECONDS, size=len(user)))
-    return FIRST_DAY + time[np.lexsort((time, user))]
+    time = time[np.lexsort((time, user))]
+    # Where a user would do two things within one second, the second one waits for the next.
+    while (same := (np.diff(user) == 0) & (np.diff(time) <= 0)).any():
+        time[1:][same] += 1
+    return FIRST_DAY + time
 
 
 def _histories(
+    user: NDArray[np.int64],
     target: NDArray[np.int64],
     y: NDArray[np.int64],
     time: NDArray[np.float64],
-    length: NDArray[np.int64],
     history: str,
 ) -> Sequences:
-    """Row t of a user sees the kept events before it: prefixes of one segment a user."""
-    kept = np.ones(len(y), dtype=bool) if history == "all" else y == 1
-    before = ragged.offsets(kept)[:-1]
-    start = np.repeat(before[ragged.offsets(length)[:-1]], length)
+    kept = np.flatnonzero(y) if history == "positive" else np.arange(len(y))
+    timeline = Timeline(user[kept], time[kept], int(user[-1]) + 1)
     return Sequences(
         items=target[kept].astype(np.int32),
-        start=start,
-        length=(before - start).astype(np.int32),
+        start=timeline.start[user],
+        length=timeline.count_before(user, time).astype(np.int32),
         feedback=y[kept].astype(np.int8) if history == "all" else None,
         time=time[kept],
     )

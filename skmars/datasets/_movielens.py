@@ -91,8 +91,8 @@ def load_movielens_1m(
     log : pandas.DataFrame, polars.DataFrame or pyarrow.Table
         One row a rating, user by user in the order of time: `user_id`, `item_id`, `rating` (1
         to 5), `liked` (rating >= 4, the label of the paper), `position` (0, 1, ... within the
-        user), `timestamp` (seconds), `gender`, `age` (lower end of the age group), `occupation`
-        (name).
+        user), `timestamp` (seconds) or, where times are missing, `approximate_time` instead (see
+        Notes), `gender`, `age` (lower end of the age group), `occupation` (name).
 
     Raises
     ------
@@ -109,11 +109,12 @@ def load_movielens_1m(
 
     Notes
     -----
-    In the Parquet files the order of a user's ratings (`position`) is exact, while times
-    were reconstructed and are partly missing (NaN here). Known times are made to agree with the
-    order: none is earlier than the one before it of the same user. Missing ones stay missing,
-    because they may lie between known ones; `Impressions.from_log` bounds them by their
-    neighbours.
+    In the Parquet files the order of a user's ratings (`position`) is exact, while times were
+    reconstructed and are partly missing. The log then has no `timestamp`, so that
+    ``Impressions.from_log(log, catalog, label="liked")`` goes by the order of the log. The known
+    times are in `approximate_time`, made to agree with the order (none is earlier than the one
+    before it of the same user), and NaN where missing. Pass ``time="approximate_time",
+    order="position"`` where they are to bound what users may borrow from one another.
 
     MovieLens is for research use; cite Harper and Konstan [1]_.
 
@@ -229,6 +230,7 @@ def _log(raw: _Raw, keep: NDArray[np.bool_], frame: str) -> Any:
     who = Lookup(raw.users)(user)
     if (who < 0).any():
         raise ValueError(f"The file of users lacks user {user[who < 0][0]}, who has ratings.")
+    seconds = _increasing(raw.seconds[rows], code)
     return make_frame(
         {
             "user_id": user,
@@ -236,7 +238,7 @@ def _log(raw: _Raw, keep: NDArray[np.bool_], frame: str) -> Any:
             "rating": raw.rating[rows],
             "liked": raw.rating[rows] >= MIN_LIKED,
             "position": np.arange(len(rows)) - first[code],
-            "timestamp": _increasing(raw.seconds[rows], code),
+            "approximate_time" if np.isnan(seconds).any() else "timestamp": seconds,
             "gender": raw.gender[who],
             "age": raw.age[who],
             "occupation": OCCUPATIONS[raw.occupation[who]],

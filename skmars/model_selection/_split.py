@@ -16,40 +16,14 @@ from skmars.data.checks import require_impressions
 Rows = NDArray[np.int64]
 
 
-def _within_user(user: NDArray[Any], *keys: NDArray[Any]) -> Rows:
-    """Sort rows by user, then by the keys (most significant first), then as they stand."""
-    return np.lexsort((np.arange(len(user)), *keys[::-1], user))
-
-
 def chronological(X: Impressions) -> Rows:
     """Return the rows of `X` sorted by user and, within a user, from oldest to newest.
 
-    A history says more than a clock. Where the rows of a user have histories that continue one
-    another, the longer one is later, which holds whatever the times say (they may be missing
-    or rounded). Equally long ones (with ``history="positive"`` an impression without a click
-    adds nothing) are ordered by time, and then by their order in `X`. Where histories do not
-    continue one another, having been cut to their last items, say, time alone decides, then
-    their length, then the order in `X`.
+    Time decides, where there is one. Among equal times, and without times, the row with the longer
+    history is later, then the one that stands behind in `X`. Rows of unknown time come first.
     """
-    history = X.history
-    time = np.full(len(X), -np.inf) if X.time is None else X.time
-    order = _within_user(X.user, history.length, time)
-
-    # Does each row's history begin with that of the row before it? The last item that the
-    # shorter one has tells: O(1) a pair of rows, and for views of one log it is the same cell.
-    before, after = order[:-1], order[1:]
-    compared = (X.user[before] == X.user[after]) & (history.length[before] > 0)
-    before, after = before[compared], after[compared]
-    last = history.length[before].astype(np.int64) - 1
-    same = history.items[history.start[before] + last] == history.items[history.start[after] + last]
-    grows = np.ones(len(X.users), dtype=bool)
-    grows[X.user[before[~same]]] = False
-    if grows.all():
-        return order
-    grows_row = grows[X.user]
-    first = np.where(grows_row, history.length, time)
-    second = np.where(grows_row, time, history.length)
-    return _within_user(X.user, first, second)
+    time = np.zeros(len(X)) if X.time is None else X.time
+    return np.lexsort((X.history.length, time, X.user))
 
 
 def ranks(X: Impressions) -> tuple[Rows, Rows]:
@@ -90,11 +64,9 @@ def leave_last_out(X: Any) -> tuple[Rows, Rows, Rows]:
 
     Notes
     -----
-    Which of a user's impressions is the last is read off the histories: as long as they
-    continue one another (those of `Impressions.from_log` do), a longer one is later. Where
-    two are equally long, as with ``history="positive"`` after an impression without a click,
-    the time decides, and then the order of the rows. Where the histories of a user do not
-    continue one another, because they were cut to a maximum length, say, the time decides first.
+    Where there are times, they decide which of a user's impressions is the last; an impression
+    of unknown time comes before all others. Among equal times, and without times, the longer
+    history is later, and then the row that stands behind.
 
     Examples
     --------

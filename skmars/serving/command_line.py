@@ -53,6 +53,10 @@ columns: the log has user_id, item_id, clicked (0/1) and, if there is one, times
 (numbers of seconds, or dates); the items have item_id, title, text, image. Call them
 otherwise with the options. Paths of images are taken from the folder of ITEMS.
 
+history: what the user did strictly before the row. Rows of the same time (a page, a slate) are
+in none of each other's histories, and a row without a time is in nobody's. Without times the
+order of the rows counts, or the column that --order names.
+
 examples:
   skmars fit log.parquet --items items.parquet --out model.skmars
   skmars fit ratings.csv --items films.csv --user member --item film --time rated_at \\
@@ -69,8 +73,8 @@ https://skmars.readthedocs.io describes them."""
 
 ROWS = """\
 ROWS has one row a prediction: a user and an item, in columns called as in the log. Users
-and items may be new. Where it has the time column, a row's history ends before its time,
-otherwise it is all that the user has done.
+and items may be new. Where it has the time column, a row's history is what the user did
+strictly before its time, otherwise it is all that the user has done.
 
 histories come from --log LOG if that is given, else from a list column 'history' of ROWS
 (Parquet only), else from the log that the model was fitted on."""
@@ -96,7 +100,7 @@ examples:
   skmars evaluate trial.skmars log.csv
   skmars evaluate model.skmars other-users.csv --holdout none
 
-The history of a row is what LOG has of the user before it.
+The history of a row is what LOG has of the user strictly before it.
 
 The output has AUC (over all rows), GAUC (within each user, then averaged) and the AUC of
 low-active users: the 30 percent with the shortest histories."""
@@ -201,7 +205,25 @@ def _add_fit(sub: argparse.ArgumentParser) -> None:
     group = sub.add_argument_group("columns")
     group.add_argument("--user", metavar="COLUMN", default="user_id", help="default: user_id")
     group.add_argument("--item", metavar="COLUMN", default="item_id", help="default: item_id")
-    group.add_argument("--time", metavar="COLUMN", help="default: timestamp, if there is one")
+    times = group.add_mutually_exclusive_group()
+    times.add_argument(
+        "--time",
+        metavar="COLUMN",
+        default="timestamp",
+        help="default: timestamp, or else the one column of dates or of a usual name (time, date)",
+    )
+    times.add_argument(
+        "--no-time",
+        dest="time",
+        action="store_const",
+        const=None,
+        help="there are no times: the order of the rows of LOG is that of the events",
+    )
+    group.add_argument(
+        "--order",
+        metavar="COLUMN",
+        help="orders the events of a user, where times are not there or less reliable",
+    )
     group.add_argument("--label", metavar="COLUMN", default="clicked", help="default: clicked")
     for name in ("title", "text", "image"):
         group.add_argument(
@@ -296,6 +318,7 @@ def _fit(arguments: argparse.Namespace, results: TextIO) -> None:
         user=arguments.user,
         item=arguments.item,
         time=arguments.time,
+        order=arguments.order,
         label=arguments.label,
         title=arguments.title,
         text=arguments.text,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from sklearn.pipeline import Pipeline
 from skmars.ctr import DINClassifier
 from skmars.data import Impressions, ItemCatalog
 from skmars.data.frames import Table, make_frame
+from skmars.data.log import DEFAULT_TIME, time_candidates
 from skmars.metrics import gauc_score
 from skmars.metrics._scorer import low_active_rows
 from skmars.model_selection import leave_last_out
-from skmars.serving.files import library_for, read_table
+from skmars.serving.files import library_for, parse_times, read_table
 from skmars.serving.histories import UserHistories
 from skmars.serving.model_file import Columns, Model
 
-TIME = "timestamp"
 LOW_QUANTILE = 0.3
 
 
@@ -81,10 +82,10 @@ def fit(
     holdout : {"none", "last"}
         "last" keeps the last impressions of each user out of training.
     """
-    X, y = read_log(log, None if items is None else read_catalog(items, columns), columns)
+    X, y, time = read_log(log, None if items is None else read_catalog(items, columns), columns)
     rows: Any = leave_last_out(X)[0] if holdout == "last" else slice(None)
     pipeline.fit(X[rows], y[rows])
-    return Model(pipeline, columns, UserHistories.of(X, y), holdout)
+    return Model(pipeline, replace(columns, time=time), UserHistories.of(X), holdout)
 
 
 def predict(
@@ -103,7 +104,7 @@ def predict(
     table, X = read_rows(model, rows, log=log, items=items)
     p = model.pipeline.predict_proba(X)[:, 1]
     columns = model.columns
-    names = [columns.user, columns.item, columns.time or TIME]
+    names = [columns.user, columns.item, columns.time]
     kept = table.select([name for name in names if name in table.columns])
     p = nw.new_series("probability", p, nw.Float64, backend=table.implementation)
     return kept.with_columns(p)
@@ -151,7 +152,7 @@ def evaluate(
             "figures on these would flatter it. Fit with --holdout last, or evaluate a log that "
             "it has not seen with --holdout none."
         )
-    X, y = read_log(log, _catalog_of(model, items), model.columns)
+    X, y, _ = read_log(log, _catalog_of(model, items), model.columns)
     if holdout == "last":
         _, valid, last = leave_last_out(X)
         several = np.sort(np.concatenate([valid, last]))
@@ -212,11 +213,13 @@ def read_catalog(path: Path, columns: Columns) -> ItemCatalog:
 
 def read_log(
     path: Path, catalog: ItemCatalog | None, columns: Columns
-) -> tuple[Impressions, NDArray[np.int64]]:
-    """Read a log with labels as impressions, row by row."""
-    table = read_table(path, time=columns.time or TIME)
+) -> tuple[Impressions, NDArray[np.int64], str | None]:
+    """Read a log with labels as impressions, row by row; say which column holds the times."""
+    table = read_table(path)
     named = {"--user": columns.user, "--item": columns.item, "--label": columns.label}
-    _require(table, path, {**named, "--time": columns.time})
+    _require(table, path, {**named, "--order": columns.order})
+    time = _time_column(table, path, columns)
+    table = parse_times(table, path, time)
     label = columns.label
     if columns.click_from is not None:
         if not table[label].dtype.is_numeric():
@@ -232,16 +235,37 @@ def read_log(
             f"distinct values ({', '.join(values[:5])}). Say from which value on it is a click, "
             "for example --click-from 4, or name another column with --label."
         )
-    return Impressions.from_log(
-        table,
-        catalog,
-        user=columns.user,
-        item=columns.item,
-        time=columns.time or TIME,
-        label=label,
-        history=columns.history,
-        duplicates=columns.duplicates,
-    )
+    try:
+        X, y = Impressions.from_log(
+            table,
+            catalog,
+            user=columns.user,
+            item=columns.item,
+            time=time,
+            order=columns.order,
+            label=label,
+            history=columns.history,
+            duplicates=columns.duplicates,
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return X, y, time
+
+
+def _time_column(table: nw.DataFrame[Any], path: Path, columns: Columns) -> str | None:
+    """Return the column of the times by the rule of `Impressions.from_log`."""
+    if columns.time != DEFAULT_TIME:
+        _require(table, path, {"--time": columns.time})
+        return columns.time
+    used = {columns.user, columns.item, columns.label, columns.order}
+    found = time_candidates(Table(table, str(path)), used)
+    if len(found) > 1:
+        raise ValueError(
+            f"{path} has no column {DEFAULT_TIME!r}, but several that may hold the times: "
+            f"{', '.join(map(repr, found))}. Say which one with `skmars fit --time COLUMN`, or "
+            "--no-time if the order of the rows is that of the events."
+        )
+    return found[0] if found else DEFAULT_TIME
 
 
 def read_rows(
@@ -253,13 +277,13 @@ def read_rows(
     the model was fitted on. With a time column, a row's history ends before its time.
     """
     columns = model.columns
-    time = columns.time or TIME
-    table = read_table(path, time=time)
+    time = columns.time
+    table = parse_times(read_table(path), path, time)
     _require(table, path, {"--user": columns.user, "--item": columns.item})
     if len(table) == 0:
         raise ValueError(f"{path} has no rows.")
     if "history" in table.columns and log is None:
-        names = {columns.user: "user_id", columns.item: "item_id", time: TIME}
+        names = {columns.user: "user_id", columns.item: "item_id", time: DEFAULT_TIME}
         used = [*names, "history", "history_feedback", "history_timestamp"]
         frame = table.select([c for c in used if c in table.columns])
         return table, Impressions.from_frame(
@@ -268,7 +292,7 @@ def read_rows(
         )
     histories = model.histories
     if log is not None:
-        histories = UserHistories.of(*read_log(log, _catalog_of(model, items), columns))
+        histories = UserHistories.of(read_log(log, _catalog_of(model, items), columns)[0])
     elif items is not None:
         histories = histories.with_catalog(read_catalog(items, columns))
     rows = Table(table, str(path))

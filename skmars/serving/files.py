@@ -36,39 +36,44 @@ def library_for(path: Path) -> Any:
     )
 
 
-def read_table(path: Path, *, time: str | None = None) -> nw.DataFrame[Any]:
+def read_table(path: Path) -> nw.DataFrame[Any]:
     """Read a Parquet or CSV file.
-
-    Parameters
-    ----------
-    path : Path
-    time : str, default=None
-        A column that is parsed as datetimes if it holds strings, as it may in CSV files.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it can't be read, or a time can't be parsed.
+        If it can't be read.
     """
     library = library_for(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist (looked in {Path.cwd()}).")
     read = nw.read_parquet if path.suffix.lower() == ".parquet" else nw.read_csv
     try:
-        table = read(str(path), backend=library)
+        return read(str(path), backend=library)
     except Exception as error:  # each library has errors of its own
         raise ValueError(f"{path} can't be read as {path.suffix[1:]}: {error}") from error
-    if time in table.columns and table[time].dtype == nw.String:
-        try:
-            table = table.with_columns(nw.col(time).str.to_datetime())
-        except Exception as error:
-            raise ValueError(
-                f"{path}: column {time!r} holds strings that are no times (first: "
-                f"{table[time][0]!r}). Write numbers, or dates like 2026-01-31 18:30:00."
-            ) from error
-    return table
+
+
+def parse_times(table: nw.DataFrame[Any], path: Path, time: str | None) -> nw.DataFrame[Any]:
+    """Make datetimes of a column of times that holds strings, as it may in CSV files.
+
+    Raises
+    ------
+    ValueError
+        If a string is no time.
+    """
+    if time not in table.columns or table[time].dtype != nw.String:
+        return table
+    try:
+        return table.with_columns(nw.col(time).str.to_datetime())
+    except Exception as error:
+        raise ValueError(
+            f"{path}: column {time!r} holds strings that are no times (first: "
+            f"{table[time][0]!r}). Write numbers, or dates like 2026-01-31 18:30:00; `skmars fit "
+            "--no-time` makes do without times."
+        ) from error
 
 
 def check_target(path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data import Impressions, ItemCatalog, Sequences
+from skmars.data.histories import Timeline
 from skmars.data.ids import Lookup, check_same_kind, factorize
 
 
@@ -24,13 +26,13 @@ class UserHistories:
     events : Sequences of n_users rows
         All events of each user that a history may hold, oldest first.
     now : float or None
-        When the latest event happened, in seconds; None without times.
+        The moment after everything in the log, in seconds; None without times.
 
     Examples
     --------
     >>> import pandas as pd
     >>> log = pd.DataFrame({"user_id": ["ann", "ann", "bob"], "item_id": [1, 2, 1]})
-    >>> histories = UserHistories.of(*Impressions.from_log(log))
+    >>> histories = UserHistories.of(Impressions.from_log(log)[0])
     >>> histories.impressions(np.array(["ann", "cid"], dtype=object), np.array([3, 1]))
     Impressions(2 rows, 2 users, 3 items, history 0-2)
     """
@@ -41,15 +43,30 @@ class UserHistories:
     now: float | None
 
     @classmethod
-    def of(cls, X: Impressions, y: NDArray[Any] | None) -> UserHistories:
+    def of(cls, X: Impressions) -> UserHistories:
         """Gather the events of all rows that `Impressions.from_log` returned."""
-        # Histories of a user are prefixes of one slice, which all kept events of the user fill.
-        kept = np.ones(len(X)) if y is None or X.history.feedback is not None else y
-        start = np.zeros(len(X.users), dtype=np.int64)
-        start[X.user] = X.history.start
-        length = np.bincount(X.user, weights=kept, minlength=len(X.users)).astype(np.int32)
-        now = None if X.time is None else float(X.time.max())
-        return cls(X.catalog, X.users, replace(X.history, start=start, length=length), now)
+        # It stores the events user after user, so that those of one end where the next begin.
+        start = np.empty(len(X.users) + 1, dtype=np.int64)
+        start[X.user], start[-1] = X.history.start, len(X.history.items)
+        length = np.diff(start).astype(np.int32)
+        now = None if X.time is None else float(np.nextafter(X.time.max(), np.inf))
+        return cls(X.catalog, X.users, replace(X.history, start=start[:-1], length=length), now)
+
+    @cached_property
+    def _timeline(self) -> Timeline:
+        """The events by the moments that rows may ask for."""
+        events = self.events
+        owner = np.repeat(np.arange(len(self.users)), events.length)
+        if events.time is None or self.now is None:
+            moment = np.full(len(owner), -np.inf)
+        else:
+            # Where nobody knows how late an event was: whatever the log holds was before now.
+            moment = np.minimum(events.time[events.positions()], np.nextafter(self.now, -np.inf))
+        return Timeline(owner, moment, len(self.users))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A timeline is rebuilt faster than it is read.
+        return {name: value for name, value in vars(self).items() if name != "_timeline"}
 
     def with_catalog(self, catalog: ItemCatalog) -> UserHistories:
         """Return the same histories over another catalogue, to which unknown items are added."""
@@ -69,8 +86,8 @@ class UserHistories:
         user_ids, item_ids : ndarray of shape (n_rows,)
             Users and items may be unknown.
         time : ndarray of shape (n_rows,), float64, default=None
-            Seconds. A history ends before this time; where it is NaN, and without times, it holds
-            all that the user has done.
+            Seconds. A history holds what the user did strictly before this time; where it is NaN,
+            and without times, all that the user has done.
 
         Returns
         -------
@@ -85,42 +102,24 @@ class UserHistories:
         """
         check_same_kind(user_ids, "the user column of the rows", self.users, "that of the log")
         check_same_kind(item_ids, "the item column of the rows", self.catalog.ids, "the catalogue")
-        who = Lookup(self.users)(user_ids)
-        known = who >= 0
-        length = np.where(known, self.events.length[who], 0)
+        if time is not None and self.now is None:
+            raise ValueError(
+                "the rows have times, but the log has none, so that nobody can tell which "
+                "events came before. Leave the time column out, or take a log with times."
+            )
         seconds = None
-        if time is not None:
-            if self.now is None:
-                raise ValueError(
-                    "the rows have times, but the log has none, so that nobody can tell which "
-                    "events came before. Leave the time column out, or take a log with times."
-                )
-            dated = known & ~np.isnan(time)
-            length[dated] = self._count_before(who[dated], time[dated])
         if self.now is not None:
-            seconds = np.full(len(who), self.now)
+            seconds = np.full(len(user_ids), self.now)
             if time is not None:
                 seconds = np.where(np.isnan(time), self.now, time)
+        who = Lookup(self.users)(user_ids)
+        known = np.flatnonzero(who >= 0)
+        start, length = np.zeros(len(who), dtype=np.int64), np.zeros(len(who), dtype=np.int32)
+        start[known] = self.events.start[who[known]]
+        # Without times, every row is later than all that the log holds.
+        moment = np.zeros(len(who)) if seconds is None else seconds
+        length[known] = self._timeline.count_before(who[known], moment[known])
         catalog = self.catalog.extend(item_ids)
         users, user = factorize(user_ids)
-        history = replace(
-            self.events,
-            start=np.where(known, self.events.start[who], 0),
-            length=length.astype(np.int32),
-        )
+        history = replace(self.events, start=start, length=length)
         return Impressions(catalog, users, user, catalog.codes(item_ids), history, time=seconds)
-
-    def _count_before(self, who: NDArray[np.int32], time: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return how many events of each of these users came before each of these times."""
-        events = self.events
-        owner = np.repeat(np.arange(len(self.users)), events.length)
-        # Where order and times of a log disagree, an event is as late as the latest one before it.
-        times, rank = np.unique(events.time[events.positions()], return_inverse=True)  # type: ignore[index]
-        event_time = times[np.maximum.accumulate(owner * len(times) + rank) % max(1, len(times))]
-        user, at = np.concatenate([who, owner]), np.concatenate([time, event_time])
-        is_event = np.arange(len(user)) >= len(who)
-        # Sorted by user and time, where a row stands before the events of the same moment.
-        order = np.lexsort((is_event, at, user))
-        count = np.empty(len(user), dtype=np.int64)
-        count[order] = np.cumsum(is_event[order])
-        return count[: len(who)] - events.offsets[who]

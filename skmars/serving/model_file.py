@@ -9,10 +9,11 @@ import joblib
 from sklearn.pipeline import Pipeline
 
 import skmars
+from skmars.data.log import DEFAULT_TIME
 from skmars.serving.files import write_whole
 from skmars.serving.histories import UserHistories
 
-MAGIC, FORMAT = b"skmars-model", 1
+MAGIC, FORMAT = b"skmars-model", 2
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,12 @@ class Columns:
     Attributes
     ----------
     user, item, label : str
-    time, title, text, image : str or None
+    time : str or None
+        "timestamp" stands for another name as well, as in `Impressions.from_log`; None says that
+        times are not looked at.
+    order : str or None
+        What orders the events of a user; None where the times do, or else the order of the log.
+    title, text, image : str or None
         None stands for the usual name, where there is such a column.
     click_from : float or None
         Labels of at least so much are clicks; None where labels are 0 and 1.
@@ -32,7 +38,8 @@ class Columns:
 
     user: str = "user_id"
     item: str = "item_id"
-    time: str | None = None
+    time: str | None = DEFAULT_TIME
+    order: str | None = None
     label: str = "clicked"
     title: str | None = None
     text: str | None = None

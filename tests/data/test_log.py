@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -13,27 +15,48 @@ from hypothesis import strategies as st
 from skmars import Impressions, ItemCatalog
 
 
-def slow_histories(log: pd.DataFrame, history: str) -> list[list[int]]:
-    """The obvious way: for each row, walk over all others (times are distinct)."""
-    result = []
-    for row in log.itertuples():
-        past = log[(log.user_id == row.user_id) & (log.timestamp < row.timestamp)]
-        if history == "positive":
-            past = past[past.liked == 1]
-        result.append(past.sort_values("timestamp").item_id.tolist())
-    return result
+def slow_rows(log: pd.DataFrame, history: str, moment: str | None) -> list[list[int]]:
+    """The obvious way: for each row, the places of the rows that are its history."""
+    moments = range(len(log)) if moment is None else log[moment].tolist()
+    place = sorted(range(len(log)), key=lambda i: moments[i])
+    return [
+        [
+            j
+            for j in place
+            if log.user_id[j] == log.user_id[i]
+            and moments[j] < moments[i]
+            and (history == "all" or log.liked[j] == 1)
+        ]
+        for i in range(len(log))
+    ]
 
 
 @st.composite
 def logs(draw: st.DrawFn) -> pd.DataFrame:
-    n = draw(st.integers(1, 40))
+    """A log with ties of times and of steps, which contradict one another."""
+    n = draw(st.integers(1, 30))
+    column = st.lists(st.integers(0, 9), min_size=n, max_size=n)
     return pd.DataFrame(
         {
-            "user_id": draw(st.lists(st.integers(0, 5), min_size=n, max_size=n)),
-            "item_id": draw(st.lists(st.integers(0, 9), min_size=n, max_size=n)),
-            "timestamp": draw(st.permutations(range(n))),
+            "user_id": draw(st.lists(st.integers(0, 4), min_size=n, max_size=n)),
+            "item_id": draw(column),
+            "timestamp": np.array(draw(column), dtype=float),
+            "step": draw(column),
             "liked": draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)),
         }
+    )
+
+
+HISTORIES = st.sampled_from(["all", "positive"])
+MOMENTS = st.sampled_from(["timestamp", "step", None])
+
+
+def impressions(log: pd.DataFrame, history: str = "all", moment: str | None = "timestamp"):
+    """Impressions whose moments are times, steps or the order of the log."""
+    order = "step" if moment == "step" else None
+    time = None if moment is None else "timestamp"
+    return Impressions.from_log(
+        log, label="liked", history=history, time=time, order=order, duplicates="keep"
     )
 
 
@@ -41,10 +64,21 @@ def histories(X: Impressions) -> list[list[int]]:
     return [X.catalog.ids[X.history.row(i)].tolist() for i in range(len(X))]
 
 
-@given(logs(), st.sampled_from(["all", "positive"]))
-def test_history_is_what_the_user_did_before(log: pd.DataFrame, history: str) -> None:
-    X, y = Impressions.from_log(log, label="liked", history=history, duplicates="keep")
-    assert histories(X) == slow_histories(log, history)
+@given(logs(), HISTORIES, MOMENTS)
+def test_history_is_what_the_user_did_strictly_before(log, history, moment) -> None:
+    X, y = impressions(log, history, moment)
+    rows = slow_rows(log, history, moment)
+    assert histories(X) == [log.item_id[r].tolist() for r in rows]
+    if history == "all":
+        assert X.history.feedback is not None
+        assert [
+            X.history.feedback[X.history.start[i] :][: X.history.length[i]].tolist()
+            for i in range(len(X))
+        ] == [log.liked[r].tolist() for r in rows]
+    if moment == "timestamp":
+        np.testing.assert_array_equal(X.time, log.timestamp)
+        assert X.history.time is not None
+        assert (X.history.time[X.history.positions()] < np.repeat(X.time, X.history.length)).all()
     assert y is not None
     np.testing.assert_array_equal(y, log.liked)
     np.testing.assert_array_equal(X.user_ids, log.user_id)
@@ -73,20 +107,40 @@ def test_labels_of_any_type(liked) -> None:
     assert y.dtype == np.int64
 
 
-@given(logs())
-def test_feedback_is_the_label_of_the_history_item(log: pd.DataFrame) -> None:
-    X, _ = Impressions.from_log(log, label="liked", history="all")
-    liked = {(r.user_id, r.timestamp): r.liked for r in log.itertuples()}
-    assert X.history.feedback is not None
-    assert X.history.time is not None
-    for i in range(len(X)):
-        view = slice(X.history.start[i], X.history.start[i] + X.history.length[i])
-        expected = [liked[X.user_ids[i], t] for t in X.history.time[view]]
-        assert X.history.feedback[view].tolist() == expected
+@given(logs(), HISTORIES, MOMENTS, st.data())
+def test_nothing_from_its_moment_on_changes_a_history(log, history, moment, data) -> None:
+    row = data.draw(st.integers(0, len(log) - 1))
+    moments = np.arange(len(log)) if moment is None else log[moment].to_numpy()
+    late = np.flatnonzero((moments >= moments[row]) & (log.user_id == log.user_id[row]))
+    changed = log.copy()
+    changed.loc[late, "liked"] = 1 - changed.liked[late]
+    changed.loc[late[late != row], "item_id"] = 77
+    (X, _), (Z, _) = (impressions(part, history, moment) for part in (log, changed))
+    assert histories(X)[row] == histories(Z)[row]
+    # Without what came later and with it at the same moment, the history is the same as well.
+    kept = np.setdiff1d(np.arange(len(log)), late[late != row])
+    Z, _ = impressions(log.iloc[kept].reset_index(drop=True), history, moment)
+    assert histories(Z)[int(np.searchsorted(kept, row))] == histories(X)[row]
+
+
+@pytest.mark.parametrize("history", ["positive", "all"])
+def test_items_of_a_slate_are_in_none_of_each_others_histories(history) -> None:
+    log = pd.DataFrame(
+        {
+            "user_id": 1,
+            "item_id": range(12),
+            "timestamp": [1] + [100] * 10 + [101],
+            "liked": [1, 1] + [0] * 9 + [1],
+        }
+    )
+    X, _ = Impressions.from_log(log, label="liked", history=history)
+    seen = {"positive": [0, 1], "all": list(range(11))}[history]
+    assert histories(X) == [[], *[[0]] * 10, seen]
 
 
 @given(logs())
 def test_order_of_the_log_does_not_matter(log: pd.DataFrame) -> None:
+    log["timestamp"] += np.arange(len(log)) / 100  # no ties
     X, _ = Impressions.from_log(log, label="liked")
     shuffled = log.sample(frac=1, random_state=0)
     Z, _ = Impressions.from_log(shuffled, label="liked")
@@ -97,8 +151,7 @@ def test_order_of_the_log_does_not_matter(log: pd.DataFrame) -> None:
 @pytest.mark.parametrize("convert", [pl.from_pandas, pa.Table.from_pandas])
 @given(log=logs())
 def test_same_from_every_frame_library(convert, log: pd.DataFrame) -> None:
-    X, y = Impressions.from_log(log, label="liked", history="all")
-    Z, z = Impressions.from_log(convert(log), label="liked", history="all")
+    (X, y), (Z, z) = (impressions(table) for table in (log, convert(log)))
     for name in ("user", "target", "time"):
         np.testing.assert_array_equal(getattr(X, name), getattr(Z, name))
     for name in ("items", "start", "length", "feedback", "time"):
@@ -116,17 +169,34 @@ def test_a_row_costs_two_integers_not_a_history() -> None:
     assert chosen.history.items is X.history.items
 
 
-def test_equal_and_missing_times_keep_the_order_of_the_log() -> None:
+def test_an_event_of_unknown_time_is_in_nobodys_history() -> None:
     log = pd.DataFrame(
-        {"user_id": 1, "item_id": [10, 11, 12, 13, 14], "timestamp": [5.0, None, 5.0, 1.0, None]}
+        {
+            "user_id": [1, 1, 1, 1, 2],
+            "item_id": [10, 11, 12, 13, 14],
+            "timestamp": [5.0, None, 6.0, 1.0, np.inf],
+        }
     )
-    X, _ = Impressions.from_log(log)
-    order = np.argsort(X.history.length)
-    # 13 and what stands behind it without a time come first, then 10, 11, 12 as they stand.
-    assert X.item_ids[order].tolist() == [13, 14, 10, 11, 12]
+    with pytest.warns(UserWarning, match=r"2 rows of log have no time.*order=") as caught:
+        X, _ = Impressions.from_log(log)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert histories(X) == [[13], [], [13, 10], [], []]
+    assert X.time.tolist() == [5, -np.inf, 6, 1, -np.inf]
+    assert X.history.time.tolist() == [1, 5, 6]
+    assert X.history.items.tolist() == [3, 0, 2]
 
 
-def test_position_orders_where_time_is_missing() -> None:
+@pytest.mark.parametrize("order", [None, "item_id"])
+def test_a_log_whose_times_are_all_unknown_is_refused(order) -> None:
+    log = pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2], "timestamp": [None, np.nan]})
+    with pytest.raises(ValueError, match=r"'timestamp' of log holds no time at all.*time=None"):
+        Impressions.from_log(log, order=order)
+    assert histories(Impressions.from_log(log, time=None)[0]) == [[], [1]]
+
+
+@pytest.mark.filterwarnings("error")
+def test_only_a_named_column_orders() -> None:
     log = pd.DataFrame(
         {
             "user_id": [1, 1, 1],
@@ -135,11 +205,18 @@ def test_position_orders_where_time_is_missing() -> None:
             "timestamp": [None, 7.0, None],
         }
     )
-    X, _ = Impressions.from_log(log)
-    assert X.history.length.tolist() == [2, 0, 1]
+    X, _ = Impressions.from_log(log, order="position")
+    assert histories(X) == [[11, 12], [], [11]]
+    log["timestamp"] = [1.0, 2.0, 3.0]
+    assert histories(Impressions.from_log(log)[0]) == [[], [10], [10, 11]]
+    log = log.drop(columns="timestamp")
+    assert histories(Impressions.from_log(log)[0]) == [[], [10], [10, 11]]
+    # Integers that floats can't tell apart.
+    log["position"] = 2**60 + np.array([2, 0, 1])
+    assert histories(Impressions.from_log(log, order="position")[0]) == [[11, 12], [], [11]]
 
 
-def test_unknown_times_are_bounded_by_their_neighbours() -> None:
+def test_with_an_order_times_are_bounded_by_their_neighbours() -> None:
     log = pd.DataFrame(
         {
             "user_id": [1] * 4,
@@ -148,18 +225,92 @@ def test_unknown_times_are_bounded_by_their_neighbours() -> None:
             "timestamp": [None, 3.0, None, 9.0],
         }
     )
-    X, _ = Impressions.from_log(log)
+    X, _ = Impressions.from_log(log, order="position")
     assert X.time.tolist() == [-np.inf, 3.0, 3.0, 9.0]  # as an impression: no earlier than
     assert X.history.time.tolist() == [3.0, 3.0, 9.0, 9.0]  # as a donated event: no later than
-    Z, _ = Impressions.from_log(log.iloc[[0, 1, 2]])
+    Z, _ = Impressions.from_log(log.iloc[[0, 1, 2]], order="position")
     assert Z.history.time[-1] == np.inf
+    # Where times contradict the order, they are moved until they do not.
+    log["timestamp"] = [5.0, 3.0, 9.0, 7.0]
+    X, _ = Impressions.from_log(log, order="position")
+    assert X.history.length.tolist() == [0, 1, 2, 3]
+    assert X.time.tolist() == [5, 5, 9, 9]
+    assert X.history.time.tolist() == [3, 3, 7, 7]
+
+
+@given(logs())
+def test_with_an_order_times_are_the_nearest_that_do_not_contradict_it(log: pd.DataFrame) -> None:
+    log.loc[::3, "timestamp"] = np.nan
+    if log.timestamp.isna().all():
+        return
+    X, _ = impressions(log, moment="step")
+    # Histories of all rows hold each event where the steps have it.
+    event = np.lexsort((log.step, log.user_id))
+    for i in range(len(log)):
+        own = log[log.user_id == log.user_id[i]]
+        earlier = own.timestamp[own.step <= log.step[i]].max()
+        assert X.time[i] == (-np.inf if np.isnan(earlier) else earlier)
+        later = own.timestamp[own.step >= log.step[i]].min()
+        assert X.history.time[event == i].item() == (np.inf if np.isnan(later) else later)
+
+
+class TestTimeColumn:
+    log = pd.DataFrame({"user_id": [1, 1, 1], "item_id": [1, 2, 3], "clicked": [1, 1, 1]})
+    late_first = np.array([30, 20, 10])
+
+    @pytest.mark.parametrize("convert", [pd.DataFrame, pl.from_pandas, pa.Table.from_pandas])
+    @pytest.mark.parametrize(
+        ("name", "values"),
+        [
+            ("when", pd.to_datetime(late_first, unit="s")),
+            ("Time", late_first),
+            ("unixReviewTime", late_first),
+            ("date", pd.to_datetime(late_first, unit="D")),
+            ("timestamp", late_first),
+        ],
+    )
+    def test_of_another_name_is_found(self, convert, name, values) -> None:
+        X, _ = Impressions.from_log(convert(self.log.assign(**{name: values})), label="clicked")
+        assert histories(X) == [[3, 2], [3], []]
+        assert X.time is not None
+
+    def test_of_calendar_days_is_found(self) -> None:
+        days = [datetime.date(2025, 1, d) for d in (3, 2, 1)]
+        log = pl.from_pandas(self.log).with_columns(day=pl.Series(days))
+        assert histories(Impressions.from_log(log)[0]) == [[3, 2], [3], []]
+
+    def test_is_asked_for_if_there_are_several(self) -> None:
+        log = self.log.assign(ts=self.late_first, seen=pd.to_datetime(self.late_first, unit="s"))
+        with pytest.raises(ValueError, match=r"several .*'ts', 'seen'.*time='ts'.*time=None"):
+            Impressions.from_log(log)
+        assert Impressions.from_log(log, time="ts")[0].time.tolist() == [30, 20, 10]
+        assert Impressions.from_log(log, time=None)[0].time is None
+        # What is already used for something else does not hold the times.
+        X, _ = Impressions.from_log(log, order="seen")
+        assert X.time.tolist() == [30, 20, 10]
+        assert (
+            Impressions.from_log(self.log.rename(columns={"item_id": "ts"}), item="ts")[0].time
+            is None
+        )
+
+    def test_of_strings_is_refused(self) -> None:
+        log = self.log.assign(date=["3 May", "2 May", "1 May"])
+        with pytest.raises(ValueError, match=r"'date' of log .*String.*datetimes.*time=None"):
+            Impressions.from_log(log)
+        assert histories(Impressions.from_log(log, time=None)[0]) == [[], [1], [1, 2]]
+
+    def test_is_no_column_of_any_other_name(self) -> None:
+        X, _ = Impressions.from_log(self.log.assign(approximate_time=self.late_first))
+        assert X.time is None
+        assert histories(X) == [[], [1], [1, 2]]
 
 
 def test_datetimes_are_seconds() -> None:
     stamps = pd.to_datetime(["2020-01-01 00:00:01", None])
     log = pd.DataFrame({"user_id": [1, 2], "item_id": [1, 1], "timestamp": stamps})
     for frame in (log, pl.from_pandas(log), pa.Table.from_pandas(log)):
-        X, _ = Impressions.from_log(frame)
+        with pytest.warns(UserWarning, match="1 rows of log have no time"):
+            X, _ = Impressions.from_log(frame)
         assert X.time.tolist() == [1577836801.0, -np.inf]
 
 
@@ -218,6 +369,13 @@ GOOD = {"user_id": [1, 2], "item_id": [3, 4], "liked": [0, 1]}
     [
         ({"user_id": [1]}, {}, ValueError, "log has no column 'item_id'; it has 'user_id'"),
         (GOOD, {"time": "when"}, ValueError, "log has no column 'when'"),
+        (GOOD, {"order": "step"}, ValueError, "log has no column 'step'"),
+        (
+            GOOD | {"step": [1, None]},
+            {"order": "step"},
+            ValueError,
+            r"'step' of log is missing in 1 rows \(first: row 1\).*Fill it",
+        ),
         (GOOD, {"label": "clicked"}, ValueError, "log has no column 'clicked'"),
         (GOOD, {"context": ["hour"]}, ValueError, "log has no column 'hour'"),
         (GOOD, {"context": "hour"}, TypeError, "context must be a list of columns"),

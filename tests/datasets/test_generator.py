@@ -45,6 +45,13 @@ def test_is_what_from_log_makes_of_the_same_events(history):
     assert (X.history.feedback is None) == (history == "positive")
 
 
+def test_no_two_events_of_a_user_have_the_same_second(monkeypatch):
+    monkeypatch.setattr(_generator, "N_SECONDS", 5)  # far fewer than a user has events
+    test_is_what_from_log_makes_of_the_same_events("all")
+    X, _ = make_multimodal_ctr(20, 50, random_state=0)
+    assert pd.DataFrame({"user": X.user, "time": X.time}).duplicated().sum() == 0
+
+
 def test_is_repeatable_and_depends_on_the_seed():
     (X, y), (again, clicks) = (make_multimodal_ctr(60, 40, random_state=3) for _ in range(2))
     assert same(X, again)
@@ -99,7 +106,7 @@ def test_users_are_shown_an_item_once_in_the_order_of_time_and_among_one_another
     assert len(np.unique(pairs, axis=1).T) == len(X)
     new_user = np.flatnonzero(np.diff(X.user)) + 1
     steps = np.diff(X.time)
-    assert (np.delete(steps, new_user - 1) >= 0).all()
+    assert (np.delete(steps, new_user - 1) > 0).all()
     # Interleaved: in the order of time, neighbours belong to different users.
     by_time = X.user[np.argsort(X.time, kind="stable")]
     assert (np.diff(by_time) != 0).mean() > 0.9

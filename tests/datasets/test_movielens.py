@@ -112,8 +112,9 @@ def test_parquet_with_plots_and_posters(parquet, frame):
     log = as_pandas(log)
     assert log.item_id.tolist() == [10, 30, 20, 30, 10]
     assert log.position.tolist() == [0, 1, 2, 0, 1]
-    # 90 came after 100; what is missing stays missing.
-    np.testing.assert_array_equal(log.timestamp, [100, 100, np.nan, 50, np.nan])
+    # 90 came after 100; what is missing stays missing, and then nothing is called `timestamp`.
+    assert "timestamp" not in log
+    np.testing.assert_array_equal(log.approximate_time, [100, 100, np.nan, 50, np.nan])
     assert catalog.content["text"].tolist() == [
         "Amélie (2001)\nComedy, Romance\nA waitress helps.",
         "Se7en (1995)\nCrime",
@@ -122,6 +123,23 @@ def test_parquet_with_plots_and_posters(parquet, frame):
     # One has no poster, and the file of another is not there.
     poster = str(parquet / "posters" / "10.jpg")
     assert catalog.content["image"].tolist() == [poster, None, None]
+
+
+def test_parquet_with_all_times(parquet):
+    file = parquet / "interactions.parquet"
+    pd.read_parquet(file).assign(timestamp=[90, 100, 100, 60, 50]).to_parquet(file)
+    _, log = load_movielens_1m(parquet, min_ratings=0)
+    assert "approximate_time" not in log
+    assert log.timestamp.tolist() == [100, 100, 100, 50, 60]
+
+
+def test_with_missing_times_histories_follow_the_order(parquet):
+    catalog, log = load_movielens_1m(parquet, min_ratings=0)
+    for times in ({}, {"time": "approximate_time", "order": "position"}):
+        X, _ = Impressions.from_log(log, catalog, label="liked", **times)
+        histories = [catalog.ids[X.history.row(i)].tolist() for i in range(len(X))]
+        assert histories == [[], [10], [10, 30], [], []]
+        assert (X.time is None) == (not times)
 
 
 @pytest.mark.parametrize("form", ["dat", "parquet"])
@@ -222,7 +240,7 @@ def test_real_files(ml_1m):
     assert all(catalog.content["text"])
     assert sum(p is None for p in catalog.content["image"]) == 160
     assert (log.groupby("user_id").position.diff().dropna() == 1).all()
-    known = log.dropna(subset="timestamp")
-    assert (known.groupby("user_id").timestamp.diff().dropna() >= 0).all()
+    known = log.dropna(subset="approximate_time")
+    assert (known.groupby("user_id").approximate_time.diff().dropna() >= 0).all()
     # About a fifth of the times is missing, within the logs of users as well as at their end.
-    assert log.timestamp.isna().mean() == pytest.approx(0.19, abs=0.005)
+    assert log.approximate_time.isna().mean() == pytest.approx(0.19, abs=0.005)

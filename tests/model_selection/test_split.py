@@ -56,9 +56,7 @@ def logs(draw):
 @given(logs(), st.sampled_from(["positive", "all"]), st.sampled_from(["Impressions", "frame"]))
 def test_with_times_the_order_of_the_rows_does_not_matter(log, history, form):
     log["timestamp"] = 60.0 * log.true_time
-    X, _ = Impressions.from_log(
-        log.drop(columns="position"), label="liked", history=history, duplicates="keep"
-    )
+    X, _ = Impressions.from_log(log, label="liked", history=history, duplicates="keep")
     X = X if form == "Impressions" else X.to_frame("pandas")
     users, time = log.user_id.to_numpy(), log.true_time.to_numpy()
     assert_split(leave_last_out(X), slow_split(users, time))
@@ -67,10 +65,8 @@ def test_with_times_the_order_of_the_rows_does_not_matter(log, history, form):
 @given(logs(), st.sampled_from(["Impressions", "frame"]))
 def test_full_histories_tell_the_order_without_and_against_times(log, form):
     log["timestamp"] = -1.0 * log.true_time  # a clock that runs backwards
-    for columns in ([], ["timestamp"]):
-        X, _ = Impressions.from_log(
-            log[["user_id", "item_id", "position", *columns]], duplicates="keep"
-        )
+    for time in (None, "timestamp"):
+        X, _ = Impressions.from_log(log, time=time, order="position", duplicates="keep")
         X = X if form == "Impressions" else X.to_frame("pandas")
         expected = slow_split(log.user_id.to_numpy(), log.true_time.to_numpy())
         assert_split(leave_last_out(X), expected)
@@ -79,14 +75,12 @@ def test_full_histories_tell_the_order_without_and_against_times(log, form):
 @given(logs())
 def test_positive_histories_without_times_fall_back_on_the_order_of_rows(log):
     log = log.sort_values("true_time")
-    X, _ = Impressions.from_log(
-        log[["user_id", "item_id", "position", "liked"]], label="liked", history="positive"
-    )
+    X, _ = Impressions.from_log(log, label="liked", history="positive")
     expected = slow_split(log.user_id.to_numpy(), log.true_time.to_numpy())
     assert_split(leave_last_out(X), expected)
 
 
-def test_equal_histories_are_ordered_by_time_before_the_order_of_rows():
+def test_time_decides_before_the_order_of_rows():
     # Nothing is liked, so that all histories are empty; the log stands newest first.
     log = pd.DataFrame({"user_id": 1, "item_id": range(4), "timestamp": [4, 3, 2, 1], "liked": 0})
     X, _ = Impressions.from_log(log, label="liked")
@@ -108,6 +102,17 @@ def test_histories_cut_to_their_last_items_are_ordered_by_time():
     assert_split(leave_last_out(table.drop(columns="timestamp")), ([0, 3, 4], [1], [2]))
 
 
+def test_time_decides_before_the_lengths_of_histories():
+    table = pd.DataFrame(
+        {"user_id": 1, "item_id": [1, 2, 3], "history": [[], [1], []], "timestamp": [1, 2, 3]}
+    )
+    assert_split(leave_last_out(table), ([0], [1], [2]))
+    assert_split(leave_last_out(table.drop(columns="timestamp")), ([0], [2], [1]))
+    # Among equal times the longer history is later; what has no time comes first.
+    assert_split(leave_last_out(table.assign(timestamp=1)), ([0], [2], [1]))
+    assert_split(leave_last_out(table.assign(timestamp=[1, 2, None])), ([2], [0], [1]))
+
+
 @pytest.mark.parametrize(
     ("n_rows", "sizes"), [(1, (1, 0, 0)), (2, (1, 0, 1)), (3, (1, 1, 1)), (5, (3, 1, 1))]
 )
@@ -118,7 +123,7 @@ def test_users_with_few_impressions(n_rows, sizes):
 
 @given(logs())
 def test_selectors_are_a_partition(log):
-    X, _ = Impressions.from_log(log[["user_id", "item_id", "position"]])
+    X, _ = Impressions.from_log(log, order="position")
     train, valid, test = leave_last_out(X)
     assert sorted([*train, *valid, *test]) == list(range(len(X)))
     assert set(X.user[train]) == set(X.user)  # nobody is tested who was never seen
@@ -127,7 +132,7 @@ def test_selectors_are_a_partition(log):
 
 @given(logs(), st.integers(1, 4))
 def test_folds_are_leave_last_out_again_and_again(log, n_splits):
-    X, _ = Impressions.from_log(log[["user_id", "item_id", "position"]])
+    X, _ = Impressions.from_log(log, order="position")
     cv = LeaveLastOut(n_splits)
     if log.position.max() <= n_splits:
         with pytest.raises(ValueError, match="needs a user with at least"):
@@ -204,6 +209,6 @@ def test_real_log(ml_1m):
     log = log[log.user_id < 500].assign(liked=lambda d: d.rating >= 4)
     expected = slow_split(log.user_id.to_numpy(), log.position.to_numpy())
     X, _ = Impressions.from_log(
-        log, item="movie_id", label="liked", history="all", duplicates="keep"
+        log, item="movie_id", label="liked", history="all", order="position", duplicates="keep"
     )
     assert_split(leave_last_out(X), expected)

@@ -68,7 +68,12 @@ def world(
         frame["item_id"] = [f"i{i}" for i in frame["item_id"]]
         frame["user_id"] = [f"u{i}" for i in frame["user_id"]]
     catalog = ItemCatalog(ids, embedding=vectors(n_items))
-    X, _ = Impressions.from_log(frame, catalog, label="liked", history=history, duplicates="keep")
+    order = None
+    if missing_times:
+        frame["step"], order = np.arange(n_events), "step"
+    X, _ = Impressions.from_log(
+        frame, catalog, label="liked", history=history, order=order, duplicates="keep"
+    )
     if users == "encoder":
         return X.with_user_encoder(HistoryEncoder(vectors(n_items)))
     if users == "rows":

@@ -14,7 +14,7 @@ import joblib
 import numpy as np
 import pytest
 
-from skmars.serving import files
+from skmars.serving import commands, files
 from skmars.serving.command_line import main
 from skmars.serving.model_file import FORMAT, load_model
 
@@ -154,10 +154,58 @@ def test_names_labels_and_dates_of_ones_own(capsys, tmp_path: Path) -> None:
     assert run(capsys, *files_, *names, *meaning, *FAST)[0] == 0
     histories = load_model(path).histories
     assert histories.events.feedback is not None
-    assert histories.now == np.datetime64("2026-01-04T10:00:00").astype(float)
+    assert histories.now == np.nextafter(np.datetime64("2026-01-04T10:00:00").astype(float), np.inf)
     code, out, _ = run(capsys, "predict", path, tmp_path / "log.csv")
     assert code == 0
     assert list(table(out)[0]) == ["who", "film", "at", "probability"]
+
+
+def test_what_comes_before_what(capsys, tmp_path: Path) -> None:
+    log = {
+        "user_id": [1] * 4 + [2] * 4,
+        "item_id": [1, 2, 3, 4] * 2,
+        "clicked": [1, 0] * 4,
+        "step": [2, 1, 1, 0] * 2,
+        "ts": [1, 2, 2, 3] * 2,
+    }
+    write(tmp_path, "log.csv", log)
+    write(tmp_path, "rows.csv", {"user_id": [1, 2], "item_id": [9, 9], "ts": [2, None]})
+    path = tmp_path / "m.skmars"
+    fit = ["fit", tmp_path / "log.csv", "--base", "--history", "all", "--out", path, *FAST_BASE]
+
+    def histories(*options: str) -> list[list[int]]:
+        assert run(capsys, *fit, *options)[0] == 0
+        model = load_model(path)
+        _, X = commands.read_rows(model, tmp_path / "rows.csv", log=None, items=None)
+        _, Z = commands.read_rows(
+            model, tmp_path / "rows.csv", log=tmp_path / "log.csv", items=None
+        )
+        found = [X.catalog.ids[X.history.row(i)].tolist() for i in range(2)]
+        assert found == [Z.catalog.ids[Z.history.row(i)].tolist() for i in range(2)]
+        read, _, _ = commands.read_log(tmp_path / "log.csv", None, model.columns)
+        return [*found, read.history.length[:4].tolist()]
+
+    # The one column of a usual name is found, and the model knows which it was.
+    assert histories() == [[1], [1, 2, 3, 4], [0, 1, 1, 3]]
+    assert load_model(path).columns.time == "ts"
+    assert histories("--time", "ts") == histories()
+    # Without times, rows come after all that the log holds.
+    assert histories("--no-time") == [[1, 2, 3, 4], [1, 2, 3, 4], [0, 1, 2, 3]]
+    assert histories("--no-time", "--order", "step")[1:] == [[4, 2, 3, 1], [3, 1, 1, 0]]
+    assert histories("--order", "step") == [[4, 2, 3, 1], [4, 2, 3, 1], [3, 1, 1, 0]]
+    assert load_model(path).columns.order == "step"
+    log["date"] = ["2026-01-01"] * 8
+    write(tmp_path, "log.csv", log)
+    message = error(capsys, 1, *fit)
+    for part in ("log.csv", "'ts', 'date'", "--time", "--no-time"):
+        assert part in message
+    assert "--order" in error(capsys, 1, *fit, "--order", "place")
+    write(tmp_path, "log.csv", log | {"date": ["May"] * 8})
+    assert "--no-time" in error(capsys, 1, *fit, "--time", "date")
+    write(tmp_path, "log.csv", log | {"step": [None, *range(7)]})
+    message = error(capsys, 1, *fit, "--time", "ts", "--order", "step")
+    assert "log.csv" in message
+    assert "'step'" in message
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
@@ -172,7 +220,8 @@ def test_any_library_reads_and_writes(
     for a, b in zip(table(out.read_text()), table(expected)):
         assert float(a["probability"]) == pytest.approx(float(b["probability"]), rel=1e-6)
     write(tmp_path, "dated.csv", {"user_id": [1], "when": ["2026-01-31 18:30:00"]})
-    dated = files.read_table(tmp_path / "dated.csv", time="when")
+    path = tmp_path / "dated.csv"
+    dated = files.parse_times(files.read_table(path), path, "when")
     assert dated["when"].dt.timestamp("ms").to_list() == [1769884200000]
 
 
