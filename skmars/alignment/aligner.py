@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from skmars.data import Impressions, ItemCatalog
-from skmars.data.checks import as_impressions, check_columns
+from skmars.data.checks import as_impressions, check_columns, check_range
 from skmars.utils.base import (
     ImpressionsTransformerMixin,
     SkmarsMixin,
@@ -102,7 +102,8 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         Part of the rows to set aside.
     n_iter_no_change : int, default=5
         Stop after so many epochs without an improvement by `tol` of the validation score, or
-        of the training loss without `early_stopping`.
+        of the training loss without `early_stopping`. An epoch of less than 50 steps counts
+        for less: at least 50 times as many steps go by before training stops.
     tol : float, default=1e-4
         What counts as an improvement.
     warm_start : bool, default=False
@@ -301,7 +302,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
             If a parameter is out of its range, the catalogue has no features of a modality,
             or features hold NaN or infinity.
         FloatingPointError
-            If the loss is not finite.
+            If the loss or what was learned is not finite.
         """
         self._validate_params()
         return self._fit(X, y, go_on=self.warm_start, max_iter=self.max_iter, callbacks=True)
@@ -345,9 +346,9 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         impressions = as_impressions(X, catalog=self.catalog)
         self._check_same_input(impressions is not None)
         if impressions is None:
-            return self.encoder_(
-                validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-            )
+            X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+            check_range(X, getattr(self, "feature_names_in_", None))
+            return self.encoder_(X)
         check_columns(self, impressions, reset=False)
         catalog = self.encoder_.embed_catalog(impressions.catalog)
         return self._as_output(impressions.with_catalog(catalog).with_user_encoder(self.encoder_))
@@ -382,8 +383,10 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     def _fit(
         self, X: Any, y: ArrayLike | None, *, go_on: bool, max_iter: int, callbacks: bool
     ) -> SteinAligner:
+        import torch
+
         from skmars.alignment.clicks import click_target
-        from skmars.utils.torch import seeded
+        from skmars.utils.torch import DrawFrom
 
         go_on = go_on and hasattr(self, "encoder_")
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
@@ -392,11 +395,12 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         impressions = as_impressions(X, catalog=self.catalog)
         if go_on:
             self._check_same_input(impressions is not None)
-        with seeded(seed):
+        with DrawFrom(torch.Generator().manual_seed(seed)):
             if impressions is None:
                 X = validate_data(
                     self, X, dtype=[np.float64, np.float32], ensure_min_samples=2, reset=not go_on
                 )
+                check_range(X, getattr(self, "feature_names_in_", None))
                 objective = self._view_objective(X, go_on=go_on, seed=seed)
                 columns_out = None
             else:
@@ -405,9 +409,9 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
                 objective = self._click_objective(X, y, go_on=go_on, seed=seed)
                 check_columns(self, X, reset=not go_on)
                 columns_out = X.with_user_encoder(objective.encoder()).columns
-            return self._train(
-                objective, X, y, columns_out, go_on=go_on, max_iter=max_iter, callbacks=callbacks
-            )
+        return self._train(
+            objective, X, y, columns_out, go_on=go_on, max_iter=max_iter, callbacks=callbacks
+        )
 
     def _train(
         self,
@@ -422,7 +426,8 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     ) -> SteinAligner:
         import torch
 
-        from skmars.utils.training import EpochCallbacks, train
+        from skmars.alignment.stein import geometry
+        from skmars.utils.training import EpochCallbacks, check_finite, train
 
         reporter = None
         if callbacks:
@@ -434,16 +439,17 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
                 y,
                 lambda: {"encoder_": objective.encoder(), "_columns_out": columns_out},
             )
+        optimizer = torch.optim.AdamW(
+            objective.network.parameters(),
+            lr=self.learning_rate,
+            weight_decay=self.alpha,
+            fused=True,
+        )
         result = train(
             objective.network,
             objective.batches,
             objective.loss,
-            torch.optim.AdamW(
-                objective.network.parameters(),
-                lr=self.learning_rate,
-                weight_decay=self.alpha,
-                fused=True,
-            ),
+            optimizer,
             max_iter=max_iter,
             evaluate=objective.evaluate if self.early_stopping else None,
             n_iter_no_change=self.n_iter_no_change,
@@ -452,7 +458,13 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
             name=type(self).__name__,
             verbose=self.verbose,
         )
-        alignment, uniformity, effective_rank = objective.geometry()
+        embeddings, present = objective.measured()
+        with torch.no_grad():
+            loss = objective.loss(next(iter(objective.batches(result.n_iter))))
+        check_finite(
+            [loss, *embeddings], optimizer, epoch=result.n_iter - 1, name=type(self).__name__
+        )
+        alignment, uniformity, effective_rank = geometry(embeddings, present)
         self.encoder_ = objective.encoder()
         losses: list[float] = self.loss_curve_ if go_on else []
         scores: list[float] = (self.validation_scores_ or []) if go_on else []

@@ -12,11 +12,12 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from skmars.data import Impressions
 from skmars.data.checks import check_target
+from skmars.utils.base import STEPS_AN_EPOCH
 
 # From this many rows on, early_stopping="auto" holds some out.
 AUTO_EARLY_STOPPING = 1000
-# What batch_size="auto" aims at.
-STEPS_AN_EPOCH, LEAST_ROWS, MOST_ROWS = 50, 64, 512
+# Between these, batch_size="auto" aims at STEPS_AN_EPOCH.
+LEAST_ROWS, MOST_ROWS = 64, 512
 
 
 @dataclass(frozen=True)

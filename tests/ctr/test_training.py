@@ -48,7 +48,7 @@ def test_balanced_class_weight_moves_the_base_rate(data) -> None:
 def test_early_stopping_keeps_the_best_epoch(data) -> None:
     X, y = data
     X_val, y_val = make_data(seed=1)
-    model = din(max_iter=40, learning_rate=0.05, n_iter_no_change=3).fit(
+    model = din(max_iter=40, learning_rate=0.05, batch_size=4, n_iter_no_change=3).fit(
         X, y, X_val=X_val, y_val=y_val
     )
     scores = model.validation_scores_
