@@ -77,7 +77,7 @@ class Sample:
         if isinstance(class_weight, str):
             # "balanced", as if rows were repeated: it is weights that are counted, not rows.
             total = np.bincount(code, count, minlength=2)
-            of_class = total.sum() / (2 * np.maximum(total, np.finfo(float).tiny))
+            of_class = np.divide(total.sum(), 2 * total, out=np.ones(2), where=total > 0)
         else:
             unknown = [c for c in class_weight if c not in classes.tolist()]
             if unknown:

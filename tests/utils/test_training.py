@@ -29,9 +29,7 @@ def run(
     module: Scalar, lr: float = 0.1, n_steps: int = 1, loss: Any = None, **arguments: Any
 ) -> TrainingResult:
     optimizer = torch.optim.SGD(module.parameters(), lr=lr)
-    return train(
-        module, lambda epoch: range(n_steps), loss or module.loss, optimizer, **arguments
-    )
+    return train(module, lambda epoch: range(n_steps), loss or module.loss, optimizer, **arguments)
 
 
 def test_descends() -> None:
@@ -54,9 +52,7 @@ def test_best_weights_are_restored() -> None:
 
 @pytest.mark.parametrize(("n_steps", "n_iter"), [(1, 151), (49, 5), (50, 4), (200, 4)])
 def test_patience_counts_epochs_and_steps_without_improvement(n_steps: int, n_iter: int) -> None:
-    result = run(
-        Scalar(), n_steps=n_steps, max_iter=200, evaluate=lambda: 1.0, n_iter_no_change=3
-    )
+    result = run(Scalar(), n_steps=n_steps, max_iter=200, evaluate=lambda: 1.0, n_iter_no_change=3)
     assert result.n_iter == n_iter
     assert result.stopped_by == "patience"
 
