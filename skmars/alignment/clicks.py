@@ -166,7 +166,7 @@ class ClickObjective:
             logit[batch[1]] = self._forward(*batch)[0].cpu().numpy()
         y, logit = self._y[self._valid], logit[self._valid]
         if not np.isfinite(logit).all():
-            return -np.inf
+            return -np.inf  # the next loss says so
         if y.min() == y.max():
             return -float(log_loss(y, 1.0 / (1.0 + np.exp(-logit)), labels=[0, 1]))
         return float(roc_auc_score(y, logit))

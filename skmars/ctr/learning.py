@@ -257,9 +257,9 @@ def start_at_base_rate(network: DINNetwork, examples: Examples) -> None:
     As if there were half a row more of each class: a first `partial_fit` may see one class only.
     """
     weight = np.ones(len(examples.y)) if examples.weight is None else examples.weight
-    positive = float(weight @ examples.y)
+    positive, negative = weight @ examples.y, weight @ (1 - examples.y)
     with torch.no_grad():
-        network.head.output.bias.fill_(np.log((positive + 0.5) / (weight.sum() - positive + 0.5)))
+        network.head.output.bias.fill_(float(np.log((positive + 0.5) / (negative + 0.5))))
 
 
 def _on(device: torch.device, features: Features) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ def test_learns_clicks() -> None:
     X, y, truth = make_multimodal_ctr(
         200, 60, n_groups=4, n_factors=8, random_state=0, return_truth=True
     )
-    aligner = make(n_components=16, max_iter=30, early_stopping=True).fit(
+    aligner = make(n_components=16, max_iter=15, early_stopping=True).fit(
         with_features(X, truth), y
     )
     assert max(aligner.validation_scores_) > 0.6
