@@ -47,4 +47,4 @@ plt.show()
 
 # %%
 # To go on another day, pickle the model: ``joblib.dump(streaming, "din.joblib")``. The
-# optimiser's state goes along, and what is loaded continues where it stopped.
+# optimiser's state goes along, and what is loaded continues exactly as ``streaming`` would.

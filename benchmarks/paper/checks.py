@@ -27,13 +27,13 @@ from benchmarks.paper.fit import aligned, encoder
 from benchmarks.paper.methods import METHODS, Settings, parts
 from skmars import Impressions, SteinAligner
 from skmars.data import Sequences
+from skmars.data.activity import UserActivity, is_high, thresholds
 from skmars.metrics import (
     alignment_score,
     effective_rank,
     retrieval_recall_at_k,
     uniformity_score,
 )
-from skmars.data.activity import UserActivity, is_high, thresholds
 from skmars.retrieval.embeddings import ItemSpace, item_vectors
 
 KS = (1, 3, 10, 30)

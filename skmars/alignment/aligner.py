@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from skmars.data import Impressions, ItemCatalog
-from skmars.data.checks import as_impressions, check_columns
+from skmars.data.checks import as_impressions, check_columns, check_range
 from skmars.data.folds import EVERYBODY, mark_own, user_folds
 from skmars.data.holdout import hold_out
 from skmars.utils.base import (
@@ -112,7 +112,8 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         :class:`~skmars.DINClassifier` does.
     n_iter_no_change : int, default=5
         Stop after so many epochs without an improvement by `tol` of the validation score, or
-        of the training loss without `early_stopping`.
+        of the training loss without `early_stopping`. An epoch of less than 50 steps counts
+        for less: at least 50 times as many steps go by before training stops.
     tol : float, default=1e-4
         What counts as an improvement.
     warm_start : bool, default=False
@@ -319,7 +320,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
             If a parameter is out of its range, the catalogue has no features of a modality,
             or features hold NaN or infinity.
         FloatingPointError
-            If the loss is not finite.
+            If the loss or what was learned is not finite.
         """
         self._validate_params()
         return self._fit(X, y, go_on=self._resumes(), max_iter=self.max_iter, callbacks=True)
@@ -394,9 +395,9 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         impressions = as_impressions(X, catalog=self.catalog)
         self._check_same_input(impressions is not None)
         if impressions is None:
-            return self.encoder_(
-                validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-            )
+            X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+            check_range(X, getattr(self, "feature_names_in_", None))
+            return self.encoder_(X)
         check_columns(self, impressions, reset=False)
         X = self._attach(impressions.with_fold(None))
         factors = self.encoder_.factors
@@ -442,31 +443,34 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     def _fit(
         self, X: Any, y: ArrayLike | None, *, go_on: bool, max_iter: int, callbacks: bool
     ) -> SteinAligner:
-        from skmars.alignment.clicks import click_target
-        from skmars.utils.torch import seeded
+        import torch
 
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
-        # A later call of partial_fit must not repeat the draws of the earlier ones.
-        seed = (seed + (self.n_iter_ if go_on else 0)) % np.iinfo(np.int32).max
+        from skmars.alignment.clicks import click_target
+        from skmars.utils.torch import DrawFrom
+
+        first = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        # A later call must not repeat the draws of the earlier ones, but hold out the same rows.
+        seed = (first + (self.n_iter_ if go_on else 0)) % np.iinfo(np.int32).max
         impressions = as_impressions(X, catalog=self.catalog)
         if go_on:
             self._check_same_input(impressions is not None)
-        with seeded(seed):
+        with DrawFrom(torch.Generator().manual_seed(seed)):
             if impressions is None:
                 X = validate_data(
                     self, X, dtype=[np.float64, np.float32], ensure_min_samples=2, reset=not go_on
                 )
-                objective = self._view_objective(X, go_on=go_on, seed=seed)
+                check_range(X, getattr(self, "feature_names_in_", None))
+                objective = self._view_objective(X, go_on=go_on, seeds=(first, seed))
                 columns_out = None
             else:
                 X = impressions
                 y = click_target(y, len(X), type(self).__name__, one_class=not callbacks)
-                objective = self._click_objective(X, y, go_on=go_on, seed=seed)
+                objective = self._click_objective(X, y, go_on=go_on, seeds=(first, seed))
                 check_columns(self, X, reset=not go_on)
                 columns_out = X.with_user_encoder(objective.encoder()).columns
-            return self._train(
-                objective, X, y, columns_out, go_on=go_on, max_iter=max_iter, callbacks=callbacks
-            )
+        return self._train(
+            objective, X, y, columns_out, go_on=go_on, max_iter=max_iter, callbacks=callbacks
+        )
 
     def _train(
         self,
@@ -481,7 +485,8 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     ) -> SteinAligner:
         import torch
 
-        from skmars.utils.training import EpochCallbacks, train
+        from skmars.alignment.stein import geometry
+        from skmars.utils.training import EpochCallbacks, check_finite, train
 
         reporter = None
         if callbacks:
@@ -493,16 +498,17 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
                 y,
                 lambda: {"encoder_": objective.encoder(), "_columns_out": columns_out},
             )
+        optimizer = torch.optim.AdamW(
+            objective.network.parameters(),
+            lr=self.learning_rate,
+            weight_decay=self.alpha,
+            fused=True,
+        )
         result = train(
             objective.network,
             objective.batches,
             objective.loss,
-            torch.optim.AdamW(
-                objective.network.parameters(),
-                lr=self.learning_rate,
-                weight_decay=self.alpha,
-                fused=True,
-            ),
+            optimizer,
             max_iter=max_iter,
             evaluate=objective.evaluate if len(objective.valid) else None,
             n_iter_no_change=self.n_iter_no_change,
@@ -511,7 +517,13 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
             name=type(self).__name__,
             verbose=self.verbose,
         )
-        alignment, uniformity, effective_rank = objective.geometry()
+        embeddings, present = objective.measured()
+        with torch.no_grad():
+            loss = objective.loss(next(iter(objective.batches(result.n_iter))))
+        check_finite(
+            [loss, *embeddings], optimizer, epoch=result.n_iter - 1, name=type(self).__name__
+        )
+        alignment, uniformity, effective_rank = geometry(embeddings, present)
         self.encoder_ = objective.encoder()
         losses: list[float] = self.loss_curve_ if go_on else []
         scores: list[float] = (self.validation_scores_ or []) if go_on else []
@@ -526,7 +538,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         return self
 
     def _click_objective(
-        self, X: Impressions, y: NDArray[np.float32], *, go_on: bool, seed: int
+        self, X: Impressions, y: NDArray[np.float32], *, go_on: bool, seeds: tuple[int, int]
     ) -> Any:
         from skmars.alignment import clicks
         from skmars.alignment.inputs import modality_names
@@ -544,7 +556,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
                 X,
                 modalities,
                 home,
-                ItemFactors.of(X, self.n_factors, seed, modalities),
+                ItemFactors.of(X, self.n_factors, seeds[1], modalities),
                 n_components=self.n_components,
                 id_dim=self.id_dim,
                 n_heads=self.n_heads,
@@ -561,10 +573,10 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
             fold=_folds(X, self.cv, self.encoder_ if go_on else None),
             beta=self.beta,
             device=device,
-            **self._sampling(X, y, seed),
+            **self._sampling(X, y, seeds),
         )
 
-    def _view_objective(self, X: NDArray[Any], *, go_on: bool, seed: int) -> Any:
+    def _view_objective(self, X: NDArray[Any], *, go_on: bool, seeds: tuple[int, int]) -> Any:
         from copy import deepcopy
 
         from skmars.alignment import views
@@ -576,22 +588,24 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         else:
             sizes = views.block_sizes(self.modalities, X.shape[1])
             encoder = views.ViewEncoder.new(X, sizes, self.n_components)
-        return views.ViewObjective(encoder, X, device=device, **self._sampling(X, None, seed))
+        return views.ViewObjective(encoder, X, device=device, **self._sampling(X, None, seeds))
 
-    def _sampling(self, X: Any, y: NDArray[Any] | None, seed: int) -> dict[str, Any]:
-        """Return what both objectives need to know: which rows, how many at a time, the loss."""
+    def _sampling(self, X: Any, y: NDArray[Any] | None, seeds: tuple[int, int]) -> dict[str, Any]:
+        """Return what both objectives need to know: which rows, how many at a time, the loss.
+
+        The first of the seeds is for the rows to set aside, the second for all else.
+        """
         from skmars.alignment.stein import SteinObjective
 
         train = np.arange(len(X))
         valid = train[:0]
-        if self.early_stopping and y is None:
-            train, valid = train_test_split(
-                train, test_size=self.validation_fraction, random_state=seed
-            )
-        elif self.early_stopping:
-            rng, name = np.random.RandomState(seed), type(self).__name__
-            parts = hold_out(X, y, "auto", self.validation_fraction, rng, name)
-            train, valid = parts or (train, valid)
+        if self.early_stopping:
+            rng, share = np.random.RandomState(seeds[0]), self.validation_fraction
+            if y is None:
+                train, valid = train_test_split(train, test_size=share, random_state=rng)
+            else:
+                parts = hold_out(X, y, "auto", share, rng, type(self).__name__)
+                train, valid = parts or (train, valid)
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = int(np.clip(len(train) // AUTO_STEPS, AUTO_SMALLEST, AUTO_LARGEST))
@@ -600,7 +614,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
             "valid": valid,
             "batch_size": batch_size,
             "stein_objective": SteinObjective(self.lam, self.entropy, self.eta),  # type: ignore
-            "rng": np.random.RandomState(seed),
+            "rng": np.random.RandomState(seeds[1]),
         }
 
     def _check_same_input(self, impressions: bool) -> None:

@@ -25,7 +25,7 @@ from skmars.data.catalog import FACTORS
 from skmars.data.checks import check_target
 from skmars.data.folds import EVERYBODY
 from skmars.data.ids import check_same_kind
-from skmars.utils.torch import to_cpu
+from skmars.utils.torch import new_generator, to_cpu
 
 # Items on which the geometry of the space is measured, at most.
 MEASURED_ITEMS = 2000
@@ -117,7 +117,7 @@ class ClickObjective:
     beta : float
     stein_objective : SteinObjective
     rng : RandomState
-        Shuffles.
+        Shuffles, and seeds what torch draws.
     device : torch.device
     folds : sequence of AlignmentEncoder, default=()
         The encoder without the users of each fold. Empty where it learnt nothing of users.
@@ -150,6 +150,7 @@ class ClickObjective:
         self._X, self._y, self._train, self.valid = X, y, train, valid
         self._batch_size, self._beta, self._stein = batch_size, beta, stein_objective
         self._rng = rng
+        self._generator = self.network.dropout.generator = new_generator(rng, device)
         self._segments = find_segments(X, causal=self.network.causal, reach=self.network.reach)
         self._local = np.zeros(len(X.catalog), dtype=np.int64)
 
@@ -173,7 +174,8 @@ class ClickObjective:
         y = torch.from_numpy(self._y[batch[1]]).to(self._device)
         loss = F.binary_cross_entropy_with_logits(logit, y)
         if self._beta and items.projected:
-            loss = loss + self._beta * self._stein(items.projected, items.present)
+            stein_loss = self._stein(items.projected, items.present, self._generator)
+            loss = loss + self._beta * stein_loss
         return loss
 
     @torch.no_grad()
@@ -183,6 +185,8 @@ class ClickObjective:
         for batch in self._batches(self.valid):
             logit[batch[1]] = self._forward(*batch)[0].cpu().numpy()
         y, logit = self._y[self.valid], logit[self.valid]
+        if not np.isfinite(logit).all():
+            return -np.inf  # the next loss says so
         if y.min() == y.max():
             return -float(log_loss(y, 1.0 / (1.0 + np.exp(-logit)), labels=[0, 1]))
         return float(roc_auc_score(y, logit))
@@ -193,15 +197,15 @@ class ClickObjective:
         return AlignmentEncoder(network, trained.item_ids, trained.device, trained.factors)
 
     @torch.no_grad()
-    def geometry(self) -> tuple[float, ...]:
-        """Return alignment, uniformity and effective rank of the items that occur."""
+    def measured(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the modalities of items that occur, and which of the items have them."""
         known = np.flatnonzero(self._inputs.ids)
         chosen = np.sort(self._rng.permutation(known)[:MEASURED_ITEMS])
         self.network.eval()
         items = self._inputs.take(chosen, self.network, self._device)
         if items.projected:
-            return stein.geometry(items.projected, items.present)
-        return stein.geometry([self.network.id_embedding(items.ids)], [items.ids > 0])
+            return items.projected, items.present
+        return [self.network.id_embedding(items.ids)], [items.ids > 0]
 
     def _forward(self, segment: NDArray[np.int64], row: NDArray[np.int64]) -> tuple[Tensor, Items]:
         """Return the log-odds of some rows, and the distinct items they needed."""

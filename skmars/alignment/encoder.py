@@ -120,7 +120,7 @@ class AlignmentEncoder:
             items = inputs.take(codes, network, device)
             embedding, _ = run_passage(network, passage, items, np.arange(len(codes)))
             result[codes] = embedding.cpu().numpy()
-        return result
+        return _finite(result, "items")
 
     @torch.no_grad()
     def embed_modalities(self, catalog: ItemCatalog) -> dict[str, NDArray[np.float32]]:
@@ -157,7 +157,7 @@ class AlignmentEncoder:
             )
             _, users = run_passage(network, passage, items, local[passage.code])
             result[row] = users.cpu().numpy()
-        return result
+        return _finite(result, "users")
 
     def _items(
         self,
@@ -207,3 +207,14 @@ class OutOfFoldEncoder:
             rows = np.flatnonzero(X.fold == fold)
             result[rows] = (self.folds[fold] if fold >= 0 else self.encoder)(X[rows])
         return result
+
+
+def _finite(embedding: NDArray[np.float32], whose: str) -> NDArray[np.float32]:
+    """Return an embedding, unless it is not finite."""
+    if not np.isfinite(embedding).all():
+        raise FloatingPointError(
+            f"SteinAligner: embeddings of {whose} are infinite or NaN. Either features of the "
+            "catalogue have extreme values: scale them; or the learning rate of the fit was too "
+            "large: fit again with a lower learning_rate."
+        )
+    return embedding

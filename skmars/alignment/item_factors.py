@@ -16,7 +16,6 @@ from skmars.data import Impressions, ItemCatalog
 from skmars.data.activity import UserActivity
 from skmars.data.catalog import FACTORS, side_by_side
 from skmars.data.folds import user_folds
-from skmars.utils import ragged
 
 # Of an item that fewer users touched, its vector would say who they are, not what it is.
 MIN_USERS = 3

@@ -359,8 +359,8 @@ class AlignmentNetwork(nn.Module):
         """Replace some rows of the id embedding by that of unknown ids, in training."""
         if not self.training:
             return ids
-        hidden = torch.rand(len(ids), device=ids.device) < self.dropout.p
-        return ids.masked_fill(hidden, OUT_OF_VOCABULARY)
+        number = torch.rand(len(ids), generator=self.dropout.generator, device=ids.device)
+        return ids.masked_fill(number < self.dropout.p, OUT_OF_VOCABULARY)
 
     def logits(self, user: Tensor, item: Tensor) -> Tensor:
         """Return the log-odds of a click, shape (n_rows,).

@@ -196,11 +196,16 @@ class SteinObjective:
     eta: float
     max_items: int = 256
 
-    def __call__(self, embeddings: Sequence[Tensor], present: Sequence[Tensor]) -> Tensor:
-        """Return the loss of these items."""
+    def __call__(
+        self,
+        embeddings: Sequence[Tensor],
+        present: Sequence[Tensor],
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Return the loss of these items; `generator`, on their device, draws the part."""
         if len(embeddings[0]) > self.max_items:
-            chosen = torch.randperm(len(embeddings[0]), device=embeddings[0].device)
-            chosen = chosen[: self.max_items]
+            n, device = len(embeddings[0]), embeddings[0].device
+            chosen = torch.randperm(n, generator=generator, device=device)[: self.max_items]
             embeddings = [e[chosen] for e in embeddings]
             present = [p[chosen] for p in present]
         return multimodal_stein_loss(

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skmars.alignment import stein
-from skmars.utils.torch import to_cpu
+from skmars.data.checks import check_range
+from skmars.utils.torch import new_generator, to_cpu
 
 
 def block_sizes(sizes: Any, n_features: int) -> list[int]:
@@ -87,7 +88,9 @@ class ViewEncoder:
 
     def standardize(self, X: NDArray[Any]) -> NDArray[np.float64]:
         """Return the columns of `X` with the mean and the spread of fit taken out."""
-        return (X - self.mean) / self.scale
+        standardized = (X - self.mean) / self.scale
+        check_range(standardized, None, "is scaled to")
+        return standardized
 
     @torch.no_grad()
     def embed_views(self, X: NDArray[Any]) -> list[NDArray[np.float64]]:
@@ -117,7 +120,7 @@ class ViewObjective:
     batch_size : int
     stein_objective : SteinObjective
     rng : RandomState
-        Shuffles.
+        Shuffles, and seeds what torch draws.
     device : torch.device
     """
 
@@ -138,6 +141,7 @@ class ViewObjective:
         self._X = torch.from_numpy(encoder.standardize(X).astype(np.float32)).to(device)
         self._train, self.valid, self._batch_size = train, valid, batch_size
         self._stein, self._rng = stein_objective, rng
+        self._generator = new_generator(rng, device)
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Shuffle the rows and group them."""
@@ -147,12 +151,13 @@ class ViewObjective:
 
     def loss(self, batch: Tensor) -> Tensor:
         """Return the loss of a batch."""
-        return self._stein(*self._embedded(batch))
+        return self._stein(*self._embedded(batch), self._generator)
 
     @torch.no_grad()
     def evaluate(self) -> float:
         """Return minus the loss of the validation rows."""
-        return -float(self.loss(self._rows(self.valid)))
+        loss = float(self.loss(self._rows(self.valid)))
+        return -loss if np.isfinite(loss) else -np.inf
 
     def encoder(self) -> ViewEncoder:
         """Return the encoder as trained so far, a copy on the CPU."""
@@ -160,10 +165,10 @@ class ViewObjective:
         return ViewEncoder(network, self._encoder.mean, self._encoder.scale)
 
     @torch.no_grad()
-    def geometry(self) -> tuple[float, ...]:
-        """Return alignment, uniformity and effective rank of the rows."""
+    def measured(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the views of some rows; each row has them all."""
         chosen = np.sort(self._rng.permutation(len(self._X))[:2000])
-        return stein.geometry(*self._embedded(self._rows(chosen)))
+        return self._embedded(self._rows(chosen))
 
     def _rows(self, rows: NDArray[np.int64]) -> Tensor:
         return self._X[torch.from_numpy(rows).to(self._X.device)]

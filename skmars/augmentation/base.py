@@ -15,10 +15,10 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.data import Impressions, ItemCatalog, Sequences
+from skmars.data.activity import UserActivity, is_low, thresholds
 from skmars.data.checks import check_columns, require_impressions
 from skmars.data.ids import as_ids, check_same_kind
 from skmars.data.sequences import FLAT
-from skmars.data.activity import UserActivity, is_low, thresholds
 from skmars.utils import ragged
 from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
 

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skmars.ctr.inputs import Inputs
 from skmars.ctr.samples import Sample, encode_target, holds_out, rows_a_step, two_classes
 from skmars.data import Impressions, ItemCatalog
-from skmars.data.checks import as_impressions, check_columns
+from skmars.data.checks import as_impressions, check_columns, check_range
 from skmars.data.folds import OWN
 from skmars.utils.base import SkmarsMixin, all_or_nothing, with_callbacks
 
@@ -104,7 +104,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         Share of the rows that is held out, without ``X_val``. Of impressions at least 100 rows,
         where that is no more than 30 %.
     n_iter_no_change : int, default=3
-        Epochs without improvement by `tol` after which early stopping stops.
+        Epochs without improvement by `tol` after which early stopping stops. An epoch of less
+        than 50 steps, at which ``batch_size="auto"`` aims, counts for less: at least 50 times
+        as many steps go by before training stops.
     tol : float, default=0.0001
         Least improvement of the AUC that counts.
     auxiliary : CL4SRec, CoSeRec, BASRec or None, default=None
@@ -117,7 +119,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         Whether `fit` goes on from the last solution. New items join the vocabulary; scales and
         categories of context columns stay.
     random_state : int, RandomState instance or None, default=None
-        Initial weights, order of the rows, held-out rows.
+        Initial weights, order of the rows, held-out rows. Pass an int for the same result on
+        every call; a fit that goes on from the last one draws a new order.
     device : {"auto", "cpu", "cuda"}, default="auto"
         Where to compute. A fitted model is always stored on the CPU.
     verbose : int, default=0
@@ -290,10 +293,10 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If `y` has not two classes, a column is missing or holds NaN, or a parameter is out
-            of range.
+            If `y` has not two classes, a column is missing or holds NaN or a number that is too
+            large for a network, or a parameter is out of range.
         FloatingPointError
-            If the loss becomes infinite or NaN.
+            If the loss or what was learned becomes infinite or NaN.
         """
         resume = self.warm_start and hasattr(self, "_network")
         return self._fit(X, y, sample_weight, X_val, y_val, resume=resume, max_iter=self.max_iter)
@@ -305,6 +308,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     ) -> DINClassifier:
         """Train for one epoch on further rows, from where the last call stopped.
 
+        The optimiser goes on, too: its moments are part of a fitted classifier, and of its pickle.
         New items join the vocabulary; scales and categories of context columns are those of the
         first call.
 
@@ -370,6 +374,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             )
 
         if resume:
+            # A later call must not repeat the draws of the earlier ones.
+            seed = random_state.randint(np.iinfo(np.int32).max) + len(self.loss_curve_)
+            random_state = np.random.RandomState(seed)
             # Copies: an interrupted or failing fit must not leave a half-changed model.
             inputs, network = copy.deepcopy((self._inputs, self._network))
             if inputs.has_items:
@@ -445,6 +452,12 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_rows,), float64
+
+        Raises
+        ------
+        ValueError
+            If a column is missing, is of another kind than in `fit`, or holds NaN or a number
+            that is too large for a network.
         """
         check_is_fitted(self)
         from skmars.ctr.learning import Examples, decision
@@ -456,7 +469,15 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         network = self._network
         if device.type != "cpu":
             network = copy.deepcopy(network).to(device)
-        return decision(network, examples.rows, examples.features)
+        logit = decision(network, examples.rows, examples.features)
+        if not np.isfinite(logit).all():
+            row = int(np.argmin(np.isfinite(logit)))
+            raise FloatingPointError(
+                f"{type(self).__name__}: the prediction of row {row} is infinite or NaN. Most "
+                "likely the learning rate of the fit was too large: fit again with a lower "
+                "learning_rate."
+            )
+        return logit
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the probability of each class.
@@ -504,7 +525,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             )
         if impressions is None:
             dtypes = [np.float64, np.float32]
-            return validate_data(self, X, dtype=dtypes, reset=has_items is None)
+            X = validate_data(self, X, dtype=dtypes, reset=has_items is None)
+            check_range(X, getattr(self, "feature_names_in_", None))
+            return X
         check_columns(self, impressions, reset=has_items is None)
         return impressions
 
@@ -535,9 +558,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
 
     def _build(self, inputs: Inputs, random_state: np.random.RandomState) -> DINNetwork:
         from skmars.ctr.network import DINNetwork
-        from skmars.utils.torch import seeded
+        from skmars.utils.torch import DrawFrom, new_generator
 
-        with seeded(random_state.randint(np.iinfo(np.int32).max)):
+        with DrawFrom(new_generator(random_state)):
             return DINNetwork(
                 n_dense=0 if inputs.scaler is None else inputs.scaler.n_features_in_,
                 n_linear=inputs.n_linear,
@@ -569,9 +592,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
                 f"auxiliary={self.auxiliary!r} works on histories, but X is a plain numeric array. "
                 "Pass impressions, or set auxiliary=None."
             )
-        from skmars.utils.torch import seeded
+        from skmars.utils.torch import DrawFrom, new_generator
 
-        with seeded(random_state.randint(np.iinfo(np.int32).max)):
+        with DrawFrom(new_generator(random_state)):
             return self.auxiliary.objective(
                 sample.X, inputs.table_rows(sample.X.catalog), network.item_dim, n_epochs
             )
@@ -585,8 +608,3 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         return tags
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        # Only for training to go on in this process; it is twice the size of the model.
-        return {**state, "_optimizer_state": None} if "_optimizer_state" in state else state

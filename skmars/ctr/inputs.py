@@ -12,6 +12,7 @@ from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 from skmars.ctr.batches import N_FEEDBACK, UNKNOWN_FEEDBACK, Rows, count_items, cut
 from skmars.data import Impressions, ItemCatalog
 from skmars.data.catalog import FACTORS
+from skmars.data.checks import check_range
 from skmars.data.ids import Lookup
 from skmars.data.sequences import Sequences
 from skmars.retrieval.support import LOOKALIKES
@@ -134,13 +135,16 @@ class Inputs:
     def rows_of_array(self, X: NDArray[Any]) -> Rows:
         """Read the rows of a plain numeric array."""
         assert self.scaler is not None
-        return Rows(self.scaler.transform(X), np.zeros((len(X), 0), dtype=np.int64))
+        dense = self.scaler.transform(X)
+        check_range(dense, None, "is scaled to")
+        return Rows(dense, np.zeros((len(X), 0), dtype=np.int64))
 
     def rows_of_impressions(self, X: Impressions) -> Rows:
         """Read the rows of impressions: items as table rows, numbers scaled, strings coded."""
         dense = np.zeros((len(X), 0))
         if self.scaler is not None and len(X):
             dense = self.scaler.transform(self._numbers(X))
+            check_range(dense, self.numeric, "is scaled to")
         categorical = np.zeros((len(X), len(self.categorical)), dtype=np.int64)
         if self.encoder is not None and len(X):
             categorical = self.encoder.transform(self._strings(X)).astype(np.int64) + 1
@@ -215,7 +219,9 @@ class Inputs:
                     f"Context column {name!r} contains {_word(column[row])} in {bad.sum()} rows "
                     f"(first: row {row}). Fill these values, or drop the rows."
                 )
-        return np.column_stack([X.context[name].astype(np.float64) for name in self.numeric])
+        numbers = np.column_stack([X.context[name].astype(np.float64) for name in self.numeric])
+        check_range(numbers, self.numeric)
+        return numbers
 
     def _strings(self, X: Impressions) -> NDArray[Any]:
         for name in self.categorical:

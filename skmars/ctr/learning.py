@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from skmars.ctr.inputs import Inputs
 from skmars.ctr.network import DINNetwork, logit_alone, to_tensors
 from skmars.ctr.perceptron import frozen_statistics
 from skmars.ctr.samples import Sample
-from skmars.utils.training import EpochCallbacks, TrainingResult, train
+from skmars.utils.training import EpochCallbacks, TrainingResult, check_finite, train
 
 AUCS: list = []
 Features = Mapping[str, NDArray[np.float32]]
@@ -87,7 +88,7 @@ class Optimizer:
             part.step()
 
     def state(self) -> OptimizerState:
-        """Return the moments, on the CPU, for `restore`."""
+        """Return the moments, on the CPU, for `restore`, which leaves them as they are."""
         return [
             {k: {n: _cpu(v) for n, v in s.items()} for k, s in part.state_dict()["state"].items()}
             for part in self.parts
@@ -101,7 +102,8 @@ class Optimizer:
             grown = {
                 k: {n: _padded(v, parameters[k]) for n, v in s.items()} for k, s in state.items()
             }
-            part.load_state_dict({**current, "state": grown})
+            # A copy: steps change moments in place, and a fit that fails must not have.
+            part.load_state_dict({**current, "state": deepcopy(grown)})
 
 
 def _cpu(value: Any) -> Any:
@@ -192,9 +194,11 @@ def learn(
             return -np.inf  # the next loss says so
         auc = float(roc_auc_score(validation.y, score, sample_weight=validation.weight))
         import os
+
         if os.environ.get("SKMARS_CRIT") == "loss":
             from sklearn.metrics import log_loss
-            ll = log_loss(validation.y, 1/(1+np.exp(-score)), sample_weight=validation.weight)
+
+            ll = log_loss(validation.y, 1 / (1 + np.exp(-score)), sample_weight=validation.weight)
             AUCS.append(auc)
             return -float(ll)
         return auc
@@ -222,16 +226,10 @@ def learn(
         result.validation_curve[:0] = first.validation_curve
         result.best_epoch += first.n_iter
     network.settle(inputs.feedback_count)
-    # The last step of a fit is not followed by a loss that would tell.
     with torch.no_grad():
         some = examples.rows.batch(slice(0, batch_size))
         logit = network(to_tensors(some, device, dtype), features)
-    if not torch.isfinite(logit).all():
-        raise FloatingPointError(
-            f"{name}: the predictions became infinite or NaN in epoch {result.n_iter - 1}. Most "
-            "likely the learning rate is too large (learning_rate="
-            f"{optimizer.param_groups[0]['lr']:g}): lower learning_rate."
-        )
+    check_finite([logit], optimizer, epoch=result.n_iter - 1, name=name)  # type: ignore[arg-type]
     return result
 
 
@@ -264,10 +262,14 @@ def fused_decision(network: DINNetwork, examples: Examples, prior: Tensor) -> ND
 
 
 def start_at_base_rate(network: DINNetwork, examples: Examples) -> None:
-    """Let the untrained network predict the share of positives, not one half."""
-    share = float(np.average(examples.y, weights=examples.weight))
+    """Let the untrained network predict the share of positives, not one half.
+
+    As if there were half a row more of each class: a first `partial_fit` may see one class only.
+    """
+    weight = np.ones(len(examples.y)) if examples.weight is None else examples.weight
+    positive, negative = weight @ examples.y, weight @ (1 - examples.y)
     with torch.no_grad():
-        network.head.output.bias.fill_(np.log(share) - np.log1p(-share))
+        network.head.output.bias.fill_(float(np.log((positive + 0.5) / (negative + 0.5))))
 
 
 def _on(device: torch.device, features: Features) -> dict[str, Tensor]:

@@ -13,11 +13,12 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 from skmars.data import Impressions
 from skmars.data.checks import check_target
 from skmars.data.holdout import hold_out
+from skmars.utils.base import STEPS_AN_EPOCH
 
 # From this many rows of an array on, early_stopping="auto" holds some out.
 AUTO_EARLY_STOPPING = 1000
-# What batch_size="auto" aims at.
-STEPS_AN_EPOCH, LEAST_ROWS, MOST_ROWS = 50, 64, 512
+# Between these, batch_size="auto" aims at STEPS_AN_EPOCH.
+LEAST_ROWS, MOST_ROWS = 64, 512
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Sample:
         if isinstance(class_weight, str):
             # "balanced", as if rows were repeated: it is weights that are counted, not rows.
             total = np.bincount(code, count, minlength=2)
-            of_class = total.sum() / (2 * np.maximum(total, np.finfo(float).tiny))
+            of_class = np.divide(total.sum(), 2 * total, out=np.ones(2), where=total > 0)
         else:
             unknown = [c for c in class_weight if c not in classes.tolist()]
             if unknown:

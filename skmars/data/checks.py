@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from skmars.data.frames import Table, is_frame, remembered_catalog
 from skmars.data.impressions import Impressions
 from skmars.data.rows import OPTIONAL, REQUIRED
 
+# Largest number that a network takes: its products with weights stay within float32 (3.4e38).
+LARGEST = 1e30
 # Columns that steps of the pipeline add: present in one stage and not in another.
 _ADDED = {*REQUIRED, *OPTIONAL, "borrowed_timestamp"}
 
@@ -92,6 +95,35 @@ def check_columns(estimator: Any, X: Impressions, *, reset: bool) -> None:
             f"X lacks the context column {missing[0]!r}, which {type(estimator).__name__} was "
             f"fitted with; X has {X.columns}. Add the column, or fit without it."
         )
+
+
+def check_range(
+    columns: NDArray[np.floating], names: Sequence[Any] | None, what: str = "holds"
+) -> None:
+    """Check that a network, which computes in float32, can take all numbers of some columns.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (n_rows, n_columns)
+        Finite.
+    names : sequence or None
+        Of the columns; None numbers them.
+    what : str, default="holds"
+        What the columns have to do with these numbers.
+
+    Raises
+    ------
+    ValueError
+        If a number is larger than `LARGEST`. The message names the column.
+    """
+    if columns.min(initial=0) >= -LARGEST and columns.max(initial=0) <= LARGEST:
+        return
+    row, j = np.argwhere(np.abs(columns) > LARGEST)[0]
+    column = f"Column {j}" if names is None else f"Column {names[j]!r}"
+    raise ValueError(
+        f"{column} of X {what} {columns[row, j]:g} in row {row}, but numbers may be {LARGEST:g} at "
+        "most. Correct the value, or take the logarithm of the column."
+    )
 
 
 def check_target(

@@ -58,4 +58,6 @@ def mark_own(X: Any, own: NDArray[np.bool_]) -> Any:
     """
     if not own.any():
         return X
-    return X.with_fold(np.where(own, np.int8(OWN), np.int8(EVERYBODY) if X.fold is None else X.fold))
+    return X.with_fold(
+        np.where(own, np.int8(OWN), np.int8(EVERYBODY) if X.fold is None else X.fold)
+    )

@@ -140,9 +140,7 @@ def _moments(X: Impressions, y: NDArray[Any]) -> tuple[Rows, Rows]:
     return moment, turn
 
 
-def _share_classes(
-    chosen: NDArray[np.bool_], group: Rows, order: Rows, y: NDArray[Any]
-) -> bool:
+def _share_classes(chosen: NDArray[np.bool_], group: Rows, order: Rows, y: NDArray[Any]) -> bool:
     """Change which groups are chosen until both classes are in both parts; False if that fails."""
     for label in (0, 1):
         n = np.bincount(group, y == label, minlength=len(chosen))

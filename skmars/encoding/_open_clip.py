@@ -116,12 +116,14 @@ class OpenClipEncoder(PretrainedEncoder):
         return self.model, self._weights(), self.random_state
 
     def _load(self) -> Loaded:
-        from skmars.utils.torch import resolve_device, seeded
+        import torch
+
+        from skmars.utils.torch import DrawFrom, resolve_device
 
         open_clip = import_model_library("open_clip", "image")
         device, weights = resolve_device(self.device), self._weights()
         try:
-            with seeded(self.random_state):
+            with DrawFrom(torch.Generator().manual_seed(self.random_state)):
                 model, _, preprocess = open_clip.create_model_and_transforms(
                     self.model, pretrained=weights, device=device
                 )

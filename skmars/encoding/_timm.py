@@ -83,12 +83,18 @@ class TimmImageEncoder(PretrainedEncoder):
         return self.model, None if self.weights is None else os.fspath(self.weights)
 
     def _load(self) -> Loaded:
-        from skmars.utils.torch import resolve_device
+        import torch
+
+        from skmars.utils.torch import DrawFrom, resolve_device
 
         timm = import_model_library("timm", "image")
         device = resolve_device(self.device)
         try:
-            model = timm.create_model(self.model, pretrained=self.weights is None, num_classes=0)
+            # What it draws is overwritten; torch's global generator is the caller's.
+            with DrawFrom(torch.Generator()):
+                model = timm.create_model(
+                    self.model, pretrained=self.weights is None, num_classes=0
+                )
         except Exception as error:  # the hub's errors have no common base
             raise unavailable(
                 f"The timm model {self.model!r}",

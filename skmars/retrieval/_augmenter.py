@@ -17,10 +17,10 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.data import Impressions, ItemCatalog
+from skmars.data.activity import UserActivity, is_high, is_low, thresholds
 from skmars.data.checks import check_columns, require_impressions
 from skmars.data.folds import EVERYBODY, mark_own, user_folds
 from skmars.data.ids import Lookup
-from skmars.data.activity import UserActivity, is_high, is_low, thresholds
 from skmars.retrieval.borrowing import Rule
 from skmars.retrieval.embeddings import has_embedding
 from skmars.retrieval.explain import explanation

@@ -14,6 +14,9 @@ from sklearn.utils._set_output import _get_output_config
 # in the diagrams of estimators lead there.
 DOCUMENTATION = "https://skmars.readthedocs.io/stable"
 
+# Steps of an epoch that a batch size of "auto" aims at; patience counts in epochs of so many.
+STEPS_AN_EPOCH = 50
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 

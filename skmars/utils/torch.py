@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 
@@ -44,13 +44,39 @@ def resolve_device(device: str) -> torch.device:
     raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}.")
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch inside the block; the caller's random state is untouched afterwards."""
-    cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=list(cuda)):
-        torch.manual_seed(seed)
-        yield
+def new_generator(
+    random_state: np.random.RandomState, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Return a generator of torch on a device, with a seed that `random_state` draws."""
+    seed = int(random_state.randint(np.iinfo(np.int32).max))
+    return torch.Generator(device).manual_seed(seed)
+
+
+class DrawFrom(TorchFunctionMode):
+    """Let modules that are made inside the block draw their initial weights from a generator.
+
+    What they draw, and in which order, is what they would draw from torch's global generator.
+    That one is shared by all threads, and is neither read nor changed here; the block holds for
+    this thread alone.
+
+    Parameters
+    ----------
+    generator : torch.Generator
+        On the CPU, where modules are made.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        # The functions of `torch.nn.init` hand a generator on, which modules leave at None.
+        if "generator" in kwargs or func in (torch.randn, torch.rand):
+            kwargs = {**kwargs, "generator": self.generator}
+        return func(*args, **kwargs)
 
 
 def to_cpu(module: Module) -> Module:

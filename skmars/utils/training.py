@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from skmars.utils.base import STEPS_AN_EPOCH
 from skmars.utils.progress import report
 
 
@@ -120,7 +121,9 @@ def train(
         are restored at the end; without it the last ones stay.
     n_iter_no_change : int or None
         Stop after so many epochs without an improvement by `tol` of the validation score,
-        or of the training loss where there is no validation. None never stops early.
+        or of the training loss where there is no validation; where epochs have less than
+        `STEPS_AN_EPOCH` steps, after as many steps as so many epochs of that length have: a
+        few steps tell nothing. None never stops early.
     tol : float
         Least improvement that counts for `n_iter_no_change`.
     callbacks : EpochCallbacks or None
@@ -137,7 +140,8 @@ def train(
     Raises
     ------
     FloatingPointError
-        If the loss is not finite. The message names the epoch and the likely cause.
+        If the loss, or a weight in the end, is not finite. The message names the epoch and the
+        likely cause.
 
     Warns
     -----
@@ -146,14 +150,15 @@ def train(
     """
     result = TrainingResult()
     best_score, best_weights = -math.inf, None
-    reference, stale = -math.inf, 0
+    reference, stale, stale_steps = -math.inf, 0, 0
     try:
         for epoch in range(max_iter):
             if callbacks is not None:
                 callbacks.begin(epoch)
-            result.loss_curve.append(
-                _run_epoch(module, batches(epoch), loss, optimizer, name=name, epoch=epoch)
+            mean_loss, n_steps = _run_epoch(
+                module, batches(epoch), loss, optimizer, name=name, epoch=epoch
             )
+            result.loss_curve.append(mean_loss)
             score = -result.loss_curve[-1]
             if evaluate is not None:
                 module.eval()
@@ -170,9 +175,14 @@ def train(
             if stop:
                 result.stopped_by = "callback"
                 break
-            stale = 0 if score > reference + tol else stale + 1
+            improved = score > reference + tol
+            stale, stale_steps = (0, 0) if improved else (stale + 1, stale_steps + n_steps)
             reference = max(reference, score)
-            if n_iter_no_change is not None and stale >= n_iter_no_change:
+            if (
+                n_iter_no_change is not None
+                and stale >= n_iter_no_change
+                and stale_steps >= n_iter_no_change * STEPS_AN_EPOCH
+            ):
                 result.stopped_by = "patience"
                 break
     except KeyboardInterrupt:
@@ -187,7 +197,23 @@ def train(
     if best_weights is not None:
         module.load_state_dict(best_weights)
     module.eval()
+    check_finite(module.parameters(), optimizer, epoch=result.n_iter - 1, name=name)
     return result
+
+
+def check_finite(
+    values: Iterable[torch.Tensor], optimizer: torch.optim.Optimizer, *, epoch: int, name: str
+) -> None:
+    """Raise FloatingPointError if what a training leaves behind is not finite.
+
+    The last step of a training is not followed by a loss that would tell.
+    """
+    if not all(bool(torch.isfinite(value).all()) for value in values):
+        raise FloatingPointError(
+            f"{name}: weights or predictions became infinite or NaN in epoch {epoch}. Most likely "
+            f"the learning rate is too large (learning_rate={optimizer.param_groups[0]['lr']:g}): "
+            "lower learning_rate."
+        )
 
 
 def _run_epoch(
@@ -198,8 +224,8 @@ def _run_epoch(
     *,
     name: str,
     epoch: int,
-) -> float:
-    """Take one optimisation step a batch; return the mean loss over the batches."""
+) -> tuple[float, int]:
+    """Take one optimisation step a batch; return the mean loss over the batches, and how many."""
     module.train()
     total, n_batches = 0.0, 0
     for batch in batches:
@@ -217,7 +243,7 @@ def _run_epoch(
         optimizer.step()
         total += number
         n_batches += 1
-    return total / max(n_batches, 1)
+    return total / max(n_batches, 1), n_batches
 
 
 def _report(name: str, epoch: int, max_iter: int, result: TrainingResult, verbose: int) -> None:

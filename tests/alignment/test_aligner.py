@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
 
 from skmars import Impressions, ItemCatalog, SteinAligner, make_multimodal_ctr
+from tests.fits import check_finite_or_named, check_repeatable_in_threads
 
 
 def with_features(X: Impressions, truth, seed: int = 0) -> Impressions:
@@ -49,7 +50,7 @@ def test_learns_clicks() -> None:
     X, y, truth = make_multimodal_ctr(
         200, 60, n_groups=4, n_factors=8, random_state=0, return_truth=True
     )
-    aligner = make(n_components=16, max_iter=30, early_stopping=True).fit(
+    aligner = make(n_components=16, max_iter=15, early_stopping=True).fit(
         with_features(X, truth), y
     )
     assert max(aligner.validation_scores_) > 0.6
@@ -101,6 +102,73 @@ def test_a_failing_partial_fit_changes_nothing(data) -> None:
     assert all(vars(aligner)[k] is value for k, value in before.items())
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_first_partial_fit_of_one_class(data, label: int) -> None:
+    X, y = data
+    aligner = make().partial_fit(X[y == label], y[y == label])
+    assert np.isfinite(aligner.transform(X).user_embedding).all()
+    assert np.isfinite(aligner.partial_fit(X, y).transform(X).catalog.embedding).all()
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_a_fit_minds_neither_threads_nor_the_global_generator(data, array: bool) -> None:
+    X, y = data
+    if array:
+        X = np.random.default_rng(0).normal(size=(600, 6))
+
+    def fitted() -> np.ndarray:
+        # Batches of more than 256 rows and items: the loss draws some of them.
+        aligner = make(batch_size=300, early_stopping=True).fit(X, y).partial_fit(X, y)
+        Z = aligner.transform(X)
+        return Z if array else np.concatenate([Z.catalog.embedding, Z.user_embedding])
+
+    check_repeatable_in_threads(fitted)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("array", [False, True])
+@pytest.mark.parametrize("learning_rate", [1e3, 1e8, 1e19, 1e30, 1e38])
+def test_any_learning_rate_gives_numbers_or_fails(
+    data, learning_rate: float, array: bool, early_stopping: bool
+) -> None:
+    X, y = data
+    if array:
+        X = np.random.default_rng(0).normal(size=(100, 6))
+    aligner = make(learning_rate=learning_rate, max_iter=1, early_stopping=early_stopping)
+
+    def numbers() -> np.ndarray:
+        Z = aligner.transform(X)
+        embeddings = [Z] if array else [Z.catalog.embedding, Z.user_embedding]
+        geometry = [aligner.alignment_, aligner.uniformity_, aligner.effective_rank_]
+        return np.concatenate([*map(np.ravel, embeddings), geometry])
+
+    for fit in (aligner.fit, aligner.partial_fit):
+        before = dict(vars(aligner))
+        check_finite_or_named(lambda fit=fit: (fit(X, y), numbers())[1], learning_rate)
+        if not hasattr(aligner, "encoder_"):  # it failed
+            assert vars(aligner) == before
+
+
+def test_an_array_that_is_too_large_names_the_column() -> None:
+    X = np.random.default_rng(0).normal(size=(50, 4))
+    aligner = make().fit(X)
+    bad = X.copy()
+    bad[7, 2] = 1e300
+    for use in (aligner.transform, make().fit, aligner.partial_fit):
+        with pytest.raises(ValueError, match=r"Column 2 of X holds 1e\+300 in row 7"):
+            use(bad)
+    with pytest.raises(ValueError, match=r"Column 2 of X is scaled to"):
+        make().fit(X * [1, 1, 1e-20, 1]).transform(X * [1, 1, 1e20, 1])
+
+
+def test_features_that_are_too_large_give_no_embedding(data, fitted) -> None:
+    X, _ = data
+    text = X.catalog.features["text"].copy()
+    text[3] = 3e38
+    with pytest.raises(FloatingPointError, match=r"embeddings of items .* extreme values"):
+        fitted.transform(X.with_catalog(X.catalog.with_features({"text": text})))
+
+
 @pytest.mark.parametrize("modalities", [(), ("text",), ("image", "text")])
 def test_any_number_of_modalities(data, modalities) -> None:
     X, y = data
@@ -136,7 +204,7 @@ def test_ctrl_c_leaves_a_usable_estimator(data, monkeypatch) -> None:
 
     def loss(self, batch, original=ClickObjective.loss):
         calls.append(1)
-        if len(calls) > 3:
+        if len(calls) == 4:
             raise KeyboardInterrupt
         return original(self, batch)
 

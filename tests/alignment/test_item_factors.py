@@ -115,9 +115,7 @@ def test_new_items_get_the_vector_that_their_content_promises() -> None:
     full = made.predict(plain)
     np.testing.assert_array_equal(full.missing[FACTORS], lacks)
     known = ~plain.missing[FACTORS]
-    np.testing.assert_array_equal(
-        full.features[FACTORS][known], plain.features[FACTORS][known]
-    )
+    np.testing.assert_array_equal(full.features[FACTORS][known], plain.features[FACTORS][known])
     units = normalize(full.features[FACTORS])
     for item in (2, 3):
         cosine = units[known] @ units[item]
@@ -164,9 +162,7 @@ def test_the_aligner_attaches_them_and_catalogues_of_other_items_take_them_by_id
     Y = Impressions(other, np.arange(1), one, one + 1, history)
     described = aligner.transform(Y).catalog
     assert not described.missing[FACTORS].any()  # that of item 100 is predicted
-    np.testing.assert_array_equal(
-        described.features[FACTORS][1:], known.features[FACTORS][[7, 3]]
-    )
+    np.testing.assert_array_equal(described.features[FACTORS][1:], known.features[FACTORS][[7, 3]])
     assert np.isfinite(described.embedding).all()
 
 

@@ -208,14 +208,17 @@ def tiny_model(tmp_path_factory):
 
 def test_sentence_transformers(tiny_model):
     import sentence_transformers
+    import torch
 
     model = sentence_transformers.SentenceTransformer(str(tiny_model), device="cpu")
     expected = model.encode(TEXTS)
+    state = torch.get_rng_state()
     for spec in (str(tiny_model), tiny_model, model, SentenceTransformerEncoder(tiny_model)):
         clear_memory_cache()
         encoder = MultimodalEncoder({"text": spec}, batch_size=2).fit(CATALOG)
         features = encoder.catalog_.features["text"]
         np.testing.assert_allclose(features, expected, atol=1e-5)
+    assert torch.equal(torch.get_rng_state(), state)
     assert MultimodalEncoder({"text": str(tiny_model)}).fit(CATALOG).n_encoded_ == {"text": 0}
     named = MultimodalEncoder({"text": tiny_model}).fit(CATALOG)
     assert len(pickle.dumps(named)) < 50_000
@@ -256,7 +259,9 @@ def test_timm_weights_fit_by_name_or_by_order(timm_model, tmp_path, naming):
         state = {f"x{k}": v for k, v in state.items() if not k.endswith("num_batches_tracked")}
     torch.save(state, tmp_path / "w.pth")
     spec = f"timm:test_efficientnet/{tmp_path / 'w.pth'}"
+    rng_state = torch.get_rng_state()
     encoder = MultimodalEncoder({"image": spec}, batch_size=2).fit(CATALOG)
+    assert torch.equal(torch.get_rng_state(), rng_state)
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(timm_model))
     from PIL import Image
 

@@ -25,11 +25,11 @@ class Scalar(torch.nn.Module):
         return (self.w - 1) ** 2
 
 
-def run(module: Scalar, lr: float = 0.1, **arguments: Any) -> TrainingResult:
+def run(
+    module: Scalar, lr: float = 0.1, n_steps: int = 1, loss: Any = None, **arguments: Any
+) -> TrainingResult:
     optimizer = torch.optim.SGD(module.parameters(), lr=lr)
-    arguments.setdefault("loss", module.loss)
-    loss = arguments.pop("loss")
-    return train(module, lambda epoch: [0], loss, optimizer, **arguments)
+    return train(module, lambda epoch: range(n_steps), loss or module.loss, optimizer, **arguments)
 
 
 def test_descends() -> None:
@@ -50,15 +50,21 @@ def test_best_weights_are_restored() -> None:
     assert len(result.validation_curve) == 50
 
 
-def test_patience_counts_epochs_without_improvement() -> None:
-    module = Scalar()
-    result = run(module, max_iter=50, evaluate=lambda: 1.0, n_iter_no_change=3)
-    assert result.n_iter == 4
+@pytest.mark.parametrize(("n_steps", "n_iter"), [(1, 151), (49, 5), (50, 4), (200, 4)])
+def test_patience_counts_epochs_and_steps_without_improvement(n_steps: int, n_iter: int) -> None:
+    result = run(Scalar(), n_steps=n_steps, max_iter=200, evaluate=lambda: 1.0, n_iter_no_change=3)
+    assert result.n_iter == n_iter
     assert result.stopped_by == "patience"
 
 
+def test_steps_with_an_improvement_do_not_count_for_patience() -> None:
+    scores = iter([0.0] * 60 + [1.0] * 200)
+    result = run(Scalar(), max_iter=200, evaluate=lambda: next(scores), n_iter_no_change=2)
+    assert result.n_iter == 60 + 1 + 100
+
+
 def test_patience_on_the_training_loss() -> None:
-    assert run(Scalar(), max_iter=500, n_iter_no_change=2, tol=1e-3).n_iter < 100
+    assert 100 < run(Scalar(), max_iter=500, n_iter_no_change=2, tol=1e-3).n_iter < 150
 
 
 def test_a_loss_that_is_not_finite_names_epoch_and_cause() -> None:
@@ -69,6 +75,11 @@ def test_a_loss_that_is_not_finite_names_epoch_and_cause() -> None:
 
     with pytest.raises(FloatingPointError, match=r"epoch 2.*learning rate.*learning_rate=0.1"):
         run(module, max_iter=50, loss=loss)
+
+
+def test_weights_that_the_last_step_made_infinite_are_not_handed_out() -> None:
+    with pytest.raises(FloatingPointError, match=r"NaN in epoch 0.*learning_rate=3e\+38"):
+        run(Scalar(), lr=3e38, max_iter=1)
 
 
 @pytest.mark.parametrize("validated", [True, False])
