@@ -19,6 +19,8 @@ Vectors = NDArray[np.float32]
 # processor adds, and would let ties and values at theta fall one way or the other by chance.
 DECIMALS = 6
 _GATHER = 1 << 22  # values gathered at a time
+# So many items tell whether a space is that of fit; computed twice, embeddings differ by less.
+_COMPARED, _SAME = 256, 1e-3
 
 
 def has_embedding(vectors: NDArray[Any]) -> NDArray[np.bool_]:
@@ -113,6 +115,7 @@ class ItemSpace:
             Code in the space of each item of `catalog`; None where the codes are the same.
         """
         check_same_kind(catalog.ids, "item_id of X", self.catalog.ids, "the catalogue of fit")
+        self._check_same_space(catalog)
         if catalog.ids is self.catalog.ids or np.array_equal(catalog.ids, self.catalog.ids):
             return self, None
         theirs = item_vectors(catalog)
@@ -136,6 +139,29 @@ class ItemSpace:
         joined.units = np.concatenate([self.units, centred_units(added, self.center)])
         return joined, codes
 
+    def _check_same_space(self, catalog: ItemCatalog) -> None:
+        """Raise ValueError if items that are known here have other embeddings in `catalog`.
+
+        A space that was made anew moves all of them, so that a few tell.
+        """
+        some = np.arange(0, len(self.catalog), max(1, len(self.catalog) // _COMPARED))
+        codes = catalog.codes(self.catalog.ids[some])
+        ours, codes = some[codes >= 0], codes[codes >= 0]
+        theirs = item_vectors(catalog, codes)
+        if theirs is None or self.vectors is None or theirs.shape[1] != self.vectors.shape[1]:
+            return
+        known = self.vectors[ours]
+        there = has_embedding(theirs) & has_embedding(known)
+        apart = np.abs(theirs[there] - known[there]).max(axis=1, initial=0.0)
+        moved = apart > _SAME * np.abs(known[there]).max(axis=1, initial=0.0)
+        if moved.any():
+            raise ValueError(
+                "the item embeddings of X are not those that SequenceRetrievalAugmenter was fitted "
+                f"with: {np.count_nonzero(moved)} of {len(moved)} items compared have moved (the "
+                "aligner or encoder was fitted again since, say). Fit the augmenter again on rows "
+                "of the new space, or transform X by the steps that made the old one."
+            )
+
     def mean_over(self, history: Sequences, units: bool = False) -> Vectors:
         """Return the mean embedding of each row's items, of those that have one (Eq. 13).
 
@@ -153,8 +179,15 @@ class ItemSpace:
         return ((counts @ vectors) / np.maximum(n, 1.0)[:, None]).astype(np.float32)
 
 
-def item_vectors(catalog: ItemCatalog) -> Vectors | None:
-    """Return what stands for the items: their embedding, else their features side by side."""
-    if catalog.embedding is not None or not catalog.features:
-        return catalog.embedding
-    return side_by_side(catalog, sorted(catalog.features))
+def item_vectors(
+    catalog: ItemCatalog, items: NDArray[np.integer] | None = None
+) -> Vectors | None:
+    """Return what stands for the items: their embedding, else their features side by side.
+
+    Of all items, or of those with these codes.
+    """
+    if catalog.embedding is not None:
+        return catalog.embedding if items is None else catalog.embedding[items]
+    if not catalog.features:
+        return None
+    return side_by_side(catalog, sorted(catalog.features), items)
