@@ -48,7 +48,7 @@ def measured(
     return results
 
 
-def test_scores(y: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+def auc_and_log_loss(y: np.ndarray, probability: np.ndarray) -> dict[str, float]:
     """Return AUC and log loss of the probabilities of a click."""
     return {
         "auc": float(roc_auc_score(y, probability)),

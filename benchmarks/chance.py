@@ -16,12 +16,12 @@ nobody asked             the same, but look-alikes are not asked about the targe
 all item features        items have random vectors as text and image, and DIN reads all features
 DIN alone                DIN on ids
 
-For each cell, means over the seeds: the validation AUC of DIN in its best and in its last epoch, the
-same of the aligner where it has held-out rows, AUC and log loss of the test rows (each user's last
-impression), and the AUC of the training rows. A cell passes when the validation AUC of the last
-epoch is within 0.04 of 0.5 (the best of several epochs is above 0.5 by luck alone) and the log loss
-is at most 0.71. One line of JSON a fit is appended to the output; what is there is not done again.
-Use a new output after a change of the code.
+For each cell, means over the seeds: the validation AUC of DIN in its best and in its last epoch,
+the same of the aligner where it has held-out rows, AUC and log loss of the test rows (each user's
+last impression), and the AUC of the training rows. A cell passes when the validation AUC of the
+last epoch is within 0.04 of 0.5 (the best of several epochs is above 0.5 by luck alone) and the log
+loss is at most 0.71. One line of JSON a fit is appended to the output; what is there is not done
+again. Use a new output after a change of the code.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
-from benchmarks.cells import measured, test_scores
+from benchmarks.cells import auc_and_log_loss, measured
 from benchmarks.interactions import with_features
 from benchmarks.measure import threads
 from benchmarks.paper.report import table
@@ -116,7 +116,7 @@ def run(
         "validation_last": validation[-1],
         "aligner_best": max(of_aligner) if of_aligner else None,
         "aligner_last": of_aligner[-1] if of_aligner else None,
-        **test_scores(y[test], model.predict_proba(X[test])[:, 1]),
+        **auc_and_log_loss(y[test], model.predict_proba(X[test])[:, 1]),
         "training_auc": float(roc_auc_score(y[train], model.decision_function(X[train]))),
     }
 
