@@ -71,7 +71,7 @@ def summary(results: list[dict[str, Any]]) -> str:
     for found in results:
         din, default, cell = found["din"], found["default"], found["cell"]
         row = [f"{value:.3f}" for model in (din, default) for value in model.values()]
-        p = f"{found['p']:.3f}"
+        p = f"{found['p']:.2g}"
         draws.append([str(cell["n_users"]), str(cell["seed"]), *row, p])
     for n_users in sorted({found["cell"]["n_users"] for found in results}):
         seeds = [found for found in results if found["cell"]["n_users"] == n_users]
