@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not see those th
     from skmars.datasets import load_amazon_reviews as load_amazon_reviews
     from skmars.datasets import load_movielens_1m as load_movielens_1m
     from skmars.datasets import make_multimodal_ctr as make_multimodal_ctr
+    from skmars.datasets import make_small_shop as make_small_shop
     from skmars.encoding import MultimodalEncoder as MultimodalEncoder
     from skmars.metrics import gauc_score as gauc_score
     from skmars.metrics import relative_improvement as relative_improvement
@@ -63,6 +64,7 @@ _PUBLIC = {
     "load_movielens_1m": "datasets",
     "load_amazon_reviews": "datasets",
     "make_multimodal_ctr": "datasets",
+    "make_small_shop": "datasets",
 }
 
 __all__ = [*_PUBLIC, "__version__"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from benchmarks import chance, out_of_fold, shops
+from benchmarks.cells import difference, measured
 from benchmarks.paper import statistics
 from benchmarks.paper.__main__ import main
 from benchmarks.paper.data import KEPT, SCARCE, WHOLE, cut_histories, make_problem, read
@@ -159,3 +162,69 @@ def test_difference_over_users_and_seeds() -> None:
 def test_holm() -> None:
     np.testing.assert_allclose(statistics.holm([0.01, 0.04, 0.03]), [0.03, 0.06, 0.06])
     np.testing.assert_allclose(statistics.holm([0.04, np.nan, 0.5]), [0.08, np.nan, 0.5])
+
+
+def test_cells_are_measured_once(tmp_path: Path) -> None:
+    done = []
+
+    def measure(n: int, settings: dict[str, Any]) -> dict[str, int]:
+        done.append(n)
+        return {"square": n * n}
+
+    output = tmp_path / "new" / "cells.jsonl"
+    cells = [{"n": n, "settings": {"units": (n, 1)}} for n in (1, 2)]
+    measured(output, cells[:1], measure)
+    results = measured(output, cells, measure)
+    assert done == [1, 2]
+    assert [found["square"] for found in results] == [1, 4]
+    assert len(output.read_text().splitlines()) == 2
+
+
+def test_written_differences() -> None:
+    assert difference([0.25]) == "+0.2500"
+    assert difference([0.1, 0.2, 0.3]) == "+0.2000 [-0.0484, +0.4484]"
+
+
+@pytest.mark.parametrize("history", ["all", "positive"])
+@pytest.mark.parametrize("times", [True, False])
+def test_labels_of_chance(history: str, times: bool) -> None:
+    X, y = chance.coin_flips(400, 60, history, times, 0)
+    assert (np.bincount(X.user) >= 4).all()
+    assert y.mean() == pytest.approx(0.5, abs=0.03)
+    assert (X.time is not None) == times
+    assert (X.history.feedback is not None) == (history == "all")
+
+
+def found(validation: float, loss: float) -> dict[str, Any]:
+    cell = {"setting": "default pipeline", "history": "all", "times": True, "n_items": 50}
+    names = ("validation_best", "aligner_best", "aligner_last", "auc", "training_auc")
+    return {
+        "cell": cell,
+        **dict.fromkeys(names),
+        "validation_last": validation,
+        "log_loss": loss,
+    }
+
+
+def test_verdict_on_chance() -> None:
+    honest, believer = found(0.52, 0.694), found(0.60, 0.694)
+    assert "| pass |" in chance.summary([honest, found(0.47, 0.70)])
+    assert "| FAIL |" in chance.summary([believer])
+    assert "| pass |" in chance.summary([believer, found(0.44, 0.694)])  # by the means
+    assert "| FAIL |" in chance.summary([found(0.5, 0.73)])
+    assert "| FAIL |" in chance.summary([{**honest, "aligner_last": 0.58}])
+
+
+def test_scripts_about_features_that_know_the_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = ["--output", str(tmp_path / "results.jsonl"), "--seeds", "0"]
+    for _ in range(2):  # the second time, there is nothing to do
+        chance.main([*output, "--users", "40", "--items", "30", "--max-iter", "1"])
+        shops.main([*output, "--users", "100"])
+        short = ["--set", "ctr__max_iter=1", "ctr__hidden_units=(8,)"]
+        out_of_fold.main([*output, "--users", "40", *short])
+        assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 20 + 1 + 6
+    text = capsys.readouterr().out
+    for part in ("of 20 cells pass", "| 100 | 0 |", "| default | out of fold - in sample |"):
+        assert text.count(part) == 2

@@ -149,6 +149,7 @@ def make_multimodal_ctr(
 
     See Also
     --------
+    make_small_shop : Impressions of users who have few look-alikes.
     skmars.datasets.load_movielens_1m : Real impressions with plots and posters.
 
     Examples
@@ -176,7 +177,7 @@ def make_multimodal_ctr(
         raise ValueError(f"history must be 'positive' or 'all', got {history!r}.")
     rng = check_random_state(random_state)
 
-    item_factors = _item_factors(n_items, n_factors, rng)
+    item_factors = main_factors(n_items, n_factors, rng)
     item_appeal = APPEAL * rng.normal(size=n_items)
     group_taste = _group_taste(n_groups, n_factors, rng)
     group = rng.permutation(np.arange(n_users) % n_groups)
@@ -199,7 +200,7 @@ def make_multimodal_ctr(
         users=np.arange(n_users),
         user=user.astype(np.int32),
         target=target.astype(np.int32),
-        history=_histories(user, target, y, time, history),
+        history=histories(user, target, y, time, history),
         time=time,
     )
     if not return_truth:
@@ -215,7 +216,7 @@ def make_multimodal_ctr(
     return X, y, truth
 
 
-def _item_factors(n_items: int, n_factors: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+def main_factors(n_items: int, n_factors: int, rng: np.random.RandomState) -> NDArray[np.float64]:
     """Every item has one main factor, of weight 0.8 to 1, and a second one."""
     main = rng.permutation(np.arange(n_items) % n_factors)
     second = (main + rng.randint(1, n_factors, size=n_items)) % n_factors
@@ -286,7 +287,7 @@ def _times(user: NDArray[np.int64], rng: np.random.RandomState) -> NDArray[np.fl
     return FIRST_DAY + time
 
 
-def _histories(
+def histories(
     user: NDArray[np.int64],
     target: NDArray[np.int64],
     y: NDArray[np.int64],

@@ -179,9 +179,7 @@ class ItemSpace:
         return ((counts @ vectors) / np.maximum(n, 1.0)[:, None]).astype(np.float32)
 
 
-def item_vectors(
-    catalog: ItemCatalog, items: NDArray[np.integer] | None = None
-) -> Vectors | None:
+def item_vectors(catalog: ItemCatalog, items: NDArray[np.integer] | None = None) -> Vectors | None:
     """Return what stands for the items: their embedding, else their features side by side.
 
     Of all items, or of those with these codes.
