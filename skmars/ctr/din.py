@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmars.ctr.inputs import Inputs
+from skmars.ctr.inputs import Inputs, check_numbers
 from skmars.ctr.samples import Sample, encode_target, holds_out, rows_a_step, two_classes
 from skmars.data import Impressions, ItemCatalog
 from skmars.data.checks import as_impressions, check_columns, check_range
@@ -529,6 +529,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             check_range(X, getattr(self, "feature_names_in_", None))
             return X
         check_columns(self, impressions, reset=has_items is None)
+        known = set(self.feature_names_in_)
+        check_numbers(impressions, [name for name in impressions.context if name in known])
         return impressions
 
     def _warn_of_own_answers(self, X: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -212,16 +213,7 @@ class Inputs:
                     f"Context column {name!r} was numeric in fit, but is not in X "
                     f"(first value: {column[0]!r}). Convert it to numbers."
                 )
-            bad = ~np.isfinite(column)
-            if bad.any():
-                row = int(np.argmax(bad))
-                raise ValueError(
-                    f"Context column {name!r} contains {_word(column[row])} in {bad.sum()} rows "
-                    f"(first: row {row}). Fill these values, or drop the rows."
-                )
-        numbers = np.column_stack([X.context[name].astype(np.float64) for name in self.numeric])
-        check_range(numbers, self.numeric)
-        return numbers
+        return np.column_stack([X.context[name].astype(np.float64) for name in self.numeric])
 
     def _strings(self, X: Impressions) -> NDArray[Any]:
         for name in self.categorical:
@@ -248,6 +240,22 @@ def _linear_columns(numeric: list[str], categorical: list[str], names: Any) -> l
                 f"context columns are {numeric}."
             )
     return names
+
+
+def check_numbers(X: Impressions, names: Iterable[str]) -> None:
+    """Check that the numeric ones of these context columns hold numbers of a sane size."""
+    for name in names:
+        column = X.context[name]
+        if column.dtype.kind not in "iuf":
+            continue
+        bad = ~np.isfinite(column)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise ValueError(
+                f"Context column {name!r} contains {_word(column[row])} in {bad.sum()} rows "
+                f"(first: row {row}). Fill these values, or drop the rows."
+            )
+        check_range(column.astype(np.float64)[:, None], [name])
 
 
 def _word(value: float) -> str:

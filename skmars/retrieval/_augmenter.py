@@ -320,7 +320,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         """
         context = self._init_callback_context()
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        self._fit(X)
+        self._fit(self._checked(X))
         context.call_on_fit_task_end(
             estimator=self, X=X, y=y, reconstruction_attributes=self._fitted_attributes
         )
@@ -342,21 +342,26 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         Impressions
             As of `transform`; ``fold`` holds the fold of each row's user.
         """
-        context = self._init_callback_context(max_subtasks=self.cv)
+        X = self._checked(X)
+        groups = self._fold_groups(X)
+        context = self._init_callback_context(max_subtasks=len(groups))
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        X, donors = self._fit(X)
-        augmented = self._out_of_fold(X, donors, context)
+        donors = self._fit(X)
+        augmented = self._out_of_fold(X, groups, donors, context)
         context.call_on_fit_task_end(
             estimator=self, X=X, y=y, reconstruction_attributes=self._fitted_attributes
         )
         return self._as_output(augmented)
 
-    def _fit(self, X: Any) -> tuple[Impressions, Impressions]:
-        """Return the rows, and the row of each donor whose history is lent."""
+    def _checked(self, X: Any) -> Impressions:
         self._check_parameters()
         X = require_impressions(X, estimator_name=type(self).__name__, catalog=self.catalog)
         if len(X) == 0:
             raise ValueError(f"{type(self).__name__} needs at least one row to fit, X has none.")
+        return X
+
+    def _fit(self, X: Impressions) -> Impressions:
+        """Return the row of each donor whose history is lent."""
         active, row = UserActivity.of(X)
         counted = active.longest if self.activity == "user" else X.history.length
         low, high = thresholds(counted, self.low_quantile, self.high_quantile)
@@ -378,7 +383,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
             empty = with_support(empty, np.zeros((4, 0)), pool)
         self._columns_out = empty.with_borrowed(nothing_borrowed(pool)).columns
         self._warn_if_idle(X)
-        return X, donors[np.isin(donors.user_ids, pool.ids)]
+        return donors[np.isin(donors.user_ids, pool.ids)]
 
     def _collect(self, donors: Impressions, fold: int) -> DonorPool:
         """Make the pool of these donors, as the rows of a fold see items and users."""
@@ -386,20 +391,38 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         donors = donors.with_catalog(donors.catalog.in_fold(fold)).with_fold(seen)
         return collect_donors(donors, self.compare, self.neighbors, self.n_jobs)
 
-    def _out_of_fold(self, X: Impressions, donors: Impressions, context: Any) -> Impressions:
+    def _n_folds(self, X: Impressions) -> int:
+        return len(X.catalog.folds) or self.cv
+
+    def _fold_groups(self, X: Impressions) -> list[tuple[int, int, NDArray[np.int64]]]:
+        """Return the rows of each fold of users, apart where they see items and users otherwise.
+
+        Each group is the fold without which the space of its rows was made (or none, negative),
+        the fold of its users, and its rows.
+        """
+        fold = user_folds(X.users, self._n_folds(X))[X.user]
+        space = fold if X.fold is None else np.maximum(X.fold, EVERYBODY)
+        kinds, kind = np.unique(np.stack([space, fold]), axis=1, return_inverse=True)
+        return [
+            (int(seen), int(k), np.flatnonzero(kind == i)) for i, (seen, k) in enumerate(kinds.T)
+        ]
+
+    def _out_of_fold(
+        self,
+        X: Impressions,
+        groups: list[tuple[int, int, NDArray[np.int64]]],
+        donors: Impressions,
+        context: Any,
+    ) -> Impressions:
         """Let each row borrow from donors of other folds, in the space of its own fold."""
-        n_folds = len(X.catalog.folds) or self.cv
-        own = user_folds(X.users, n_folds)
-        fold = own[X.user]
-        space = fold if X.fold is None else X.fold
+        fold = user_folds(X.users, self._n_folds(X))
         parts = []
-        for seen, k in np.unique(np.stack([space, fold]), axis=1).T:
-            rows = np.flatnonzero((space == seen) & (fold == k))
-            pool = self._collect(donors[own[donors.user] != k], seen)
+        for seen, k, rows in groups:
+            pool = self._collect(donors[fold[donors.user] != k], seen)
             part = X[rows].with_catalog(X.catalog.in_fold(seen))
             nobody = np.full(len(rows), -1, dtype=np.int32)
             parts.append((rows, self._retrieve(part, nobody, pool, context)))
-        return joined(X, parts, self._pool).with_fold(space)
+        return joined(X, parts, self._pool).with_fold(fold[X.user] if X.fold is None else X.fold)
 
     def transform(self, X: Any) -> Any:
         """Put borrowed items to the left of short histories; ask look-alikes about the targets.

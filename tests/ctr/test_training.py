@@ -64,15 +64,17 @@ def test_early_stopping_keeps_the_best_epoch(data) -> None:
     assert best < len(scores) - 1
 
 
-def test_held_out_are_whole_users(data) -> None:
+def test_held_out_rows_are_not_trained_on(data) -> None:
     from skmars.ctr.samples import Sample
 
     X, y = data
-    train, held_out = Sample(X, y.astype(np.float32)).split(0.3, np.random.RandomState(0))
+    rng = np.random.RandomState(0)
+    train, held_out = Sample(X, y.astype(np.float32)).split("users", 0.3, rng, "DIN")
     assert not set(train.X.user) & set(held_out.X.user)
     assert len(train) + len(held_out) == len(X)
-    model = din(early_stopping=True).fit(X, y)
-    assert len(model.validation_scores_) == model.n_iter_
+    for how in ("auto", "last", "users"):
+        model = din(holdout=how).fit(X, y)
+        assert len(model.validation_scores_) == model.n_iter_
 
 
 def test_early_stopping_errors(data) -> None:
@@ -85,7 +87,7 @@ def test_early_stopping_errors(data) -> None:
         din().fit(X, y, X_val=X[y == 1], y_val=y[y == 1])
     one = X[X.user == X.user[np.argmax(np.bincount(X.user)[X.user])]]
     with pytest.raises(ValueError, match="only one user"):
-        din(early_stopping=True).fit(one, np.arange(len(one)) % 2)
+        din(holdout="users").fit(one, np.arange(len(one)) % 2)
 
 
 def test_patience_lasts_until_a_network_has_learnt_something() -> None:
@@ -96,17 +98,20 @@ def test_patience_lasts_until_a_network_has_learnt_something() -> None:
 
 def test_warm_start_goes_on(data) -> None:
     X, y = data
-    model = din(warm_start=True).fit(X, y)
+    alone = {"early_stopping": False}
+    model = din(warm_start=True, **alone).fit(X, y)
     first = model.decision_function(X)
     model.fit(X, y)
     assert model.n_iter_ == 6 == len(model.loss_curve_)
     assert model.loss_curve_[3] < model.loss_curve_[0]
-    cold = din().fit(X, y).decision_function(X)
+    cold = din(**alone).fit(X, y).decision_function(X)
     assert np.array_equal(cold, first)
     assert not np.array_equal(model.decision_function(X), cold)
     # One batch an epoch: two warm fits of three epochs are one of six.
     np.testing.assert_allclose(
-        model.decision_function(X), din(max_iter=6).fit(X, y).decision_function(X), atol=1e-4
+        model.decision_function(X),
+        din(max_iter=6, **alone).fit(X, y).decision_function(X),
+        atol=1e-4,
     )
 
 
@@ -191,7 +196,8 @@ def test_further_fits_draw_orders_of_their_own(data, monkeypatch) -> None:
         return batch(self, rows)
 
     monkeypatch.setattr(Rows, "batch", noted)
-    model = din(batch_size=128, max_iter=1, warm_start=True)  # two batches an epoch
+    # Two batches an epoch.
+    model = din(batch_size=128, max_iter=1, warm_start=True, early_stopping=False)
     for _ in range(3):
         model.partial_fit(X, y)
     model.fit(X, y).fit(X, y)
@@ -271,7 +277,7 @@ def test_interrupted_training_leaves_a_usable_estimator(data, monkeypatch) -> No
 
     monkeypatch.setattr(learning, "to_tensors", interrupted)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
-        model = din(max_iter=50).fit(X, y)
+        model = din(max_iter=50, early_stopping=False).fit(X, y)
     assert model.n_iter_ == 2
     assert np.isfinite(model.predict_proba(X)).all()
 
@@ -279,7 +285,7 @@ def test_interrupted_training_leaves_a_usable_estimator(data, monkeypatch) -> No
 def test_callbacks_see_every_epoch_and_a_usable_estimator(data) -> None:
     X, y = data
     monitor = ScoringMonitor(scoring="roc_auc")
-    model = din(max_iter=4)
+    model = din(max_iter=4, early_stopping=False)
     model.set_callbacks(monitor)
     model.fit(X, y)
     log = monitor.get_logs(select="most_recent").data

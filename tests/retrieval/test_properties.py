@@ -260,19 +260,24 @@ def test_who_would_be_both_is_low_active():
     assert augmenter.donor_ids_.tolist() == ["j"]
 
 
-def test_activity_of_users_known_and_unknown_to_fit():
+def test_activity_is_that_of_the_row_and_quantiles_are_over_users_or_rows():
+    """How active a user is going to be is not known at the moment of a row."""
     lengths = dict(zip("abcdefghij", range(1, 11)))
-    train = rows_of(lengths)
-    augmenter = fitted(train, catalog=CATALOG, theta=-1, activity="user")
-    assert 3 < augmenter.low_threshold_ < 4
-    # a was low-active in fit and has grown since, j was not, k is new.
-    later = rows_of({"a": 2, "j": 2, "k": 2})
-    assert (augmenter.transform(later).borrowed.length > 0).tolist() == [True, False, True]
-    later = rows_of({"a": 5, "j": 5, "k": 5})
-    assert (augmenter.transform(later).borrowed.length > 0).tolist() == [True, False, False]
+    train = rows_of({**lengths, "a": 0})
+    more = rows_of({**lengths, "a": 1})  # a has two rows
+    train = Impressions.from_frame(
+        pd.concat([train.to_frame("pandas"), more[:1].to_frame("pandas")]), CATALOG
+    )
+    by_user = fitted(train, catalog=CATALOG, theta=-1, activity="user")
     by_row = fitted(train, catalog=CATALOG, theta=-1, activity="row")
-    later = rows_of({"a": 2, "j": 2, "k": 2})
-    assert (by_row.transform(later).borrowed.length > 0).tolist() == [True, True, True]
+    assert by_user.low_threshold_ == pytest.approx(np.quantile(range(1, 11), 0.3))
+    assert by_row.low_threshold_ == pytest.approx(np.quantile([0, *range(1, 11)], 0.3))
+    for augmenter in (by_user, by_row):
+        # a was low-active in fit and has grown since, j was not, k is new.
+        later = rows_of({"a": 2, "j": 2, "k": 2})
+        assert (augmenter.transform(later).borrowed.length > 0).all()
+        later = rows_of({"a": 5, "j": 5, "k": 5})
+        assert not augmenter.transform(later).borrowed.length.any()
 
 
 def test_several_donors_stand_in_order_of_similarity():
