@@ -15,6 +15,9 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 
+LEAST_WEIGHT = 0.01
+
+
 def fuse(
     logit: NDArray[np.floating],
     columns: NDArray[np.floating],
@@ -56,5 +59,27 @@ def fuse(
         gradient = parts.T @ (count * (expit(score) - y)) + away
         return loss / total, gradient / total
 
-    found: Any = minimize(objective, prior.astype(np.float64), jac=True, method="L-BFGS-B")
+    # The network's order of the rows stays, even where it is worth nothing.
+    bounds = [(None, None), (LEAST_WEIGHT, None), *[(None, None)] * columns.shape[1]]
+    start = prior.astype(np.float64)
+    found: Any = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds)
     return found.x, parts @ found.x
+
+
+def cross_fused(
+    logit: NDArray[np.floating],
+    columns: NDArray[np.floating],
+    y: NDArray[np.floating],
+    weight: NDArray[np.floating] | None,
+    prior: NDArray[np.floating],
+) -> NDArray[np.float64]:
+    """Return the fused logit of each row by weights that were fitted to other rows."""
+    half = np.arange(len(y)) % 2 == 0
+    score = np.empty(len(y))
+    for fitted, scored in ((half, ~half), (~half, half)):
+        w = None if weight is None else weight[fitted]
+        fusion, _ = fuse(logit[fitted], columns[fitted], y[fitted], w, prior)
+        score[scored] = np.column_stack(
+            [np.ones(scored.sum()), logit[scored], columns[scored]]
+        ) @ fusion
+    return score

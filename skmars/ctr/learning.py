@@ -15,14 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skmars.ctr.batches import Rows
-from skmars.ctr.fusion import fuse
+from skmars.ctr.fusion import cross_fused, fuse
 from skmars.ctr.inputs import Inputs
 from skmars.ctr.network import DINNetwork, logit_alone, to_tensors
 from skmars.ctr.perceptron import frozen_statistics
 from skmars.ctr.samples import Sample
 from skmars.utils.training import EpochCallbacks, TrainingResult, check_finite, train
 
-AUCS: list = []
 Features = Mapping[str, NDArray[np.float32]]
 OptimizerState = list[dict[str, Any]]
 
@@ -192,16 +191,7 @@ def learn(
         score = fused_decision(network, validation, prior)
         if not np.isfinite(score).all():
             return -np.inf  # the next loss says so
-        auc = float(roc_auc_score(validation.y, score, sample_weight=validation.weight))
-        import os
-
-        if os.environ.get("SKMARS_CRIT") == "loss":
-            from sklearn.metrics import log_loss
-
-            ll = log_loss(validation.y, 1 / (1 + np.exp(-score)), sample_weight=validation.weight)
-            AUCS.append(auc)
-            return -float(ll)
-        return auc
+        return float(roc_auc_score(validation.y, score, sample_weight=validation.weight))
 
     def run() -> TrainingResult:
         return train(
@@ -248,17 +238,16 @@ def decision(network: DINNetwork, rows: Rows, features: Features) -> NDArray[np.
 
 
 def fused_decision(network: DINNetwork, examples: Examples, prior: Tensor) -> NDArray[np.float64]:
-    """Fit the fusion to these rows, if anything joins the logit; return their logits."""
-    if not (n := network.n_linear):
-        return decision(network, examples.rows, examples.features)
-    network.fusion.copy_(logit_alone(n))
+    """Fit the fusion to these rows; return their logits, each by a fit to other rows."""
+    network.fusion.copy_(logit_alone(network.n_linear))
     score = decision(network, examples.rows, examples.features)
     if not np.isfinite(score).all():
         return score
-    columns = examples.rows.dense[:, -n:]
-    fusion, score = fuse(score, columns, examples.y, examples.weight, prior.cpu().numpy())
-    network.fusion.copy_(torch.from_numpy(fusion))
-    return score
+    columns = examples.rows.dense[:, examples.rows.dense.shape[1] - network.n_linear :]
+    rows = (score, columns, examples.y, examples.weight)
+    at = prior.cpu().numpy()
+    network.fusion.copy_(torch.from_numpy(fuse(*rows, at)[0]))
+    return cross_fused(*rows, at) if network.n_linear else score
 
 
 def start_at_base_rate(network: DINNetwork, examples: Examples) -> None:

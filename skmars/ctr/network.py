@@ -228,10 +228,11 @@ class DINNetwork(nn.Module):
         parts = [seen.interest, seen.target, seen.product, seen.borrowed, seen.context]
         x = torch.cat([part for part in parts if part is not None], dim=1)
         logit: Tensor = self.head(x, weight).squeeze(1)
-        if self.training or seen.linear is None:
+        if self.training:
             return logit
         bias, deep = self.fusion[:2]
-        return torch.addmv(bias + deep * logit, seen.linear, self.fusion[2:])
+        logit = bias + deep * logit
+        return logit if seen.linear is None else torch.addmv(logit, seen.linear, self.fusion[2:])
 
     def keys(
         self, items: Tensor, codes: Tensor, bag: Any, item_features: Mapping[str, Tensor]

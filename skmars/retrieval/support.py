@@ -32,6 +32,8 @@ class Ballots:
         One more than the number of each pair.
     moment : ndarray of shape (n_pairs,), int64
         When, as a position in `times`.
+    moments : ndarray of shape (n_pairs,), int64
+        The same, ascending.
     times : ndarray of float64
         All distinct moments, ascending; the last is `inf` where some are unknown.
     opinion : ndarray of shape (n_pairs, 2), bool
@@ -44,6 +46,7 @@ class Ballots:
 
     pair: csr_array
     moment: NDArray[np.int64]
+    moments: NDArray[np.int64]
     times: NDArray[np.float64]
     opinion: NDArray[np.bool_]
     by_item: NDArray[np.int64]
@@ -68,7 +71,7 @@ class Ballots:
         order = np.argsort(by_item, kind="stable")
         total = np.zeros((1 + len(item), 2), dtype=np.int64)
         np.cumsum(opinion[order], axis=0, out=total[1:])
-        return cls(pair, moment, times, opinion, by_item[order], total)
+        return cls(pair, moment, np.sort(moment), times, opinion, by_item[order], total)
 
     def ask(
         self,
@@ -165,7 +168,8 @@ def support(
 
     a, b = PRIOR_COUNT, PRIOR_OPINIONS
     expected = weight.sum(axis=1) * of_all / np.maximum(n_asked, 1)
-    popularity = np.log((of_all + 1) / (n_asked + 2))
+    average = np.searchsorted(ballots.moments, until) / ballots.pair.shape[1]
+    popularity = np.log((of_all + a) / (average + a))
     supported = np.log((count + a) / (expected + a))
 
     liked, disliked = ballots.opinion.sum(axis=0)
