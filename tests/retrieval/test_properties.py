@@ -160,7 +160,7 @@ def test_rows_of_another_catalogue(X):
     used = np.unique(np.concatenate([few.target, *(few.history.row(r) for r in range(5))]))[::-1]
     codes = np.full(len(X.catalog), -1, dtype=np.int32)
     codes[used] = np.arange(len(used))
-    for embedding in (None, np.full((len(used), 5), 9.0)):  # what fit knows goes first
+    for embedding in (None, X.catalog.embedding[used]):
         catalog = ItemCatalog(X.catalog.ids[used], embedding=embedding)
         other = Impressions(
             catalog,
@@ -263,15 +263,11 @@ def test_who_would_be_both_is_low_active():
 def test_activity_is_that_of_the_row_and_quantiles_are_over_users_or_rows():
     """How active a user is going to be is not known at the moment of a row."""
     lengths = dict(zip("abcdefghij", range(1, 11)))
-    train = rows_of({**lengths, "a": 0})
-    more = rows_of({**lengths, "a": 1})  # a has two rows
-    train = Impressions.from_frame(
-        pd.concat([train.to_frame("pandas"), more[:1].to_frame("pandas")]), CATALOG
-    )
+    train = pd.concat([rows_of({"a": 0}), rows_of(lengths)])  # a has two rows
     by_user = fitted(train, catalog=CATALOG, theta=-1, activity="user")
     by_row = fitted(train, catalog=CATALOG, theta=-1, activity="row")
     assert by_user.low_threshold_ == pytest.approx(np.quantile(range(1, 11), 0.3))
-    assert by_row.low_threshold_ == pytest.approx(np.quantile([0, *range(1, 11)], 0.3))
+    assert by_row.low_threshold_ == pytest.approx(np.quantile(range(11), 0.3))
     for augmenter in (by_user, by_row):
         # a was low-active in fit and has grown since, j was not, k is new.
         later = rows_of({"a": 2, "j": 2, "k": 2})
@@ -402,3 +398,12 @@ def test_sequences_are_valid(X):
         assert len(getattr(borrowed, name)) == n
     assert borrowed.similarity.dtype == borrowed.donor_similarity.dtype == np.float32
     assert (borrowed.start + borrowed.length <= n).all()
+
+
+def test_another_space_is_noticed(X):
+    augmenter = fitted(X)
+    moved = X.with_catalog(X.catalog.with_embedding(X.catalog.embedding[:, ::-1]))
+    with pytest.raises(ValueError, match=r"compared have moved.*Fit the augmenter again"):
+        augmenter.transform(moved)
+    again = X.catalog.embedding * np.float32(1 + 1e-6)  # computed in other batches, say
+    augmenter.transform(X.with_catalog(X.catalog.with_embedding(again)))
