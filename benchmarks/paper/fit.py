@@ -72,8 +72,8 @@ def fit(
     if problem.content and (method.aligned or problem.setting == "strong"):
         add("encode", encoder(experiment))
         if method.corrupt is not None:
-            settings_of_noise = {"corrupt": method.corrupt, "seed": seed}
-            add("encode", FunctionTransformer(corrupted, kw_args=settings_of_noise))
+            how = {"corrupt": method.corrupt, "seed": seed}
+            add("encode", FunctionTransformer(corrupted, kw_args=how))
     if method.aligned:
         train, aligner, seconds["align"] = aligned(
             experiment, problem, train, method, settings, seed
