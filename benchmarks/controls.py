@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import check_random_state
 
 
 class RandomUsers(TransformerMixin, BaseEstimator):
@@ -19,7 +18,7 @@ class RandomUsers(TransformerMixin, BaseEstimator):
     ``relevance="target"``, which compares items with items.
     """
 
-    def __init__(self, random_state: int | None = None) -> None:
+    def __init__(self, random_state: int = 0) -> None:
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> RandomUsers:
@@ -28,7 +27,9 @@ class RandomUsers(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any) -> Any:
         """Return the impressions with other user embeddings."""
-        noise = check_random_state(self.random_state).normal(size=(len(X), 16))
+        # Not the numbers of the rows of fit, or a row would look like the one in the same place.
+        rng = np.random.RandomState([self.random_state, len(X)])
+        noise = rng.normal(size=(len(X), 16))
         return X.with_user_embedding(noise.astype(np.float32))
 
     def __sklearn_is_fitted__(self) -> bool:

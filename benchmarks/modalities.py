@@ -4,13 +4,13 @@
 
 The planted data of `make_multimodal_ctr`, once as they are and once with texts and pictures that
 say less. The paper's Table 3 on them: the aligned space of ids, texts and images (Eq. 7 to 13), and
-what is left of it without a part. It is the paper's space, without what users make of items
-(`n_factors=0`), unless said otherwise. All other settings are defaults; DIN reads ids, and
-look-alikes are asked about the target.
+what is left of it without a part. It is the paper's space, without item factors (`n_factors=0`),
+unless said otherwise. All other settings are defaults; DIN reads ids, and look-alikes are asked
+about the target.
 
-For each space: how often a donor is of the user's planted group (all rows), and the AUC over the
-last impressions of all users; mean, and difference to the whole space with its 95 % interval
-(paired t over the seeds).
+For each space: how often a donor is of the user's planted group (training and test rows), and the
+AUC over the last impressions of all users; mean, and difference to the whole space with its 95 %
+interval (paired t over the seeds).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.planted import borrow, same_group
+from benchmarks.prepare import prepared
 from skmars import (
     DINClassifier,
     MultimodalEncoder,
@@ -42,7 +43,7 @@ SPACES: dict[str, dict[str, Any]] = {
     "ids alone": {"modalities": []},
     "without Stein": {"beta": 0.0},
     "printed sign": {"entropy": "paper"},
-    "and what users make of items": {"n_factors": SteinAligner().n_factors},
+    "and item factors": {"n_factors": SteinAligner().n_factors},
 }
 WHOLE = "ids, text, image"
 
@@ -51,14 +52,13 @@ def run(seed: int, noise: dict[str, Any]) -> dict[str, tuple[float, float]]:
     """Return share of donors of the own group, and AUC, of each space on one draw of the data."""
     X, y, truth = make_multimodal_ctr(**noise, random_state=seed, return_truth=True)
     train, _valid, test = leave_last_out(X)
-    encoded = MultimodalEncoder().fit(X[train]).transform(X)
+    encoded = prepared(MultimodalEncoder(), (X[train], X[test]))
     found = {}
     for name, settings in SPACES.items():
         aligner = SteinAligner(**{"n_factors": 0, **settings}, random_state=seed)
-        aligned = aligner.fit(encoded[train], y[train]).transform(encoded)
-        augmented = borrow(aligned, train)
+        X_train, X_test = augmented = borrow(prepared(aligner, encoded, y[train]))
         din = DINClassifier(item_features=None, random_state=seed)
-        score = din.fit(augmented[train], y[train]).decision_function(augmented[test])
+        score = din.fit(X_train, y[train]).decision_function(X_test)
         found[name] = same_group(augmented, truth.group), float(roc_auc_score(y[test], score))
     return found
 
@@ -74,7 +74,7 @@ def main() -> None:
             results.append(run(seed, noise))
             print(kind, seed, results[-1], flush=True)
         for name in SPACES:
-            line = f"{kind:12} {name:29}"
+            line = f"{kind:12} {name:16}"
             for i, measure in enumerate(("own group", "AUC")):
                 values = np.array([found[name][i] for found in results])
                 gain = values - [found[WHOLE][i] for found in results]

@@ -6,12 +6,11 @@
     python -m benchmarks.movielens --data path/to/ml-1m --model base --set hidden_units=(64,) \
         --validation-only
 
-Models: `base` (DIN on ids), `content` (DIN on ids and aligned item embeddings, nothing borrowed),
-`mars`, and `random` (MARS with donors at random). ``--set item_features=None`` keeps the aligned
-item embeddings from DIN. The number of epochs is
-chosen by the AUC of the validation rows (each user's last impression but one). With
-``--validation-only`` the test rows are not looked at: that is for choosing settings. Every fit
-appends one line of JSON to the output, with its settings, scores and seconds.
+Models: `base` (DIN on ids), `factors` (DIN on ids and item factors, nothing borrowed), `mars`, and
+`random` (MARS with donors at random). ``--set item_features=None`` keeps the item factors from DIN.
+The number of epochs is chosen by the AUC of the validation rows (each user's last impression but
+one). With ``--validation-only`` the test rows are not looked at: that is for choosing settings.
+Every fit appends one line of JSON to the output, with its settings, scores and seconds.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from sklearn.pipeline import Pipeline
 
 import skmars
 from benchmarks.controls import RandomUsers
+from benchmarks.prepare import prepared
 from skmars import (
     DINClassifier,
     Impressions,
@@ -59,7 +59,7 @@ def real_encoders() -> dict[str, Any]:
 def prepare(
     model: str, X: Impressions, train: np.ndarray, arguments: Any
 ) -> tuple[Any, Any, float]:
-    """Run the steps before DIN: fitted on the training rows, applied to all."""
+    """Run the steps before DIN; return the training rows, all rows, and the seconds."""
     begin = time.perf_counter()
     if model == "base":
         return X[train], X, 0.0
@@ -74,11 +74,11 @@ def prepare(
     steps.set_params(**{k: v for k, v in arguments.set.items() if "__" in k})
     if model == "random":
         steps.set_params(augment__compare="embedding")
-    if model == "content":
+    if model == "factors":
         steps.set_params(augment="passthrough")
-    trained = steps.fit_transform(X[train], arguments.y[train])
+    trained, everything = prepared(steps, (X[train], X), arguments.y[train])
     print(f"[prepare] {time.perf_counter() - begin:.0f} s  {trained!r}", flush=True)
-    return trained, steps.transform(X), time.perf_counter() - begin
+    return trained, everything, time.perf_counter() - begin
 
 
 def run(model: str, X: Impressions, y: np.ndarray, arguments: Any) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--model", choices=["base", "content", "mars", "random"], default="base")
+    parser.add_argument("--model", choices=["base", "factors", "mars", "random"], default="base")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--history", choices=["all", "positive"], default="all")
     parser.add_argument("--users", type=int, help="so many users only (for trying things out)")

@@ -7,7 +7,7 @@ fit: neither among its targets nor in any history. All settings are defaults, no
 DIN reads
 
 ids          ids alone
-observed     what users make of items, of those that they know
+observed     item factors, of the items that users know
 predicted    the same, and for others what ridge regression makes of their content: the default
 content      text and image
 
@@ -24,6 +24,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
+from benchmarks.prepare import prepared
 from skmars import (
     DINClassifier,
     Impressions,
@@ -62,21 +63,37 @@ def run(seed: int) -> dict[str, tuple[float, float]]:
     train = train[~is_new[train]]
     others = np.concatenate([valid, test])
     others = others[~is_new[others]]
+    tests = np.flatnonzero(is_new), others
+    plain = X[train], *(X[test] for test in tests)
     align = Pipeline([("encode", MultimodalEncoder()), ("align", SteinAligner(random_state=seed))])
-    predicted = align.fit(X[train], y[train]).transform(X)
-    observed = predicted.with_catalog(align["align"].encoder_.describe(predicted.catalog))
+    predicted = prepared(align, plain, y[train])
+    observed = unpredicted(predicted, align["align"])
     models = {
-        "ids": (X, None),
+        "ids": (plain, None),
         "observed": (observed, [FACTORS]),
         "predicted": (predicted, "auto"),
         "content": (predicted, ["text", "image"]),
     }
     found = {}
-    for name, (rows, features) in models.items():
-        din = DINClassifier(item_features=features, random_state=seed).fit(rows[train], y[train])
-        score = din.decision_function(rows)
-        found[name] = tuple(float(roc_auc_score(y[r], score[r])) for r in (is_new, others))
-    return found  # type: ignore[return-value]
+    for name, ((X_train, *X_tests), features) in models.items():
+        din = DINClassifier(item_features=features, random_state=seed).fit(X_train, y[train])
+        new_items, other_items = (
+            float(roc_auc_score(y[test], din.decision_function(X_test)))
+            for test, X_test in zip(tests, X_tests)
+        )
+        found[name] = new_items, other_items
+    return found
+
+
+def unpredicted(rows: tuple[Impressions, ...], aligner: SteinAligner) -> tuple[Impressions, ...]:
+    """Give rows back without the factors that were predicted from content, in each fold."""
+    train, *others = rows
+    catalog = others[0].catalog
+    folds = aligner.encoder_.out_of_fold(train, aligner.cv)
+    described = aligner.encoder_.describe(catalog).with_folds(
+        fold.describe(catalog) for fold in folds
+    )
+    return tuple(part.with_catalog(described) for part in rows)
 
 
 def main() -> None:

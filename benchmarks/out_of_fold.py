@@ -43,6 +43,7 @@ from benchmarks.movielens import settings_of
 from benchmarks.paper.data import Problem, make_problem, read
 from benchmarks.paper.methods import Settings, parts
 from benchmarks.paper.report import table
+from benchmarks.prepare import prepared
 from skmars import DINClassifier, Impressions, SteinAligner
 from skmars.data.catalog import FACTORS
 
@@ -82,11 +83,13 @@ def rows_of(
     problem = make_problem(source, setting, "full", seed, recent)
     train, valid, test = (problem.X[rows] for rows in (problem.train, problem.valid, problem.test))
     aligner = SteinAligner(**{**SMALL, **json.loads(align)}, random_state=seed)
-    out_of_fold = aligner.fit_transform(train, problem.y[problem.train])
-    with_factors = [aligner.transform(rows) for rows in (train, valid, test)]
+    out_of_fold, *with_factors = prepared(
+        aligner, (train, train, valid, test), problem.y[problem.train]
+    )
+    in_sample = with_factors[0].with_fold(None)  # or DIN would warn of what is measured here
     return Rows(
         problem,
-        dict(zip(FEATURES, (train, with_factors[0], out_of_fold))),
+        dict(zip(FEATURES, (train, in_sample, out_of_fold))),
         dict(zip(FEATURES, (valid, with_factors[1], with_factors[1]))),
         dict(zip(FEATURES, (test, with_factors[2], with_factors[2]))),
     )

@@ -6,16 +6,16 @@
 All estimators have their default settings (but `item_features=None` for DIN on ids). Models:
 
 base     DIN on ids
-content  DIN on ids and what users make of items, nothing borrowed
+factors  DIN on ids and item factors, nothing borrowed
 items    DIN on ids, items borrowed from look-alikes, nobody asked about the target
 random   DIN on ids, items borrowed from random donors, who are asked about the target
 borrow   the same with look-alikes
-mars     the whole pipeline: what `content` knows, and what look-alikes lend and say
+mars     the whole pipeline: what `factors` knows, and what look-alikes lend and say
 
-For each seed it prints how often a donor is of the user's own planted group, and the AUC of each
-model over the last impressions of the low-active users (the 30 % with the shortest histories in
-the training rows), with DeLong's paired test of each model against its controls; then the mean
-gains with their 95 % intervals (paired t over the seeds).
+For each seed it prints how often a donor is of the user's own planted group (training and test
+rows, as DIN reads them), and the AUC of each model over the last impressions of the low-active
+users (the 30 % with the shortest histories in the training rows), with DeLong's paired test of each
+model against its controls; then the mean gains with their 95 % intervals (paired t over the seeds).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,10 @@ from sklearn.pipeline import Pipeline
 
 from benchmarks.controls import RandomUsers
 from benchmarks.movielens import settings_of
+from benchmarks.prepare import prepared
 from skmars import (
     DINClassifier,
+    Impressions,
     MultimodalEncoder,
     SequenceRetrievalAugmenter,
     SteinAligner,
@@ -43,8 +46,8 @@ from skmars import (
 )
 from skmars.metrics import delong_test
 
-PAIRS = [("content", "base"), ("items", "base"), ("random", "base"), ("borrow", "base")]
-PAIRS += [("borrow", "items"), ("borrow", "random"), ("mars", "base"), ("mars", "content")]
+PAIRS = [("factors", "base"), ("items", "base"), ("random", "base"), ("borrow", "base")]
+PAIRS += [("borrow", "items"), ("borrow", "random"), ("mars", "base"), ("mars", "factors")]
 
 
 def run(seed: int, **world: Any) -> dict[str, Any]:
@@ -53,22 +56,22 @@ def run(seed: int, **world: Any) -> dict[str, Any]:
     X, y, truth = make_multimodal_ctr(**world, random_state=seed, return_truth=True)
     train, _valid, test = leave_last_out(X)
     align = Pipeline([("encode", MultimodalEncoder()), ("align", SteinAligner(random_state=seed))])
-    aligned = align.fit(X[train], y[train]).transform(X)
-    augmented = borrow(aligned, train)
+    plain = X[train], X[test]
+    aligned = prepared(align, plain, y[train])
+    augmented = borrow(aligned)
     rows = {
-        "base": X,
-        "content": aligned,
-        "items": borrow(aligned, train, n_voters=0),
-        "random": borrow(RandomUsers(seed).transform(aligned), train, compare="embedding"),
+        "base": plain,
+        "factors": aligned,
+        "items": borrow(aligned, n_voters=0),
+        "random": borrow(prepared(RandomUsers(seed), aligned), compare="embedding"),
         "borrow": augmented,
         "mars": augmented,
     }
     score = {}
-    for model, impressions in rows.items():
-        features = "auto" if model in ("content", "mars") else None
+    for model, (X_train, X_test) in rows.items():
+        features = "auto" if model in ("factors", "mars") else None
         din = DINClassifier(item_features=features, random_state=seed)
-        din.fit(impressions[train], y[train])
-        score[model] = din.decision_function(impressions[test])
+        score[model] = din.fit(X_train, y[train]).decision_function(X_test)
     low = low_active(X, train)[X.user[test]]
     y_low = y[test][low]
     return {
@@ -86,12 +89,12 @@ def run(seed: int, **world: Any) -> dict[str, Any]:
     }
 
 
-def borrow(X: Any, train: np.ndarray, **settings: Any) -> Any:
-    """Fit the augmenter on the training rows, and apply it to all."""
-    return SequenceRetrievalAugmenter(**settings).fit(X[train]).transform(X)
+def borrow(rows: tuple[Impressions, ...], **settings: Any) -> tuple[Impressions, ...]:
+    """Let training rows, which are the first, and others borrow."""
+    return prepared(SequenceRetrievalAugmenter(**settings), rows)
 
 
-def low_active(X: Any, train: np.ndarray) -> np.ndarray:
+def low_active(X: Impressions, train: np.ndarray) -> np.ndarray:
     """Tell for each user whether the longest history in the training rows is among the shortest."""
     longest = np.zeros(len(X.users))
     np.maximum.at(longest, X.user[train], X.history.length[train])
@@ -99,15 +102,16 @@ def low_active(X: Any, train: np.ndarray) -> np.ndarray:
     return low
 
 
-def same_group(X: Any, group: np.ndarray) -> float:
+def same_group(parts: Iterable[Impressions], group: np.ndarray) -> float:
     """Share of (row, donor) pairs in which the donor is of the user's planted group."""
-    borrowed = X.borrowed
-    user = np.repeat(X.user, borrowed.length)
-    donor = borrowed.donors[borrowed.donor[borrowed.positions()]]  # ids are positions in `group`
-    pairs = np.unique(
-        np.stack([np.repeat(np.arange(len(X)), borrowed.length), user, donor]), axis=1
-    )
-    return float((group[pairs[1]] == group[pairs[2]]).mean())
+    same = []
+    for X in parts:
+        borrowed: Any = X.borrowed
+        row = np.repeat(np.arange(len(X)), borrowed.length)
+        donor = borrowed.donors[borrowed.donor[borrowed.positions()]]
+        row, donor = np.unique(np.stack([row, donor]), axis=1)
+        same.append(group[X.user[row]] == group[donor])  # ids are positions in `group`
+    return float(np.concatenate(same).mean())
 
 
 def main() -> None:

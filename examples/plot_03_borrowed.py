@@ -26,9 +26,8 @@ train, _, test = leave_last_out(X)
 aligned = make_pipeline(
     MultimodalEncoder(), SteinAligner(64, id_dim=32, max_iter=5, random_state=0)
 )
-aligned.fit(X[train], y[train])
 augmenter = SequenceRetrievalAugmenter(theta=0.2, n_neighbors=2, max_borrowed=8, low_quantile=0.4)
-augmenter.fit(aligned.transform(X[train]))
+augmenter.fit(aligned.fit_transform(X[train], y[train]))
 rows = aligned.transform(X[test])
 augmented = augmenter.transform(rows)
 augmented

@@ -3,7 +3,9 @@ Choosing a padding strategy
 ===========================
 
 Four ways to choose what is borrowed (section 4.4 of the paper), and not to borrow at all. The
-aligner is fitted once; augmenter and classifier are fitted for each.
+aligner is fitted once; augmenter and classifier are fitted for each. Rows to train on are made by
+``fit_transform``, so that what they know was learnt of other users; rows to predict by
+``transform``.
 """
 
 # %%
@@ -27,7 +29,7 @@ train, _, test = leave_last_out(X)
 aligned = make_pipeline(
     MultimodalEncoder(), SteinAligner(64, id_dim=32, max_iter=5, random_state=0)
 )
-rows = aligned.fit(X[train], y[train]).transform(X)
+X_train, y_train = aligned.fit_transform(X[train], y[train]), y[train]
 
 # %%
 # What each strategy borrows
@@ -45,19 +47,20 @@ strategies = {
 din = DINClassifier(
     max_iter=10, batch_size=512, learning_rate=5e-3, early_stopping=False, random_state=0
 )
-base = clone(din).fit(rows[train], y[train])
+base = clone(din).fit(X_train, y_train)
 
 longest = np.zeros(len(X.users))
 np.maximum.at(longest, X.user[train], X.history.length[train])
 low = test[longest[X.user[test]] <= np.quantile(longest, 0.3)]
-p_base = base.predict_proba(rows[low])[:, 1]
+X_low, y_low = aligned.transform(X[low]), y[low]
+p_base = base.predict_proba(X_low)[:, 1]
 
 results = {}
 for name, parameters in strategies.items():
     augmenter = SequenceRetrievalAugmenter(max_borrowed=40, **parameters)
-    model = make_pipeline(augmenter, clone(din)).fit(rows[train], y[train])
-    results[name] = delong_test(y[low], model.predict_proba(rows[low])[:, 1], p_base)
-    n = augmenter.transform(rows[low]).borrowed.length
+    model = make_pipeline(augmenter, clone(din)).fit(X_train, y_train)
+    results[name] = delong_test(y_low, model.predict_proba(X_low)[:, 1], p_base)
+    n = augmenter.transform(X_low).borrowed.length
     print(f"{name:15} {n.mean():5.1f} items borrowed a row, AUC {results[name].score:.3f}")
 
 # %%

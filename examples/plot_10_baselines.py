@@ -32,12 +32,13 @@ train, _, test = leave_last_out(X)
 aligned = make_pipeline(
     MultimodalEncoder(), SteinAligner(64, id_dim=32, max_iter=5, random_state=0)
 )
-rows = aligned.fit(X[train], y[train]).transform(X)
+X_train, y_train = aligned.fit_transform(X[train], y[train]), y[train]
 
 # %%
 # A baseline rewrites training histories (``fit_transform``) and leaves those to predict as they
-# are (``transform``), like scikit-learn's :class:`~sklearn.preprocessing.TargetEncoder`. The
-# augmenter of MARS lends in both.
+# are (``transform``). The augmenter of MARS lends in both: to training rows from users of other
+# folds, as the aligner made their features without the users of their own fold, like
+# scikit-learn's :class:`~sklearn.preprocessing.TargetEncoder`.
 steps = {
     "random items (Ran)": RandomItems(random_state=0),
     "own items (Ran-S)": RandomSequence(random_state=0),
@@ -53,17 +54,18 @@ din = DINClassifier(
     activity_feature=False,
     random_state=0,
 )
-base = clone(din).fit(rows[train], y[train])
+base = clone(din).fit(X_train, y_train)
 
 longest = np.zeros(len(X.users))
 np.maximum.at(longest, X.user[train], X.history.length[train])
 low = test[longest[X.user[test]] <= np.quantile(longest, 0.3)]
-p_base = base.predict_proba(rows[low])[:, 1]
+X_low, y_low = aligned.transform(X[low]), y[low]
+p_base = base.predict_proba(X_low)[:, 1]
 
 results = {}
 for name, step in steps.items():
-    model = make_pipeline(step, clone(din)).fit(rows[train], y[train])
-    results[name] = delong_test(y[low], model.predict_proba(rows[low])[:, 1], p_base)
+    model = make_pipeline(step, clone(din)).fit(X_train, y_train)
+    results[name] = delong_test(y_low, model.predict_proba(X_low)[:, 1], p_base)
     print(f"{name:20} AUC {results[name].score:.3f}, without {results[name].base_score:.3f}")
 
 # %%

@@ -11,12 +11,20 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks import chance, out_of_fold, shops
 from benchmarks.cells import difference, measured
+from benchmarks.controls import RandomUsers
 from benchmarks.paper import statistics
 from benchmarks.paper.__main__ import main
 from benchmarks.paper.data import KEPT, SCARCE, WHOLE, cut_histories, make_problem, read
 from benchmarks.paper.fit import corrupted
 from benchmarks.paper.methods import METHODS, TABLES, methods_of
-from skmars import MultimodalEncoder, leave_last_out, make_multimodal_ctr
+from benchmarks.prepare import prepared
+from skmars import (
+    MultimodalEncoder,
+    SequenceRetrievalAugmenter,
+    SteinAligner,
+    leave_last_out,
+    make_multimodal_ctr,
+)
 
 TINY = ["--users", "40", "--seeds", "0", "--candidates", "1", "--set", "ctr__max_iter=1"]
 TINY += ["align__max_iter=1", "align__n_components=8", "align__id_dim=4"]
@@ -135,6 +143,27 @@ def test_corrupted_features() -> None:
     noisy = corrupted(X, ("noise", 0.5), 0).catalog.features["text"]
     clean = X.catalog.features["text"]
     assert np.std(noisy - clean) == pytest.approx(0.5 * clean.std(), rel=0.05)
+
+
+def test_training_rows_are_made_without_their_own_users() -> None:
+    X, y = make_multimodal_ctr(60, 40, random_state=0)
+    train, _, test = leave_last_out(X)
+    aligner = SteinAligner(8, id_dim=4, modalities=(), max_iter=1, random_state=0)
+    rows: Any = prepared(aligner, (X[train], X[test]), y[train])
+    augmenter = SequenceRetrievalAugmenter(compare="embedding")
+    for step in (RandomUsers(), augmenter):
+        rows = prepared(step, rows)
+        assert (rows[0].fold >= 0).all()
+        assert rows[1].fold is None or (rows[1].fold < 0).all()
+    assert rows[0].borrowed.length.sum() > 0
+    assert rows[1].borrowed.length.sum() > 0
+
+
+def test_random_users_are_no_copies_of_each_other() -> None:
+    X, _ = make_multimodal_ctr(60, 40, random_state=0)
+    all_rows, some = (RandomUsers().transform(rows).user_embedding for rows in (X, X[:50]))
+    assert not np.isclose(all_rows[:50], some).any()
+    np.testing.assert_array_equal(RandomUsers().transform(X).user_embedding, all_rows)
 
 
 def test_resampled_auc_is_that_of_repeated_rows(monkeypatch: pytest.MonkeyPatch) -> None:

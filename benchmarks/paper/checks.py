@@ -110,8 +110,8 @@ def spaces(
         return np.asarray(rows.user_embedding)
 
     if problem.content:
-        X = encoder(experiment, X[problem.train]).transform(X)
-        aligner, _ = aligned(experiment, problem, X[problem.train], mars, override, seed)
+        X = encoder(experiment).fit(X[problem.train]).transform(X)
+        _, aligner, _ = aligned(experiment, problem, X[problem.train], mars, override, seed)
         Z = aligner.transform(X)
         items = ItemSpace(Z.catalog, item_vectors(Z.catalog))
         yield "aligned items of the history", Z, lambda Z: items.mean_over(Z.history, units=True)
@@ -119,7 +119,7 @@ def spaces(
         content = ItemSpace(X.catalog, item_vectors(X.catalog))
         yield "mean content", X, lambda rows: content.mean_over(rows.history)
     ids_only = {**override, "align__modalities": []}
-    aligner, _ = aligned(experiment, problem, X[problem.train], mars, ids_only, seed)
+    _, aligner, _ = aligned(experiment, problem, X[problem.train], mars, ids_only, seed)
     yield "aligner on ids alone", aligner.transform(X), of_rows
 
     # Items that the same users like are alike: the best-known space of ids alone.
@@ -196,7 +196,7 @@ def alignment(experiment: Experiment, problem: Problem, seed: int) -> list[Row]:
     """Return cross-modal recall, alignment, uniformity and rank after each epoch."""
     if not problem.content:
         raise SystemExit("The check 'alignment' compares modalities; these data have ids only.")
-    X = encoder(experiment, problem.X[problem.train]).transform(problem.X)
+    X = encoder(experiment).fit(problem.X[problem.train]).transform(problem.X)
     missing = np.any(list(X.catalog.missing.values()), axis=0)
 
     def look(encoder: Any) -> Row:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import joblib
 import numpy as np
+from sklearn.preprocessing import FunctionTransformer
 
 from benchmarks.controls import RandomUsers
 from benchmarks.movielens import real_encoders
 from benchmarks.paper.data import Problem
 from benchmarks.paper.experiment import Experiment
 from benchmarks.paper.methods import Method, Settings, augmentation, parts
+from benchmarks.prepare import prepared
 from skmars import (
     DINClassifier,
     Impressions,
@@ -62,23 +64,26 @@ def fit(
         seconds[name] = round(seconds.get(name, 0.0) + time.perf_counter() - begin, 3)
         return result
 
-    def add(name: str, step: Step) -> None:
+    def add(name: str, step: Any) -> None:
         nonlocal train, valid
-        steps.append(step)
-        train, valid = timed(name, lambda: (step(train), step(valid)))
+        train, valid = timed(name, lambda: prepared(step, (train, valid), y))
+        steps.append(step.transform)
 
     if problem.content and (method.aligned or problem.setting == "strong"):
-        add("encode", timed("encode", lambda: encoder(experiment, train)).transform)
+        add("encode", encoder(experiment))
         if method.corrupt is not None:
-            add("encode", partial(corrupted, corrupt=method.corrupt, seed=seed))
+            how = {"corrupt": method.corrupt, "seed": seed}
+            add("encode", FunctionTransformer(corrupted, kw_args=how))
     if method.aligned:
-        aligner, seconds["align"] = aligned(experiment, problem, train, method, settings, seed)
-        add("align", aligner.transform)
+        train, aligner, seconds["align"] = aligned(
+            experiment, problem, train, method, settings, seed
+        )
+        valid = timed("align", lambda: aligner.transform(valid))
+        steps.append(aligner.transform)
     if method.random_donors:
-        add("augment", RandomUsers(seed).transform)
+        add("augment", RandomUsers(seed))
     if method.borrows:
-        augmenter = SequenceRetrievalAugmenter(**parts(settings, "augment"))
-        add("augment", timed("augment", lambda: augmenter.fit(train)).transform)
+        add("augment", SequenceRetrievalAugmenter(**parts(settings, "augment")))
     if method.rewrite:
         rewriter = augmentation(method.rewrite).set_params(random_state=seed)
         rewriter.set_params(**parts(settings, "rewrite"))
@@ -95,10 +100,10 @@ def fit(
     return Fit(din, steps, seconds)
 
 
-def encoder(experiment: Experiment, train: Impressions) -> MultimodalEncoder:
-    """Fit the encoder of texts and images; each content is encoded once, see there."""
+def encoder(experiment: Experiment) -> MultimodalEncoder:
+    """Return the encoder of texts and images; each content is encoded once, see there."""
     encoders = real_encoders() if experiment.encoders == "pretrained" else None
-    return MultimodalEncoder(encoders, cache=experiment.cache).fit(train)
+    return MultimodalEncoder(encoders, cache=experiment.cache)
 
 
 def corrupted(X: Impressions, corrupt: tuple[str, float], seed: int) -> Impressions:
@@ -123,20 +128,23 @@ def aligned(
     method: Method,
     settings: Settings,
     seed: int,
-) -> tuple[SteinAligner, float]:
-    """Fit an aligner to the training rows, or read it: it is fitted once for all methods."""
+) -> tuple[Impressions, SteinAligner, float]:
+    """Return the training rows as an aligner makes them by `fit_transform`, itself, and seconds.
+
+    It is fitted once for all methods, and read from a file then.
+    """
     own = parts(settings, "align")
     if not problem.content:
         own["modalities"] = []
     key = joblib.hash([problem.split, own, method.corrupt])
-    folder = experiment.folder / "aligners"
-    path = folder / f"{key}-{seed}.joblib"
+    path = experiment.folder / "aligned" / f"{key}-{seed}.pickle"
     if not path.exists():
         begin = time.perf_counter()
-        aligner = SteinAligner(random_state=seed, **own).fit(train, problem.y[problem.train])
-        folder.mkdir(parents=True, exist_ok=True)
+        aligner = SteinAligner(random_state=seed, **own)
+        rows = aligner.fit_transform(train, problem.y[problem.train])
+        found = rows, aligner, round(time.perf_counter() - begin, 3)
+        path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        joblib.dump((aligner, round(time.perf_counter() - begin, 3)), part)
+        part.write_bytes(pickle.dumps(found))  # writes what the folds share once, unlike joblib
         part.replace(path)
-    found: tuple[SteinAligner, float] = joblib.load(path)
-    return found
+    return pickle.loads(path.read_bytes())  # type: ignore[no-any-return]

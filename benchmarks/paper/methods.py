@@ -32,7 +32,7 @@ class Method:
     aligned, borrows, random_donors : bool
         Which steps of MARS there are, and whether donors are drawn at random.
     vectors : bool
-        Whether DIN reads what users make of items, where an aligner comes before.
+        Whether DIN reads item factors, where an aligner comes before.
     fixed : dict
         What differs from the base.
     candidates : tuple of dict
@@ -80,7 +80,7 @@ EDIT: Candidates = ({}, LIGHT, LOW, {**LIGHT, **LOW})
 PREPEND = (*_each("rewrite__n_items", 3, 30), LOW)
 # Rows that were made longer would tell the activity feature what is not true when predicting.
 REWRITTEN = {"ctr__activity_feature": False}
-# The whole pipeline, as it is by default: DIN reads what users make of items, and the activity.
+# The whole pipeline, as it is by default: DIN reads item factors, and the activity.
 # What `RandomUsers` makes random is the user embedding.
 BY_EMBEDDING = {"augment__compare": "embedding"}
 ALL_FEATURES = ["text", "image", "factors"]
@@ -114,9 +114,7 @@ ABLATIONS = {
     "paper-sign": _changed(
         "retrieval", "entropy with the printed sign", {"align__entropy": "paper"}
     ),
-    "no-factors": _changed(
-        "retrieval", "space without what users make of items", {"align__n_factors": 0}
-    ),
+    "no-factors": _changed("retrieval", "space without item factors", {"align__n_factors": 0}),
     "eq-13": _changed("retrieval", "look-alikes by the user embedding (Eq. 13)", BY_EMBEDDING),
     "no-voters": _changed("mars", "whole pipeline, nobody asked", {"augment__n_voters": 0}),
     "no-items": _changed("mars", "whole pipeline, nothing lent", NOTHING_LENT),
@@ -159,7 +157,7 @@ METHODS = {
         candidates=DIN,
     ),
     "factors": Method(
-        "base + activity + co-liked vectors",
+        "base + activity + item factors",
         aligned=True,
         fixed={"ctr__item_features": ["factors"], "ctr__activity_feature": True},
         candidates=DIN,

@@ -4,7 +4,8 @@
     OUTPUT/<data>/<setting>/<test>/<method>/<seed>.json    settings, versions, seconds, scores
     OUTPUT/<data>/<setting>/<test>/<method>/<seed>.npy     logits of the test rows, float32
     OUTPUT/<data>/<setting>/<test>/rows-<seed>.npz         y, user, activity of the test rows
-    OUTPUT/<data>/<setting>/aligners                       fitted aligners, for all methods
+    OUTPUT/<data>/<setting>/aligned                        fitted aligners and the training rows
+                                                       that they made, for all methods
 
 The split "full" has test rows of the same name; the split "scarce" has those of each length kept.
 Tables share cells: base and MARS are fitted once a split and seed. What is there is not done again.

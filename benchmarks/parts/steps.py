@@ -16,6 +16,7 @@ from sklearn.pipeline import Pipeline
 
 from benchmarks.interactions import load, padded, with_features
 from benchmarks.measure import BYTES, FLOPS, Result, compare
+from benchmarks.prepare import prepared
 from skmars import (
     DINClassifier,
     ItemCatalog,
@@ -125,7 +126,7 @@ def aligner_flops(X: Any, width: int, id_dim: int, window: int) -> float:
     One pass over each user's longest history serves all rows. With d = `width`, i = `id_dim` and
     s(t) = min(t, window) positions seen from position t, forward: 8 i^2 + 4 i s for the
     self-attention of the ids (Eq. 4: queries, keys, values, output; scores and weighted sum),
-    8 d^2 + 4 d s for image over text (Eq. 9) and as much for the collaborative vectors over both,
+    8 d^2 + 4 d s for image over text (Eq. 9) and as much for the item factors over both,
     4 d^2 + 4 i d + 4 d s over the ids (Eq. 11), 8 d^2 for the feed-forward (Eq. 12); per row the
     target as a sequence of one item; per item its projections (Eq. 3). Training is three times
     that. `L_Stein`, norms and the optimiser do not count.
@@ -236,15 +237,14 @@ def grid(arguments: Any) -> list[Result]:
             GridSearchCV(mars, GRID, cv=cv, scoring="roc_auc", refit=False).fit(X, y)
 
     def by_hand() -> None:
-        encoded = steps()["encode"].fit(X[train]).transform(X)
+        encoded = prepared(steps()["encode"], (X[train], X[valid]))
         for lam, beta in product(GRID["align__lam"], GRID["align__beta"]):
             align = steps()["align"].set_params(lam=lam, beta=beta)
-            align.fit(encoded[train], y[train])
-            rows = [align.transform(encoded[part]) for part in (train, valid)]
+            rows = prepared(align, encoded, y[train])
             for theta in GRID["augment__theta"]:
                 augment = steps()["augment"].set_params(theta=theta)
-                borrowed = augment.fit_transform(rows[0])
-                steps()["ctr"].fit(borrowed, y[train]).predict_proba(augment.transform(rows[1]))
+                X_train, X_valid = prepared(augment, rows)
+                steps()["ctr"].fit(X_train, y[train]).predict_proba(X_valid)
 
     by_hand()  # the cache of encoded items is warm for both
     name = f"grid ({len(X):,} rows, 3 x 3 x 3)"

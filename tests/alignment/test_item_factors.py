@@ -1,4 +1,4 @@
-"""What users make of items, against a dense factorisation and planted tastes."""
+"""Item factors, against a dense factorisation and planted tastes."""
 
 from __future__ import annotations
 
