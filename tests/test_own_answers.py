@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -168,9 +167,7 @@ def test_each_row_sees_the_items_of_its_fold(world) -> None:
     np.testing.assert_array_equal(out.fold, user_folds(X.users, 5)[X.user])
     whole = aligner.transform(X)
     assert len(out.catalog.folds) == 5
-    np.testing.assert_array_equal(
-        out.catalog.features[FACTORS], whole.catalog.features[FACTORS]
-    )
+    np.testing.assert_array_equal(out.catalog.features[FACTORS], whole.catalog.features[FACTORS])
     for k, folded in enumerate(aligner.encoder_.out_of_fold(X, 5)):
         seen = out.catalog.in_fold(k)
         assert np.abs(seen.features[FACTORS] - whole.catalog.features[FACTORS]).max() > 0.1
@@ -267,20 +264,31 @@ def coin_flips(history: str, times: bool, seed: int) -> tuple[Impressions, np.nd
 def test_chance_is_worth_nothing_and_costs_log_2(history, times, settings) -> None:
     X, y = coin_flips(history, times, seed=0)
     train, _, test = leave_last_out(X)
-    align = SteinAligner(32, modalities=(), early_stopping=True, **{**ALIGNED, "max_iter": 2})
+    align = SteinAligner(32, modalities=(), early_stopping=True, **{**ALIGNED, "max_iter": 4})
     steps = [("align", align), ("augment", SequenceRetrievalAugmenter())]
     model = Pipeline([*steps, ("ctr", DINClassifier(random_state=0))]).set_params(**settings)
     model.fit(X[train], y[train])
-    assert np.mean(model["ctr"].validation_scores_) == pytest.approx(0.5, abs=0.04)
+    # Of about 650 held-out rows, AUC has a standard deviation of 0.023.
+    assert np.mean(model["ctr"].validation_scores_) == pytest.approx(0.5, abs=0.06)
     assert np.mean(model["align"].validation_scores_) == pytest.approx(0.5, abs=0.06)
     assert log_loss(y[test], model.predict_proba(X[test])[:, 1]) < 0.71
 
 
-def test_counts_of_look_alikes_do_not_tell_the_click_of_the_rows_they_are_made_of() -> None:
-    X, y = coin_flips("all", times=False, seed=1)
-    for augment in ("fit_transform", "fit-transform"):
-        augmenter = SequenceRetrievalAugmenter()
-        X = replace(X, catalog=X.catalog.with_features({"text": np.eye(len(X.catalog))[:, :32]}))
-        out = augmenter.fit_transform(X) if "_" in augment else augmenter.fit(X).transform(X)
-        columns = np.stack([out.context[name] for name in out.context])
-        assert np.abs(np.corrcoef(columns, y)[-1, :-1]).max() < (0.05 if "_" in augment else 1)
+@pytest.mark.parametrize("history", ["all", "positive"])
+def test_what_look_alikes_lend_and_did_tells_nothing_of_the_click_of_a_training_row(
+    history,
+) -> None:
+    """Also where the aligner has learnt the clicks of the very rows by heart."""
+    X, y = coin_flips(history, times=True, seed=1)
+    aligner = SteinAligner(64, modalities=(), **{**ALIGNED, "max_iter": 8})
+    out = SequenceRetrievalAugmenter(theta=-0.2).fit_transform(aligner.fit_transform(X, y))
+    borrowed = out.borrowed
+    total = np.bincount(
+        np.repeat(np.arange(len(out)), borrowed.length),
+        borrowed.similarity[borrowed.positions()],
+        minlength=len(out),
+    )
+    columns = {**out.context, "n borrowed": borrowed.length, "their similarity": total}
+    assert len(columns) >= 4
+    for name, column in columns.items():
+        assert abs(np.corrcoef(column, y)[0, 1]) < 0.05, name  # 3.5 standard deviations

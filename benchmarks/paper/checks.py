@@ -34,7 +34,7 @@ from skmars.metrics import (
     retrieval_recall_at_k,
     uniformity_score,
 )
-from skmars.retrieval.embeddings import ItemSpace, item_vectors
+from skmars.retrieval.embeddings import ItemSpace
 
 KS = (1, 3, 10, 30)
 N_VOTERS, PRIOR = 30, 3  # of the AUC of support
@@ -113,10 +113,10 @@ def spaces(
         X = encoder(experiment).fit(X[problem.train]).transform(X)
         _, aligner, _ = aligned(experiment, problem, X[problem.train], mars, override, seed)
         Z = aligner.transform(X)
-        items = ItemSpace(Z.catalog, item_vectors(Z.catalog))
+        items = ItemSpace.of(Z.catalog, "embedding")
         yield "aligned items of the history", Z, lambda Z: items.mean_over(Z.history, units=True)
         yield "aligned space, Eq. 13", Z, of_rows
-        content = ItemSpace(X.catalog, item_vectors(X.catalog))
+        content = ItemSpace.of(X.catalog, "features")
         yield "mean content", X, lambda rows: content.mean_over(rows.history)
     ids_only = {**override, "align__modalities": []}
     _, aligner, _ = aligned(experiment, problem, X[problem.train], mars, ids_only, seed)

@@ -1,8 +1,10 @@
 """Late fusion: what joins the logit of a trained network, weighed on rows that it has not learnt.
 
-A network that sees strong columns in training relies on them, and learns less of the rest; and on
-its own training rows it seems better than it is. So the columns join last: a logistic regression
-on the logit and the columns, as in stacked generalization (Wolpert, Neural Networks 5, 1992).
+On its own training rows a network seems better than it is: scale and offset of its logit are
+fitted to held-out rows (Platt scaling), so that a network which learnt nothing costs log 2. One
+that sees strong columns in training relies on them, and learns less of the rest. So such columns
+join last: a logistic regression on the logit and the columns, as in stacked generalization
+(Wolpert, Neural Networks 5, 1992).
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
-
 
 LEAST_WEIGHT = 0.01
 
@@ -66,20 +67,35 @@ def fuse(
     return found.x, parts @ found.x
 
 
-def cross_fused(
+def weigh(
     logit: NDArray[np.floating],
     columns: NDArray[np.floating],
     y: NDArray[np.floating],
     weight: NDArray[np.floating] | None,
     prior: NDArray[np.floating],
-) -> NDArray[np.float64]:
-    """Return the fused logit of each row by weights that were fitted to other rows."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fuse with the columns if that predicts rows better that were not fitted, else without.
+
+    Parameters are those of `fuse`.
+
+    Returns
+    -------
+    fusion : ndarray of shape (2 + n_columns,), float64
+        Fitted to all rows. Columns that don't help have weight 0.
+    score : ndarray of shape (n_rows,), float64
+        Logits by weights that were fitted to other rows.
+    """
     half = np.arange(len(y)) % 2 == 0
-    score = np.empty(len(y))
-    for fitted, scored in ((half, ~half), (~half, half)):
-        w = None if weight is None else weight[fitted]
-        fusion, _ = fuse(logit[fitted], columns[fitted], y[fitted], w, prior)
-        score[scored] = np.column_stack(
-            [np.ones(scored.sum()), logit[scored], columns[scored]]
-        ) @ fusion
-    return score
+    best: tuple[float, NDArray[np.float64], NDArray[np.float64]] | None = None
+    for n in dict.fromkeys((0, columns.shape[1])):
+        score = np.empty(len(y))
+        for part in (half, ~half):
+            other = None if weight is None else weight[part]
+            found, _ = fuse(logit[part], columns[part, :n], y[part], other, prior[: 2 + n])
+            score[~part] = found[0] + found[1] * logit[~part] + columns[~part, :n] @ found[2:]
+        loss = np.average(np.logaddexp(0.0, score) - y * score, weights=weight)
+        if best is None or loss < best[0]:
+            fusion, _ = fuse(logit, columns[:, :n], y, weight, prior[: 2 + n])
+            best = loss, np.append(fusion, np.zeros(columns.shape[1] - n)), score
+    assert best is not None
+    return best[1:]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skmars.ctr.batches import Rows
-from skmars.ctr.fusion import cross_fused, fuse
+from skmars.ctr.fusion import weigh
 from skmars.ctr.inputs import Inputs
 from skmars.ctr.network import DINNetwork, logit_alone, to_tensors
 from skmars.ctr.perceptron import frozen_statistics
@@ -238,16 +238,16 @@ def decision(network: DINNetwork, rows: Rows, features: Features) -> NDArray[np.
 
 
 def fused_decision(network: DINNetwork, examples: Examples, prior: Tensor) -> NDArray[np.float64]:
-    """Fit the fusion to these rows; return their logits, each by a fit to other rows."""
-    network.fusion.copy_(logit_alone(network.n_linear))
+    """Fit the fusion to these rows; return their logits by weights that were fitted to others."""
+    n = network.n_linear
+    network.fusion.copy_(logit_alone(n))
     score = decision(network, examples.rows, examples.features)
     if not np.isfinite(score).all():
         return score
-    columns = examples.rows.dense[:, examples.rows.dense.shape[1] - network.n_linear :]
-    rows = (score, columns, examples.y, examples.weight)
-    at = prior.cpu().numpy()
-    network.fusion.copy_(torch.from_numpy(fuse(*rows, at)[0]))
-    return cross_fused(*rows, at) if network.n_linear else score
+    columns = examples.rows.dense[:, examples.rows.dense.shape[1] - n :]
+    fusion, fused = weigh(score, columns, examples.y, examples.weight, prior.cpu().numpy())
+    network.fusion.copy_(torch.from_numpy(fusion))
+    return fused if fusion[2:].any() else score  # alone, only the order counts
 
 
 def start_at_base_rate(network: DINNetwork, examples: Examples) -> None:

@@ -69,27 +69,44 @@ def pairwise_cosine(
 
 
 class ItemSpace:
-    """Item ids with their embeddings, the centre of these, and the centred unit vectors.
+    """Item ids with their vectors, the centre of these, and the centred unit vectors.
 
     Parameters
     ----------
     catalog : ItemCatalog
         Of which the ids are used.
     vectors : ndarray of shape (n_items, n_components), float32, or None
-        Embeddings as they are. May hold more rows, of items that are not in `catalog`.
+        Vectors as they are. May hold more rows, of items that are not in `catalog`.
+    kind : {"features", "embedding"}
+        What `item_vectors` made them of.
     center : ndarray of shape (n_components,), default=None
         Default: the mean of `vectors`.
+    seen : ndarray of shape (n_seen, n_aligned), default=None
+        Aligned embedding of some items of fit, by which another space is noticed.
     """
 
     def __init__(
         self,
         catalog: ItemCatalog,
         vectors: Vectors | None,
+        kind: str = "embedding",
         center: NDArray[np.float64] | None = None,
+        seen: Vectors | None = None,
     ) -> None:
-        self.catalog, self.vectors, self.center = catalog, vectors, center
+        self.catalog, self.vectors, self.kind = catalog, vectors, kind
+        self.center, self.seen = center, seen
         if center is None and vectors is not None:
             self.center = center_of(vectors)
+
+    @classmethod
+    def of(cls, catalog: ItemCatalog, representation: str) -> ItemSpace:
+        """Read the space of a catalogue; `representation` is that of the augmenter."""
+        kind = "features" if catalog.embedding is None else "embedding"
+        if representation == "features" and catalog.features:
+            kind = "features"
+        some = _some(len(catalog))
+        seen = None if catalog.embedding is None else catalog.embedding[some]
+        return cls(ItemCatalog(catalog.ids), item_vectors(catalog, kind), kind, seen=seen)
 
     @cached_property
     def units(self) -> Vectors | None:
@@ -118,49 +135,59 @@ class ItemSpace:
         self._check_same_space(catalog)
         if catalog.ids is self.catalog.ids or np.array_equal(catalog.ids, self.catalog.ids):
             return self, None
-        theirs = item_vectors(catalog)
-        width = 0 if self.vectors is None else self.vectors.shape[1]
-        if theirs is not None and self.vectors is not None and theirs.shape[1] != width:
-            raise ValueError(
-                f"the item embeddings of X have {theirs.shape[1]} columns, those of fit had "
-                f"{width}. Transform X with the steps that made the embeddings of fit."
-            )
         codes = self.catalog.codes(catalog.ids)
         new = np.flatnonzero(codes < 0)
         codes[new] = len(self.catalog) + np.arange(len(new), dtype=np.int32)
         if len(new) == 0 or self.vectors is None:
             return self, codes
-        added = np.zeros((len(new), width), np.float32) if theirs is None else theirs[new]
+        added = item_vectors(catalog, self.kind, new)
+        if added is None:
+            added = np.zeros((len(new), self.vectors.shape[1]), np.float32)
         if not np.isfinite(added).all():
             raise ValueError("the item embedding of X holds NaN or infinite values.")
         assert self.units is not None
         assert self.center is not None
-        joined = ItemSpace(self.catalog, np.concatenate([self.vectors, added]), self.center)
+        vectors = np.concatenate([self.vectors, added])
+        joined = ItemSpace(self.catalog, vectors, self.kind, self.center, self.seen)
         joined.units = np.concatenate([self.units, centred_units(added, self.center)])
         return joined, codes
 
     def _check_same_space(self, catalog: ItemCatalog) -> None:
-        """Raise ValueError if items that are known here have other embeddings in `catalog`.
+        """Raise ValueError if items that are known here have other vectors in `catalog`.
 
         A space that was made anew moves all of them, so that a few tell.
         """
-        some = np.arange(0, len(self.catalog), max(1, len(self.catalog) // _COMPARED))
+        some = _some(len(self.catalog))
         codes = catalog.codes(self.catalog.ids[some])
-        ours, codes = some[codes >= 0], codes[codes >= 0]
-        theirs = item_vectors(catalog, codes)
-        if theirs is None or self.vectors is None or theirs.shape[1] != self.vectors.shape[1]:
-            return
-        known = self.vectors[ours]
-        there = has_embedding(theirs) & has_embedding(known)
-        apart = np.abs(theirs[there] - known[there]).max(axis=1, initial=0.0)
-        moved = apart > _SAME * np.abs(known[there]).max(axis=1, initial=0.0)
-        if moved.any():
-            raise ValueError(
-                "the item embeddings of X are not those that SequenceRetrievalAugmenter was fitted "
-                f"with: {np.count_nonzero(moved)} of {len(moved)} items compared have moved (the "
-                "aligner or encoder was fitted again since, say). Fit the augmenter again on rows "
-                "of the new space, or transform X by the steps that made the old one."
-            )
+        there = np.flatnonzero(codes >= 0)
+        pairs = [
+            (self.vectors, item_vectors(catalog, self.kind, codes[there]), some[there]),
+            (
+                self.seen,
+                None if catalog.embedding is None else catalog.embedding[codes[there]],
+                there,
+            ),
+        ]
+        for ours, theirs, rows in pairs:
+            if ours is None or theirs is None:
+                continue
+            if theirs.shape[1] != ours.shape[1]:
+                raise ValueError(
+                    f"the item embeddings of X have {theirs.shape[1]} columns, those of fit had "
+                    f"{ours.shape[1]}. Transform X with the steps that made the embeddings of fit."
+                )
+            known = ours[rows]
+            both = has_embedding(theirs) & has_embedding(known)
+            apart = np.abs(theirs[both] - known[both]).max(axis=1, initial=0.0)
+            moved = apart > _SAME * np.abs(known[both]).max(axis=1, initial=0.0)
+            if moved.any():
+                raise ValueError(
+                    "the item embeddings of X are not those that SequenceRetrievalAugmenter was "
+                    f"fitted with: {np.count_nonzero(moved)} of {len(moved)} items compared have "
+                    "moved (the aligner or encoder was fitted again since, say). Fit the "
+                    "augmenter again on rows of the new space, or transform X by the steps that "
+                    "made the old one."
+                )
 
     def mean_over(self, history: Sequences, units: bool = False) -> Vectors:
         """Return the mean embedding of each row's items, of those that have one (Eq. 13).
@@ -179,13 +206,22 @@ class ItemSpace:
         return ((counts @ vectors) / np.maximum(n, 1.0)[:, None]).astype(np.float32)
 
 
-def item_vectors(catalog: ItemCatalog, items: NDArray[np.integer] | None = None) -> Vectors | None:
-    """Return what stands for the items: their embedding, else their features side by side.
+def _some(n_items: int) -> NDArray[np.int64]:
+    return np.arange(0, n_items, max(1, n_items // _COMPARED))
 
-    Of all items, or of those with these codes.
+
+def item_vectors(
+    catalog: ItemCatalog, kind: str, items: NDArray[np.integer] | None = None
+) -> Vectors | None:
+    """Return what stands for all items, or those with these codes.
+
+    Their aligned embedding ("embedding"), or their features side by side ("features"); None if
+    the catalogue has none.
     """
-    if catalog.embedding is not None:
-        return catalog.embedding if items is None else catalog.embedding[items]
-    if not catalog.features:
-        return None
-    return side_by_side(catalog, sorted(catalog.features), items)
+    if kind == "features":
+        if not catalog.features:
+            return None
+        return side_by_side(catalog, sorted(catalog.features), items)
+    if catalog.embedding is None or items is None:
+        return catalog.embedding
+    return catalog.embedding[items]

@@ -20,7 +20,6 @@ from skmars.retrieval.embeddings import (
     center_of,
     centred_units,
     has_embedding,
-    item_vectors,
 )
 from skmars.retrieval.neighbors import find_donors, fit_index
 from skmars.retrieval.support import LOOKALIKES, TOUCHED, Ballots, comparable, support
@@ -94,7 +93,9 @@ class DonorPool:
         return {name: value for name, value in vars(self).items() if name in fields}
 
 
-def collect_donors(X: Impressions, compare: str, neighbors: Any, n_jobs: int | None) -> DonorPool:
+def collect_donors(
+    X: Impressions, compare: str, representation: str, neighbors: Any, n_jobs: int | None
+) -> DonorPool:
     """Make the pool of donors from one row of each.
 
     Parameters
@@ -102,6 +103,8 @@ def collect_donors(X: Impressions, compare: str, neighbors: Any, n_jobs: int | N
     X : Impressions
         Their longest histories, with user embeddings or a catalogue with item vectors.
     compare : {"history", "embedding"}
+    representation : {"features", "embedding"}
+        What stands for items.
     neighbors : str or estimator
     n_jobs : int or None
 
@@ -110,10 +113,10 @@ def collect_donors(X: Impressions, compare: str, neighbors: Any, n_jobs: int | N
     ValueError
         If there is nothing to compare users by, or an embedding is not finite.
     """
-    vectors = item_vectors(X.catalog)
+    items = ItemSpace.of(X.catalog, representation)
+    vectors = items.vectors
     if vectors is not None:
         check_finite(vectors, "the item embedding (or features) of the catalogue")
-    items = ItemSpace(ItemCatalog(X.catalog.ids), vectors)
     has_users = X._embedding is not None or X._encoder is not None
     if vectors is not None and compare == "history":
         users = "units"
@@ -422,9 +425,10 @@ def _translation(
     catalog = theirs.extend(ids[used])
     codes[used] = catalog.codes(ids[used])
     added = used & (codes >= len(theirs))
-    if added.any() and catalog.embedding is not None and ours.vectors is not None:
+    if added.any() and catalog.embedding is not None and ours.kind == "embedding":
         # What fit knows of them, later steps may know too. (Both are of one space, see
         # ItemSpace.join.)
+        assert ours.vectors is not None
         embedding = catalog.embedding.copy()
         embedding[codes[added]] = ours.vectors[added]
         catalog = catalog.with_embedding(embedding)

@@ -105,7 +105,7 @@ def test_nothing_to_compare_items_by(X):
 
 def test_embeddings_of_different_spaces(X):
     wide = X.with_user_embedding(np.random.default_rng(0).normal(size=(len(X), 9)))
-    with pytest.raises(ValueError, match=r"user embeddings have 9 columns and item embeddings 5"):
+    with pytest.raises(ValueError, match=r"user embeddings have 9 columns and item vectors 5"):
         SequenceRetrievalAugmenter(relevance="user", compare="embedding").fit(wide)
     out = SequenceRetrievalAugmenter(compare="embedding").fit(wide).transform(wide)
     assert out.borrowed.length.any()
