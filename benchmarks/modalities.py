@@ -5,8 +5,9 @@
 The planted data of `make_multimodal_ctr`, once as they are and once with texts and pictures that
 say less. The paper's Table 3 on them: the aligned space of ids, texts and images (Eq. 7 to 13), and
 what is left of it without a part. It is the paper's space, without item factors (`n_factors=0`),
-unless said otherwise. All other settings are defaults; DIN reads ids, and look-alikes are asked
-about the target.
+unless said otherwise. Items are compared in it (`item_representation="embedding"`): by default they
+are compared by their features, which an aligner leaves as they are. All other settings are
+defaults; DIN reads ids, and look-alikes are asked about the target.
 
 For each space: how often a donor is of the user's planted group (training and test rows), and the
 AUC over the last impressions of all users; mean, and difference to the whole space with its 95 %
@@ -56,7 +57,8 @@ def run(seed: int, noise: dict[str, Any]) -> dict[str, tuple[float, float]]:
     found = {}
     for name, settings in SPACES.items():
         aligner = SteinAligner(**{"n_factors": 0, **settings}, random_state=seed)
-        X_train, X_test = augmented = borrow(prepared(aligner, encoded, y[train]))
+        rows = prepared(aligner, encoded, y[train])
+        X_train, X_test = augmented = borrow(rows, item_representation="embedding")
         din = DINClassifier(item_features=None, random_state=seed)
         score = din.fit(X_train, y[train]).decision_function(X_test)
         found[name] = same_group(augmented, truth.group), float(roc_auc_score(y[test], score))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks import chance, out_of_fold, shops
+from benchmarks import chance, choices, out_of_fold, shops
 from benchmarks.cells import difference, measured
 from benchmarks.controls import RandomUsers
 from benchmarks.paper import statistics
@@ -40,6 +40,15 @@ def test_controls_are_in_every_table() -> None:
     for table in TABLES:
         assert {"base", "activity", "random-donors", "mars"} <= set(TABLES[table])
         assert len(methods_of(table, "paper", content=False)) >= 5
+
+
+def test_ablations_stand_beside_what_they_change() -> None:
+    for table in ("3", "lambda", "beta", "robustness", "theta", "max_borrowed"):
+        assert {METHODS[name].like for name in TABLES[table]} - {None} <= set(TABLES[table])
+    of_space = [m for m in METHODS.values() if m.like == "aligned-space"]
+    assert {m.fixed["augment__item_representation"] for m in of_space} == {"embedding"}
+    others = [m for m in METHODS.values() if m.like not in (None, "aligned-space")]
+    assert not any(key.startswith("align__") for m in others for key in m.fixed)
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,3 +266,15 @@ def test_scripts_about_features_that_know_the_answer(
     text = capsys.readouterr().out
     for part in ("of 20 cells pass", "| 100 | 0 |", "| default | out of fold - in sample |"):
         assert text.count(part) == 2
+
+
+def test_choices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "results.jsonl"
+    tiny = ["--data-kind", "shop", "--users", "150", "--seeds", "0", "--output", str(output)]
+    tiny += ["--set", "ctr__max_iter=1", "ctr__hidden_units=(8,)", "align__max_iter=1"]
+    for _ in range(2):  # the second time, there is nothing to do
+        choices.main([*tiny, "align__n_components=8", "align__id_dim=4"])
+        assert len(output.read_text().splitlines()) == len(choices.CHOICES)
+    text = capsys.readouterr().out
+    assert all(text.count(f"| {name} |") == 2 for name in choices.CHOICES)
+    assert choices.ALL_FEATURES not in choices.choices_of("amazon-ids")

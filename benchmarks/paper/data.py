@@ -15,6 +15,7 @@ from skmars import (
     LeaveLastOut,
     load_movielens_1m,
     make_multimodal_ctr,
+    make_small_shop,
 )
 from skmars.data import Sequences
 from skmars.utils import ragged
@@ -151,10 +152,13 @@ def cut_histories(X: Impressions, kept: np.ndarray | int) -> Impressions:
 
 
 def read(kind: str, data: Path | None, setting: str, users: int | None, seed: int) -> Source:
-    """Read the data; only the synthetic data are others for each seed."""
+    """Read the data; only generated data are others for each seed."""
+    history = "positive" if setting == "paper" else "all"
     if kind == "synthetic":
-        history = "positive" if setting == "paper" else "all"
         X, y = make_multimodal_ctr(users or 500, history=history, random_state=seed)
+        return Source(X, y, 1, True)
+    if kind == "shop":
+        X, y = make_small_shop(users or 600, history=history, random_state=seed)
         return Source(X, y, 1, True)
     if data is None:
         raise SystemExit(f"--data-kind {kind} needs --data PATH")

@@ -83,6 +83,9 @@ REWRITTEN = {"ctr__activity_feature": False}
 # The whole pipeline, as it is by default: DIN reads item factors, and the activity.
 # What `RandomUsers` makes random is the user embedding.
 BY_EMBEDDING = {"augment__compare": "embedding"}
+# Look-alikes are found by item features, which an aligner leaves as they are: what changes the
+# aligned space is measured where items are compared in that space.
+IN_ALIGNED_SPACE = {"augment__item_representation": "embedding"}
 ALL_FEATURES = ["text", "image", "factors"]
 WHOLE_DIN = {"ctr__item_features": "auto", "ctr__activity_feature": True}
 
@@ -96,25 +99,30 @@ RETRIEVAL = Method(
     fixed={"ctr__activity_feature": True},
     candidates=BORROW,
 )
+ALIGNED_SPACE = replace(
+    RETRIEVAL,
+    label="MARS, DIN on ids, look-alikes in the aligned space",
+    fixed={**RETRIEVAL.fixed, **IN_ALIGNED_SPACE},
+)
 MARS = Method(
     "MARS, whole pipeline", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BORROW
 )
 
 
 def _changed(like: str, label: str, change: Settings) -> Method:
-    method = {"retrieval": RETRIEVAL, "mars": MARS}[like]
+    method = {"retrieval": RETRIEVAL, "aligned-space": ALIGNED_SPACE, "mars": MARS}[like]
     return replace(method, label=label, fixed={**method.fixed, **change}, like=like)
 
 
 # Each changes one setting of the MARS that it is `like`.
 ABLATIONS = {
-    "no-text": _changed("retrieval", "without text", {"align__modalities": ["image"]}),
-    "no-image": _changed("retrieval", "without image", {"align__modalities": ["text"]}),
-    "no-stein": _changed("retrieval", "without Stein", {"align__beta": 0.0}),
+    "no-text": _changed("aligned-space", "without text", {"align__modalities": ["image"]}),
+    "no-image": _changed("aligned-space", "without image", {"align__modalities": ["text"]}),
+    "no-stein": _changed("aligned-space", "without Stein", {"align__beta": 0.0}),
     "paper-sign": _changed(
-        "retrieval", "entropy with the printed sign", {"align__entropy": "paper"}
+        "aligned-space", "entropy with the printed sign", {"align__entropy": "paper"}
     ),
-    "no-factors": _changed("retrieval", "space without item factors", {"align__n_factors": 0}),
+    "no-factors": _changed("aligned-space", "space without item factors", {"align__n_factors": 0}),
     "eq-13": _changed("retrieval", "look-alikes by the user embedding (Eq. 13)", BY_EMBEDDING),
     "no-voters": _changed("mars", "whole pipeline, nobody asked", {"augment__n_voters": 0}),
     "no-items": _changed("mars", "whole pipeline, nothing lent", NOTHING_LENT),
@@ -168,6 +176,7 @@ METHODS = {
         fixed={**RETRIEVAL.fixed, "augment__n_voters": 0},
     ),
     "retrieval": RETRIEVAL,
+    "aligned-space": ALIGNED_SPACE,
     "retrieval-random": replace(
         RETRIEVAL,
         label="MARS, DIN on ids, random donors",
@@ -203,14 +212,15 @@ ROBUSTNESS = [("noise", a) for a in (0.1, 0.3, 1.0, 3.0)]
 ROBUSTNESS += [(m, a) for m in ("text", "image") for a in (0.1, 0.3, 0.5, 0.7, 0.9)]
 
 for _curve, (_parameter, _values) in GRIDS.items():
+    _like = "aligned-space" if _parameter.startswith("align__") else "retrieval"
     for _value in _values:
         METHODS[f"{_curve}={_value:g}"] = _changed(
-            "retrieval", f"{_curve} = {_value:g}", {_parameter: _value}
+            _like, f"{_curve} = {_value:g}", {_parameter: _value}
         )
 for _kind, _amount in ROBUSTNESS:
     METHODS[f"{_kind}={_amount:g}"] = replace(
         _changed(
-            "retrieval",
+            "aligned-space",
             f"noise of {_amount:g} sd" if _kind == "noise" else f"{_amount:.0%} lack {_kind}",
             {},
         ),
@@ -232,6 +242,8 @@ TABLES = {
     "robustness": ["base", *CONTROLS, *(f"{k}={a:g}" for k, a in ROBUSTNESS), "mars"],
     "scarcity": ["base", *CONTROLS, "no-items", "mars"],
 }
+for _table in ("3", "lambda", "beta", "robustness"):  # beside the methods that are `like` it
+    TABLES[_table].insert(1 + len(CONTROLS), "aligned-space")
 TITLES = {
     "2": "Table 2: all methods",
     "3": "Table 3: ablations",
@@ -254,7 +266,7 @@ def methods_of(table: str, setting: str, *, content: bool) -> list[str]:
         names = [
             n
             for n in names
-            if n not in (*ABLATIONS, "content")
+            if n not in (*ABLATIONS, "aligned-space", "content")
             and METHODS[n].corrupt is None
             and not n.startswith(("lambda=", "beta="))
         ]

@@ -179,7 +179,7 @@ def leave_last_out_page(
         return []
     out = [heading(TITLES[name], 3, form), main_table(name, names, cells, data, form)]
     if name != "2":  # what a change makes of the MARS that it changes
-        pairs = [("mars" if METHODS[n].vectors else "retrieval", n) for n in own]
+        pairs = [(METHODS[n].like or "retrieval", n) for n in own]
         return [*out, tests(pairs, cells, form)]
     out += [tests([("mars", n) for n in names if n not in ("mars", *LETTER)], cells, form)]
     against = ["base", *BASELINES, "activity", "retrieval-random", "borrow"]
