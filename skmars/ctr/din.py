@@ -283,7 +283,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             Two classes.
         sample_weight : array-like of shape (n_rows,), default=None
         X_val, y_val : like X and y, default=None
-            Rows for early stopping, instead of held-out ones.
+            Rows for early stopping and calibration, instead of held-out ones. By hand, pass them
+            through `transform` of the earlier steps; in a `Pipeline`, metadata routing and
+            ``transform_input=["X_val"]`` do that (see the user guide).
 
         Returns
         -------
@@ -366,7 +368,14 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
                 raise ValueError("X_val and y_val go together, but only one of them was passed.")
             if self.early_stopping is False:
                 raise ValueError("X_val is for early stopping, but early_stopping=False.")
-            X_val = self._check_rows(X_val, has_items=isinstance(data, Impressions))
+            try:
+                X_val = self._check_rows(X_val, has_items=isinstance(data, Impressions))
+            except ValueError as error:
+                error.add_note(
+                    "This is about X_val, which must have gone through the same steps as X. A "
+                    "Pipeline sees to that with transform_input=['X_val']: see the user guide."
+                )
+                raise
             held_out = Sample.validation(X_val, y_val, self.class_weight, classes)
         elif not incremental and holds_out(self.early_stopping, data):
             sample, held_out = sample.split(
