@@ -74,8 +74,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     linear_context : "auto", None or list of str, default="auto"
         Numeric context columns that pass the network by. Their weighted sum joins its logit, with
         weights (and one of the logit, and a bias) that are learnt last, on the rows held out for
-        early stopping, where there are any: late fusion, as in stacking [3]_. "auto" takes what
-        look-alikes make of the target (columns of `SequenceRetrievalAugmenter`): in training, the
+        early stopping, where there are any: late fusion, as in stacking [3]_. They join only
+        where that predicts held-out rows better which were not used for the weights. "auto" takes
+        the look-alike features (columns of `SequenceRetrievalAugmenter`): in training, the
         network would rely on them and learn less of the items. Not for arrays.
     catalog : ItemCatalog, default=None
         Items, for input that comes as a table without them.
@@ -136,8 +137,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     loss_curve_ : list of float
         Mean training loss of each epoch.
     validation_scores_ : list of float or None
-        AUC of the held-out rows after each epoch, with the weights of `linear_context` that were
-        learnt on them.
+        AUC of the held-out rows after each epoch. Where columns of `linear_context` join, the rows
+        of each half are scored by weights that were learnt on the other half.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
@@ -147,6 +148,10 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     scale of numeric columns. A weight of zero leaves it out. Where an epoch is one batch (no
     more than `batch_size` rows), integer weights and repeated rows therefore give the same
     model; with more batches they do in expectation.
+
+    The logit is calibrated on the held-out rows: its offset and scale are fitted to them (Platt
+    scaling). Training rows must come from `fit_transform` of the earlier steps, as they do in a
+    `Pipeline`; features that `transform` makes for them may know their clicks, and `fit` warns.
 
     The order of a history has no influence, so augmentations that reorder it do nothing here.
     Repeating a whole history does nothing under "softmax", multiplies the interest by the
