@@ -82,7 +82,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     n_factors : int, default=64
         Dimension of the item factors: one more modality, "factors", from a truncated SVD of the
         user-item matrix (the histories of fit), so that the space knows what goes together beside
-        what looks alike. Items that fewer than three users touched lack it; for the classifier,
+        what looks alike. Items that fewer than three users touched lack it; for later steps,
         theirs are predicted from the other modalities (ridge regression). 0 leaves them out, as
         the paper does. Not used on arrays.
     cv : int, default=5
