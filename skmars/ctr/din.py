@@ -174,7 +174,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     ...     "item_id": ["tea", "tea", "jam", "rum"],
     ...     "history": [["jam"], ["rum", "gin"], ["tea", "jam"], []],
     ... })
-    >>> din = DINClassifier(max_iter=5, random_state=0).fit(X, [1, 0, 1, 0])
+    >>> din = DINClassifier(max_iter=5, early_stopping=False, random_state=0)
+    >>> din = din.fit(X, [1, 0, 1, 0])
     >>> din.predict_proba(X).shape
     (4, 2)
     >>> din.item_ids_.tolist()
