@@ -136,3 +136,14 @@ def test_snippets_of_the_guide_run(page: str, names: dict[str, Any]) -> None:
     here = dict(names)
     for text in found:
         exec(compile(text, f"{page}.rst", "exec"), here)
+
+
+@pytest.mark.filterwarnings("ignore:DINClassifier is trained on:UserWarning")
+def test_what_the_guide_says_of_coin_flips_is_so(names: dict[str, Any]) -> None:
+    here = dict(names)
+    for text in snippets(DOCS / "guide/own_answers.rst"):
+        exec(compile(text, "own_answers.rst", "exec"), here)
+    assert here["wrong"] == pytest.approx((0.60, 0.77), abs=0.04)
+    assert here["right"] == pytest.approx((0.49, 0.69), abs=0.02)
+    assert len(here["mars"]["ctr"].validation_scores_) == here["mars"]["ctr"].n_iter_
+    assert "augment__theta" in here["search"].best_params_

@@ -32,6 +32,7 @@ from skmars import (
     MultimodalEncoder,
     SequenceRetrievalAugmenter,
     SteinAligner,
+    leave_last_out,
     make_multimodal_ctr,
 )
 
@@ -216,6 +217,38 @@ def test_diagram_and_repr(data) -> None:
     with config_context(display="diagram"):
         assert "skmars.readthedocs.io" in pipeline._repr_html_()
     assert "SteinAligner" in repr(pipeline)
+
+
+def test_validation_rows_go_through_the_fitted_steps(data) -> None:
+    """By metadata routing, in a pipeline and in a search."""
+    X, y = data
+    train, valid, test = leave_last_out(X)
+    known, new = X[train], X[valid]
+    steps = make_pipeline()[:-1]
+    din = make_pipeline(ctr__max_iter=3)["ctr"]
+    rows = steps.fit_transform(known, y[train])
+    din.fit(rows, y[train], X_val=steps.transform(new), y_val=y[valid])
+    expected = din.predict_proba(steps.transform(X[test]))
+
+    with config_context(enable_metadata_routing=True):
+        pipeline = make_pipeline(transform_input=["X_val"], ctr__max_iter=3)
+        pipeline["ctr"].set_fit_request(X_val=True, y_val=True)
+        search = GridSearchCV(pipeline, {"augment__theta": [0.0]}, cv=LeaveLastOut())
+        search.fit(known, y[train], X_val=new, y_val=y[valid])
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+        pipeline.fit(known, y[train], X_val=new, y_val=y[valid])
+    for fitted in (pipeline, search.best_estimator_):
+        assert fitted["ctr"].validation_scores_ == din.validation_scores_
+        np.testing.assert_array_equal(fitted.predict_proba(X[test]), expected)
+
+
+def test_validation_rows_that_no_step_has_seen_are_refused(data) -> None:
+    X, y = data
+    with pytest.raises(ValueError, match="lacks the context column") as refused:
+        make_pipeline().fit(X, y, ctr__X_val=X, ctr__y_val=y)
+    assert "transform_input=['X_val']" in refused.value.__notes__[0]
+    with pytest.raises(ValueError, match="no item features 'factors'"):
+        make_pipeline(augment__n_voters=0).fit(X, y, ctr__X_val=X, ctr__y_val=y)
 
 
 def test_import_costs_little_more_than_scikit_learn() -> None:

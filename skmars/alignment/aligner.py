@@ -71,8 +71,8 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         Whether Eq. 4, 11 and 12 have a residual (and LayerNorm) as Eq. 10 has. Without
         (False, as printed), content only chooses among values of ids.
     causal : bool, default=True
-        False is the paper's letter: every row's history is encoded on its own and in both
-        directions. Takes as many passes as there are distinct histories.
+        False is as printed: every row's history is encoded on its own and in both directions.
+        Takes as many passes as there are distinct histories.
     max_length : int, default=200
         How far back attention and the mean over the history reach, in items.
     modalities : sequence, default=None
@@ -82,7 +82,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     n_factors : int, default=64
         Dimension of the item factors: one more modality, "factors", from a truncated SVD of the
         user-item matrix (the histories of fit), so that the space knows what goes together beside
-        what looks alike. Items that fewer than three users touched lack it; for the classifier,
+        what looks alike. Items that fewer than three users touched lack it; for later steps,
         theirs are predicted from the other modalities (ridge regression). 0 leaves them out, as
         the paper does. Not used on arrays.
     cv : int, default=5
@@ -152,7 +152,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     See Also
     --------
     MultimodalEncoder : Makes the modality features.
-    SequenceRetrievalAugmenter : Finds look-alikes in the aligned space.
+    SequenceRetrievalAugmenter : Finds look-alikes by item factors and other features.
     sklearn.cross_decomposition.CCA : The linear classic for two views.
 
     Notes

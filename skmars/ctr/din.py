@@ -74,8 +74,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     linear_context : "auto", None or list of str, default="auto"
         Numeric context columns that pass the network by. Their weighted sum joins its logit, with
         weights (and one of the logit, and a bias) that are learnt last, on the rows held out for
-        early stopping, where there are any: late fusion, as in stacking [3]_. "auto" takes what
-        look-alikes make of the target (columns of `SequenceRetrievalAugmenter`): in training, the
+        early stopping, where there are any: late fusion, as in stacking [3]_. They join only
+        where that predicts held-out rows better which were not used for the weights. "auto" takes
+        the look-alike features (columns of `SequenceRetrievalAugmenter`): in training, the
         network would rely on them and learn less of the items. Not for arrays.
     catalog : ItemCatalog, default=None
         Items, for input that comes as a table without them.
@@ -136,8 +137,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     loss_curve_ : list of float
         Mean training loss of each epoch.
     validation_scores_ : list of float or None
-        AUC of the held-out rows after each epoch, with the weights of `linear_context` that were
-        learnt on them.
+        AUC of the held-out rows after each epoch. Where columns of `linear_context` join, the rows
+        of each half are scored by weights that were learnt on the other half.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
 
@@ -147,6 +148,10 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     scale of numeric columns. A weight of zero leaves it out. Where an epoch is one batch (no
     more than `batch_size` rows), integer weights and repeated rows therefore give the same
     model; with more batches they do in expectation.
+
+    The logit is calibrated on the held-out rows: its offset and scale are fitted to them (Platt
+    scaling). Training rows must come from `fit_transform` of the earlier steps, as they do in a
+    `Pipeline`; features that `transform` makes for them may know their clicks, and `fit` warns.
 
     The order of a history has no influence, so augmentations that reorder it do nothing here.
     Repeating a whole history does nothing under "softmax", multiplies the interest by the
@@ -169,7 +174,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     ...     "item_id": ["tea", "tea", "jam", "rum"],
     ...     "history": [["jam"], ["rum", "gin"], ["tea", "jam"], []],
     ... })
-    >>> din = DINClassifier(max_iter=5, random_state=0).fit(X, [1, 0, 1, 0])
+    >>> din = DINClassifier(max_iter=5, early_stopping=False, random_state=0)
+    >>> din = din.fit(X, [1, 0, 1, 0])
     >>> din.predict_proba(X).shape
     (4, 2)
     >>> din.item_ids_.tolist()
@@ -283,7 +289,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             Two classes.
         sample_weight : array-like of shape (n_rows,), default=None
         X_val, y_val : like X and y, default=None
-            Rows for early stopping, instead of held-out ones.
+            Rows for early stopping and calibration, instead of held-out ones. By hand, pass them
+            through `transform` of the earlier steps; in a `Pipeline`, metadata routing and
+            ``transform_input=["X_val"]`` do that (see the user guide).
 
         Returns
         -------
@@ -366,7 +374,14 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
                 raise ValueError("X_val and y_val go together, but only one of them was passed.")
             if self.early_stopping is False:
                 raise ValueError("X_val is for early stopping, but early_stopping=False.")
-            X_val = self._check_rows(X_val, has_items=isinstance(data, Impressions))
+            try:
+                X_val = self._check_rows(X_val, has_items=isinstance(data, Impressions))
+            except ValueError as error:
+                error.add_note(
+                    "This is about X_val, which must have gone through the same steps as X. A "
+                    "Pipeline sees to that with transform_input=['X_val']: see the user guide."
+                )
+                raise
             held_out = Sample.validation(X_val, y_val, self.class_weight, classes)
         elif not incremental and holds_out(self.early_stopping, data):
             sample, held_out = sample.split(

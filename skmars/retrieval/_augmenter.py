@@ -51,7 +51,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         \tilde S_{d(u)} &= [\, i \in S_{d(u)} : s_i \ge \theta \,] \quad (17) \\
         S'_u &= [\, \tilde S_{d(u)};\; S_u \,] \quad (18)
 
-    Besides, the look-alikes of every row are asked about its target (see `n_voters`).
+    Besides, columns tell how look-alikes of every row interacted with its target (see `n_voters`).
 
     Both spaces are centred before the cosine, as means of many items are nearly parallel
     otherwise: users by the donors' mean :math:`\bar e`, item embeddings by the mean of
@@ -82,8 +82,8 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
 
         - ``"history"``: the mean of the centred unit vectors of the history's items. Every item
           counts the same, and what all items have in common does not count.
-        - ``"embedding"``: the user embedding of `X`: that of the aligner (Eq. 13, the paper's
-          letter), or the column `user_embedding`.
+        - ``"embedding"``: the user embedding of `X`: that of the aligner (Eq. 13, as printed), or
+          the column `user_embedding`.
 
         Each stands in where there is nothing for the other.
     item_representation : {"features", "embedding"}, default="features"
@@ -99,7 +99,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         Each stands in where the catalogue lacks the other.
     relevance : {"target", "user", "both"}, default="target"
         What :math:`s_i` compares a donor's item with: the embedding of the row's target item,
-        the user's embedding (Eq. 16 to the letter), or both (the mean of the two cosines). "user"
+        the user's embedding (Eq. 16 as printed), or both (the mean of the two cosines). "user"
         and "both" need user and item embeddings of the same space. What is borrowed for the
         target answers the question that the row asks: what did look-alikes do with such items?
     low_quantile, high_quantile : float, default=0.3, 0.7
@@ -114,12 +114,12 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         equals, those nearer to the own history), those nearest to the own history for the
         other strategies. Their order is kept. None for no limit but `max_length`.
     n_voters : int, default=50
-        Look-alikes (the most similar donors) who are asked about the target of every row, also
-        where nothing is borrowed. The answers are context, which DIN reads as any other:
-        ``donor_popularity``, how many of all donors touched the target by then, and
+        Number of look-alikes (the most similar donors) of every row, also where nothing is
+        borrowed. How they interacted with the row's target becomes context, the look-alike
+        features: ``donor_popularity``, how many of all donors touched the target by then, and
         ``lookalike_support``, how many of the look-alikes did compared with that; where histories
         carry feedback ``donor_approval`` and ``lookalike_approval`` too, how often they liked it
-        (see Notes). 0 asks nobody: the paper's letter.
+        (see Notes). 0 adds no columns, as the paper has none.
     activity : {"row", "user"}, default="row"
         What the quantiles are over: the histories of all rows, or (as the paper has it) the
         longest history of each user. A row is low-active by its own history in either case, so
@@ -138,7 +138,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         index only names candidates, their cosines are computed exactly.
     cv : int, default=5
         Number of folds of users. In `fit_transform` a row's donors are those of the other folds,
-        so that nothing of what they lend or say comes from the row's own user (counts that leave
+        so that nothing that is borrowed or counted comes from the row's own user (counts that leave
         out just the user would tell the click the other way round). Users are assigned by a hash
         of their id, in all steps alike; where rows come from an aligner, its `cv` holds.
     catalog : ItemCatalog, default=None
@@ -171,7 +171,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
 
     See Also
     --------
-    SteinAligner : Makes the embeddings.
+    SteinAligner : Makes item factors and embeddings.
     DINClassifier : Takes own and borrowed histories.
 
     Notes
@@ -198,15 +198,16 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     *Support and approval*: a look-alike counts by ``exp((s - s_1) / 0.1)``, with `s` their
     similarity and `s_1` that of the most similar, so that `n_voters` may be generous. Of `k`
     look-alikes `c` touched the target, of all `N` donors `C` did; then ``lookalike_support =
-    log((c + 3) / (k C / N + 3))``, and ``donor_popularity = log((C + 1) / (N + 2))``. Of those
-    whose opinion is known `l` liked it and `d` did not, of all donors the share `q`, and of all
-    items the share `r`; ``lookalike_approval`` is ``logit((l + 5 q) / (l + d + 5)) - logit(q)``,
-    and ``donor_approval`` is ``logit(q) - logit(r)``. Nobody is asked about what they did later.
+    log((c + 3) / (k C / N + 3))``, and ``donor_popularity = log((C + 3) / (A + 3))``, where `A` is
+    the mean of `C` over all items. Of those whose opinion is known `l` liked it and `d` did not,
+    of all donors the share `q`, and of all items the share `r`; ``lookalike_approval`` is
+    ``logit((l + 5 q) / (l + d + 5)) - logit(q)``, and ``donor_approval`` is
+    ``logit(q) - logit(r)``. What donors did later than the row does not count.
 
     *Training rows*: ``fit(X).transform(X)`` does not equal ``fit_transform(X)``, as with
-    scikit-learn's :class:`~sklearn.preprocessing.TargetEncoder`: in `transform` all donors lend
-    and are asked, in `fit_transform` those of other folds than the row's user (see `cv`). What is
-    trained on these rows next must have the latter, as it has in a `Pipeline`.
+    scikit-learn's :class:`~sklearn.preprocessing.TargetEncoder`: in `transform` a row has
+    all donors, in `fit_transform` those of other folds than its user (see `cv`). What is trained
+    on these rows next must have the latter, as it has in a `Pipeline`.
 
     *"dp"* maximises the summed cosine of an order-preserving matching between own items a and
     the donor's items b, by the recurrence ``D[i, j] = max(D[i-1, j], D[i, j-1], D[i-1, j-1] +
@@ -448,7 +449,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         return joined(X, parts, self._pool).with_fold(fold[X.user] if X.fold is None else X.fold)
 
     def transform(self, X: Any) -> Any:
-        """Put borrowed items to the left of short histories; ask look-alikes about the targets.
+        """Put borrowed items to the left of short histories, and add look-alike features.
 
         Parameters
         ----------
@@ -458,7 +459,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         -------
         Impressions
             The same rows; ``borrowed`` holds what each borrows, from whom, and with which
-            similarity, and ``context`` what donors make of its target (see `n_voters`). A frame
+            similarity, and ``context`` the look-alike features (see `n_voters`). A frame
             where `set_output` asks for one.
 
         Raises
@@ -466,7 +467,8 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         sklearn.exceptions.NotFittedError
             If `fit` was not called before.
         ValueError
-            If `X` lacks the user embedding or a context column of `fit`.
+            If `X` lacks the user embedding or a context column of `fit`, or its items are in
+            another space than in `fit` (the aligner was fitted again since, say).
         """
         return self._as_output(self._transform(X))
 

@@ -1,4 +1,4 @@
-"""What look-alikes make of the item that a row asks about."""
+"""Look-alike features: how look-alikes interacted with the target of a row."""
 
 from __future__ import annotations
 
@@ -118,16 +118,17 @@ def support(
     n_asked: NDArray[np.int64],
     before: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
-    r"""Ask all donors, and the look-alikes of each row, about its target.
+    r"""Tell how all donors, and the look-alikes of each row, interacted with its target.
 
     A look-alike counts by :math:`e^{(s - s_1) / \tau}`, where :math:`s` is their similarity,
     :math:`s_1` that of the most similar, and :math:`\tau = 0.1`. Of :math:`k` look-alikes
     :math:`c` touched the target, of all :math:`N` donors :math:`C` did:
 
     .. math::
-        \text{popularity} = \log \frac{C + 1}{N + 2}, \quad
-        \text{support} = \log \frac{c + a}{k C / N + a}, \quad a = 3.
+        \text{popularity} = \log \frac{C + a}{A + a}, \quad
+        \text{support} = \log \frac{c + a}{k C / N + a}, \quad a = 3,
 
+    where :math:`A` is the mean of :math:`C` over all items.
     Of the look-alikes whose opinion is known :math:`l` liked it and :math:`d` did not; of all
     donors :math:`L` and :math:`D`; and the share :math:`r` of all opinions are likes:
 
@@ -136,8 +137,7 @@ def support(
         \text{approval of all} &= \operatorname{logit} q - \operatorname{logit} r \\
         \text{approval} &= \operatorname{logit} \frac{l + b q}{l + d + b} - \operatorname{logit} q
 
-    Support and approval are 0 where look-alikes are like all others, or nobody is there to be
-    asked.
+    Support and approval are 0 where look-alikes are like all others, or there are none.
 
     Parameters
     ----------
