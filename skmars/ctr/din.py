@@ -74,10 +74,11 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     linear_context : "auto", None or list of str, default="auto"
         Numeric context columns that pass the network by. Their weighted sum joins its logit, with
         weights (and one of the logit, and a bias) that are learnt last, on the rows held out for
-        early stopping, where there are any: late fusion, as in stacking [3]_. They join only
-        where that predicts held-out rows better which were not used for the weights. "auto" takes
-        the look-alike features (columns of `SequenceRetrievalAugmenter`): in training, the
-        network would rely on them and learn less of the items. Not for arrays.
+        early stopping, where there are any: late fusion, as in stacking [3]_. They count up to
+        three standard deviations, and join only where that predicts held-out rows better which
+        were not used for the weights. "auto" takes the look-alike features (columns of
+        `SequenceRetrievalAugmenter`): in training, the network would rely on them and learn less
+        of the items. Not for arrays.
     catalog : ItemCatalog, default=None
         Items, for input that comes as a table without them.
     activity_feature : bool, default=True

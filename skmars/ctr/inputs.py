@@ -19,6 +19,8 @@ from skmars.data.sequences import Sequences
 from skmars.retrieval.support import LOOKALIKES
 
 ALIGNED = "aligned"
+# Columns that join the logit count up to so many standard deviations.
+LARGEST_JOINING = 3.0
 
 
 @dataclass
@@ -146,6 +148,9 @@ class Inputs:
         if self.scaler is not None and len(X):
             dense = self.scaler.transform(self._numbers(X))
             check_range(dense, self.numeric, "is scaled to")
+            # A weight that was learnt of small values must not decide a row by a large one.
+            joins = dense[:, dense.shape[1] - self.n_linear :]
+            np.clip(joins, -LARGEST_JOINING, LARGEST_JOINING, out=joins)
         categorical = np.zeros((len(X), len(self.categorical)), dtype=np.int64)
         if self.encoder is not None and len(X):
             categorical = self.encoder.transform(self._strings(X)).astype(np.int64) + 1
