@@ -294,27 +294,27 @@ def test_transformers_keep_rows_and_columns(transformer) -> None:
     kept = columns(transformer.X.to_frame("pandas")).keys()
     assert_same({k: after[k] for k in kept}, {k: before[k] for k in kept})
     assert after.keys() > before.keys()
-    together = transformer.make().fit_transform(transformer.X, transformer.y)
-    assert_same(together, after)
+    together = parts(transformer.make().fit_transform(transformer.X, transformer.y))
+    if "cv" in transformer.make().get_params():  # training rows do not know their own clicks
+        assert together.keys() - {"fold"} == after.keys() - {"fold"}
+        assert_same({k: together[k] for k in kept}, {k: before[k] for k in kept})
+    else:
+        assert_same(together, after)
 
 
 # --- within scikit-learn -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars"])
-def test_set_output_gives_the_columns_that_feature_names_promise(transformer, kind) -> None:
+def test_impressions_pass_whatever_is_set_for_arrays(transformer, kind) -> None:
     expected = transformer.fitted.transform(transformer.X)
     estimator = transformer.make().set_output(transform=kind).fit(transformer.X, transformer.y)
-    table = estimator.transform(transformer.X)
-    assert type(table).__module__.startswith(kind)
+    assert_same(estimator.transform(transformer.X), expected)
     names = estimator.get_feature_names_out()
     assert isinstance(names, np.ndarray)
-    assert list(table.columns) == names.tolist() == expected.columns
-    assert_same(Impressions.from_frame(table, expected.catalog), expected)
+    assert names.tolist() == expected.columns
     with config_context(transform_output=kind):
-        assert type(transformer.fitted.transform(transformer.X)) is type(table)
-    estimator.set_output(transform="default")
-    assert isinstance(estimator.transform(transformer.X), Impressions)
+        assert_same(transformer.fitted.transform(transformer.X), expected)
 
 
 def test_in_a_pipeline(stage) -> None:

@@ -169,15 +169,18 @@ def test_frames_in_give_the_same_as_impressions(data) -> None:
         np.testing.assert_array_equal(pipeline.predict_proba(table), expected)
 
 
-@pytest.mark.parametrize("frame", ["pandas", "polars"])
-def test_set_output_on_every_step(data, frame: str) -> None:
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_containers_of_plain_arrays_change_no_prediction(data, kind: str) -> None:
     X, y = data
-    pipeline = make_pipeline().set_output(transform=frame)
-    check_probabilities(pipeline.fit(X, y).predict_proba(X), len(X))
-    table = pipeline[:-1].transform(X)
-    assert type(table).__module__.startswith(frame)
-    assert list(table.columns) == list(pipeline[:-1].get_feature_names_out())
-    assert "borrowed_similarity" in table.columns
+    expected = make_pipeline().fit(X, y).predict_proba(X)
+    pipeline = make_pipeline().set_output(transform=kind)
+    np.testing.assert_array_equal(pipeline.fit(X, y).predict_proba(X), expected)
+    with config_context(transform_output=kind):
+        found = make_pipeline().fit(X, y).predict_proba(X)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    out = pipeline[:-1].transform(X)
+    assert isinstance(out, Impressions)
+    assert out.columns == list(pipeline[:-1].get_feature_names_out())
 
 
 def test_a_model_opens_in_a_new_process(data, tmp_path: Path) -> None:

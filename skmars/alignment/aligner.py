@@ -369,7 +369,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         attached = self._attach(impressions)
         folds = encoder.out_of_fold(impressions, self.cv)
         seen = [each.embed_catalog(impressions.catalog) for each in folds]
-        return self._as_output(
+        return (
             attached.with_catalog(attached.catalog.with_folds(seen))
             .with_user_encoder(OutOfFoldEncoder(encoder, folds) if folds else encoder)
             .with_fold(_folds(impressions, self.cv, known))
@@ -397,13 +397,11 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         if impressions is None:
             X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
             check_range(X, getattr(self, "feature_names_in_", None))
-            return self.encoder_(X)
+            return self._as_output(self.encoder_(X), X)
         check_columns(self, impressions, reset=False)
-        X = self._attach(impressions.with_fold(None))
+        out = self._attach(impressions.with_fold(None))
         factors = self.encoder_.factors
-        return self._as_output(
-            X if factors is None else mark_own(X, factors.users.outlasts(impressions))
-        )
+        return out if factors is None else mark_own(out, factors.users.outlasts(impressions))
 
     def _attach(self, X: Impressions) -> Impressions:
         return X.with_catalog(self.encoder_.embed_catalog(X.catalog)).with_user_encoder(

@@ -40,8 +40,11 @@ class Content:
     components: PCA
     ridge: Any
 
+    def reduce(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(self.components.transform(features))  # whatever `set_config` asks for
+
     def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        predicted: NDArray[np.float32] = self.ridge.predict(self.components.transform(features))
+        predicted: NDArray[np.float32] = self.ridge.predict(self.reduce(features))
         return predicted
 
 
@@ -94,7 +97,7 @@ class ItemFactors:
         taught = _most_touched(features, touched[items])
         if len(taught) > 2:
             components = PCA(min(MAX_COMPONENTS, *features[taught].shape), random_state=seed)
-            said = components.fit_transform(features[taught])
+            said = np.asarray(components.fit_transform(features[taught]))
             content = Content(modalities, components, RidgeCV(PENALTIES).fit(said, vectors[taught]))
         return cls(X.catalog.ids[items], vectors, users, content)
 
@@ -134,7 +137,7 @@ class ItemFactors:
             if features is not None and content is not None:
                 taught = _most_touched(features[known], touched[known])
                 if len(taught) > 2:
-                    said = content.components.transform(features[known][taught])
+                    said = content.reduce(features[known][taught])
                     ridge = Ridge(content.ridge.alpha_).fit(said, vectors[taught])
                     content = Content(content.modalities, content.components, ridge)
             return ItemFactors(self.ids[there][known], vectors, users, content)

@@ -81,7 +81,7 @@ class HistoryAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator, 
         Returns
         -------
         Impressions
-            The same rows with other histories. A frame where `set_output` asks for one.
+            The same rows with other histories.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class HistoryAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator, 
         if len(rows):
             random_state = check_random_state(self.random_state)
             X = self._augmented(X, rows, random_state)
-        return self._as_output(X)
+        return X
 
     def transform(self, X: Any) -> Any:
         """Return the rows as they are.
@@ -113,7 +113,6 @@ class HistoryAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator, 
         Returns
         -------
         Impressions
-            A frame where `set_output` asks for one.
 
         Raises
         ------
@@ -121,7 +120,7 @@ class HistoryAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator, 
             If `fit` was not called before.
         """
         check_is_fitted(self)
-        return self._as_output(self._checked(X, reset=False))
+        return self._checked(X, reset=False)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
         """Return the columns of the output as a frame: those of the input.

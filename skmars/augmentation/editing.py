@@ -85,7 +85,7 @@ class CropMaskReorder(HistoryAugmenter):
     >>> from skmars import CropMaskReorder
     >>> X = pd.DataFrame({"user_id": [1, 2], "item_id": ["c", "c"], "history": [list("abcde")] * 2})
     >>> augmenter = CropMaskReorder(mask_token="?", random_state=0)
-    >>> augmenter.set_output(transform="pandas").fit_transform(X)["history"].tolist()
+    >>> augmenter.fit_transform(X).to_frame()["history"].tolist()
     [['a'], ['a', '?', '?', 'd', '?']]
     """
 
@@ -220,7 +220,7 @@ class CropMaskReorderSubstituteInsert(CropMaskReorder):
     >>> from skmars import CropMaskReorderSubstituteInsert
     >>> X = pd.DataFrame({"user_id": [1, 2], "item_id": ["c", "c"], "history": [list("ab")] * 2})
     >>> augmenter = CropMaskReorderSubstituteInsert(random_state=0)
-    >>> augmenter.set_output(transform="pandas").fit_transform(X)["history"].tolist()
+    >>> augmenter.fit_transform(X).to_frame()["history"].tolist()
     [['a', 'a', 'b'], ['b']]
     """
 

@@ -77,10 +77,10 @@ class RandomItems(HistoryAugmenter):
     >>> import pandas as pd
     >>> from skmars import RandomItems
     >>> X = pd.DataFrame({"user_id": [1], "item_id": ["c"], "history": [["a", "b"]]})
-    >>> augmenter = RandomItems(n_items=3, random_state=0).set_output(transform="pandas")
-    >>> augmenter.fit_transform(X)["history"][0]
+    >>> augmenter = RandomItems(n_items=3, random_state=0)
+    >>> augmenter.fit_transform(X).to_frame()["history"][0]
     ['a', 'b', 'a', 'a', 'b']
-    >>> augmenter.transform(X)["history"][0]
+    >>> augmenter.transform(X).to_frame()["history"][0]
     ['a', 'b']
     """
 
@@ -162,8 +162,8 @@ class RandomSequence(HistoryAugmenter):
     >>> import pandas as pd
     >>> from skmars import RandomSequence
     >>> X = pd.DataFrame({"user_id": [1], "item_id": ["c"], "history": [["a", "b"]]})
-    >>> augmenter = RandomSequence(n_items=3, random_state=0).set_output(transform="pandas")
-    >>> augmenter.fit_transform(X)["history"][0]
+    >>> augmenter = RandomSequence(n_items=3, random_state=0)
+    >>> augmenter.fit_transform(X).to_frame()["history"][0]
     ['a', 'b', 'b', 'a', 'b']
     """
 
@@ -253,10 +253,10 @@ class RepeatPad(HistoryAugmenter):
     >>> import pandas as pd
     >>> from skmars import RepeatPad
     >>> X = pd.DataFrame({"user_id": [1], "item_id": ["c"], "history": [["a", "b"]]})
-    >>> augmenter = RepeatPad("max", max_length=5).set_output(transform="pandas")
-    >>> augmenter.fit_transform(X)["history"][0]
+    >>> augmenter = RepeatPad("max", max_length=5)
+    >>> augmenter.fit_transform(X).to_frame()["history"][0]
     ['b', 'a', 'b', 'a', 'b']
-    >>> augmenter.set_params(delimiter="-").fit_transform(X)["history"][0]
+    >>> augmenter.set_params(delimiter="-").fit_transform(X).to_frame()["history"][0]
     ['a', 'b', '-', 'a', 'b']
     """
 

@@ -103,7 +103,7 @@ class Inputs:
             inputs.scaler = StandardScaler().fit(inputs._numbers(X), sample_weight=weight)
         if inputs.categorical:
             inputs.encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-            codes = inputs.encoder.fit_transform(inputs._strings(X)).astype(np.int64) + 1
+            codes = np.asarray(inputs.encoder.fit_transform(inputs._strings(X)), np.int64) + 1
             inputs.category_counts = [np.bincount(c) for c in codes.T]
         inputs.item_features = _feature_widths(X.catalog, item_features)
         inputs.has_borrowed = X.borrowed is not None and bool(X.borrowed.length.any())
@@ -138,7 +138,7 @@ class Inputs:
     def rows_of_array(self, X: NDArray[Any]) -> Rows:
         """Read the rows of a plain numeric array."""
         assert self.scaler is not None
-        dense = self.scaler.transform(X)
+        dense = np.asarray(self.scaler.transform(X))  # whatever `set_config` asks for
         check_range(dense, None, "is scaled to")
         return Rows(dense, np.zeros((len(X), 0), dtype=np.int64))
 
@@ -146,14 +146,14 @@ class Inputs:
         """Read the rows of impressions: items as table rows, numbers scaled, strings coded."""
         dense = np.zeros((len(X), 0))
         if self.scaler is not None and len(X):
-            dense = self.scaler.transform(self._numbers(X))
+            dense = np.array(self.scaler.transform(self._numbers(X)))
             check_range(dense, self.numeric, "is scaled to")
             # A weight that was learnt of small values must not decide a row by a large one.
             joins = dense[:, dense.shape[1] - self.n_linear :]
             np.clip(joins, -LARGEST_JOINING, LARGEST_JOINING, out=joins)
         categorical = np.zeros((len(X), len(self.categorical)), dtype=np.int64)
         if self.encoder is not None and len(X):
-            categorical = self.encoder.transform(self._strings(X)).astype(np.int64) + 1
+            categorical = np.asarray(self.encoder.transform(self._strings(X)), np.int64) + 1
         history, borrowed = self._sequences(X)
         return Rows(
             dense.astype(np.float32),

@@ -283,9 +283,8 @@ def _arrow_column(pyarrow: Any, column: Any) -> Any:
     return pyarrow.LargeListArray.from_arrays(ragged.offsets(length), array(values))
 
 
-# The catalogue of frames that skmars itself made, for as long as such a frame lives: with
-# set_output(transform="pandas") the next step of a pipeline gets a frame, which has no room
-# for a catalogue of its own.
+# The catalogue of frames that skmars itself made, for as long as such a frame lives: a frame has
+# no room for a catalogue of its own.
 _CATALOGS: dict[int, ItemCatalog] = {}
 
 

@@ -243,7 +243,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
 
         Returns
         -------
-        Impressions, frame of impressions (see `set_output`) or ItemCatalog
+        Impressions or ItemCatalog
 
         Raises
         ------
@@ -260,7 +260,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
             return encoded
         if hasattr(self, "feature_names_in_"):
             check_columns(self, impressions, reset=False)
-        return self._as_output(impressions.with_catalog(encoded))
+        return impressions.with_catalog(encoded)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Return the columns of the output: those of the input, whose catalogue alone changes.

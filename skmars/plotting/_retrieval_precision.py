@@ -14,6 +14,7 @@ from skmars.data.checks import require_impressions
 from skmars.metrics import retrieval_precision_at_k
 from skmars.plotting._figure import axes_for, neutral, require_step
 from skmars.retrieval import SequenceRetrievalAugmenter
+from skmars.retrieval.retrieve import query_vectors
 
 MAX_K = 20
 
@@ -92,7 +93,7 @@ class RetrievalPrecisionDisplay:
         estimator : SequenceRetrievalAugmenter
             Fitted. Its donors are the candidates.
         X : Impressions or table of impressions
-            With user embeddings, as the augmenter takes them. The users who are no donors are
+            As the augmenter takes them. The users who are no donors are
             the queries, each with the longest history among their rows.
         user_labels : mapping of user id to int or str
             What makes a donor relevant: the planted group of synthetic data, or what is known
@@ -111,7 +112,7 @@ class RetrievalPrecisionDisplay:
         TypeError
             If it is no `SequenceRetrievalAugmenter`.
         ValueError
-            If `X` has no user embedding or no user but donors, or a user has no label.
+            If `X` lacks what users are compared by, has no user but donors, or a user has no label.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         require_step(estimator, SequenceRetrievalAugmenter, cls)
@@ -121,12 +122,6 @@ class RetrievalPrecisionDisplay:
         X = X[~np.isin(X.user_ids, estimator.donor_ids_)]
         if len(X) == 0:
             raise ValueError("All users of X are donors; pass rows of low-active users, too.")
-        users = X.user_embedding
-        if users is None:
-            raise ValueError(
-                "X has no user embedding. Transform it with the steps before the augmenter, for "
-                "example pipeline[:2].transform(X)."
-            )
         query_ids, donor_ids = X.user_ids.tolist(), estimator.donor_ids_.tolist()
         unknown = [user for user in (*query_ids, *donor_ids) if user not in user_labels]
         if unknown:
@@ -134,7 +129,7 @@ class RetrievalPrecisionDisplay:
                 f"user_labels lacks {len(unknown)} of the users (first: {unknown[0]!r})."
             )
         return cls.from_embeddings(
-            users - estimator.user_center_,
+            query_vectors(X, estimator._pool),
             estimator.donor_embedding_,
             query_labels=[user_labels[user] for user in query_ids],
             candidate_labels=[user_labels[user] for user in donor_ids],

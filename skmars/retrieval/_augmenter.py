@@ -373,7 +373,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         context.call_on_fit_task_end(
             estimator=self, X=X, y=y, reconstruction_attributes=self._fitted_attributes
         )
-        return self._as_output(augmented)
+        return augmented
 
     def _checked(self, X: Any) -> Impressions:
         self._check_parameters()
@@ -459,8 +459,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         -------
         Impressions
             The same rows; ``borrowed`` holds what each borrows, from whom, and with which
-            similarity, and ``context`` the look-alike features (see `n_voters`). A frame
-            where `set_output` asks for one.
+            similarity, and ``context`` the look-alike features (see `n_voters`).
 
         Raises
         ------
@@ -470,7 +469,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
             If `X` lacks the user embedding or a context column of `fit`, or its items are in
             another space than in `fit` (the aligner was fitted again since, say).
         """
-        return self._as_output(self._transform(X))
+        return self._transform(X)
 
     def explain(self, X: Any, frame: str | None = None) -> Any:
         """Tell what each row borrows, from whom and why.

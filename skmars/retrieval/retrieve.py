@@ -163,6 +163,14 @@ def user_vectors(X: Impressions, items: ItemSpace, users: str) -> Vectors:
     return check_finite(np.asarray(vectors), "user_embedding of X")
 
 
+def query_vectors(X: Impressions, pool: DonorPool) -> Vectors:
+    """Return the centred unit vector of each row's user, as it is compared with `pool.units`."""
+    items, codes = pool.items.join(X.catalog)
+    if codes is not None and pool.users != "embedding":
+        X = replace(X, history=X.history.recode(codes))
+    return centred_units(user_vectors(X, items, pool.users), pool.center)
+
+
 def check_finite(vectors: NDArray[Any], name: str) -> NDArray[Any]:
     """Return `vectors`; ValueError if some are NaN or infinite."""
     wrong = ~np.isfinite(vectors).all(axis=1)

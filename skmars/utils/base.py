@@ -6,9 +6,10 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+from numpy.typing import NDArray
 from sklearn import callback
 from sklearn.base import TransformerMixin
-from sklearn.utils._set_output import _get_output_config
+from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 
 # Where the documentation is. Assign another place (a build on this machine, say) and the links
 # in the diagrams of estimators lead there.
@@ -61,8 +62,35 @@ class SkmarsMixin(DocLinkMixin, callback.CallbackSupportMixin):
 
 
 class ImpressionsTransformerMixin(TransformerMixin):
-    """A transformer whose output is `Impressions`, or a frame where `set_output` asks for one."""
+    """A transformer of impressions, which pass from step to step as they are.
 
-    def _as_output(self, X: Any) -> Any:
-        frame = _get_output_config("transform", self)["dense"]
-        return X if frame == "default" else X.to_frame(frame)
+    `set_output` and ``set_config(transform_output=...)`` concern plain arrays alone: a frame has no
+    room for a catalogue, nor for what the folds of users see of it.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
+
+    def set_output(self, *, transform: str | None = None) -> Any:
+        """Set the container in which `transform` returns plain arrays.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            None leaves it as it is.
+
+        Returns
+        -------
+        self
+        """
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}
+        return self
+
+    def _as_output(self, array: NDArray[Any], X: Any) -> Any:
+        """Return what was made of the plain array or table `X` in the container asked for."""
+        container = _get_output_config("transform", self)["dense"]
+        if container == "default":
+            return array
+        adapter = ADAPTERS_MANAGER.adapters[container]
+        return adapter.create_container(array, X, columns=self.get_feature_names_out)  # type: ignore

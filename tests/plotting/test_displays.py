@@ -221,14 +221,11 @@ class TestRetrievalPrecision:
         assert display.precision[0] == pytest.approx(np.mean(same), abs=0.15)
 
     def test_errors(self, planted: Any) -> None:
-        X, _, truth, _, augmenter = planted
+        X, _, _, _, augmenter = planted
         with pytest.raises(ValueError, match="user_labels lacks 80 of the users"):
             RetrievalPrecisionDisplay.from_estimator(augmenter, X, {})
-        groups = dict(zip(X.users.tolist(), truth.group.tolist()))
         with pytest.raises(TypeError, match="takes a SequenceRetrievalAugmenter, got SteinAl"):
             RetrievalPrecisionDisplay.from_estimator(planted[3], X, {})
-        with pytest.raises(ValueError, match="X has no user embedding"):
-            RetrievalPrecisionDisplay.from_estimator(augmenter, X.with_user_embedding(None), groups)
 
 
 class TestSearchCurve:
