@@ -85,7 +85,8 @@ def weigh(
     score : ndarray of shape (n_rows,), float64
         Logits by weights that were fitted to other rows.
     """
-    half = np.arange(len(y)) % 2 == 0
+    # By chance: rows that alternate between clicks and sampled negatives would part by class.
+    half = np.random.RandomState(0).permutation(len(y)) % 2 == 0
     best: tuple[float, NDArray[np.float64], NDArray[np.float64]] | None = None
     for n in dict.fromkeys((0, columns.shape[1])):
         score = np.empty(len(y))

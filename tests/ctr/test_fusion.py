@@ -79,6 +79,16 @@ def test_a_logit_that_is_worth_nothing_ends_at_the_base_rate() -> None:
     assert np.mean(np.logaddexp(0, score) - y * score) == pytest.approx(0.5004, abs=0.005)
 
 
+def test_rows_that_alternate_between_the_classes_are_scored_as_others() -> None:
+    """As clicks and their sampled negatives do."""
+    rng = np.random.default_rng(0)
+    y = np.arange(2000) % 2
+    z, x = rng.normal(size=2000) + y, rng.normal(size=(2000, 1)) + y[:, None]
+    fusion, score = weigh(z, x, y, None, ALONE)
+    np.testing.assert_allclose(fusion[1:], 1, atol=0.2)
+    assert roc_auc_score(y, score) == pytest.approx(roc_auc_score(y, z + x[:, 0]), abs=0.005)
+
+
 def test_columns_join_only_where_they_help_rows_that_were_not_fitted() -> None:
     rng = np.random.default_rng(0)
     z, useful, noise = rng.normal(size=2000), rng.normal(size=(2000, 1)), rng.normal(size=(200, 5))
