@@ -102,9 +102,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         Which impressions are held out, without ``X_val``. "last": the last moments of users, as
         what is predicted comes after what is trained on. "users": all rows of some users. "auto"
         is "last", and "users" where too few users have a second moment.
-    validation_fraction : float, default=0.1
-        Share of the rows that is held out, without ``X_val``. Of impressions at least 100 rows,
-        where that is no more than 30 %.
+    validation_fraction : float or "auto", default="auto"
+        Share of the rows that is held out, without ``X_val``. "auto" is a tenth; of impressions
+        at least 100 rows, where that is no more than 30 %, and at most 5000.
     n_iter_no_change : int, default=3
         Epochs without improvement by `tol` after which early stopping stops. An epoch of less
         than 50 steps, at which ``batch_size="auto"`` aims, counts for less: at least 50 times
@@ -201,7 +201,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "early_stopping": ["boolean", StrOptions({"auto"})],
         "holdout": [StrOptions({"auto", "last", "users"})],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"})],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "auxiliary": [HasMethods("objective"), None],
@@ -232,7 +232,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         max_iter: int = 100,
         early_stopping: bool | str = "auto",
         holdout: str = "auto",
-        validation_fraction: float = 0.1,
+        validation_fraction: float | str = "auto",
         n_iter_no_change: int = 3,
         tol: float = 1e-4,
         auxiliary: Any = None,

@@ -12,7 +12,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from skmars.data import Impressions
 from skmars.data.checks import check_target
-from skmars.data.holdout import hold_out
+from skmars.data.holdout import SHARE, hold_out
 from skmars.utils.base import STEPS_AN_EPOCH
 
 # From this many rows of an array on, early_stopping="auto" holds some out.
@@ -98,7 +98,7 @@ class Sample:
         return cls.weighed(X, y, None, class_weight, classes)
 
     def split(
-        self, holdout: str, fraction: float, random_state: np.random.RandomState, name: str
+        self, holdout: str, fraction: float | str, random_state: np.random.RandomState, name: str
     ) -> tuple[Sample, Sample | None]:
         """Hold out rows, see `hold_out`; of an array, some of each class. None if that fails."""
         if isinstance(self.X, Impressions):
@@ -106,7 +106,7 @@ class Sample:
         else:
             parts = train_test_split(
                 np.arange(len(self)),
-                test_size=fraction,
+                test_size=SHARE if isinstance(fraction, str) else fraction,
                 stratify=self.y,
                 random_state=random_state,
             )

@@ -12,8 +12,9 @@ from skmars.data.impressions import Impressions
 
 Rows = NDArray[np.int64]
 
-# Fewer held-out rows than these tell little, so that small data give more than their share.
-LEAST_ROWS, LARGEST_SHARE = 100, 0.3
+# By default a tenth of the rows is held out: at least so many, as fewer tell little (but no more
+# than so large a share), and at most so many, as more tell nothing new and are missed in training.
+SHARE, LEAST_ROWS, LARGEST_SHARE, MOST_ROWS = 0.1, 100, 0.3, 5000
 # With fewer rows of a class the score of held-out rows is mostly chance, which is worth a word.
 FEW = 5
 
@@ -22,7 +23,7 @@ def hold_out(
     X: Impressions,
     y: NDArray[Any],
     how: str,
-    fraction: float,
+    fraction: float | str,
     random_state: np.random.RandomState,
     name: str,
 ) -> tuple[Rows, Rows] | None:
@@ -38,9 +39,8 @@ def hold_out(
         last but one, and so on (of the last round, a part at random). What was done at one moment
         stays together, and a user's first moment is trained on. "users" holds out all rows of
         some users. "auto" is "last", or "users" where too few users have a second moment.
-    fraction : float
-        Share of the rows to hold out, at least `LEAST_ROWS` where that is no more than
-        `LARGEST_SHARE` of them.
+    fraction : float or "auto"
+        Share of the rows to hold out; "auto" is a tenth within bounds, see the constants.
     random_state : RandomState
     name : str
         Of the estimator, for messages.
@@ -60,7 +60,11 @@ def hold_out(
     UserWarning
         If hardly any held-out row is of one class, or none can be held out.
     """
-    n_wanted = max(1, round(len(X) * max(fraction, min(LEAST_ROWS / len(X), LARGEST_SHARE))))
+    if isinstance(fraction, str):
+        n_wanted = min(max(SHARE * len(X), min(LEAST_ROWS, LARGEST_SHARE * len(X))), MOST_ROWS)
+    else:
+        n_wanted = fraction * len(X)
+    n_wanted = max(1, round(n_wanted))
     if how != "users":
         group, turn = _moments(X, y)
         may = turn < _NEVER

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from skmars.data import Impressions, ItemCatalog
 from skmars.encoding._encode import Features, precomputed
 
@@ -80,13 +82,18 @@ def _examples(problems: Mapping[int, str], catalog: ItemCatalog) -> str:
     return shown + ("; ..." if len(problems) > _N_NAMED else "")
 
 
-def require_usable(name: str, problems: Mapping[int, str], catalog: ItemCatalog) -> None:
-    """Raise ValueError if no item at all has content of this modality."""
-    if len(problems) == len(catalog):
-        raise ValueError(
-            f"None of the {len(catalog)} items has usable {name} content "
-            f"({_examples(problems, catalog)}). Leave the modality out, or mend the catalogue."
-        )
+def nothing_usable(problems: Mapping[int, str], catalog: ItemCatalog) -> Features:
+    """Return the features of a modality of which no item has usable content."""
+    n = len(catalog)
+    return Features(np.zeros((n, 0), np.float32), np.ones(n, dtype=bool), dict(problems), 0)
+
+
+def require_usable(name: str, features: Features, catalog: ItemCatalog) -> None:
+    """Raise ValueError, as no item at all has content of this (the only) modality."""
+    raise ValueError(
+        f"None of the {len(catalog)} items has usable {name} content "
+        f"({_examples(features.problems, catalog)}). Leave the modality out, or mend the catalogue."
+    )
 
 
 def warn_masked(features: Mapping[str, Features], catalog: ItemCatalog, what: str) -> None:
@@ -98,8 +105,9 @@ def warn_masked(features: Mapping[str, Features], catalog: ItemCatalog, what: st
     ]
     if parts:
         warnings.warn(
-            f"Masked items with {what}. {'. '.join(parts)}. Their features are zero; all of them "
-            "are in `missing_`, or in `missing` of the catalogue that transform returns.",
+            f"Masked items with {what}. {'. '.join(parts)}. Their features are zero (a modality that "
+            "no item has is left out); all of them are in `missing_`, or in `missing` of the "
+            "catalogue that transform returns.",
             UserWarning,
             stacklevel=4,
         )

@@ -39,6 +39,8 @@ class ImageStatisticsEncoder(
     (1, 240)
     """
 
+    _content = "image"  # whatever the modality is called
+
     def __init__(self, size: int = 64) -> None:
         self.size = size
 

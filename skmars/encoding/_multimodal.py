@@ -23,6 +23,7 @@ from skmars.encoding._cache import cache_folder, encoded_by
 from skmars.encoding._catalogs import (
     content_of,
     lacks,
+    nothing_usable,
     precomputed_of,
     require_usable,
     warn_masked,
@@ -180,7 +181,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         TypeError
             If `X` or an encoder is something else.
         ValueError
-            If the catalogue lacks a modality or has no usable item for it, or an encoder
+            If the catalogue lacks a modality, no item has anything usable, or an encoder
             returns NaN or infinity.
         ImportError
             If an encoder needs a package that is not installed.
@@ -200,19 +201,26 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         folder = cache_folder(self.cache)
         fitted: dict[str, _Modality] = {}
         features: dict[str, Features] = {}
+        unusable: dict[str, Features] = {}  # modalities that no item has
         for name, transformer in transformers.items():
             modality = _Modality()
             if not isinstance(transformer, str):  # "precomputed"
                 kind = content_kind(name, transformer)
                 items = Items(content_of(catalog, name), kind, self.max_image_pixels)
-                require_usable(name, items.problems, catalog)
+                if len(items.problems) == len(catalog):
+                    unusable[name] = nothing_usable(items.problems, catalog)
+                    continue
                 modality = _Modality(
                     fit_encoder(transformer, items, name=name, folder=folder), items
                 )
-            fitted[name] = modality
-            features[name] = self._features(name, modality, catalog, context)
-            require_usable(name, features[name].problems, catalog)
-        warn_masked(features, catalog, "no usable content")
+            found = self._features(name, modality, catalog, context)
+            if len(found.problems) == len(catalog):
+                unusable[name] = found
+                continue
+            fitted[name], features[name] = modality, found
+        if not features:
+            require_usable(*next(iter(unusable.items())), catalog)
+        warn_masked({**features, **unusable}, catalog, "no usable content")
         if impressions is not None:
             check_columns(self, impressions, reset=True)
         else:  # those of an earlier fit
@@ -222,7 +230,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
             k: PRECOMPUTED if m.encoder is None else m.encoder.transformer
             for k, m in fitted.items()
         }
-        self.missing_ = {k: catalog.ids[f.missing] for k, f in features.items()}
+        self.missing_ = {k: catalog.ids[f.missing] for k, f in (features | unusable).items()}
         self.n_encoded_ = {k: f.n_encoded for k, f in features.items()}
         self.catalog_ = with_features_of(catalog, features)
         self._raw_catalog = catalog

@@ -48,6 +48,8 @@ class TfidfEncoder(DocLinkMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
 
     _at_once = 4096  # a call costs more than a text
 
+    _content = "text"  # whatever the modality is called
+
     def __init__(
         self, n_components: int = 128, *, max_features: int = 20_000, random_state: Any = 0
     ) -> None:

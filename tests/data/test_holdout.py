@@ -14,7 +14,7 @@ from skmars import Impressions
 from skmars.data.holdout import hold_out
 
 
-def split(X, y, how="auto", fraction=0.1, seed=0):
+def split(X, y, how="auto", fraction="auto", seed=0):
     rng = np.random.RandomState(seed)
     return hold_out(X, np.asarray(y), how, fraction, rng, "DINClassifier")
 
@@ -70,6 +70,12 @@ def test_a_click_and_its_sampled_negatives_stay_together() -> None:
     _, held = split(X, frame.clicked)
     assert len(held) > 100
     assert frame.clicked[held].mean() == pytest.approx(1 / 3, abs=1e-9)
+
+
+def test_large_data_hold_out_no_more_than_tells() -> None:
+    X, y = Impressions.from_log(log(n_users=2000, n=30), label="clicked")
+    assert len(split(X, y)[1]) == 5000
+    assert len(split(X, y, fraction=0.2)[1]) == 12_000
 
 
 def test_users_as_a_whole() -> None:

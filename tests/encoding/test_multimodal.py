@@ -423,3 +423,15 @@ def test_progress_bar(catalog, capsys):
     MultimodalEncoder().set_callbacks(ProgressBar()).fit(catalog)
     MultimodalEncoder(verbose=2).fit(catalog)
     assert "[MultimodalEncoder] text: encoded 0 items in" in capsys.readouterr().out
+
+
+def test_broken_content_is_masked_whatever_the_modality_is_called():
+    content = {"poster": ["nowhere.png", None, None], "plot": ["a b c", 7, "b c d"]}
+    encoders = {"poster": ImageStatisticsEncoder(), "plot": TfidfEncoder(2)}
+    catalog = ItemCatalog([1, 2, 3], content=content)
+    with pytest.warns(UserWarning, match=r"plot: 1 of 3 items.*poster: 3 of 3 items") as record:
+        fitted = MultimodalEncoder(encoders).fit(catalog)
+    assert len(record) == 1
+    missing = {name: list(ids) for name, ids in fitted.missing_.items()}
+    assert missing == {"plot": [2], "poster": [1, 2, 3]}
+    assert list(fitted.transform(catalog).features) == ["plot"]  # nobody has a poster
