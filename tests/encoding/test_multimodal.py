@@ -243,11 +243,10 @@ def test_a_catalogue_without_the_modality(catalog):
 
 
 @pytest.mark.parametrize("images", [[None, None], ["nowhere.png", b"nothing"]])
-@pytest.mark.parametrize("encoder", [ImageStatisticsEncoder(), TfidfEncoder()])
-def test_no_usable_item_at_all(images, encoder):
+def test_no_usable_item_at_all(images):
     catalog = ItemCatalog([1, 2], content={"image": images})
     with pytest.raises(ValueError, match=r"None of the 2 items has usable image content \(1: "):
-        MultimodalEncoder({"image": encoder}).fit(catalog)
+        MultimodalEncoder({"image": ImageStatisticsEncoder()}).fit(catalog)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
