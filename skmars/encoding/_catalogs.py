@@ -105,8 +105,8 @@ def warn_masked(features: Mapping[str, Features], catalog: ItemCatalog, what: st
     ]
     if parts:
         warnings.warn(
-            f"Masked items with {what}. {'. '.join(parts)}. Their features are zero, and a modality "
-            "that no item has is left out; all of them are in `missing_`, or in `missing` of the "
+            f"Masked items with {what}. {'. '.join(parts)}. Their features are zero, and what "
+            "no item has is left out; all of them are in `missing_`, or in `missing` of the "
             "catalogue that transform returns.",
             UserWarning,
             stacklevel=4,
