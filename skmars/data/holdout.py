@@ -67,8 +67,8 @@ def hold_out(
     n_wanted = max(1, round(n_wanted))
     if how != "users":
         group, turn = _moments(X, y)
-        may = turn < _NEVER
-        if how == "auto" and np.bincount(group)[may].sum() < n_wanted / 2:
+        n_later = np.count_nonzero(turn[group] < _NEVER)
+        if how == "auto" and n_later < n_wanted / 2 and np.ptp(X.user) > 0:
             how = "users"
     if how == "users":
         users, group = np.unique(X.user, return_inverse=True)

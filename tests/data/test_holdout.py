@@ -134,3 +134,12 @@ def test_one_user_only() -> None:
     assert held.tolist() == list(range(300, 400))
     with pytest.raises(ValueError, match=r"only one user. Set holdout='last'"):
         split(X, y, "users")
+
+
+def test_one_user_at_one_moment_still_gives_both_parts_both_classes() -> None:
+    frame = pd.DataFrame({"user_id": 1, "item_id": range(40), "history": [[1, 2]] * 40})
+    y = np.arange(40) % 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        parts = split(Impressions.from_frame(frame), y)
+    assert parts is None or all(len(np.unique(y[rows])) == 2 for rows in parts)
