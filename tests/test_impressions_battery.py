@@ -296,7 +296,7 @@ def test_transformers_keep_rows_and_columns(transformer) -> None:
     assert after.keys() > before.keys()
     together = parts(transformer.make().fit_transform(transformer.X, transformer.y))
     if "cv" in transformer.make().get_params():  # training rows do not know their own clicks
-        assert together.keys() - {"fold"} == after.keys() - {"fold"}
+        assert together.keys() - {"user_fold"} == after.keys() - {"user_fold"}
         assert_same({k: together[k] for k in kept}, {k: before[k] for k in kept})
     else:
         assert_same(together, after)

@@ -227,6 +227,19 @@ def test_training_rows_that_know_their_answer_are_noticed(world) -> None:
     assert augmenter.transform(X[test]).fold is None
 
 
+def test_tables_keep_the_fold_of_each_row(world) -> None:
+    _, y, _, out = world
+    din = DINClassifier(max_iter=1, random_state=0)
+    expected = din.fit(out, y).predict_proba(out)
+    table = out.to_frame("pandas").drop(columns="user_embedding")
+    again = Impressions.from_frame(table, out.catalog)
+    np.testing.assert_array_equal(again.fold, out.fold)
+    np.testing.assert_allclose(din.predict_proba(again), expected, atol=1e-6)
+    whole = out.catalog.with_folds(())
+    with pytest.raises(ValueError, match="catalogue of X has those of all users only"):
+        din.fit(Impressions.from_frame(table, whole), y)
+
+
 def test_going_on_with_new_users_keeps_what_is_known_of_everybody(world) -> None:
     X, y, _, _ = world
     old = X.user < 60

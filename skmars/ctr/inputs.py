@@ -273,7 +273,16 @@ def _matrix(catalog: ItemCatalog, name: str) -> NDArray[np.float32] | None:
 
 def _shift(X: Impressions) -> NDArray[np.int64] | None:
     """Return what the fold of each row adds to item codes; None where all folds are alike."""
-    if X.fold is None or not X.catalog.folds:
+    if X.fold is None:
+        return None
+    if not X.catalog.folds:
+        if (X.fold >= 0).any() and FACTORS in X.catalog.features:
+            raise ValueError(
+                "The rows of X see item factors without the users of their fold (X.fold, column "
+                "'user_fold'), but the catalogue of X has those of all users only. Pass the "
+                "impressions that fit_transform returned, or their catalogue: "
+                "Impressions.from_frame(table, X.catalog)."
+            )
         return None
     return np.maximum(X.fold + 1, 0) * np.int64(len(X.catalog))
 

@@ -367,11 +367,15 @@ class Impressions:
         Returns
         -------
         pandas.DataFrame, polars.DataFrame or pyarrow.Table
-            ``Impressions.from_frame(X.to_frame(), X.catalog)`` gives the same impressions.
+            ``Impressions.from_frame(X.to_frame(), X.catalog)`` gives the same impressions. Rows
+            that `fit_transform` made have their `fold` in the column `user_fold`.
         """
         from skmars.data.frames import make_frame, remember_catalog
 
-        table = make_frame({name: make() for name, make in self._frame_columns().items()}, frame)
+        columns = {name: make() for name, make in self._frame_columns().items()}
+        if self.fold is not None and (self.fold >= 0).any():
+            columns["user_fold"] = self.fold
+        table = make_frame(columns, frame)
         remember_catalog(table, self.catalog)
         return table
 

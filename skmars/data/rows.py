@@ -21,6 +21,7 @@ OPTIONAL = (
     "history_feedback",
     "history_timestamp",
     "timestamp",
+    "user_fold",
     "user_embedding",
     "borrowed",
     "borrowed_donor",
@@ -118,6 +119,9 @@ def read_rows(cls: Any, frame: Any, catalog: ItemCatalog | None) -> Any:
     embedding = None
     if "user_embedding" in table.columns:
         embedding, _ = table.vectors("user_embedding")
+    fold = None
+    if "user_fold" in table.columns:
+        fold = np.asarray(table.context("user_fold")).astype(np.int8)
     known = {*REQUIRED, *OPTIONAL, "borrowed_timestamp"}
     return cls(
         catalog,
@@ -128,6 +132,7 @@ def read_rows(cls: Any, frame: Any, catalog: ItemCatalog | None) -> Any:
         time=None if time is None else np.where(np.isnan(time), -np.inf, time),
         context={c: table.context(c) for c in table.columns if c not in known},
         borrowed=sequences.get("borrowed"),
+        fold=fold,
         _embedding=embedding,
     )
 
