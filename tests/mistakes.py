@@ -186,7 +186,7 @@ MISTAKES = (
     Mistake(
         "Pictures are not where their paths say",
         'items["image"] = ["robot.jpg", "train.jpg", "chess.jpg"]\n'
-        "MultimodalEncoder().fit(ItemCatalog.from_frame(items))",
+        'MultimodalEncoder().fit(ItemCatalog.from_frame(items[["item_id", "image"]]))',
         ValueError,
         ("None of the 3 items", "image", "robot.jpg", "mend"),
         'items["image"] = "/folder/of/pictures/" + items["image"]',
