@@ -189,11 +189,11 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     look-alike, and borrows nothing.
 
     *Whose clicks a space knows*: an aligner learns its network and its embeddings of ids from the
-    clicks of all rows. On labels of chance (histories of likes, ten epochs)
-    ``lookalike_support`` then told the clicks of training rows with an AUC of 0.59, and
-    the similarity of borrowed items with 0.61, where 0.5 is right; on small shops classifiers
-    relied on that and fell below those without look-alikes. Features with item factors of other
-    folds don't, and are no worse elsewhere (see the benchmarks).
+    clicks of all rows. On labels of chance (histories of likes, ten epochs) ``lookalike_support``
+    then told the clicks of training rows with an AUC of 0.60, and so did the similarity of
+    borrowed items; 0.5 is right. Features with item factors of other folds had 0.51 and 0.47
+    (``benchmarks.tell``). On small shops classifiers relied on it, and fell below those without
+    look-alikes.
 
     *Support and approval*: a look-alike counts by ``exp((s - s_1) / 0.1)``, with `s` their
     similarity and `s_1` that of the most similar, so that `n_voters` may be generous. Of `k`

@@ -1,0 +1,74 @@
+"""What do look-alikes tell of the clicks of training rows, where clicks are tosses of a coin?
+
+    python -m benchmarks.tell
+
+An aligner is trained on labels of chance (`benchmarks.chance`), and the augmenter lets training
+rows borrow out of fold. For both values of `item_representation`: the AUC with which each
+look-alike feature, and the mean similarity of what a row borrowed, tell the click of training rows
+(`fit_transform`) and of test rows (`transform`); means over the seeds. 0.5 is right everywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.chance import HISTORIES, coin_flips
+from benchmarks.measure import threads
+from benchmarks.paper.report import table
+from benchmarks.prepare import prepared
+from skmars import Impressions, SequenceRetrievalAugmenter, SteinAligner, leave_last_out
+
+
+def told(X: Impressions, y: np.ndarray) -> dict[str, float]:
+    """Return the AUC of each look-alike feature, and of the similarity of borrowed items."""
+    found = {name: float(roc_auc_score(y, column)) for name, column in X.context.items()}
+    borrowed = X.borrowed
+    assert borrowed is not None
+    assert borrowed.similarity is not None
+    row = np.repeat(np.arange(len(X)), borrowed.length)
+    total = np.bincount(row, borrowed.similarity[borrowed.positions()], minlength=len(X))
+    has = borrowed.length > 0
+    if len(np.unique(y[has])) == 2:
+        found["similarity of borrowed items"] = float(
+            roc_auc_score(y[has], total[has] / borrowed.length[has])
+        )
+    return found
+
+
+def main(command: list[str] | None = None) -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--histories", nargs="+", choices=HISTORIES, default=HISTORIES)
+    parser.add_argument("--users", type=int, default=500)
+    parser.add_argument("--items", type=int, default=300)
+    parser.add_argument("--max-iter", type=int, default=10, help="epochs of the aligner")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    arguments = parser.parse_args(command)
+    cells: dict[tuple[str, str, str, str], list[float]] = {}
+    for history in arguments.histories:
+        for seed in arguments.seeds:
+            X, y = coin_flips(arguments.users, arguments.items, history, True, seed)
+            train, _, test = leave_last_out(X)
+            aligner = SteinAligner(modalities=(), max_iter=arguments.max_iter, random_state=seed)
+            aligned = prepared(aligner, (X[train], X[test]), y[train])
+            for kind in ("features", "embedding"):
+                augmenter = SequenceRetrievalAugmenter(item_representation=kind)
+                parts = prepared(augmenter, aligned, y[train])
+                for part, rows, labels in zip(("training", "test"), parts, (y[train], y[test])):
+                    for name, auc in told(rows, labels).items():
+                        cells.setdefault((history, kind, name, part), []).append(auc)
+    rows_of_table = [
+        [history, kind, name, *(f"{np.mean(cells[history, kind, name, p]):.3f}" if (
+            history, kind, name, p) in cells else "" for p in ("training", "test"))]
+        for history, kind, name in dict.fromkeys(key[:3] for key in cells)
+    ]  # fmt: skip
+    head = ["history", "item_representation", "told by", "training rows", "test rows"]
+    print(table(head, rows_of_table, "md"))
+
+
+if __name__ == "__main__":
+    with threads(1):
+        main()
