@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks import chance, choices, out_of_fold, shops
+from benchmarks import chance, choices, out_of_fold, shops, tell
 from benchmarks.cells import difference, measured
 from benchmarks.controls import RandomUsers
 from benchmarks.paper import statistics
@@ -278,3 +278,11 @@ def test_choices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert all(text.count(f"| {name} |") == 2 for name in choices.CHOICES)
     assert choices.ALL_FEATURES not in choices.choices_of("amazon-ids")
+
+
+def test_what_look_alikes_tell(capsys: pytest.CaptureFixture[str]) -> None:
+    size = ["--users", "60", "--items", "30", "--max-iter", "1", "--seeds", "0"]
+    tell.main([*size, "--histories", "positive"])
+    table = capsys.readouterr().out
+    for kind in ("features", "embedding"):
+        assert f"| positive | {kind} | lookalike_support | 0." in table
