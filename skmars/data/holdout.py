@@ -17,6 +17,8 @@ Rows = NDArray[np.int64]
 SHARE, LEAST_ROWS, LARGEST_SHARE, MOST_ROWS = 0.1, 100, 0.3, 5000
 # With fewer rows of a class the score of held-out rows is mostly chance, which is worth a word.
 FEW = 5
+# The turn of a user's first moment, which is not held out.
+_NEVER = np.iinfo(np.int64).max
 
 
 def hold_out(
@@ -90,7 +92,7 @@ def hold_out(
     if not _share_classes(chosen, group, order, y):
         warnings.warn(
             f"{name} can't hold out rows to stop early: a class of y has too few rows to be "
-            f"both in what is trained on and in what is held out. It trains for max_iter epochs. "
+            "both in what is trained on and in what is held out. It trains for max_iter epochs. "
             "Pass X_val and y_val, or lower max_iter.",
             UserWarning,
             stacklevel=5,
@@ -107,9 +109,6 @@ def hold_out(
             stacklevel=5,
         )
     return np.flatnonzero(~held), np.flatnonzero(held)
-
-
-_NEVER = np.iinfo(np.int64).max
 
 
 def _moments(X: Impressions, y: NDArray[Any]) -> tuple[Rows, Rows]:

@@ -88,9 +88,9 @@ def nothing_usable(problems: Mapping[int, str], catalog: ItemCatalog) -> Feature
     return Features(np.zeros((n, 0), np.float32), np.ones(n, dtype=bool), dict(problems), 0)
 
 
-def require_usable(name: str, features: Features, catalog: ItemCatalog) -> None:
-    """Raise ValueError, as no item at all has content of this (the only) modality."""
-    raise ValueError(
+def none_usable(name: str, features: Features, catalog: ItemCatalog) -> ValueError:
+    """Return the error for a catalogue of which no item has usable content of its modality."""
+    return ValueError(
         f"None of the {len(catalog)} items has usable {name} content "
         f"({_examples(features.problems, catalog)}). Leave the modality out, or mend the catalogue."
     )

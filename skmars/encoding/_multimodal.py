@@ -23,9 +23,9 @@ from skmars.encoding._cache import cache_folder, encoded_by
 from skmars.encoding._catalogs import (
     content_of,
     lacks,
+    none_usable,
     nothing_usable,
     precomputed_of,
-    require_usable,
     warn_masked,
     with_features_of,
     with_items_of,
@@ -219,7 +219,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
                 continue
             fitted[name], features[name] = modality, found
         if not features:
-            require_usable(*next(iter(unusable.items())), catalog)
+            raise none_usable(*next(iter(unusable.items())), catalog)
         warn_masked({**features, **unusable}, catalog, "no usable content")
         if impressions is not None:
             check_columns(self, impressions, reset=True)

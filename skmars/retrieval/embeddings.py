@@ -132,8 +132,10 @@ class ItemSpace:
             Code in the space of each item of `catalog`; None where the codes are the same.
         """
         check_same_kind(catalog.ids, "item_id of X", self.catalog.ids, "the catalogue of fit")
-        self._check_same_space(catalog)
-        if catalog.ids is self.catalog.ids or np.array_equal(catalog.ids, self.catalog.ids):
+        same = catalog.ids is self.catalog.ids or np.array_equal(catalog.ids, self.catalog.ids)
+        some = _some(len(self.catalog))
+        self._check_same_space(catalog, some if same else catalog.codes(self.catalog.ids[some]))
+        if same:
             return self, None
         codes = self.catalog.codes(catalog.ids)
         new = np.flatnonzero(codes < 0)
@@ -152,13 +154,13 @@ class ItemSpace:
         joined.units = np.concatenate([self.units, centred_units(added, self.center)])
         return joined, codes
 
-    def _check_same_space(self, catalog: ItemCatalog) -> None:
+    def _check_same_space(self, catalog: ItemCatalog, codes: NDArray[np.integer]) -> None:
         """Raise ValueError if items that are known here have other vectors in `catalog`.
 
-        A space that was made anew moves all of them, so that a few tell.
+        A space that was made anew moves all of them, so that a few tell: those of `_some`, whose
+        codes in `catalog` are given (-1 for items that it lacks).
         """
         some = _some(len(self.catalog))
-        codes = catalog.codes(self.catalog.ids[some])
         there = np.flatnonzero(codes >= 0)
         pairs = [
             (self.vectors, item_vectors(catalog, self.kind, codes[there]), some[there]),
