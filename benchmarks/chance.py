@@ -47,14 +47,14 @@ from skmars import (
     SteinAligner,
     leave_last_out,
 )
-from skmars.data.catalog import FACTORS
+from skmars.data._columns import FACTORS
 
 HISTORIES = ["all", "positive"]
 CONTENT = {"text": 16, "image": 16}
 SETTINGS: dict[str, dict[str, Any]] = {
     "default pipeline": {},
     "aligner early stopping": {"align__early_stopping": True},
-    "nobody asked": {"augment__n_voters": 0},
+    "nobody asked": {"augment__n_lookalikes": 0},
     "all item features": {
         "align__modalities": list(CONTENT),
         "ctr__item_features": [FACTORS, *CONTENT],

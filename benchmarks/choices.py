@@ -73,7 +73,7 @@ CHOICES: dict[str, tuple[str, Settings]] = {
     ALL_FEATURES: ("augmented", {}),  # their names are those of the catalogue
     "held-out users": ("augmented", {"ctr__holdout": "users"}),
     "nothing lent": ("augmented", {"augment__theta": 1.1}),
-    "no look-alike features": ("augmented", {"augment__n_voters": 0}),
+    "no look-alike features": ("augmented", {"augment__n_lookalikes": 0}),
     "look-alikes in the aligned space": (
         "augmented",
         {"augment__item_representation": "embedding"},

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skmars import Impressions, ItemCatalog, leave_last_out
 from skmars.data import Sequences
-from skmars.utils import ragged
+from skmars.utils import _ragged as ragged
 
 Labels = NDArray[np.int64]
 

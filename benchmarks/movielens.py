@@ -73,7 +73,7 @@ def prepare(
     )
     steps.set_params(**{k: v for k, v in arguments.set.items() if "__" in k})
     if model == "random":
-        steps.set_params(augment__compare="embedding")
+        steps.set_params(augment__user_representation="embedding")
     if model == "factors":
         steps.set_params(augment="passthrough")
     trained, everything = prepared(steps, (X[train], X), arguments.y[train])

@@ -34,7 +34,7 @@ from skmars import (
     make_multimodal_ctr,
 )
 from skmars.data import Sequences
-from skmars.data.catalog import FACTORS
+from skmars.data._columns import FACTORS
 
 NEW_SHARE = 0.25
 

@@ -45,7 +45,7 @@ from benchmarks.paper.methods import Settings, parts
 from benchmarks.paper.report import table
 from benchmarks.prepare import prepared
 from skmars import DINClassifier, Impressions, SteinAligner
-from skmars.data.catalog import FACTORS
+from skmars.data._columns import FACTORS
 
 FEATURES = ["ids", "in sample", "out of fold"]
 HELD_OUT = ["next", "default"]

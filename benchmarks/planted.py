@@ -62,8 +62,8 @@ def run(seed: int, **world: Any) -> dict[str, Any]:
     rows = {
         "base": plain,
         "factors": aligned,
-        "items": borrow(aligned, n_voters=0),
-        "random": borrow(prepared(RandomUsers(seed), aligned), compare="embedding"),
+        "items": borrow(aligned, n_lookalikes=0),
+        "random": borrow(prepared(RandomUsers(seed), aligned), user_representation="embedding"),
         "borrow": augmented,
         "mars": augmented,
     }

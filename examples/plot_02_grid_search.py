@@ -68,5 +68,5 @@ plt.show()
 # %%
 # Mind the scale of the colours: with 120 held-out rows, differences of a few hundredths are
 # chance. On your data, use more folds (``LeaveLastOut(n_splits=3)``), and
-# :func:`~skmars.metrics.low_active_auc_scorer` where the users with short histories are what
-# matters.
+# :func:`~skmars.model_selection.low_active_auc_scorer` where the users with short histories are
+# what matters.

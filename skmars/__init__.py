@@ -14,16 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the same names for type checkers, which do not see those that are lazy
     from skmars.alignment import SteinAligner as SteinAligner
-    from skmars.augmentation import BASRec as BASRec
-    from skmars.augmentation import CL4SRec as CL4SRec
-    from skmars.augmentation import CoSeRec as CoSeRec
-    from skmars.augmentation import CropMaskReorder as CropMaskReorder
-    from skmars.augmentation import (
-        CropMaskReorderSubstituteInsert as CropMaskReorderSubstituteInsert,
-    )
-    from skmars.augmentation import RandomItems as RandomItems
-    from skmars.augmentation import RandomSequence as RandomSequence
-    from skmars.augmentation import RepeatPad as RepeatPad
     from skmars.ctr import DINClassifier as DINClassifier
     from skmars.data import Impressions as Impressions
     from skmars.data import ItemCatalog as ItemCatalog
@@ -48,14 +38,6 @@ _PUBLIC = {
     "MultimodalEncoder": "encoding",
     "SteinAligner": "alignment",
     "SequenceRetrievalAugmenter": "retrieval",
-    "RandomItems": "augmentation",
-    "RandomSequence": "augmentation",
-    "RepeatPad": "augmentation",
-    "CropMaskReorder": "augmentation",
-    "CropMaskReorderSubstituteInsert": "augmentation",
-    "CL4SRec": "augmentation",
-    "CoSeRec": "augmentation",
-    "BASRec": "augmentation",
     "DINClassifier": "ctr",
     "LeaveLastOut": "model_selection",
     "leave_last_out": "model_selection",

@@ -159,7 +159,7 @@ def test_training_rows_are_made_without_their_own_users() -> None:
     train, _, test = leave_last_out(X)
     aligner = SteinAligner(8, id_dim=4, modalities=(), max_iter=1, random_state=0)
     rows: Any = prepared(aligner, (X[train], X[test]), y[train])
-    augmenter = SequenceRetrievalAugmenter(compare="embedding")
+    augmenter = SequenceRetrievalAugmenter(user_representation="embedding")
     for step in (RandomUsers(), augmenter):
         rows = prepared(step, rows)
         assert (rows[0].fold >= 0).all()

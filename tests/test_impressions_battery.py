@@ -28,7 +28,7 @@ from skmars import (
     SteinAligner,
     make_multimodal_ctr,
 )
-from skmars.data.frames import FRAMES
+from skmars.data._frames import FRAMES
 
 DIN_SIZES: dict[str, Any] = {"attention_units": (4,), "hidden_units": (4,), "embedding_dim": 4}
 MAKERS: dict[str, Callable[..., Any]] = {

@@ -22,9 +22,9 @@ from skmars import (
     leave_last_out,
     make_multimodal_ctr,
 )
-from skmars.alignment.item_factors import MIN_USERS, ItemFactors, user_item_matrix
-from skmars.data.catalog import FACTORS
-from skmars.data.folds import EVERYBODY, OWN, user_folds
+from skmars.alignment._item_factors import MIN_USERS, ItemFactors, user_item_matrix
+from skmars.data._columns import FACTORS
+from skmars.data._folds import EVERYBODY, OWN, user_folds
 
 N_ITEMS = 12
 ALIGNED = {"id_dim": 8, "max_iter": 1, "random_state": 0}
@@ -270,7 +270,7 @@ def coin_flips(history: str, times: bool, seed: int) -> tuple[Impressions, np.nd
     [
         ("all", True, {}),
         ("positive", False, {}),
-        ("all", False, {"augment__n_voters": 0}),
+        ("all", False, {"augment__n_lookalikes": 0}),
         ("positive", True, {"ctr__item_features": ["factors", "aligned"]}),
     ],
 )

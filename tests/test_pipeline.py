@@ -251,7 +251,7 @@ def test_validation_rows_that_no_step_has_seen_are_refused(data) -> None:
         make_pipeline().fit(X, y, ctr__X_val=X, ctr__y_val=y)
     assert "transform_input=['X_val']" in refused.value.__notes__[0]
     with pytest.raises(ValueError, match="no item features 'factors'"):
-        make_pipeline(augment__n_voters=0).fit(X, y, ctr__X_val=X, ctr__y_val=y)
+        make_pipeline(augment__n_lookalikes=0).fit(X, y, ctr__X_val=X, ctr__y_val=y)
 
 
 def test_import_costs_little_more_than_scikit_learn() -> None:

@@ -18,7 +18,7 @@ from skmars import (
     make_multimodal_ctr,
 )
 from skmars.encoding import clear_memory_cache
-from skmars.retrieval import retrieve
+from skmars.retrieval import _retrieve as retrieve
 
 LINES = (
     "[MultimodalEncoder] text: encoded 30 items in",

@@ -20,7 +20,8 @@ from skmars import (
     make_multimodal_ctr,
     relative_improvement,
 )
-from skmars.metrics import PairedTest, delong_test, gauc_scorer
+from skmars.metrics import PairedTest, delong_test
+from skmars.model_selection import gauc_scorer
 
 
 def labels(log: Any) -> NDArray[np.int64]:

@@ -27,14 +27,14 @@ from benchmarks.paper.fit import aligned, encoder
 from benchmarks.paper.methods import METHODS, Settings, parts
 from skmars import Impressions, SteinAligner
 from skmars.data import Sequences
-from skmars.data.activity import UserActivity, is_high, thresholds
+from skmars.data._activity import UserActivity, is_high, thresholds
 from skmars.metrics import (
     alignment_score,
     effective_rank,
     retrieval_recall_at_k,
     uniformity_score,
 )
-from skmars.retrieval.embeddings import ItemSpace
+from skmars.retrieval._embeddings import ItemSpace
 
 KS = (1, 3, 10, 30)
 N_VOTERS, PRIOR = 30, 3  # of the AUC of support

@@ -18,7 +18,7 @@ from skmars import (
     make_small_shop,
 )
 from skmars.data import Sequences
-from skmars.utils import ragged
+from skmars.utils import _ragged as ragged
 
 SCARCE = "scarce"  # the split of the scarcity curve
 CUT_SHARE = 0.3  # of the users, whose histories it cuts

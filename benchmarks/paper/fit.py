@@ -25,7 +25,7 @@ from skmars import (
     SequenceRetrievalAugmenter,
     SteinAligner,
 )
-from skmars.data.catalog import FACTORS
+from skmars.data._columns import FACTORS
 
 Step = Callable[[Impressions], Impressions]
 

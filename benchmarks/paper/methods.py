@@ -1,8 +1,9 @@
 """The methods that are compared, their candidate settings, and the tables they stand in.
 
-Settings are named as in the pipeline: `align__beta`, `augment__theta`, `ctr__alpha`; `rewrite__`
-is the step that rewrites training histories. Every method that is searched has the same number of
-candidates, the first of which is the default (for the baselines: the published recipe).
+Settings are named as in the pipeline: `align__beta`, `augment__theta`, `ctr__embedding_l2`;
+`rewrite__` is the step that rewrites training histories. Every method that is searched has the
+same number of candidates, the first of which is the default (for the baselines: the published
+recipe).
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class Method:
     label : str
         Name in tables.
     rewrite : str or None
-        Class of `skmars.augmentation` that rewrites training histories.
+        Class of `skmars.baselines` that rewrites training histories.
     auxiliary : str or None
-        Class of `skmars.augmentation` that adds an objective to the training of DIN.
+        Class of `skmars.baselines` that adds an objective to the training of DIN.
     aligned, borrows, random_donors : bool
         Which steps of MARS there are, and whether donors are drawn at random.
     vectors : bool
@@ -64,7 +65,7 @@ DIN: Candidates = (
     {},
     {"ctr__learning_rate": 3e-4},
     {"ctr__embedding_dim": 20},
-    {"ctr__alpha": 1e-3},
+    {"ctr__embedding_l2": 1e-3},
 )
 FEW, MANY = (
     {"augment__n_neighbors": k, "augment__max_borrowed": m} for k, m in [(3, 20), (10, 60)]
@@ -82,7 +83,7 @@ PREPEND = (*_each("rewrite__n_items", 3, 30), LOW)
 REWRITTEN = {"ctr__activity_feature": False}
 # The whole pipeline, as it is by default: DIN reads item factors, and the activity.
 # What `RandomUsers` makes random is the user embedding.
-BY_EMBEDDING = {"augment__compare": "embedding"}
+BY_EMBEDDING = {"augment__user_representation": "embedding"}
 # Look-alikes are found by item features, which an aligner leaves as they are: what changes the
 # aligned space is measured where items are compared in that space.
 IN_ALIGNED_SPACE = {"augment__item_representation": "embedding"}
@@ -124,7 +125,7 @@ ABLATIONS = {
     ),
     "no-factors": _changed("aligned-space", "space without item factors", {"align__n_factors": 0}),
     "eq-13": _changed("retrieval", "look-alikes by the user embedding (Eq. 13)", BY_EMBEDDING),
-    "no-voters": _changed("mars", "whole pipeline, nobody asked", {"augment__n_voters": 0}),
+    "no-voters": _changed("mars", "whole pipeline, nobody asked", {"augment__n_lookalikes": 0}),
     "no-items": _changed("mars", "whole pipeline, nothing lent", NOTHING_LENT),
     "aligned-features": _changed(
         "mars",
@@ -173,7 +174,7 @@ METHODS = {
     "borrow": replace(
         RETRIEVAL,
         label="MARS, DIN on ids, nobody asked",
-        fixed={**RETRIEVAL.fixed, "augment__n_voters": 0},
+        fixed={**RETRIEVAL.fixed, "augment__n_lookalikes": 0},
     ),
     "retrieval": RETRIEVAL,
     "aligned-space": ALIGNED_SPACE,

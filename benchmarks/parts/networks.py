@@ -71,7 +71,7 @@ class Skmars:
             attention_normalization=None,
             item_features=None,
             activity_feature=False,
-            alpha=0.0,
+            embedding_l2=0.0,
             learning_rate=LEARNING_RATE,
             max_length=self.settings.max_length,
             batch_size=self.settings.batch_size,

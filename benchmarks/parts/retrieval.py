@@ -14,9 +14,9 @@ from sklearn.base import clone
 from benchmarks.measure import Result, chosen, compare
 from skmars import Impressions, ItemCatalog, SequenceRetrievalAugmenter
 from skmars.data import Sequences
-from skmars.retrieval.ann import HNSWNeighbors, NNDescentNeighbors
-from skmars.retrieval.neighbors import CosineNeighbors, unit
-from skmars.utils import ragged
+from skmars.retrieval._ann import HNSWNeighbors, NNDescentNeighbors
+from skmars.retrieval._neighbors import CosineNeighbors, unit
+from skmars.utils import _ragged as ragged
 
 # Few factors: embeddings of users, means of items, have far fewer dimensions than components.
 N_FACTORS, N_GROUPS, NOISE = 16, 1000, 0.7
@@ -193,13 +193,13 @@ def transform(arguments: Any) -> list[Result]:
     fitted, X = shop(n_low, n_donors, arguments.items, arguments.width)
     contenders: dict[str, Callable[[], Any]] = {}
     augmenter = SequenceRetrievalAugmenter(low_quantile=0.0, high_quantile=1.0, neighbors="exact")
-    n_voters = augmenter.n_voters
-    for strategy, asked in (("filter", 0), ("most_similar", 0), ("filter", n_voters)):
-        augmenter = clone(augmenter).set_params(strategy=strategy, n_voters=asked).fit(fitted)
+    n_lookalikes = augmenter.n_lookalikes
+    for strategy, asked in (("filter", 0), ("most_similar", 0), ("filter", n_lookalikes)):
+        augmenter = clone(augmenter).set_params(strategy=strategy, n_lookalikes=asked).fit(fitted)
         contenders[f"skmars, {strategy}, {asked} asked"] = partial(augmenter.transform, X)
     users = vectors(n_low, arguments.width, seed=2)
     bare = MatrixProduct().fit(augmenter.donor_embedding_)
-    for k in (1, n_voters):
+    for k in (1, n_lookalikes):
         contenders[f"matrix product + top {k}"] = partial(
             bare.kneighbors, users, min(k, n_donors), False
         )

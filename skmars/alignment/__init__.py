@@ -1,5 +1,5 @@
 """Modality features and clicks -> one space in which items and users meet."""
 
-from skmars.alignment.aligner import SteinAligner
+from skmars.alignment._aligner import SteinAligner
 
 __all__ = ["SteinAligner"]

@@ -1,5 +1,5 @@
 """Click probabilities from histories."""
 
-from skmars.ctr.din import DINClassifier
+from skmars.ctr._din import DINClassifier
 
 __all__ = ["DINClassifier"]

@@ -1,7 +1,7 @@
 """What flows through the pipeline: impressions, their histories and the catalogue."""
 
-from skmars.data.catalog import ItemCatalog
-from skmars.data.impressions import Impressions
-from skmars.data.sequences import Sequences
+from skmars.data._catalog import ItemCatalog
+from skmars.data._impressions import Impressions
+from skmars.data._sequences import Sequences
 
 __all__ = ["Impressions", "ItemCatalog", "Sequences"]

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data import ItemCatalog
-from skmars.data.frames import make_frame
-from skmars.data.ids import factorize
+from skmars.data._frames import make_frame
 from skmars.datasets import _download
+from skmars.utils._ids import factorize
 
 URL = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/"
 MIN_LIKED = 4  # stars from which a review counts as a click, as in the paper

@@ -11,7 +11,7 @@ from scipy.special import expit, softmax
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
 from skmars.data import Impressions, ItemCatalog, Sequences
-from skmars.data.histories import Timeline
+from skmars.data._histories import Timeline
 from skmars.datasets import _content
 
 # Log-odds of a click between the best and the worst affinity: about 0.92 and 0.08.

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data import ItemCatalog
-from skmars.data.frames import Table, make_frame
-from skmars.data.ids import Lookup
+from skmars.data._frames import Table, make_frame
 from skmars.datasets import _download
+from skmars.utils._ids import Lookup
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 CHECKSUM = "md5:c4d9eecfca2ab87c1945afe126590906"  # files.grouplens.org/.../ml-1m.zip.md5

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from skmars.data.catalog import content_key, is_absent
-from skmars.data.images import UnusableContent, load_image, reason
+from skmars.data._catalog import content_key, is_absent
+from skmars.data._images import UnusableContent, load_image, reason
 
 Kind = Literal["text", "image", "raw"]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.preprocessing import normalize
 
-from skmars.data.images import load_image
-from skmars.utils.base import DocLinkMixin
+from skmars.data._images import load_image
+from skmars.utils._base import DocLinkMixin
 
 N_LEVELS = 4  # of each colour channel in the histogram
 N_CELLS = 4  # along each side of the image

@@ -17,8 +17,8 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.data import Impressions, ItemCatalog
-from skmars.data.catalog import is_absent
-from skmars.data.checks import check_columns, require_impressions
+from skmars.data._catalog import is_absent
+from skmars.data._checks import check_columns, require_impressions
 from skmars.encoding._cache import cache_folder, encoded_by
 from skmars.encoding._catalogs import (
     content_of,
@@ -35,7 +35,7 @@ from skmars.encoding._encode import Features, ModalityEncoder, encode, fit_encod
 from skmars.encoding._pretrained import clone_sharing
 from skmars.encoding._progress import watcher
 from skmars.encoding._spec import PRECOMPUTED, as_transformer, content_kind, default_encoder
-from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
+from skmars.utils._base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from skmars.encoding._content import file_digest
 from skmars.encoding._torchvision import repair_torchvision
-from skmars.utils.base import DocLinkMixin
+from skmars.utils._base import DocLinkMixin
 
 
 @dataclass

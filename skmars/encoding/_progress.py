@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from skmars.encoding._encode import Chunks, Watch
-from skmars.utils.progress import as_tasks, report
+from skmars.utils._progress import as_tasks, report
 
 
 def watcher(estimator: Any, name: str, context: Any = None) -> Watch:

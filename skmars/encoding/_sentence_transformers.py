@@ -84,7 +84,7 @@ class SentenceTransformerEncoder(PretrainedEncoder):
         name = self._named()
         if name is None and self.device == "auto":
             return Loaded(self.model, list, None)
-        from skmars.utils.torch import resolve_device
+        from skmars.utils._torch import resolve_device
 
         device = resolve_device(self.device)
         if name is None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data.images import load_image
+from skmars.data._images import load_image
 from skmars.encoding._pretrained import (
     Loaded,
     PretrainedEncoder,
@@ -85,7 +85,7 @@ class TimmImageEncoder(PretrainedEncoder):
     def _load(self) -> Loaded:
         import torch
 
-        from skmars.utils.torch import DrawFrom, resolve_device
+        from skmars.utils._torch import DrawFrom, resolve_device
 
         timm = import_model_library("timm", "image")
         device = resolve_device(self.device)

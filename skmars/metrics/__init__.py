@@ -1,9 +1,8 @@
-"""Scores for clicks and embeddings, scorers that know the users, and paired tests."""
+"""Scores for clicks, embeddings and retrieval, and paired tests."""
 
 from skmars.metrics._embedding import alignment_score, effective_rank, uniformity_score
 from skmars.metrics._ranking import gauc_score, relative_improvement
 from skmars.metrics._retrieval import retrieval_precision_at_k, retrieval_recall_at_k
-from skmars.metrics._scorer import gauc_scorer, low_active_auc_scorer, make_user_scorer
 from skmars.metrics._significance import PairedTest, delong_test, gauc_bootstrap_test
 
 __all__ = [
@@ -13,9 +12,6 @@ __all__ = [
     "effective_rank",
     "gauc_bootstrap_test",
     "gauc_score",
-    "gauc_scorer",
-    "low_active_auc_scorer",
-    "make_user_scorer",
     "relative_improvement",
     "retrieval_precision_at_k",
     "retrieval_recall_at_k",

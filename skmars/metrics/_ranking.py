@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import Bunch, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 
-from skmars.data.ids import as_ids, factorize
+from skmars.utils._ids import as_ids, factorize
 
 
 def check_binary(y_true: ArrayLike) -> NDArray[np.bool_]:

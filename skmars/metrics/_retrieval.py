@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_array
 
-from skmars.data.ids import as_ids, factorize
+from skmars.utils._ids import as_ids, factorize
 
 BLOCK = 4_000_000  # similarities that are held at once
 

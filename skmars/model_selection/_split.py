@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import BaseCrossValidator
 
 from skmars.data import Impressions
-from skmars.data.checks import require_impressions
+from skmars.data._checks import require_impressions
 
 Rows = NDArray[np.int64]
 

@@ -10,7 +10,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._response import _get_response_values_binary
 
-from skmars.data.checks import require_impressions
+from skmars.data._checks import require_impressions
 from skmars.metrics._ranking import auc_by_group, check_binary, check_scores
 from skmars.plotting._figure import axes_for, neutral
 
@@ -44,7 +44,7 @@ class ActivityAUCDisplay:
 
     See Also
     --------
-    skmars.metrics.low_active_auc_scorer : One number, for use in a search.
+    skmars.model_selection.low_active_auc_scorer : One number, for use in a search.
 
     Notes
     -----

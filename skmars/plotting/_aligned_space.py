@@ -16,7 +16,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skmars.alignment import SteinAligner
 from skmars.data import ItemCatalog
-from skmars.data.checks import as_impressions
+from skmars.data._checks import as_impressions
 from skmars.plotting._figure import COLORS, axes_for, neutral, require_step
 
 Points = Mapping[str, NDArray[np.float64]]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 
 from skmars.data import Impressions
-from skmars.data.checks import require_impressions
-from skmars.data.images import UnusableContent, load_image
+from skmars.data._checks import require_impressions
+from skmars.data._images import UnusableContent, load_image
 from skmars.plotting._figure import BLUE, GREEN, VERMILLION, axes_for
 
 CELL, WIDTH = 1.0, 0.88  # of a cover, without and with what is around it

@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import _num_samples
 
-from skmars.data.checks import require_impressions
+from skmars.data._checks import require_impressions
 from skmars.metrics import retrieval_precision_at_k
 from skmars.plotting._figure import axes_for, neutral, require_step
 from skmars.retrieval import SequenceRetrievalAugmenter
-from skmars.retrieval.retrieve import query_vectors
+from skmars.retrieval._retrieve import query_vectors
 
 MAX_K = 20
 

@@ -1,8 +1,8 @@
 """Low-active users borrow history from the high-active users most like them."""
 
+from skmars.retrieval._ann import HNSWNeighbors, NNDescentNeighbors
 from skmars.retrieval._augmenter import SequenceRetrievalAugmenter
-from skmars.retrieval.ann import HNSWNeighbors, NNDescentNeighbors
-from skmars.retrieval.neighbors import CosineNeighbors
+from skmars.retrieval._neighbors import CosineNeighbors
 
 __all__ = [
     "CosineNeighbors",

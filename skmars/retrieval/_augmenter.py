@@ -17,14 +17,13 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.data import Impressions, ItemCatalog
-from skmars.data.activity import UserActivity, is_high, is_low, thresholds
-from skmars.data.checks import check_columns, require_impressions
-from skmars.data.folds import EVERYBODY, mark_own, user_folds
-from skmars.data.ids import Lookup
-from skmars.retrieval.borrowing import Rule
-from skmars.retrieval.embeddings import has_embedding
-from skmars.retrieval.explain import explanation
-from skmars.retrieval.retrieve import (
+from skmars.data._activity import UserActivity, is_high, is_low, thresholds
+from skmars.data._checks import check_columns, require_impressions
+from skmars.data._folds import EVERYBODY, mark_own, user_folds
+from skmars.retrieval._borrowing import Rule
+from skmars.retrieval._embeddings import has_embedding
+from skmars.retrieval._explain import explanation
+from skmars.retrieval._retrieve import (
     DonorPool,
     Settings,
     collect_donors,
@@ -34,8 +33,9 @@ from skmars.retrieval.retrieve import (
     user_vectors,
     with_support,
 )
-from skmars.utils.base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
-from skmars.utils.progress import as_tasks, report
+from skmars.utils._base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
+from skmars.utils._ids import Lookup
+from skmars.utils._progress import as_tasks, report
 
 
 class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
@@ -51,7 +51,8 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         \tilde S_{d(u)} &= [\, i \in S_{d(u)} : s_i \ge \theta \,] \quad (17) \\
         S'_u &= [\, \tilde S_{d(u)};\; S_u \,] \quad (18)
 
-    Besides, columns tell how look-alikes of every row interacted with its target (see `n_voters`).
+    Besides, columns tell how look-alikes of every row interacted with its target (see
+    `n_lookalikes`).
 
     Both spaces are centred before the cosine, as means of many items are nearly parallel
     otherwise: users by the donors' mean :math:`\bar e`, item embeddings by the mean of
@@ -77,7 +78,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     n_neighbors : int, default=1
         Number of donors of a row; for "kth", the rank of its only donor. Where there are
         fewer, all of them.
-    compare : {"history", "embedding"}, default="history"
+    user_representation : {"history", "embedding"}, default="history"
         What makes users look alike, :math:`e_u` of Eq. 15.
 
         - ``"history"``: the mean of the centred unit vectors of the history's items. Every item
@@ -113,7 +114,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         Most items that a row may borrow: those with the largest :math:`s_i` for "filter" (among
         equals, those nearer to the own history), those nearest to the own history for the
         other strategies. Their order is kept. None for no limit but `max_length`.
-    n_voters : int, default=50
+    n_lookalikes : int, default=50
         Number of look-alikes (the most similar donors) of every row, also where nothing is
         borrowed. How they interacted with the row's target becomes context, the look-alike
         features: ``donor_popularity``, how many of all donors touched the target by then, and
@@ -184,9 +185,9 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     history; within a donor the order is chronological.
 
     *Item embeddings* in the equations are the vectors that `item_representation` names. Without a
-    user embedding ``compare="embedding"`` takes their mean over the history (Eq. 13 without
-    context). A row whose user vector is zero (an empty history) has nothing by which to tell a
-    look-alike, and borrows nothing.
+    user embedding ``user_representation="embedding"`` takes their mean over the history (Eq. 13
+    without context). A row whose user vector is zero (an empty history) has nothing by which to
+    tell a look-alike, and borrows nothing.
 
     *Whose clicks a space knows*: an aligner learns its network and its embeddings of ids from the
     clicks of all rows. On labels of chance (histories of likes, ten epochs) ``lookalike_support``
@@ -196,7 +197,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     look-alikes.
 
     *Support and approval*: a look-alike counts by ``exp((s - s_1) / 0.1)``, with `s` their
-    similarity and `s_1` that of the most similar, so that `n_voters` may be generous. Of `k`
+    similarity and `s_1` that of the most similar, so that `n_lookalikes` may be generous. Of `k`
     look-alikes `c` touched the target, of all `N` donors `C` did; then ``lookalike_support =
     log((c + 3) / (k C / N + 3))``, and ``donor_popularity = log((C + 3) / (A + 3))``, where `A` is
     the mean of `C` over all items. Of those whose opinion is known `l` liked it and `d` did not,
@@ -251,14 +252,14 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         "strategy": [StrOptions({"filter", "most_similar", "kth", "dp"})],
         "theta": [Interval(Real, -1, 1.1, closed="both")],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-        "compare": [StrOptions({"history", "embedding"})],
+        "user_representation": [StrOptions({"history", "embedding"})],
         "item_representation": [StrOptions({"features", "embedding"})],
         "relevance": [StrOptions({"user", "target", "both"})],
         "low_quantile": [Interval(Real, 0, 1, closed="both")],
         "high_quantile": [Interval(Real, 0, 1, closed="both")],
         "max_length": [Interval(Integral, 1, None, closed="left")],
         "max_borrowed": [Interval(Integral, 1, None, closed="left"), None],
-        "n_voters": [Interval(Integral, 0, None, closed="left")],
+        "n_lookalikes": [Interval(Integral, 0, None, closed="left")],
         "activity": [StrOptions({"user", "row"})],
         "respect_time": ["boolean"],
         "neighbors": [
@@ -277,14 +278,14 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         *,
         theta: float = 0.1,
         n_neighbors: int = 1,
-        compare: str = "history",
+        user_representation: str = "history",
         item_representation: str = "features",
         relevance: str = "target",
         low_quantile: float = 0.3,
         high_quantile: float = 0.7,
         max_length: int = 200,
         max_borrowed: int | None = None,
-        n_voters: int = 50,
+        n_lookalikes: int = 50,
         activity: str = "row",
         respect_time: bool = True,
         neighbors: Any = "auto",
@@ -296,14 +297,14 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         self.strategy = strategy
         self.theta = theta
         self.n_neighbors = n_neighbors
-        self.compare = compare
+        self.user_representation = user_representation
         self.item_representation = item_representation
         self.relevance = relevance
         self.low_quantile = low_quantile
         self.high_quantile = high_quantile
         self.max_length = max_length
         self.max_borrowed = max_borrowed
-        self.n_voters = n_voters
+        self.n_lookalikes = n_lookalikes
         self.activity = activity
         self.respect_time = respect_time
         self.neighbors = neighbors
@@ -401,7 +402,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         self._activity, self._pool = active, pool
         self._donor_of_user = np.append(Lookup(pool.ids)(active.ids), np.int32(-1))
         empty = X[:0]
-        if self.n_voters:
+        if self.n_lookalikes:
             empty = with_support(empty, np.zeros((4, 0)), pool)
         self._columns_out = empty.with_borrowed(nothing_borrowed(pool)).columns
         self._warn_if_idle(X)
@@ -412,7 +413,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         seen = np.full(len(donors), fold, dtype=np.int8)
         donors = donors.with_catalog(donors.catalog.in_fold(fold)).with_fold(seen)
         return collect_donors(
-            donors, self.compare, self.item_representation, self.neighbors, self.n_jobs
+            donors, self.user_representation, self.item_representation, self.neighbors, self.n_jobs
         )
 
     def _n_folds(self, X: Impressions) -> int:
@@ -459,7 +460,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         -------
         Impressions
             The same rows; ``borrowed`` holds what each borrows, from whom, and with which
-            similarity, and ``context`` the look-alike features (see `n_voters`).
+            similarity, and ``context`` the look-alike features (see `n_lookalikes`).
 
         Raises
         ------
@@ -531,7 +532,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
             self.relevance,
             self.max_length,
             bool(self.respect_time),
-            self.n_voters,
+            self.n_lookalikes,
             self.n_jobs,
         )
 

@@ -1,1 +1,1 @@
-"""From files to predictions: the command line, and the plain functions behind it."""
+"""What users did, kept for the rows that are to be scored."""

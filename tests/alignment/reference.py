@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from skmars import Impressions, ItemCatalog
-from skmars.alignment.clicks import new_encoder
-from skmars.alignment.encoder import AlignmentEncoder
+from skmars.alignment._clicks import new_encoder
+from skmars.alignment._encoder import AlignmentEncoder
 
 # Eq. 9-10 with nothing to query, as in the paper, and with a chain of fusions.
 MODALITIES = [(), ("text",), ("text", "image"), ("text", "image", "audio", "video")]

@@ -197,7 +197,7 @@ def test_planted_views_are_aligned() -> None:
 
 
 def test_ctrl_c_leaves_a_usable_estimator(data, monkeypatch) -> None:
-    from skmars.alignment.clicks import ClickObjective
+    from skmars.alignment._clicks import ClickObjective
 
     X, y = data
     calls = []

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from skmars import Impressions, ItemCatalog
-from skmars.alignment.clicks import ClickObjective, continued_encoder, occurring_items
-from skmars.alignment.encoder import AlignmentEncoder
-from skmars.alignment.stein import SteinObjective, multimodal_stein_loss
+from skmars.alignment._clicks import ClickObjective, continued_encoder, occurring_items
+from skmars.alignment._encoder import AlignmentEncoder
+from skmars.alignment._stein import SteinObjective, multimodal_stein_loss
 
 from .reference import encode, project, random_encoder, user_embeddings, world
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from skmars import ItemCatalog
-from skmars.alignment.clicks import click_target
-from skmars.alignment.inputs import ItemInputs, modality_names
-from skmars.alignment.views import block_sizes
+from skmars.alignment._clicks import click_target
+from skmars.alignment._inputs import ItemInputs, modality_names
+from skmars.alignment._views import block_sizes
 
 FEATURES = {"text": np.ones((3, 4)), "image": np.full((3, 2), np.nan)}
 CATALOG = ItemCatalog([7, 8, 9], features=FEATURES, missing={"image": np.ones(3, bool)})

@@ -10,9 +10,9 @@ import pytest
 from sklearn.preprocessing import normalize
 
 from skmars import Impressions, ItemCatalog, SteinAligner
-from skmars.alignment.item_factors import MIN_USERS, ItemFactors, user_item_matrix
+from skmars.alignment._item_factors import MIN_USERS, ItemFactors, user_item_matrix
 from skmars.data import Sequences
-from skmars.data.catalog import FACTORS
+from skmars.data._columns import FACTORS
 
 from .reference import world
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from skmars import Impressions
-from skmars.alignment import segments
-from skmars.alignment.inputs import run_passage, single_items
-from skmars.alignment.network import (
+from skmars.alignment import _segments as segments
+from skmars.alignment._inputs import run_passage, single_items
+from skmars.alignment._network import (
     OUT_OF_VOCABULARY,
     Items,
     prefix_means,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skmars import Impressions, ItemCatalog
-from skmars.alignment import segments as module
-from skmars.alignment.segments import Segments, batches, find_segments
+from skmars.alignment import _segments as module
+from skmars.alignment._segments import Segments, batches, find_segments
 from skmars.data import Sequences
 
 from .reference import world

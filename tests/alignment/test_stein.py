@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from skmars.alignment import stein
+from skmars.alignment import _stein as stein
 from skmars.metrics import alignment_score, effective_rank, uniformity_score
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from skmars.alignment.stein import SteinObjective, multimodal_stein_loss
-from skmars.alignment.views import ViewEncoder, ViewObjective
+from skmars.alignment._stein import SteinObjective, multimodal_stein_loss
+from skmars.alignment._views import ViewEncoder, ViewObjective
 
 
 @pytest.fixture

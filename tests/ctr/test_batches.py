@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skmars.ctr.batches import UNKNOWN_FEEDBACK, Rows, count_items, cut
+from skmars.ctr._batches import UNKNOWN_FEEDBACK, Rows, count_items, cut
 from skmars.data import Sequences
 
 N_ITEMS = 7

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from skmars import DINClassifier, Impressions
-from skmars.ctr.fusion import LEAST_WEIGHT, fuse, weigh
+from skmars.ctr._fusion import LEAST_WEIGHT, fuse, weigh
 
 ALONE = np.array([0.0, 1.0, 0.0])  # the logit as it is
 SMALL = {"embedding_dim": 4, "attention_units": (8,), "hidden_units": (8,), "max_iter": 3}

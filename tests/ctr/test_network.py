@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from skmars.ctr.batches import Rows
-from skmars.ctr.network import DINNetwork, to_tensors
+from skmars.ctr._batches import Rows
+from skmars.ctr._network import DINNetwork, to_tensors
 from skmars.data import Sequences
 
 N_ITEMS = 6
@@ -72,7 +72,7 @@ def test_mini_batch_aware_regularisation() -> None:
 
 
 def test_a_step_leaves_absent_embeddings_alone() -> None:
-    from skmars.ctr.learning import Optimizer
+    from skmars.ctr._learning import Optimizer
 
     network, rows = make_network(), make_rows()
     optimizer = Optimizer(network, 0.1)
@@ -90,7 +90,7 @@ def test_a_step_leaves_absent_embeddings_alone() -> None:
 
 
 def test_optimizer_state_survives_new_items() -> None:
-    from skmars.ctr.learning import Optimizer
+    from skmars.ctr._learning import Optimizer
 
     network, rows = make_network(), make_rows()
     optimizer = Optimizer(network, 0.1)
@@ -109,7 +109,7 @@ def test_optimizer_state_survives_new_items() -> None:
 
 def test_new_and_unknown_items_are_the_mean() -> None:
     network = make_network()
-    network.settle()
+    network.fill_unseen_embeddings()
     mean = network.items.weight[1:].mean(dim=0)
     torch.testing.assert_close(network.items.weight[0], mean)
     network.add_items(2)
@@ -119,9 +119,9 @@ def test_new_and_unknown_items_are_the_mean() -> None:
 def test_unknown_feedback_is_the_mean_of_the_known_only_where_it_was_never_seen() -> None:
     network = make_network()
     before = network.feedback.detach().clone()
-    network.settle([1, 3, 2])
+    network.fill_unseen_embeddings([1, 3, 2])
     torch.testing.assert_close(network.feedback.detach(), before)
-    network.settle([1, 3, 0])
+    network.fill_unseen_embeddings([1, 3, 0])
     torch.testing.assert_close(network.feedback[2], 0.25 * before[0] + 0.75 * before[1])
 
 

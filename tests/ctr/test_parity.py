@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from skmars.ctr.attention import AttentionPooling
-from skmars.ctr.batches import Bag, Batch
-from skmars.ctr.network import DINNetwork
+from skmars.ctr._attention import AttentionPooling
+from skmars.ctr._batches import Batch, RaggedItems
+from skmars.ctr._network import DINNetwork
 
 N_ROWS, N_ITEMS, DIM, MAX_LENGTH = 7, 11, 4, 6
 
@@ -177,5 +177,5 @@ def as_batch(histories, network: DINNetwork, table, dense: np.ndarray | None = N
         codes=ids,
         target=target,
         length=length,
-        history=Bag(history[real], row, length, zeros, zeros),
+        history=RaggedItems(history[real], row, length, zeros, zeros),
     )

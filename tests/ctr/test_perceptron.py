@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from skmars.ctr import fused
-from skmars.ctr.perceptron import Dice, Perceptron
+from skmars.ctr import _fused as fused
+from skmars.ctr._perceptron import Dice, Perceptron
 
 from .modules import randomized
 

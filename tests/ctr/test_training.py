@@ -17,7 +17,8 @@ from sklearn.callback import ScoringMonitor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
 
-from skmars import BASRec, CL4SRec, CoSeRec, DINClassifier, make_multimodal_ctr
+from skmars import DINClassifier, make_multimodal_ctr
+from skmars.baselines import BASRec, CL4SRec, CoSeRec
 from tests.fits import check_finite_or_named, check_repeatable_in_threads
 
 from .impressions import din, lend, make_data
@@ -30,8 +31,8 @@ def test_sample_weight_is_repetition(data) -> None:
     weight = np.random.default_rng(0).integers(0, 3, len(X))
     rows = np.repeat(np.arange(len(X)), weight)
     # Linear momentum-free training would agree to the last bit; float32 Adam nearly does.
-    weighted = din(max_iter=2, alpha=0).fit(X, y, sample_weight=weight)
-    repeated = din(max_iter=2, alpha=0).fit(X[rows], y[rows])
+    weighted = din(max_iter=2, embedding_l2=0).fit(X, y, sample_weight=weight)
+    repeated = din(max_iter=2, embedding_l2=0).fit(X[rows], y[rows])
     np.testing.assert_allclose(
         weighted.decision_function(X), repeated.decision_function(X), atol=1e-3
     )
@@ -65,7 +66,7 @@ def test_early_stopping_keeps_the_best_epoch(data) -> None:
 
 
 def test_held_out_rows_are_not_trained_on(data) -> None:
-    from skmars.ctr.samples import Sample
+    from skmars.ctr._samples import Sample
 
     X, y = data
     rng = np.random.RandomState(0)
@@ -160,7 +161,7 @@ def test_a_first_partial_fit_of_one_class(data, label: int, array: bool) -> None
 
 def test_training_starts_at_the_share_of_positives(data) -> None:
     X, y = data
-    model = din(learning_rate=1e-12, max_iter=1, alpha=0, early_stopping=False).fit(X, y)
+    model = din(learning_rate=1e-12, max_iter=1, embedding_l2=0, early_stopping=False).fit(X, y)
     start = (y.sum() + 0.5) / (len(y) + 1)
     np.testing.assert_allclose(model.predict_proba(X)[:, 1].mean(), start, atol=0.05)
 
@@ -184,7 +185,7 @@ def test_a_fit_minds_neither_threads_nor_the_global_generator(data, case: str) -
 
 
 def test_further_fits_draw_orders_of_their_own(data, monkeypatch) -> None:
-    from skmars.ctr.batches import Rows
+    from skmars.ctr._batches import Rows
 
     X, y = data
     orders: list[bytes] = []
@@ -264,7 +265,7 @@ def test_array_that_is_too_large_names_the_column(dtype: type) -> None:
 
 
 def test_interrupted_training_leaves_a_usable_estimator(data, monkeypatch) -> None:
-    from skmars.ctr import learning
+    from skmars.ctr import _learning as learning
 
     X, y = data
     original, calls = learning.to_tensors, []

@@ -149,7 +149,7 @@ def test_thumbnails_are_small_and_broken_pictures_are_named(
 
 
 def test_a_picture_is_read_once(monkeypatch: pytest.MonkeyPatch, X: Impressions) -> None:
-    from skmars.data import display
+    from skmars.data import _display as display
 
     reads: list[Any] = []
     load = display.load_image
@@ -168,7 +168,7 @@ def test_bare_ids_are_enough() -> None:
 
 def test_no_colour_but_the_mark_of_what_is_borrowed(X: Impressions) -> None:
     """Text and background are those of the notebook, light or dark."""
-    from skmars.data.display import STYLE
+    from skmars.data._display import STYLE
 
     assert not re.search(r"(?<!-)(color|background):", STYLE)
     assert re.findall("#[0-9A-F]{6}", STYLE) == ["#D55E00"]

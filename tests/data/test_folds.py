@@ -10,7 +10,7 @@ import pytest
 
 from skmars import Impressions, ItemCatalog
 from skmars.data import Sequences
-from skmars.data.folds import EVERYBODY, OWN, mark_own, user_folds
+from skmars.data._folds import EVERYBODY, OWN, mark_own, user_folds
 
 
 def impressions(n: int = 6) -> Impressions:
@@ -30,7 +30,7 @@ def test_folds_are_about_equal_and_depend_on_the_id_alone() -> None:
 def test_folds_are_the_same_in_another_process() -> None:
     users = np.array(["ann", "bob", "cid", "Zoë"], dtype=object)
     script = (
-        "import numpy as np; from skmars.data.folds import user_folds\n"
+        "import numpy as np; from skmars.data._folds import user_folds\n"
         "print(user_folds(np.array(['ann', 'bob', 'cid', 'Zo\\u00eb'], dtype=object), 5).tolist())"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skmars import Impressions
-from skmars.data.holdout import hold_out
+from skmars.data._holdout import hold_out
 
 
 def split(X, y, how="auto", fraction="auto", seed=0):

@@ -18,8 +18,8 @@ from sklearn.utils import _safe_indexing
 
 from skmars import Impressions, ItemCatalog
 from skmars.data import Sequences
-from skmars.data.checks import as_impressions, check_target, require_impressions
-from skmars.data.frames import FRAMES
+from skmars.data._checks import as_impressions, check_target, require_impressions
+from skmars.data._frames import FRAMES
 
 
 @pytest.fixture

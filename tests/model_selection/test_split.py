@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skmars import Impressions, LeaveLastOut, leave_last_out
-from skmars.data.checks import as_impressions
+from skmars.data._checks import as_impressions
 from skmars.datasets import make_multimodal_ctr
 
 

@@ -113,9 +113,9 @@ class Reference:
         return self
 
     def user_vector(self, row: dict[str, Any]) -> list[float]:
-        if row["embedding"] is not None and self.compare == "embedding":
+        if row["embedding"] is not None and self.user_representation == "embedding":
             return row["embedding"]
-        of_item = self.unit if self.compare == "history" else self.vector
+        of_item = self.unit if self.user_representation == "history" else self.vector
         vectors = [of_item(e["item"]) for e in row["events"]]
         if not vectors:
             return [0.0] * len(self.item_center)

@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skmars import SequenceRetrievalAugmenter
-from skmars.retrieval import borrowing, dynamic_programming, neighbors, retrieve
-from skmars.retrieval.dynamic_programming import best_matching as fast_matching
+from skmars.retrieval import _borrowing as borrowing
+from skmars.retrieval import _dynamic_programming as dynamic_programming
+from skmars.retrieval import _neighbors as neighbors
+from skmars.retrieval import _retrieve as retrieve
+from skmars.retrieval._dynamic_programming import best_matching as fast_matching
 
 from .reference import Reference, best_matching, best_sum
 from .worlds import as_tuples, world
@@ -36,7 +39,7 @@ parameters = st.fixed_dictionaries(
         "strategy": st.sampled_from(["filter", "most_similar", "kth", "dp"]),
         "theta": st.sampled_from([-1.0, -0.3, 0.0, 0.1, 0.5, 1.0, 1.01]),
         "n_neighbors": st.integers(1, 4),
-        "compare": st.sampled_from(["history", "embedding"]),
+        "user_representation": st.sampled_from(["history", "embedding"]),
         "relevance": st.sampled_from(["user", "target", "both"]),
         "low_quantile": st.sampled_from([0.1, 0.3, 0.5]),
         "high_quantile": st.sampled_from([0.5, 0.7, 0.9]),
@@ -77,7 +80,7 @@ def test_same_as_reference(world_arguments, arguments):
 def test_same_as_reference_on_a_larger_world(strategy, relevance, by):
     arguments = {"n_users": 60, "n_items": 40, "n_events": 900, "width": 8}
     settings_ = {"strategy": strategy, "relevance": relevance, "n_neighbors": 3, "max_length": 30}
-    settings_["compare"] = by
+    settings_["user_representation"] = by
     assert compare(arguments, settings_) > 100  # or else the comparison says nothing
 
 

@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import estimator_checks as checks
 
 from skmars import ItemCatalog, SequenceRetrievalAugmenter
-from skmars.data.frames import FRAMES
+from skmars.data._frames import FRAMES
 from skmars.retrieval import CosineNeighbors, HNSWNeighbors, NNDescentNeighbors
 
 from .worlds import as_tuples, world
@@ -106,8 +106,8 @@ def test_nothing_to_compare_items_by(X):
 def test_embeddings_of_different_spaces(X):
     wide = X.with_user_embedding(np.random.default_rng(0).normal(size=(len(X), 9)))
     with pytest.raises(ValueError, match=r"user embeddings have 9 columns and item vectors 5"):
-        SequenceRetrievalAugmenter(relevance="user", compare="embedding").fit(wide)
-    out = SequenceRetrievalAugmenter(compare="embedding").fit(wide).transform(wide)
+        SequenceRetrievalAugmenter(relevance="user", user_representation="embedding").fit(wide)
+    out = SequenceRetrievalAugmenter(user_representation="embedding").fit(wide).transform(wide)
     assert out.borrowed.length.any()
 
 
@@ -115,8 +115,10 @@ def test_embeddings_that_are_not_finite(X):
     embedding = X.user_embedding.copy()
     embedding[:] = np.nan
     with pytest.raises(ValueError, match="user_embedding of X holds NaN"):
-        SequenceRetrievalAugmenter(compare="embedding").fit(X.with_user_embedding(embedding))
-    augmenter = SequenceRetrievalAugmenter(compare="embedding").fit(X)
+        SequenceRetrievalAugmenter(user_representation="embedding").fit(
+            X.with_user_embedding(embedding)
+        )
+    augmenter = SequenceRetrievalAugmenter(user_representation="embedding").fit(X)
     with pytest.raises(ValueError, match="user_embedding of X holds NaN"):
         augmenter.transform(X.with_user_embedding(embedding))
     items = X.catalog.embedding.copy()
@@ -126,7 +128,7 @@ def test_embeddings_that_are_not_finite(X):
 
 
 def test_user_embedding_of_fit_is_missing_in_transform(X):
-    augmenter = SequenceRetrievalAugmenter(compare="embedding").fit(X)
+    augmenter = SequenceRetrievalAugmenter(user_representation="embedding").fit(X)
     with pytest.raises(ValueError, match="X has no user embedding, but the rows of fit had"):
         augmenter.transform(X.with_user_embedding(None))
 

@@ -12,8 +12,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from skmars import SequenceRetrievalAugmenter
 from skmars.retrieval import CosineNeighbors, HNSWNeighbors, NNDescentNeighbors
-from skmars.retrieval import neighbors as module
-from skmars.retrieval.neighbors import fit_index, top_k, unit
+from skmars.retrieval import _neighbors as module
+from skmars.retrieval._neighbors import fit_index, top_k, unit
 
 from .worlds import as_tuples, world
 

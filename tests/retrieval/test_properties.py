@@ -14,7 +14,7 @@ from sklearn.base import clone
 
 from skmars import Impressions, ItemCatalog, SequenceRetrievalAugmenter
 from skmars.data import Sequences
-from skmars.data.frames import FRAMES
+from skmars.data._frames import FRAMES
 
 from .worlds import HistoryEncoder, as_tuples, world
 
@@ -131,7 +131,7 @@ def test_embeddings_are_asked_for_donors_and_low_active_rows_only():
     X = world(3, n_users=40, n_events=500, users=None)
     encoder = HistoryEncoder(X.catalog.embedding)
     X = X.with_user_encoder(encoder)
-    augmenter = fitted(X, activity="user", n_voters=0)
+    augmenter = fitted(X, activity="user", n_lookalikes=0)
     assert sum(encoder.asked) <= augmenter.n_donors_ + 1
     encoder.asked.clear()
     rows = np.repeat(np.arange(len(X)), 3)
@@ -288,7 +288,7 @@ def test_several_donors_stand_in_order_of_similarity():
         ),
         CATALOG,
     )
-    settings = {"low_quantile": 0, "high_quantile": 0.2, "compare": "embedding"}
+    settings = {"low_quantile": 0, "high_quantile": 0.2, "user_representation": "embedding"}
     augmenter = fitted(X, strategy="most_similar", n_neighbors=2, **settings)
     (row, *others) = as_tuples(augmenter.transform(X))
     assert [(item, donor) for item, donor, *_ in row] == [
@@ -315,7 +315,7 @@ def test_dp_borrows_what_matches_in_order():
         ),
         CATALOG,
     )
-    augmenter = fitted(X, strategy="dp", theta=0.9, compare="embedding")
+    augmenter = fitted(X, strategy="dp", theta=0.9, user_representation="embedding")
     assert [item for item, *_ in as_tuples(augmenter.transform(X))[0]] == [1, 3]
 
 
@@ -339,7 +339,7 @@ def test_a_donor_without_event_before_the_impression_is_passed_over():
         ),
         CATALOG,
     )
-    by = {"strategy": "most_similar", "compare": "embedding"}
+    by = {"strategy": "most_similar", "user_representation": "embedding"}
     out = as_tuples(fitted(X, **by).transform(X))
     assert [(donor, time) for _, donor, *_, time in out[0]] == [("q", 10), ("q", 20)]
     assert [donor for _, donor, *_ in out[1]] == ["p"] * 3

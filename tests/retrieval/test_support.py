@@ -18,7 +18,8 @@ from skmars import (
     make_multimodal_ctr,
 )
 from skmars.data import Sequences
-from skmars.retrieval.support import LIKED, TOUCHED, Ballots, support
+from skmars.data._columns import LIKED, TOUCHED
+from skmars.retrieval._lookalike_features import DonorInteractions, support
 from tests.retrieval.worlds import world
 
 SUPPORT, APPROVAL = TOUCHED[1], LIKED[1]
@@ -73,8 +74,8 @@ def test_the_equations_by_a_loop(seed: int, timed: bool, feedback: bool) -> None
     target = rng.integers(-1, N_ITEMS + 1, n).astype(np.int32)  # two of which no donor knows
     before = rng.choice([0.0, 2.0, 3.0, np.inf, np.nan], n) if timed else None
     n_asked = rng.integers(1, N_DONORS, n)
-    ballots = Ballots.of(donors, N_ITEMS)
-    found = support(ballots, voters, similarity, target, n_asked, before)
+    interactions = DonorInteractions.of(donors, N_ITEMS)
+    found = support(interactions, voters, similarity, target, n_asked, before)
     for i in range(n):
         moment = None if before is None else before[i]
         everyone = dict.fromkeys(range(N_DONORS), 1.0)
@@ -101,20 +102,20 @@ def columns(X: Any) -> np.ndarray:
 
 def test_columns_are_there_as_asked() -> None:
     X = world(1)
-    asked = SequenceRetrievalAugmenter(n_voters=3).fit(X)
+    asked = SequenceRetrievalAugmenter(n_lookalikes=3).fit(X)
     assert {SUPPORT, APPROVAL} <= set(asked.transform(X).context)
     assert {SUPPORT, APPROVAL} <= set(asked.get_feature_names_out())
-    nobody = SequenceRetrievalAugmenter(n_voters=0).fit(X)
+    nobody = SequenceRetrievalAugmenter(n_lookalikes=0).fit(X)
     assert not {SUPPORT, APPROVAL} & set(nobody.transform(X).context)
     positive = world(2, n_users=30, n_events=300, history="positive")
-    positive = SequenceRetrievalAugmenter(n_voters=3).fit_transform(positive)
+    positive = SequenceRetrievalAugmenter(n_lookalikes=3).fit_transform(positive)
     assert SUPPORT in positive.context
     assert APPROVAL not in positive.context
 
 
 def test_who_is_asked_changes_nothing_of_what_is_borrowed() -> None:
     X = world(2, n_users=30, n_events=300)
-    a, b = (SequenceRetrievalAugmenter(n_voters=n).fit_transform(X).borrowed for n in (0, 7))
+    a, b = (SequenceRetrievalAugmenter(n_lookalikes=n).fit_transform(X).borrowed for n in (0, 7))
     for name in ("items", "start", "length", "donor", "similarity"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
 
@@ -122,7 +123,7 @@ def test_who_is_asked_changes_nothing_of_what_is_borrowed() -> None:
 @pytest.mark.parametrize("users", ["encoder", "rows", None])
 def test_a_row_is_answered_by_itself(users: str | None) -> None:
     X = world(3, n_users=30, n_events=300, users=users)
-    augmenter = SequenceRetrievalAugmenter(n_voters=5).fit(X)
+    augmenter = SequenceRetrievalAugmenter(n_lookalikes=5).fit(X)
     together = columns(augmenter.transform(X))
     assert together.any(axis=1).all()
     order = np.random.default_rng(0).permutation(len(X))
@@ -134,15 +135,15 @@ def test_a_row_is_answered_by_itself(users: str | None) -> None:
 def test_nobody_votes_on_what_comes_later() -> None:
     X = world(4, n_users=30, n_events=300)
     early = replace(X, time=np.full(len(X), X.time.min()))
-    augmenter = SequenceRetrievalAugmenter(n_voters=5).fit(X)
+    augmenter = SequenceRetrievalAugmenter(n_lookalikes=5).fit(X)
     assert not columns(augmenter.transform(early)).any()
-    timeless = SequenceRetrievalAugmenter(n_voters=5, respect_time=False).fit(X)
+    timeless = SequenceRetrievalAugmenter(n_lookalikes=5, respect_time=False).fit(X)
     assert columns(timeless.transform(early)).any(axis=1).all()
 
 
 def test_items_that_nobody_knows_have_no_support() -> None:
     X = world(5)
-    augmenter = SequenceRetrievalAugmenter(n_voters=3, respect_time=False).fit(X)
+    augmenter = SequenceRetrievalAugmenter(n_lookalikes=3, respect_time=False).fit(X)
     more = X.catalog.extend(["new"] if X.catalog.ids.dtype == object else [10_000])
     new = np.full(len(X), len(more) - 1, dtype=np.int32)
     assert not columns(augmenter.transform(replace(X, catalog=more, target=new))).any()

@@ -13,7 +13,7 @@ import pytest
 from sklearn.base import BaseEstimator
 
 import skmars
-from skmars.utils import base
+from skmars.utils import _base as base
 
 
 def public_estimators() -> Iterator[Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from skmars.utils.torch import DrawFrom, new_generator, resolve_device, to_cpu
+from skmars.utils._torch import DrawFrom, new_generator, resolve_device, to_cpu
 
 
 def test_devices() -> None:

@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator
 from sklearn.callback import with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 
-from skmars.utils.base import SkmarsMixin
-from skmars.utils.training import EpochCallbacks, TrainingResult, train
+from skmars.utils._base import SkmarsMixin
+from skmars.utils._training import EpochCallbacks, TrainingResult, train
 
 
 class Scalar(torch.nn.Module):

@@ -1,0 +1,162 @@
+"""Which rows one causal pass can serve, and how passes are grouped into batches (NumPy only).
+
+Rows of one user see growing prefixes of one array of events. With a causal network a single
+pass over that array, a *segment*, serves all of them: row t reads the running mean at its own
+prefix (a staircase). That makes an epoch cost O(n^2) of a user's n events, not O(n^3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmars.data import Impressions, Sequences
+from skmars.utils import _ragged as ragged
+
+# A pass over more positions than this is split: it bounds the memory of a batch.
+MAX_POSITIONS = 16_384
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Segments, and where in them each row ends.
+
+    Attributes
+    ----------
+    start, length : ndarray of shape (n_segments,), int64
+        The slice of the flat history arrays that a segment covers.
+    segment : ndarray of shape (n_rows,), int64
+        The segment of each row. Segments are numbered by their first row, whatever the flat
+        arrays look like: the same rows make the same batches.
+    prefix : ndarray of shape (n_rows,), int64
+        How many of the segment's items the row sees.
+    """
+
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+    segment: NDArray[np.int64]
+    prefix: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+def find_segments(X: Impressions, *, causal: bool, reach: int) -> Segments:
+    """Group rows whose histories are prefixes of one another.
+
+    Parameters
+    ----------
+    X : Impressions
+    causal : bool
+        If False, every distinct history is a segment of its own, cut to its last `reach` items.
+    reach : int
+        On how many of the last items of a history its user embedding depends.
+    """
+    start = X.history.start.astype(np.int64)
+    prefix = X.history.length.astype(np.int64)
+    if not causal:
+        start, prefix = start + np.maximum(prefix - reach, 0), np.minimum(prefix, reach)
+        return _number(start, prefix, part=prefix)
+    start = _shared_start(X.history, start, prefix, X.user)
+    # Of very long segments each part is passed over on its own, with all context that it needs.
+    part = prefix // MAX_POSITIONS
+    skipped = np.maximum(part * MAX_POSITIONS - reach, 0)
+    return _number(start + skipped, prefix - skipped, part=part)
+
+
+def _number(
+    start: NDArray[np.int64], prefix: NDArray[np.int64], *, part: NDArray[np.int64]
+) -> Segments:
+    """Make one segment of all rows with equal start and part; empty histories stay apart."""
+    key = start * (part.max(initial=0) + 1) + part
+    key = np.where(prefix > 0, key, -1 - np.arange(len(key)))
+    _, first, segment = np.unique(key, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    segment = rank[segment]
+    length = np.zeros(len(order), dtype=np.int64)
+    np.maximum.at(length, segment, prefix)
+    return Segments(start[first[order]], length, segment, prefix)
+
+
+def _shared_start(
+    history: Sequences,
+    start: NDArray[np.int64],
+    length: NDArray[np.int64],
+    user: NDArray[np.int32],
+) -> NDArray[np.int64]:
+    """Let rows start where their user's longest history starts, if that begins with theirs.
+
+    Impressions made from a log share their events already. Rows read from a frame hold a
+    copy of the history each, which this makes one segment again.
+    """
+    if not len(start):
+        return start
+    row = ragged.longest(user, length)
+    longest_of_user = np.empty(int(user.max()) + 1, dtype=np.int64)
+    longest_of_user[user[row]] = row
+    longest = longest_of_user[user]
+    apart = np.flatnonzero((start != start[longest]) & (length > 0))
+    for end in (np.zeros_like(length), length - 1):  # these two items rule out most
+        own, other = start[apart] + end[apart], start[longest[apart]] + end[apart]
+        apart = apart[history.items[own] == history.items[other]]
+    own = ragged.ranges(start[apart], length[apart])
+    other = ragged.ranges(start[longest[apart]], length[apart])
+    equal = history.items[own] == history.items[other]
+    if history.feedback is not None:
+        equal &= history.feedback[own] == history.feedback[other]
+    differing = np.add.reduceat(np.append(~equal, False), ragged.offsets(length[apart])[:-1]) > 0
+    shared = start.copy()
+    shared[apart[~differing]] = start[longest[apart[~differing]]]
+    return shared
+
+
+def batches(
+    segments: Segments,
+    rows: NDArray[np.int64],
+    batch_size: int,
+    rng: np.random.RandomState | None = None,
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Group whole segments into batches of about `batch_size` rows.
+
+    Parameters
+    ----------
+    segments : Segments
+    rows : ndarray of int64
+        The rows to serve; segments without any are passed over.
+    batch_size : int
+        Rows a batch, more or less: a segment is never divided, and a batch is closed early
+        when its segments together have `MAX_POSITIONS` positions.
+    rng : RandomState or None
+        Shuffles the segments.
+
+    Yields
+    ------
+    segment : ndarray of int64
+        The segments of the batch.
+    row : ndarray of int64
+        Its rows, segment after segment.
+    """
+    of_row = segments.segment[rows]
+    n_rows = np.bincount(of_row, minlength=len(segments))
+    used = np.flatnonzero(n_rows)
+    if rng is not None:
+        used = rng.permutation(used)
+    # A batch is full at cost 1; equal shares leave no small remainder at the end.
+    cost = np.cumsum(np.maximum(n_rows[used] / batch_size, segments.length[used] / MAX_POSITIONS))
+    if not len(used):
+        return
+    n_batches = max(1, round(cost[-1]))
+    batch = np.minimum((cost * n_batches / cost[-1] - 1e-9).astype(np.int64), n_batches - 1)
+    position = np.empty(len(segments), dtype=np.int64)
+    position[used] = np.arange(len(used))
+    by_segment = rows[np.argsort(position[of_row], kind="stable")]
+    ends = ragged.offsets(n_rows[used])
+    bounds = np.flatnonzero(np.diff(batch, prepend=-1, append=n_batches))
+    for begin, end in zip(bounds[:-1], bounds[1:]):
+        if end > begin:
+            yield used[begin:end], by_segment[ends[begin] : ends[end]]

@@ -1,0 +1,16 @@
+"""The baselines' ways to change a history: transformers, and auxiliary objectives for DIN."""
+
+from skmars.baselines._editing import CropMaskReorder, CropMaskReorderSubstituteInsert
+from skmars.baselines._objectives import BASRec, CL4SRec, CoSeRec
+from skmars.baselines._prepending import RandomItems, RandomSequence, RepeatPad
+
+__all__ = [
+    "BASRec",
+    "CL4SRec",
+    "CoSeRec",
+    "CropMaskReorder",
+    "CropMaskReorderSubstituteInsert",
+    "RandomItems",
+    "RandomSequence",
+    "RepeatPad",
+]

@@ -1,0 +1,144 @@
+"""Mixtures of a history with a changed one, and of rows with rows. Imports torch: import lazily."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from skmars.baselines._views import ItemChoice, View, same_length_view
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What is drawn for a batch; arrays, or tensors of the same shapes.
+
+    Attributes
+    ----------
+    view : View
+        A changed history of each row, position by position.
+    share : float ndarray of shape (n_rows,)
+        Of its own history that a row keeps.
+    relevance : float ndarray of shape (n_rows,)
+        Weight of a row with the mixed history.
+    other : int64 ndarray of shape (n_rows,)
+        The row that each is mixed with.
+    share_of_row : float ndarray of shape (n_rows, 1)
+    share_of_unit : float ndarray of shape (n_rows, item_dim)
+        Of itself that a row keeps: one share, or one for each unit of its vectors.
+    """
+
+    view: View
+    share: Any
+    relevance: Any
+    other: Any
+    share_of_row: Any
+    share_of_unit: Any
+
+
+def relevance(share: NDArray[np.float64], rate: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ``1 / (share * rate)``, scaled to [0, 1] over the batch; 1 where all are alike.
+
+    Parameters
+    ----------
+    share, rate : ndarray of shape (n_rows,)
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+
+    Examples
+    --------
+    >>> relevance(np.array([0.5, 0.25, 1.0]), np.array([0.5, 0.5, 0.5])).round(3)
+    array([0.333, 1.   , 0.   ])
+    >>> relevance(np.array([0.5]), np.array([0.3]))
+    array([1.])
+    """
+    value = 1 / np.maximum(share * rate, np.finfo(np.float32).tiny)
+    low, high = value.min(), value.max()
+    return (value - low) / (high - low) if high > low else np.ones_like(value)
+
+
+class MixupObjective:
+    """Mixup within and between the rows of a batch; see `BASRec`.
+
+    Parameters
+    ----------
+    width : int
+        Of the network's item vectors.
+    choice : ItemChoice
+    weight, low_rate, high_rate, concentration : float
+        See `BASRec`.
+    """
+
+    module = None
+    pretrains = True
+
+    def __init__(
+        self,
+        width: int,
+        choice: ItemChoice,
+        *,
+        weight: float,
+        low_rate: float,
+        high_rate: float,
+        concentration: float,
+    ) -> None:
+        self.width, self.choice, self.weight = width, choice, weight
+        self.rates, self.concentration = (low_rate, high_rate), concentration
+
+    def begin_epoch(self, epoch: int, network: Any, features: Any) -> None:
+        """Prepare nothing."""
+
+    def draw(self, batch: Any, random_state: np.random.RandomState) -> Mixture:
+        """Draw what is mixed, and in which shares, for a batch of arrays."""
+        n = len(batch.target)
+
+        def shares(*shape: int) -> NDArray[np.float64]:
+            return random_state.beta(self.concentration, self.concentration, shape)
+
+        rate = random_state.uniform(*self.rates, n)
+        share = shares(n)
+        return Mixture(
+            same_length_view(batch, rate, self.choice, random_state),
+            share,
+            relevance(share, rate),
+            random_state.permutation(n),
+            shares(n, 1),
+            shares(n, self.width),
+        )
+
+    def loss(
+        self,
+        network: Any,
+        batch: Any,
+        features: Any,
+        target: Tensor,
+        weight: Tensor | None,
+        seen: Any,
+        drawn: Mixture,
+    ) -> Tensor:
+        """Return the weighted loss of a batch of tensors."""
+        changed = network.keys(drawn.view.items, drawn.view.codes, drawn.view, features)
+        share = drawn.share[batch.history.row][:, None]
+        mixed = network.represent(
+            batch, features, weight, mix=lambda key: share * key + (1 - share) * changed
+        )
+        row_weight = drawn.relevance if weight is None else drawn.relevance * weight
+        bce = F.binary_cross_entropy_with_logits
+        total = bce(network.score(mixed, weight), target, weight=row_weight)
+        for shares in (drawn.share_of_row, drawn.share_of_unit):
+            label, w = _soft(target, shares, drawn.other), None
+            if weight is not None:
+                w = _soft(weight, shares, drawn.other)
+            total = total + bce(network.score(seen.mixed(drawn.other, shares), w), label, weight=w)
+        return self.weight * total
+
+
+def _soft(value: Tensor, shares: Tensor, other: Tensor) -> Tensor:
+    share = shares.mean(dim=1)
+    return share * value + (1 - share) * value[other]

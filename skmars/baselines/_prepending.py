@@ -1,0 +1,420 @@
+"""Baselines that put items in front of a history: random ones, its own, copies of it."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils._param_validation import Interval, StrOptions
+
+from skmars.baselines._base import HistoryAugmenter, gathered, with_rows, with_token
+from skmars.baselines._operators import chosen
+from skmars.data import Impressions, ItemCatalog, Sequences
+from skmars.utils import _ragged as ragged
+
+
+class RandomItems(HistoryAugmenter):
+    """Put random items in front of the histories of training rows (Ran).
+
+    `n_items` items are drawn, uniformly and independently, from the catalogue, for each row
+    anew. `fit_transform` acts; `transform` is the identity, so that a pipeline trains on longer
+    histories and predicts from real ones.
+
+    Parameters
+    ----------
+    n_items : int, default=10
+        Items that a row gets.
+    position : {"prepend", "random"}, default="prepend"
+        Where they go: to the left of the history, or to places among its items, every
+        arrangement alike.
+    users : {"all", "low_active"}, default="all"
+        Whose rows are rewritten. "low_active": those of the users whose activity (the longest
+        history among their rows) is at most the quantile `low_quantile` of all users'.
+    low_quantile : float, default=0.3
+        For ``users="low_active"``.
+    max_length : int, default=200
+        A rewritten history keeps its last `max_length` items.
+    catalog : ItemCatalog, default=None
+        Items, for input that comes as a frame.
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for the same draws in every `fit_transform`.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns of the rows of `fit`.
+    feature_names_in_ : ndarray of str
+        Their names.
+
+    See Also
+    --------
+    RandomSequence : Draws from the history itself.
+    SequenceRetrievalAugmenter : Borrows from look-alikes.
+
+    Notes
+    -----
+    The items become part of the history and are not ``borrowed``: a baseline changes *the*
+    sequence that a model reads. (As borrowed items, `DINClassifier` would pool them apart in
+    training and find none in prediction, and the method would come to nothing.) For the same
+    reason the `activity_feature` of `DINClassifier` sees the longer history in training;
+    without it, training and prediction agree.
+
+    There is one draw a row: all epochs of a later training see the same histories, and rows that
+    the classifier holds out for early stopping are rewritten like the others.
+
+    In histories with feedback, a random item is liked as often as the items of the rewritten
+    histories are. When it was touched is unknown.
+
+    References
+    ----------
+    "MARS: Modality-Aligned Retrieval for Sequence Augmented CTR Prediction",
+    arXiv 2509.01184, Table 2 (Ran).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmars.baselines import RandomItems
+    >>> X = pd.DataFrame({"user_id": [1], "item_id": ["c"], "history": [["a", "b"]]})
+    >>> augmenter = RandomItems(n_items=3, random_state=0)
+    >>> augmenter.fit_transform(X).to_frame()["history"][0]
+    ['a', 'b', 'a', 'a', 'b']
+    >>> augmenter.transform(X).to_frame()["history"][0]
+    ['a', 'b']
+    """
+
+    _parameter_constraints = {  # noqa: RUF012
+        **HistoryAugmenter._parameter_constraints,
+        "n_items": [Interval(Integral, 1, None, closed="left")],
+        "position": [StrOptions({"prepend", "random"})],
+    }
+
+    def __init__(
+        self,
+        n_items: int = 10,
+        *,
+        position: str = "prepend",
+        users: str = "all",
+        low_quantile: float = 0.3,
+        max_length: int = 200,
+        catalog: ItemCatalog | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.n_items = n_items
+        self.position = position
+        self.users = users
+        self.low_quantile = low_quantile
+        self.max_length = max_length
+        self.catalog = catalog
+        self.random_state = random_state
+
+    def _augmented(
+        self, X: Impressions, rows: NDArray[np.int64], random_state: np.random.RandomState
+    ) -> Impressions:
+        history = X.history[rows]
+        new = with_random_items(
+            history, self.n_items, len(X.catalog), self.position == "random", random_state
+        )
+        return with_rows(X, rows, new.last(self.max_length))
+
+
+class RandomSequence(HistoryAugmenter):
+    """Put random items of its own in front of each history of training rows (Ran-S).
+
+    `n_items` items are drawn with replacement from the history itself, with their feedback and
+    time. An empty history stays empty. `fit_transform` acts; `transform` is the identity.
+
+    Parameters
+    ----------
+    n_items : int, default=10
+        Items that a row gets.
+    users : {"all", "low_active"}, default="all"
+        Whose rows are rewritten. "low_active": those of the users whose activity (the longest
+        history among their rows) is at most the quantile `low_quantile` of all users'.
+    low_quantile : float, default=0.3
+        For ``users="low_active"``.
+    max_length : int, default=200
+        A rewritten history keeps its last `max_length` items.
+    catalog : ItemCatalog, default=None
+        Items, for input that comes as a frame.
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for the same draws in every `fit_transform`.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns of the rows of `fit`.
+    feature_names_in_ : ndarray of str
+        Their names.
+
+    See Also
+    --------
+    RandomItems : Draws from all items. Its notes hold here, but for those on feedback and time.
+
+    References
+    ----------
+    "MARS: Modality-Aligned Retrieval for Sequence Augmented CTR Prediction",
+    arXiv 2509.01184, Table 2 (Ran-S).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmars.baselines import RandomSequence
+    >>> X = pd.DataFrame({"user_id": [1], "item_id": ["c"], "history": [["a", "b"]]})
+    >>> augmenter = RandomSequence(n_items=3, random_state=0)
+    >>> augmenter.fit_transform(X).to_frame()["history"][0]
+    ['a', 'b', 'b', 'a', 'b']
+    """
+
+    _parameter_constraints = {  # noqa: RUF012
+        **HistoryAugmenter._parameter_constraints,
+        "n_items": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_items: int = 10,
+        *,
+        users: str = "all",
+        low_quantile: float = 0.3,
+        max_length: int = 200,
+        catalog: ItemCatalog | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.n_items = n_items
+        self.users = users
+        self.low_quantile = low_quantile
+        self.max_length = max_length
+        self.catalog = catalog
+        self.random_state = random_state
+
+    def _augmented(
+        self, X: Impressions, rows: NDArray[np.int64], random_state: np.random.RandomState
+    ) -> Impressions:
+        new = with_own_items(X.history[rows], self.n_items, random_state)
+        return with_rows(X, rows, new.last(self.max_length))
+
+
+class RepeatPad(HistoryAugmenter):
+    r"""Fill the room to the left of a history with copies of it, in training rows (RepPad).
+
+    A history S of n < `max_length` = N items becomes ``[S, ..., S, S]``, with m further copies,
+    of which the last N items stay; by default :math:`m \sim U\{1, \lfloor N / n \rfloor\}`.
+    `fit_transform` acts; `transform` is the identity.
+
+    Parameters
+    ----------
+    copies : int or {"random", "random_from_zero", "max"}, default="random"
+        Number m of further copies: fixed, :math:`U\{1, \lfloor N / n \rfloor\}`,
+        :math:`U\{0, \lfloor N / n \rfloor\}`, or :math:`\lfloor N / n \rfloor`.
+    delimiter : int or str, default=None
+        Id of an item that stands between two copies, for example 0 or "[pad]". It joins the
+        catalogue, and a model learns its embedding. None puts nothing between copies, which is
+        also what padding comes to in a model that skips it.
+    users : {"all", "low_active"}, default="all"
+        Whose rows are rewritten. "low_active": those of the users whose activity (the longest
+        history among their rows) is at most the quantile `low_quantile` of all users'.
+    low_quantile : float, default=0.3
+        For ``users="low_active"``.
+    max_length : int, default=200
+        Room N, delimiters included.
+    catalog : ItemCatalog, default=None
+        Items, for input that comes as a frame.
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for the same draws in every `fit_transform`.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns of the rows of `fit`.
+    feature_names_in_ : ndarray of str
+        Their names.
+
+    See Also
+    --------
+    RandomItems : Its notes on ``borrowed`` and `activity_feature` hold here, too.
+
+    Notes
+    -----
+    What it does to `DINClassifier` follows from how that pools a history, as long as all copies
+    are whole and there is no delimiter: *nothing* under ``attention_normalization="softmax"``;
+    the interest vector times m + 1 under None, and times :math:`\sqrt{m + 1}` under "sqrt".
+    (Where a copy is cut, or with ``activity_feature=True``, there is a difference that has
+    nothing to do with the method's idea.)
+
+    References
+    ----------
+    Dang et al., "Repeated Padding for Sequential Recommendation", RecSys 2024,
+    arXiv:2403.06372.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skmars.baselines import RepeatPad
+    >>> X = pd.DataFrame({"user_id": [1], "item_id": ["c"], "history": [["a", "b"]]})
+    >>> augmenter = RepeatPad("max", max_length=5)
+    >>> augmenter.fit_transform(X).to_frame()["history"][0]
+    ['b', 'a', 'b', 'a', 'b']
+    >>> augmenter.set_params(delimiter="-").fit_transform(X).to_frame()["history"][0]
+    ['a', 'b', '-', 'a', 'b']
+    """
+
+    _parameter_constraints = {  # noqa: RUF012
+        **HistoryAugmenter._parameter_constraints,
+        "copies": [
+            Interval(Integral, 0, None, closed="left"),
+            StrOptions({"random", "random_from_zero", "max"}),
+        ],
+        "delimiter": [Integral, str, None],
+    }
+
+    def __init__(
+        self,
+        copies: int | str = "random",
+        *,
+        delimiter: Any = None,
+        users: str = "all",
+        low_quantile: float = 0.3,
+        max_length: int = 200,
+        catalog: ItemCatalog | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.copies = copies
+        self.delimiter = delimiter
+        self.users = users
+        self.low_quantile = low_quantile
+        self.max_length = max_length
+        self.catalog = catalog
+        self.random_state = random_state
+
+    def _augmented(
+        self, X: Impressions, rows: NDArray[np.int64], random_state: np.random.RandomState
+    ) -> Impressions:
+        X, delimiter = with_token(X, self.delimiter, "delimiter")
+        history = X.history[rows]
+        copies = n_copies(history.length, self.copies, self.max_length, random_state)
+        return with_rows(X, rows, repeated(history, copies, self.max_length, delimiter))
+
+
+def with_random_items(
+    history: Sequences,
+    n_items: int,
+    n_codes: int,
+    scattered: bool,
+    random_state: np.random.RandomState,
+) -> Sequences:
+    """Return the rows with `n_items` items drawn from ``range(n_codes)`` before or among them.
+
+    Parameters
+    ----------
+    history : Sequences
+    n_items, n_codes : int
+    scattered : bool
+        Among them, instead of before.
+    random_state : RandomState
+
+    Examples
+    --------
+    >>> s = Sequences(np.array([5], dtype=np.int32), np.array([0]), np.array([1]))
+    >>> with_random_items(s, 2, 1, False, np.random.RandomState(0)).items
+    array([0, 0, 5], dtype=int32)
+    """
+    length = history.length.astype(np.int64) + n_items
+    if scattered:
+        new = chosen(length, n_items, random_state)
+    else:
+        new = np.zeros(int(length.sum()), dtype=bool)
+        new[ragged.ranges(ragged.offsets(length)[:-1], np.full(len(length), n_items))] = True
+    old, drawn = np.flatnonzero(~new), np.flatnonzero(new)
+    own = history.positions()
+    items = np.empty(len(new), dtype=np.int32)
+    items[old] = history.items[own]
+    items[drawn] = random_state.randint(n_codes, size=len(drawn))
+    feedback = time = None
+    if history.feedback is not None:
+        # Where no event tells how often items are liked, all are.
+        feedback = np.ones(len(new), dtype=np.int8)
+        feedback[old] = history.feedback[own]
+        if len(own):
+            feedback[drawn] = feedback[old[random_state.randint(len(own), size=len(drawn))]]
+    if history.time is not None:
+        time = np.full(len(new), np.inf)
+        time[old] = history.time[own]
+    start = ragged.offsets(length)[:-1]
+    return Sequences(items, start, length.astype(np.int32), feedback=feedback, time=time)
+
+
+def with_own_items(
+    history: Sequences, n_items: int, random_state: np.random.RandomState
+) -> Sequences:
+    """Return the rows with `n_items` of their own items, drawn with replacement, before them.
+
+    Examples
+    --------
+    >>> s = Sequences(np.array([5], dtype=np.int32), np.array([0]), np.array([1]))
+    >>> with_own_items(s, 2, np.random.RandomState(0)).items
+    array([5, 5, 5], dtype=int32)
+    """
+    n_drawn = np.where(history.length > 0, n_items, 0)
+    drawn = random_state.randint(0, np.repeat(history.length, n_drawn).astype(np.int64))
+    drawn = drawn + np.repeat(history.start, n_drawn)
+    length = history.length + n_drawn
+    begin = ragged.offsets(length)[:-1]
+    source = np.empty(int(length.sum()), dtype=np.int64)
+    source[ragged.ranges(begin, n_drawn)] = drawn
+    source[ragged.ranges(begin + n_drawn, history.length)] = history.positions()
+    return gathered(history, length, source, history.items[source])
+
+
+def n_copies(
+    length: NDArray[Any],
+    copies: int | str,
+    max_length: int,
+    random_state: np.random.RandomState,
+) -> NDArray[np.int64]:
+    """Return how many further copies each row gets; see `RepeatPad`.
+
+    Examples
+    --------
+    >>> n_copies(np.array([0, 3, 8, 9]), "max", 8, None)
+    array([0, 2, 0, 0])
+    """
+    most = max_length // np.maximum(length, 1)
+    if copies == "max":
+        m = most
+    elif copies == "random":
+        m = 1 + random_state.randint(0, np.maximum(most, 1))
+    elif copies == "random_from_zero":
+        m = random_state.randint(0, most + 1)
+    else:
+        m = np.full(len(length), copies)
+    return np.where((length > 0) & (length < max_length), m, 0).astype(np.int64)
+
+
+def repeated(
+    history: Sequences, copies: NDArray[np.int64], max_length: int, delimiter: int | None = None
+) -> Sequences:
+    """Return the rows with further copies before them, cut to their last `max_length` items.
+
+    A delimiter takes feedback and time of the item to its right.
+
+    Examples
+    --------
+    >>> s = Sequences(np.array([5, 6], dtype=np.int32), np.array([0]), np.array([2]))
+    >>> repeated(s, np.array([1]), 9, delimiter=0).items
+    array([5, 6, 0, 5, 6], dtype=int32)
+    """
+    n = history.length.astype(np.int64)
+    period = n + (delimiter is not None)
+    length = np.minimum(copies * period + n, max_length)
+    # Seen from the end, a row is periodic: S backwards, and a delimiter after S's first item.
+    row = np.repeat(np.arange(len(n)), length)
+    from_end = ragged.offsets(length)[1:][row] - 1 - np.arange(len(row))
+    from_end %= np.maximum(period, 1)[row]
+    between = from_end == n[row]
+    source = history.start[row] + np.maximum(n[row] - 1 - from_end, 0)
+    items = history.items[source]
+    if delimiter is not None:
+        items = np.where(between, delimiter, items)
+    return gathered(history, length, source, items)

@@ -1,0 +1,184 @@
+"""Which items are alike: co-occurrence in histories, and embeddings. One sparse product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from skmars.data import Impressions, Sequences
+from skmars.data._activity import UserActivity
+
+# Items whose products with all others are held at a time.
+BLOCK_ITEMS = 1024
+
+
+def user_sequences(X: Impressions) -> Sequences:
+    """Return one sequence a user: the longest history among the user's rows."""
+    _, row = UserActivity.of(X)
+    return X.history[row]
+
+
+def item_cf_iuf(sequences: Sequences, n_items: int) -> csr_array:
+    r"""Similarity of items by co-occurrence, active users counting less (ItemCF-IUF).
+
+    .. math::
+        sim_{ij} = \frac{C_{ij}}{\sqrt{N_i N_j}}, \quad
+        C_{ij} = \sum_{u: i, j \in S_u} \frac{1}{\log(1 + |S_u|)}
+
+    over users `u` with the set of items :math:`S_u`; :math:`N_i` users have item `i`. An item
+    is not similar to itself.
+
+    Parameters
+    ----------
+    sequences : Sequences
+        One row a user. An item that occurs several times in it counts once.
+    n_items : int
+        Number of item codes.
+
+    Returns
+    -------
+    csr_array of shape (n_items, n_items), float64
+        Without diagonal; rounded to nine decimals.
+
+    References
+    ----------
+    Breese, Heckerman, Kadie, "Empirical Analysis of Predictive Algorithms for Collaborative
+    Filtering", UAI 1998 (inverse user frequency); Liu et al., "Contrastive Self-supervised
+    Sequential Recommendation with Robust Augmentation", arXiv:2108.06479 (its use here).
+
+    Examples
+    --------
+    >>> s = Sequences(np.array([0, 1, 2, 1], dtype=np.int32), np.array([0, 2]), np.array([2, 2]))
+    >>> item_cf_iuf(s, 3).toarray().round(3)
+    array([[0.   , 0.644, 0.   ],
+           [0.644, 0.   , 0.644],
+           [0.   , 0.644, 0.   ]])
+    """
+    user = np.repeat(np.arange(len(sequences)), sequences.length)
+    item = sequences.items[sequences.positions()]
+    has = csr_array((np.ones(len(item)), (user, item)), shape=(len(sequences), n_items))
+    has.sum_duplicates()
+    has.data[:] = 1
+    size = np.diff(has.indptr)
+    count = np.bincount(has.indices, minlength=n_items)
+    # sqrt of both factors of each entry, so that has.T @ has is all that is left to do.
+    row = np.repeat(np.arange(len(size)), size)
+    has.data = 1 / np.sqrt(np.log1p(size[row]) * count[has.indices])
+    similarity = csr_array(has.T @ has)
+    # Equal ones are equal, whatever the order of the sums.
+    similarity.data = np.round(similarity.data, 9)
+    similarity.setdiag(0)
+    similarity.eliminate_zeros()
+    similarity.sort_indices()
+    return similarity
+
+
+def nearest(similarity: csr_array, k: int = 1) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Return the `k` most similar items of each; among equals, those of lower code.
+
+    Parameters
+    ----------
+    similarity : csr_array of shape (n_items, n_items)
+        With sorted indices.
+    k : int, default=1
+
+    Returns
+    -------
+    items : ndarray of shape (n_items, k), int32
+        Most similar first; -1 where an item has fewer neighbours.
+    scores : ndarray of shape (n_items, k), float64
+        Their similarity; -inf where there is none.
+
+    Examples
+    --------
+    >>> nearest(csr_array([[0, 0.2, 0.7], [0.2, 0, 0], [0, 0, 0]]), k=2)[0]
+    array([[ 2,  1],
+           [ 0, -1],
+           [-1, -1]], dtype=int32)
+    """
+    n = similarity.shape[0]
+    items = np.full((n, k), -1, dtype=np.int32)
+    scores = np.full((n, k), -np.inf)
+    count = np.diff(similarity.indptr)
+    begin = similarity.indptr[:-1][count > 0]
+    row, left = np.repeat(np.arange(n), count), similarity.data.copy()
+    for j in range(k if len(left) else 0):
+        best = np.repeat(np.maximum.reduceat(left, begin), count[count > 0])
+        hit = np.flatnonzero((left == best) & (left > -np.inf))
+        first = hit[np.diff(row[hit], prepend=-1) > 0]  # codes increase within a row
+        items[row[first], j] = similarity.indices[first]
+        scores[row[first], j] = left[first]
+        left[first] = -np.inf
+    return items, scores
+
+
+def hybrid_nearest(
+    similarity: csr_array, vectors: NDArray[Any], vocabulary: NDArray[Any]
+) -> NDArray[np.int32]:
+    """Return the most similar item of each by co-occurrence or by embedding.
+
+    Similarities by co-occurrence and dot products of embeddings are scaled to [0, 1] each (by
+    the least and the largest of all pairs of different items; of the pairs that occur together,
+    for co-occurrence); the better of both wins, co-occurrence among equals.
+
+    Parameters
+    ----------
+    similarity : csr_array of shape (n_items, n_items)
+    vectors : ndarray of shape (n_vocabulary, n_components)
+        Embeddings of the items of `vocabulary`.
+    vocabulary : ndarray of shape (n_vocabulary,)
+        Item codes, increasing.
+
+    Returns
+    -------
+    ndarray of shape (n_items,), int32
+        -1 for items without neighbours.
+
+    References
+    ----------
+    Liu et al., arXiv:2108.06479, section 3.2 (hybrid correlation).
+
+    Examples
+    --------
+    >>> together = csr_array([[0, 0.5, 0.4], [0.5, 0, 0], [0.4, 0, 0]])
+    >>> hybrid_nearest(together, np.array([[1.0, 0], [0.2, 0.9], [0.1, 1.0]]), np.arange(3))
+    array([1, 0, 1], dtype=int32)
+    """
+    (best,), (score,) = (part.T for part in nearest(similarity))
+    found, product, low, high = _nearest_by_product(vectors)
+    if len(similarity.data):
+        score = _scaled(score, similarity.data.min(), similarity.data.max())
+    closer = _scaled(product, low, high) > score[vocabulary]
+    best = best.copy()
+    best[vocabulary[closer]] = vocabulary[found[closer]]
+    return best
+
+
+def _scaled(x: NDArray[Any], low: float, high: float) -> NDArray[Any]:
+    return (x - low) / (high - low) if high > low else np.where(np.isfinite(x), 1.0, x)
+
+
+def _nearest_by_product(
+    vectors: NDArray[Any],
+) -> tuple[NDArray[np.int64], NDArray[Any], float, float]:
+    """Return for each vector the other one of largest product, and that product.
+
+    Also the least and the largest product of all pairs.
+    """
+    n = len(vectors)
+    found, best = np.zeros(n, dtype=np.int64), np.full(n, -np.inf)
+    low = np.inf
+    if n < 2:
+        return found, best, 0.0, 0.0
+    for start in range(0, n, BLOCK_ITEMS):
+        product = vectors[start : start + BLOCK_ITEMS] @ vectors.T
+        rows = np.arange(len(product))
+        product[rows, start + rows] = np.inf
+        low = min(low, float(product.min()))
+        product[rows, start + rows] = -np.inf
+        found[start + rows] = product.argmax(axis=1)
+        best[start + rows] = product[rows, found[start + rows]]
+    return found, best, low, float(best.max())

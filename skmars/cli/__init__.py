@@ -1,0 +1,1 @@
+"""The command `skmars`: from files to predictions."""

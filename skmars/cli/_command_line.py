@@ -1,0 +1,389 @@
+"""The command `skmars`: fit, predict, explain and evaluate from Parquet and CSV files."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import skmars
+from skmars.cli._terminal import Interrupted, interrupt_ends, one_line_warnings, progress
+
+if TYPE_CHECKING:
+    import narwhals.stable.v2 as nw
+
+# As the shell says it of a program that a signal ended: SIGINT, SIGPIPE.
+INTERRUPTED, UNREAD = 128 + 2, 128 + 13
+
+# Errors that explain themselves; of any other, the type is told as well.
+PLAIN = (ValueError, TypeError, OSError, ImportError, FloatingPointError, RuntimeError)
+
+OVERVIEW = """\
+Click prediction for users with hardly any history, from files.
+
+A log has one row an event (who, which item, when, clicked or not), a table of items
+one row an item (id, title, text, path of a picture). skmars learns from both what people
+click, and lets users who have done little borrow from look-alikes (arXiv 2509.01184).
+Tables are .parquet or .csv files."""
+
+EXAMPLES = """\
+from a log to predictions:
+  skmars fit log.parquet --items items.parquet --out model.skmars
+  skmars predict model.skmars candidates.csv --out clicks.csv
+
+how good is it? Keep each user's last impressions out of training, and score them:
+  skmars fit log.csv --items items.csv --holdout last --out trial.skmars
+  skmars evaluate trial.skmars log.csv
+
+exit codes: 0 all is well; 1 the data or the model is not usable, one line on stderr says
+why (--traceback tells where in the program); 2 the command is not; 130 interrupted.
+Results alone go to stdout. A file that is written is complete or not there at all.
+
+A model file is a joblib file, and opening one runs code that is in it: open only files
+that you, or people you trust, have made. It holds the histories of the users in the log."""
+
+FIT_EXAMPLES = """\
+columns: the log has user_id, item_id, clicked (0/1) and, if there is one, timestamp
+(numbers of seconds, or dates); the items have item_id, title, text, image. Call them
+otherwise with the options. Paths of images are taken from the folder of ITEMS.
+
+history: what the user did strictly before the row. Rows of the same time (a page, a slate) are
+in none of each other's histories, and a row without a time is in nobody's. Without times the
+order of the rows counts, or the column that --order names.
+
+examples:
+  skmars fit log.parquet --items items.parquet --out model.skmars
+  skmars fit ratings.csv --items films.csv --user member --item film --time rated_at \\
+      --label stars --click-from 4 --history all --text plot --out films.skmars
+  skmars fit log.csv --base --out din.skmars
+  skmars fit log.csv --items items.csv --out m.skmars \\
+      --set augment__theta=0.3 --set ctr__max_iter=20 --set align__n_components=64
+  skmars fit log.csv --items items.csv --out m.skmars \\
+      --set "encode__encoders={'text': 'all-MiniLM-L6-v2'}"
+
+steps and their parameters (--set STEP__PARAM=VALUE): encode = MultimodalEncoder,
+align = SteinAligner, augment = SequenceRetrievalAugmenter, ctr = DINClassifier.
+https://skmars.readthedocs.io describes them."""
+
+ROWS = """\
+ROWS has one row a prediction: a user and an item, in columns called as in the log. Users
+and items may be new. Where it has the time column, a row's history is what the user did
+strictly before its time, otherwise it is all that the user has done.
+
+histories come from --log LOG if that is given, else from a list column 'history' of ROWS
+(Parquet only), else from the log that the model was fitted on."""
+
+PREDICT_EXAMPLES = """\
+examples:
+  skmars predict model.skmars candidates.csv --out clicks.parquet
+  skmars predict model.skmars candidates.csv --log log-until-today.parquet > clicks.csv
+
+The output has the rows of ROWS in their order: user, item, time, probability."""
+
+EXPLAIN_EXAMPLES = """\
+examples:
+  skmars explain model.skmars candidates.csv
+  skmars explain model.skmars candidates.csv --out borrowed.parquet
+
+The output has one line a borrowed item: the row (from 0), the user, the donor and how alike
+they are, the item, its title and how similar it is. Users with long histories borrow nothing."""
+
+EVALUATE_EXAMPLES = """\
+examples:
+  skmars fit log.csv --items items.csv --holdout last --out trial.skmars
+  skmars evaluate trial.skmars log.csv
+  skmars evaluate model.skmars other-users.csv --holdout none
+
+The history of a row is what LOG has of the user strictly before it.
+
+The output has AUC (over all rows), GAUC (within each user, then averaged) and the AUC of
+low-active users: the 30 percent with the shortest histories."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command `skmars` and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, default=None
+        Arguments; those of the process if None.
+
+    Returns
+    -------
+    int
+        0, 1 if the data or the model is not usable, 130 if interrupted, 141 if nobody reads on.
+
+    Raises
+    ------
+    SystemExit
+        With code 2 if the arguments are not usable, and 0 after ``--help`` and ``--version``.
+    """
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    program = f"skmars {arguments.command}"
+    results = sys.stdout
+    try:
+        # Whatever a library prints, stdout is for results.
+        with redirect_stdout(sys.stderr), one_line_warnings(program), interrupt_ends():
+            arguments.run(arguments, results)
+        return 0
+    except Interrupted:
+        print(f"{program}: interrupted; nothing was written.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), results.fileno())  # nor complain at exit
+        return UNREAD
+    except argparse.ArgumentTypeError as error:
+        used: argparse.ArgumentParser = arguments.parser
+        used.error(str(error))
+    except Exception as error:
+        if arguments.traceback:
+            traceback.print_exc()
+        message = " ".join(str(error).split())
+        if not isinstance(error, PLAIN):
+            message = f"{type(error).__name__}: {message} (--traceback tells where)"
+        print(f"{program}: error: {message}", file=sys.stderr)
+        return 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command `skmars`."""
+    parser = argparse.ArgumentParser(
+        prog="skmars",
+        description=OVERVIEW,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"skmars {skmars.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Any, summary: str, epilog: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        sub.set_defaults(run=run, parser=sub)
+        sub.add_argument("--traceback", action="store_true", help="show where an error arose")
+        return sub
+
+    _add_fit(command("fit", _fit, "learn a model from a log and items", FIT_EXAMPLES))
+
+    epilog = f"{ROWS}\n\n{PREDICT_EXAMPLES}"
+    _add_rows(command("predict", _predict, "predict the probability of clicks", epilog))
+    epilog = f"{ROWS}\n\n{EXPLAIN_EXAMPLES}"
+    _add_rows(command("explain", _explain, "say what rows borrow, from whom and why", epilog))
+
+    sub = command("evaluate", _evaluate, "measure a model on a log", EVALUATE_EXAMPLES)
+    _add_model(sub)
+    sub.add_argument("log", metavar="LOG", type=Path, help="the whole log, with labels")
+    sub.add_argument(
+        "--holdout",
+        choices=("last", "none"),
+        default="last",
+        help="score each user's last impression, which a model fitted with --holdout last has "
+        "not seen, or all rows of LOG (default: last)",
+    )
+    _add_output(sub)
+    return parser
+
+
+def _add_fit(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("log", metavar="LOG", type=Path, help="table with one row an event")
+    sub.add_argument(
+        "--items", type=Path, help="table with one row an item (not needed with --base)"
+    )
+    sub.add_argument("--out", metavar="MODEL", type=Path, required=True, help="file to write")
+    group = sub.add_argument_group("columns")
+    group.add_argument("--user", metavar="COLUMN", default="user_id", help="default: user_id")
+    group.add_argument("--item", metavar="COLUMN", default="item_id", help="default: item_id")
+    times = group.add_mutually_exclusive_group()
+    times.add_argument(
+        "--time",
+        metavar="COLUMN",
+        default="timestamp",
+        help="default: timestamp, or else the one column of dates or of a usual name (time, date)",
+    )
+    times.add_argument(
+        "--no-time",
+        dest="time",
+        action="store_const",
+        const=None,
+        help="there are no times: the order of the rows of LOG is that of the events",
+    )
+    group.add_argument(
+        "--order",
+        metavar="COLUMN",
+        help="orders the events of a user, where times are not there or less reliable",
+    )
+    group.add_argument("--label", metavar="COLUMN", default="clicked", help="default: clicked")
+    for name in ("title", "text", "image"):
+        group.add_argument(
+            f"--{name}", metavar="COLUMN", help=f"of ITEMS; default: {name}, if there is one"
+        )
+    group = sub.add_argument_group("meaning")
+    group.add_argument(
+        "--click-from",
+        metavar="VALUE",
+        type=float,
+        help="labels of at least VALUE are clicks (4, for stars from 1 to 5)",
+    )
+    group.add_argument(
+        "--history",
+        choices=("all", "positive"),
+        default="positive",
+        help="a history holds the clicked items, or all, each with its label (default: positive)",
+    )
+    group.add_argument(
+        "--duplicates",
+        choices=("warn", "keep", "drop"),
+        default="warn",
+        help="rows that repeat user, item and time: keep them with or without a warning, or "
+        "drop them (default: warn)",
+    )
+    group = sub.add_argument_group("model")
+    group.add_argument("--base", action="store_true", help="DIN alone, which borrows nothing")
+    group.add_argument(
+        "--set",
+        metavar="STEP__PARAM=VALUE",
+        type=_setting,
+        action="append",
+        default=[],
+        help="a parameter of the model; may be repeated",
+    )
+    group.add_argument(
+        "--holdout",
+        choices=("last", "none"),
+        default="none",
+        help="keep the last two impressions of each user out of training, for evaluate",
+    )
+    group.add_argument("--seed", type=int, default=0, help="same seed, same model (default: 0)")
+    sub.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def _add_rows(sub: argparse.ArgumentParser) -> None:
+    _add_model(sub)
+    sub.add_argument("rows", metavar="ROWS", type=Path, help="table of users and items")
+    sub.add_argument("--log", type=Path, help="histories, instead of those that fit saw")
+    _add_output(sub)
+
+
+def _add_model(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("model", metavar="MODEL", type=Path, help="file that `skmars fit` wrote")
+
+
+def _add_output(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--items", type=Path, help="items, instead of those that fit saw")
+    sub.add_argument("--out", metavar="FILE", type=Path, help="default: stdout, as CSV")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"write STEP__PARAM=VALUE, got {text!r}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value  # a word
+
+
+# --- the commands ---------------------------------------------------------------------------
+
+
+def _fit(arguments: argparse.Namespace, results: TextIO) -> None:
+    if arguments.items is None and not arguments.base:
+        raise argparse.ArgumentTypeError(
+            "MARS compares items by their texts and pictures: pass --items ITEMS, or --base for "
+            "DIN alone."
+        )
+    from skmars.cli import _commands as commands
+    from skmars.cli import _files as files
+    from skmars.persistence._model_file import Columns, save_model
+
+    files.check_target(arguments.out)
+    try:
+        pipeline = commands.make_pipeline(
+            base=arguments.base, seed=arguments.seed, settings=arguments.set
+        )
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"--set: {error}") from error
+    columns = Columns(
+        user=arguments.user,
+        item=arguments.item,
+        time=arguments.time,
+        order=arguments.order,
+        label=arguments.label,
+        title=arguments.title,
+        text=arguments.text,
+        image=arguments.image,
+        click_from=arguments.click_from,
+        history=arguments.history,
+        duplicates=arguments.duplicates,
+    )
+    with progress(pipeline, quiet=arguments.quiet):
+        model = commands.fit(
+            arguments.log, arguments.items, pipeline, columns=columns, holdout=arguments.holdout
+        )
+    save_model(model, arguments.out)
+    if not arguments.quiet:
+        print(f"skmars fit: wrote {arguments.out}", file=sys.stderr)
+
+
+def _predict(arguments: argparse.Namespace, results: TextIO) -> None:
+    from skmars.cli import _commands as commands
+
+    _write(
+        arguments,
+        results,
+        lambda model: commands.predict(
+            model, arguments.rows, log=arguments.log, items=arguments.items
+        ),
+    )
+
+
+def _explain(arguments: argparse.Namespace, results: TextIO) -> None:
+    from skmars.cli import _commands as commands
+
+    _write(
+        arguments,
+        results,
+        lambda model: commands.explain(
+            model, arguments.rows, log=arguments.log, items=arguments.items
+        ),
+    )
+
+
+def _evaluate(arguments: argparse.Namespace, results: TextIO) -> None:
+    from skmars.cli import _commands as commands
+
+    _write(
+        arguments,
+        results,
+        lambda model: commands.evaluate(
+            model, arguments.log, holdout=arguments.holdout, items=arguments.items
+        ),
+    )
+
+
+def _write(arguments: argparse.Namespace, results: TextIO, answer: Any) -> None:
+    """Open the model, and write the table that `answer` makes with it."""
+    from skmars.cli import _files as files
+    from skmars.persistence._model_file import load_model
+
+    if arguments.out is not None:
+        files.library_for(arguments.out)
+        files.check_target(arguments.out)
+    table: nw.DataFrame[Any] = answer(load_model(arguments.model))
+    if arguments.out is not None:
+        files.write_table(table, arguments.out)
+    else:
+        results.write(table.write_csv() or "")
+        results.flush()

@@ -1,0 +1,28 @@
+"""Names that columns of impressions, and modalities, have in all steps."""
+
+from __future__ import annotations
+
+# Columns of a table of impressions: those that every table has, and those that have a meaning.
+# All others are context.
+REQUIRED = ("user_id", "item_id", "history")
+OPTIONAL = (
+    "history_feedback",
+    "history_timestamp",
+    "timestamp",
+    "user_fold",
+    "user_embedding",
+    "borrowed",
+    "borrowed_donor",
+    "borrowed_similarity",
+    "borrowed_donor_similarity",
+    "borrowed_feedback",
+)
+
+# Look-alike features, columns of the context: of all donors, and of the look-alikes compared with
+# them.
+TOUCHED = ("donor_popularity", "lookalike_support")
+LIKED = ("donor_approval", "lookalike_approval")
+LOOKALIKES = TOUCHED + LIKED
+
+# The modality that is made of histories: item factors.
+FACTORS = "factors"

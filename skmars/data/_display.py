@@ -1,0 +1,214 @@
+"""How impressions and catalogues look in a notebook."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable
+from functools import cache
+from html import escape
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmars.data._catalog import ItemCatalog, is_absent
+from skmars.data._images import UnusableContent, load_image
+
+if TYPE_CHECKING:
+    from skmars.data._impressions import Impressions
+
+N_ROWS = 5
+N_ITEMS = 4  # of a history
+TEXT_LENGTH = 100
+THUMBNAIL = 48  # pixels, the longer side
+MAX_PIXELS = 2**25  # of a picture that is worth decoding for a thumbnail
+LOW_QUANTILE = 0.3  # up to which users are called low-active
+
+# Colours come from the notebook; what is added is legible on light and on dark.
+STYLE = """<style>
+.skmars { font-size: 0.9em; overflow-x: auto; }
+.skmars p { margin: 0.3em 0; }
+.skmars table { border-collapse: collapse; margin: 0.4em 0; }
+.skmars th, .skmars td { text-align: left; vertical-align: top; padding: 0.3em 0.6em;
+  border-bottom: 1px solid rgba(128, 128, 128, 0.4); overflow-wrap: anywhere; }
+.skmars .item { display: inline-block; width: 7em; margin: 0 0.4em 0.2em 0; vertical-align: top; }
+.skmars .item img { display: block; margin: 0 0 0.1em 0; }
+.skmars .borrowed { border-left: 3px dashed #D55E00; padding-left: 0.4em; }
+.skmars .faint { opacity: 0.7; }
+</style>"""
+
+
+def impressions_html(X: Impressions) -> str:
+    """Return the first rows as HTML: titles and pictures instead of codes, and what they add up to.
+
+    Parameters
+    ----------
+    X : Impressions
+    """
+    item = _item_maker(X.catalog)
+    head = ["user", "shown", "history, oldest first"]
+    if X.borrowed is not None:
+        head.insert(2, "borrowed, with s")
+    head += X.context
+    rows = []
+    for i in range(min(N_ROWS, len(X))):
+        feedback = X.history[[i]].last(N_ITEMS).positions()
+        liked = None if X.history.feedback is None else X.history.feedback[feedback]
+        notes = [] if liked is None else ["liked" if value else "not liked" for value in liked]
+        cells = [
+            escape(str(X.users[X.user[i]])),
+            item(X.target[i], ""),
+            _sequence(X.history.row(i), notes, item),
+        ]
+        if X.borrowed is not None:
+            cells.insert(2, _borrowed(X, i, item))
+        cells += [escape(str(column[i])) for column in X.context.values()]
+        rows.append(cells)
+    facts = [_count(len(X), "row"), *_activity(X), _count(len(X.catalog), "item")]
+    if X.borrowed is not None:
+        facts.append(f"{np.count_nonzero(X.borrowed.length):,} rows borrowed")
+    return _document(
+        "Impressions", facts, [_missing(X.catalog), _table(head, rows), _further(len(X))]
+    )
+
+
+def catalog_html(catalog: ItemCatalog) -> str:
+    """Return the first items as HTML, and what there is of each modality.
+
+    Parameters
+    ----------
+    catalog : ItemCatalog
+    """
+    item = _item_maker(catalog)
+    texts = [name for name in catalog.content if name not in ("title", "image")]
+    rows = [
+        [
+            escape(str(catalog.ids[i])),
+            item(i, ""),
+            *(_text(catalog.content[name][i]) for name in texts),
+        ]
+        for i in range(min(N_ROWS, len(catalog)))
+    ]
+    facts = [_count(len(catalog), "item")]
+    facts += [f"{k} features {v.shape[1]}" for k, v in catalog.features.items()]
+    if catalog.embedding is not None:
+        facts.append(f"embedding {catalog.embedding.shape[1]}")
+    head = ["id", "item", *texts]
+    return _document(
+        "ItemCatalog", facts, [_missing(catalog), _table(head, rows), _further(len(catalog))]
+    )
+
+
+def _document(name: str, facts: Iterable[str], parts: Iterable[str]) -> str:
+    line = " · ".join(escape(fact) for fact in facts)
+    return f'<div class="skmars">{STYLE}<p><b>{name}</b> {line}</p>{"".join(parts)}</div>'
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _activity(X: Impressions) -> list[str]:
+    """Say how long histories are, and how many users are low-active among those here."""
+    if len(X) == 0:
+        return []
+    longest = np.full(len(X.users), -1, dtype=np.int32)
+    np.maximum.at(longest, X.user, X.history.length)
+    longest = longest[longest >= 0]
+    limit = int(np.quantile(longest, LOW_QUANTILE))
+    low = np.count_nonzero(longest <= limit)
+    length = X.history.length
+    return [
+        _count(len(longest), "user"),
+        f"{low / len(longest):.0%} of them low-active (up to {limit} in their history)",
+        f"histories of {length.min()} to {length.max()} items, median {np.median(length):g}",
+    ]
+
+
+def _missing(catalog: ItemCatalog) -> str:
+    """Say of how many items a modality is missing: its content, or after encoding its features."""
+    n_missing = {
+        name: sum(map(is_absent, column))
+        for name, column in catalog.content.items()
+        if name != "title"
+    }
+    n_missing |= {name: int(mask.sum()) for name, mask in catalog.missing.items()}
+    if not n_missing or len(catalog) == 0:
+        return ""
+    parts = [
+        f"{escape(name)} {n:,} ({n / len(catalog):.0%})" if n else f"{escape(name)} 0"
+        for name, n in n_missing.items()
+    ]
+    return f'<p class="faint">items without: {", ".join(parts)}</p>'
+
+
+def _table(head: Iterable[str], rows: Iterable[list[str]]) -> str:
+    header = "".join(f"<th>{escape(name)}</th>" for name in head)
+    body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>" for cells in rows)
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _further(n: int) -> str:
+    return f'<p class="faint">and {n - N_ROWS:,} more</p>' if n > N_ROWS else ""
+
+
+def _item_maker(catalog: ItemCatalog) -> Callable[[int, str], str]:
+    """Return what writes an item with its picture; each picture is read once."""
+    images = catalog.content.get("image")
+
+    @cache
+    def picture(code: int) -> str:
+        return "" if images is None else _thumbnail(images[code])
+
+    def item(code: int, note: str) -> str:
+        line = f'<br><span class="faint">{escape(note)}</span>' if note else ""
+        title = escape(catalog.title(code))
+        return f'<span class="item">{picture(int(code))}{title}{line}</span>'
+
+    return item
+
+
+def _sequence(codes: NDArray[np.int32], notes: list[str], item: Callable[[int, str], str]) -> str:
+    """Write the last few items of a history, and how many stand before them."""
+    if len(codes) == 0:
+        return '<span class="faint">(empty)</span>'
+    shown = codes[-N_ITEMS:]
+    hidden = len(codes) - len(shown)
+    before = f'<span class="faint">… {hidden:,} earlier </span>' if hidden else ""
+    return before + "".join(item(c, n) for c, n in zip(shown, notes or [""] * len(shown)))
+
+
+def _borrowed(X: Impressions, i: int, item: Callable[[int, str], str]) -> str:
+    """Write what a row borrowed, with the relevance of each item."""
+    assert X.borrowed is not None
+    codes = X.borrowed.row(i)
+    if len(codes) == 0:
+        return ""
+    at = X.borrowed[[i]].last(N_ITEMS).positions()
+    s = X.borrowed.similarity
+    notes = [] if s is None else [f"s = {value:.2f}" for value in s[at]]
+    return f'<div class="borrowed">{_sequence(codes, notes, item)}</div>'
+
+
+def _text(value: Any) -> str:
+    if is_absent(value):
+        return '<span class="faint">(missing)</span>'
+    text = str(value) if isinstance(value, str) else f"{type(value).__name__}"
+    return escape(text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + " …")
+
+
+def _thumbnail(value: Any) -> str:
+    """Return an image as an inline element of a few kilobytes, or that it can't be read."""
+    if is_absent(value):
+        return ""
+    try:
+        image = load_image(value, MAX_PIXELS)
+    except UnusableContent:
+        return '<span class="faint">(picture unreadable) </span>'
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = BytesIO()
+    image.save(file, "JPEG", quality=80)
+    data = base64.b64encode(file.getvalue()).decode()
+    size = f'width="{image.width}" height="{image.height}"'
+    return f'<img alt="" {size} src="data:image/jpeg;base64,{data}">'

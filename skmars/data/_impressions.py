@@ -1,0 +1,398 @@
+"""The container that walks through the pipeline: one row is one impression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmars.data._catalog import ItemCatalog
+from skmars.data._sequences import Sequences
+
+UserEncoder = Callable[["Impressions"], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Impressions:
+    """Impressions: a user is shown a target item, and has a history of items.
+
+    Immutable and columnar. Histories are views into one array that all rows share, so that
+    selecting rows copies a few integers a row, however long the histories are. scikit-learn
+    slices it like an array; the catalogue goes along by reference.
+
+    Most people build it with `from_log` or `from_frame`.
+
+    Parameters
+    ----------
+    catalog : ItemCatalog
+        The items, to which all item codes point.
+    users : ndarray of shape (n_users,)
+        User ids.
+    user : ndarray of shape (n_rows,), int32
+        The user of each row, as position in `users`.
+    target : ndarray of shape (n_rows,), int32
+        The item shown, as position in ``catalog.ids``.
+    history : Sequences of n_rows rows
+        What the user touched before, oldest first.
+    time : ndarray of shape (n_rows,), float64, default=None
+        When the impression happened, in seconds. Where that is unknown: the latest moment
+        before which it can't have happened, -inf if there is none.
+    context : mapping of str to ndarray of shape (n_rows,), default={}
+        Further columns: numbers, or strings as objects.
+    borrowed : Sequences of n_rows rows, default=None
+        What retrieval put to the left of each history, with its provenance.
+    fold : ndarray of shape (n_rows,), int8, default=None
+        Whose behaviour the features of each row do not know, where a step learnt them of users:
+        that of the users of fold 0, 1, ..., the row's own among them (`fit_transform` of a
+        step). -1 where they know everybody's (`transform`), -2 where that includes what the
+        row's own user did later. None is -1 everywhere.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (number of rows, number of columns that `to_frame` gives).
+    columns : list of str
+        Names of these columns.
+    user_ids, item_ids : ndarray of shape (n_rows,)
+        Ids of the users and of the targets.
+    user_embedding : ndarray of shape (n_rows, n_components), float32, or None
+        User embeddings in the aligned space. Where an aligner attached its encoder, they are
+        computed for just these rows when they are asked for.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> log = pd.DataFrame({"user_id": [1, 1, 1], "item_id": [5, 6, 7], "liked": [1, 0, 1]})
+    >>> X, y = Impressions.from_log(log, label="liked", history="all")
+    >>> X
+    Impressions(3 rows, 1 users, 3 items, history 0-2)
+    >>> X[[2]].to_frame("pandas")
+       user_id  item_id history history_feedback
+    0        1        7  [5, 6]           [1, 0]
+    """
+
+    catalog: ItemCatalog
+    users: NDArray[Any]
+    user: NDArray[np.int32]
+    target: NDArray[np.int32]
+    history: Sequences
+    time: NDArray[np.float64] | None = None
+    context: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    borrowed: Sequences | None = None
+    fold: NDArray[np.int8] | None = None
+    _embedding: NDArray[np.float32] | None = None
+    _encoder: UserEncoder | None = None
+
+    def __post_init__(self) -> None:
+        columns = {
+            "target": self.target,
+            "history": self.history,
+            "time": self.time,
+            "borrowed": self.borrowed,
+            "fold": self.fold,
+            "user_embedding": self._embedding,
+            **self.context,
+        }
+        for name, column in columns.items():
+            if column is not None and len(column) != len(self.user):
+                raise ValueError(f"{name} has {len(column)} rows, but user has {len(self.user)}.")
+
+    # --- what scikit-learn asks of a table ----------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self._frame_columns())
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self), len(self._frame_columns())
+
+    def __getitem__(self, rows: Any) -> Impressions:
+        """Select rows by an int array, a mask, a slice, or ``(rows, ...)``."""
+        if isinstance(rows, tuple):
+            rows = next(part for part in rows if part is not Ellipsis)
+        if not isinstance(rows, slice):
+            rows = np.atleast_1d(np.asarray(rows))
+            if rows.dtype.kind not in "biu":
+                if rows.size:
+                    raise IndexError(
+                        "Impressions are indexed by row: an int array, a boolean mask or a slice; "
+                        f"got dtype {rows.dtype}. Columns: X.user_ids, X.item_ids, X.to_frame()."
+                    )
+                rows = rows.astype(np.int64)
+        return replace(
+            self,
+            user=self.user[rows],
+            target=self.target[rows],
+            history=self.history[rows],
+            time=None if self.time is None else self.time[rows],
+            context={name: column[rows] for name, column in self.context.items()},
+            borrowed=None if self.borrowed is None else self.borrowed[rows],
+            fold=None if self.fold is None else self.fold[rows],
+            _embedding=None if self._embedding is None else self._embedding[rows],
+        )
+
+    # Without these, NumPy would take the container for a sequence of sequences.
+    __iter__ = None
+
+    def __array__(self, *args: Any, **kwargs: Any) -> NDArray[Any]:
+        raise TypeError(
+            "Impressions hold ragged histories and do not become an array. "
+            "Use X.to_frame('pandas') for a table."
+        )
+
+    # --- what it says -------------------------------------------------------------------
+
+    @property
+    def user_ids(self) -> NDArray[Any]:
+        return self.users[self.user]
+
+    @property
+    def item_ids(self) -> NDArray[Any]:
+        return self.catalog.ids[self.target]
+
+    @property
+    def user_embedding(self) -> NDArray[np.float32] | None:
+        if self._embedding is None and self._encoder is not None:
+            return self._encoder(self)
+        return self._embedding
+
+    # --- what the steps of the pipeline add ----------------------------------------------
+
+    def with_catalog(self, catalog: ItemCatalog) -> Impressions:
+        """Return the same rows with another catalogue of the same items (features added)."""
+        if len(catalog) < len(self.catalog):
+            raise ValueError(
+                f"catalog has {len(catalog)} items, fewer than the {len(self.catalog)} that the "
+                "item codes point to. Pass a catalogue derived from X.catalog."
+            )
+        return replace(self, catalog=catalog)
+
+    def with_borrowed(self, borrowed: Sequences | None) -> Impressions:
+        """Return the same rows with these borrowed items to the left of each history."""
+        return replace(self, borrowed=borrowed)
+
+    def with_fold(self, fold: NDArray[np.int8] | None) -> Impressions:
+        """Return the same rows, which say that their features were made without these folds."""
+        return replace(self, fold=fold)
+
+    def with_user_embedding(self, embedding: NDArray[np.float32] | None) -> Impressions:
+        """Return the same rows with these user embeddings, shape (n_rows, n_components)."""
+        return replace(self, _embedding=embedding, _encoder=None)
+
+    def with_user_encoder(self, encoder: UserEncoder) -> Impressions:
+        """Return the same rows with user embeddings that are computed when asked for."""
+        return replace(self, _embedding=None, _encoder=encoder)
+
+    # --- frames ---------------------------------------------------------------------------
+
+    @overload
+    @classmethod
+    def from_log(
+        cls,
+        log: Any,
+        catalog: ItemCatalog | None = ...,
+        *,
+        user: str = ...,
+        item: str = ...,
+        time: str | None = ...,
+        order: str | None = ...,
+        label: str,
+        history: str = ...,
+        context: Any = ...,
+        duplicates: str = ...,
+    ) -> tuple[Impressions, NDArray[np.int64]]: ...
+    @overload
+    @classmethod
+    def from_log(
+        cls,
+        log: Any,
+        catalog: ItemCatalog | None = ...,
+        *,
+        user: str = ...,
+        item: str = ...,
+        time: str | None = ...,
+        order: str | None = ...,
+        label: None = ...,
+        history: str = ...,
+        context: Any = ...,
+        duplicates: str = ...,
+    ) -> tuple[Impressions, None]: ...
+    @classmethod
+    def from_log(
+        cls,
+        log: Any,
+        catalog: ItemCatalog | None = None,
+        *,
+        user: str = "user_id",
+        item: str = "item_id",
+        time: str | None = "timestamp",
+        order: str | None = None,
+        label: str | None = None,
+        history: str = "positive",
+        context: Any = (),
+        duplicates: str = "warn",
+    ) -> tuple[Impressions, NDArray[np.int64] | None]:
+        """Turn an interaction log into impressions: row `i` of the log becomes row `i`.
+
+        Parameters
+        ----------
+        log : pandas.DataFrame, polars.DataFrame or pyarrow.Table
+            One row an event, in any order.
+        catalog : ItemCatalog, default=None
+            The items. Without one, the items of the log, known by their ids alone. Items that
+            a catalogue lacks are added to it without content, with a warning.
+        user, item : str
+            Columns of the user and item ids (integers or strings).
+        time : str or None, default="timestamp"
+            Column of the times: seconds or datetimes. If there is no column of the default name,
+            but one column of datetimes or of another usual name (such as `time`, `date`,
+            `event_time`), that one is taken. None says that there are no times.
+        order : str, default=None
+            Column that orders the events of a user, for logs without times, or where it is more
+            reliable than these. Times then bound only what other users may lend: an impression is
+            taken to be no earlier than what its user did before it, an event no later than what
+            its user did after it.
+        label : str, default=None
+            Column of the clicks: booleans, or 0 and 1. Without it, every event counts as a
+            positive one, and `y` is None.
+        history : {"positive", "all"}, default="positive"
+            What a history holds: the items that the user clicked (what a click log is), or all
+            items with the label of each as feedback.
+        context : sequence of str, default=()
+            Further columns to keep: numbers or strings.
+        duplicates : {"warn", "keep", "drop"}, default="warn"
+            What to do with rows that repeat user, item and time: keep them with a warning, or
+            without, or drop all but the first (rows of X then no longer match those of the log).
+
+        Returns
+        -------
+        X : Impressions of n_rows rows
+            The history of a row is what the same user did strictly before the moment of the row.
+            The moment is the value of `order`, or else the time, or else the place in the log.
+            Rows of one moment (a page, a slate) are in none of each other's histories. A row of
+            unknown time has an empty history, and is in nobody's history; its time is -inf.
+        y : ndarray of shape (n_rows,), int64, or None
+
+        Raises
+        ------
+        TypeError
+            If `log` is not a table, or ids mix integers and strings.
+        ValueError
+            If a column is missing, the log is empty, an id or a place in the order is missing,
+            no time is known, or the label is not binary. If there is no column `timestamp`, but
+            several that may hold the times, or one that holds strings.
+
+        Warns
+        -----
+        UserWarning
+            If rows repeat, times are unknown, or items are not in the catalogue.
+
+        Examples
+        --------
+        >>> import polars as pl
+        >>> log = pl.DataFrame(
+        ...     {"user_id": ["a", "b", "a"], "item_id": [1, 2, 3], "timestamp": [1, 2, 3]})
+        >>> X, _ = Impressions.from_log(log)
+        >>> X.catalog.ids[X.history.row(2)]
+        array([1])
+        """
+        from skmars.data._log import read_log
+
+        return read_log(
+            cls,
+            log,
+            catalog,
+            user=user,
+            item=item,
+            time=time,
+            order=order,
+            label=label,
+            history=history,
+            context=context,
+            duplicates=duplicates,
+        )
+
+    @classmethod
+    def from_frame(cls, frame: Any, catalog: ItemCatalog | None = None) -> Impressions:
+        """Read a table with one row an impression, as `to_frame` writes it.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame, polars.DataFrame or pyarrow.Table
+            Columns `user_id`, `item_id`, `history` (a list column of item ids, oldest first);
+            optionally `timestamp`, `history_feedback`, `history_timestamp`, `user_embedding`
+            and the `borrowed` columns. Any further column is context.
+        catalog : ItemCatalog, default=None
+            The items; without one, the items that occur, known by their ids alone.
+
+        Returns
+        -------
+        Impressions
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a column is missing or holds what it should not; the message names it.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> Impressions.from_frame(pd.DataFrame(
+        ...     {"user_id": [1], "item_id": ["c"], "history": [["a", "b"]], "hour": [7]}))
+        Impressions(1 rows, 1 users, 3 items, history 2-2, context: hour)
+        """
+        from skmars.data._rows import read_rows
+
+        return read_rows(cls, frame, catalog)
+
+    def _frame_columns(self) -> dict[str, Callable[[], Any]]:
+        from skmars.data._rows import frame_columns
+
+        return frame_columns(self)
+
+    def to_frame(self, frame: str = "pandas") -> Any:
+        """Write a table with one row an impression, ids instead of codes.
+
+        Parameters
+        ----------
+        frame : {"pandas", "polars", "pyarrow"}, default="pandas"
+
+        Returns
+        -------
+        pandas.DataFrame, polars.DataFrame or pyarrow.Table
+            ``Impressions.from_frame(X.to_frame(), X.catalog)`` gives the same impressions. Rows
+            that `fit_transform` made have their `fold` in the column `user_fold`.
+        """
+        from skmars.data._frames import make_frame, remember_catalog
+
+        columns = {name: make() for name, make in self._frame_columns().items()}
+        if self.fold is not None and (self.fold >= 0).any():
+            columns["user_fold"] = self.fold
+        table = make_frame(columns, frame)
+        remember_catalog(table, self.catalog)
+        return table
+
+    # --- how it looks ---------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self)} rows", f"{len(np.unique(self.user))} users"]
+        parts.append(f"{len(self.catalog)} items")
+        if len(self):
+            parts.append(f"history {self.history.length.min()}-{self.history.length.max()}")
+        if self.borrowed is not None:
+            parts.append(f"borrowed by {np.count_nonzero(self.borrowed.length)} rows")
+        if self.context:
+            parts.append("context: " + ", ".join(self.context))
+        return f"Impressions({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        from skmars.data._display import impressions_html
+
+        return impressions_html(self)

@@ -1,0 +1,263 @@
+"""From an interaction log to impressions whose histories are views."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmars.data._catalog import ItemCatalog
+from skmars.data._frames import Table
+from skmars.data._histories import Timeline
+from skmars.data._sequences import Sequences
+from skmars.utils._ids import check_same_kind, factorize
+
+# The column of times need not be there as long as it goes by this name.
+DEFAULT_TIME = "timestamp"
+# What columns of times are called otherwise, in lower case.
+TIME_NAMES = {
+    *("timestamp", "time", "ts", "date", "datetime", "created_at"),
+    *("event_time", "event_timestamp", "event_date"),
+    *("unixreviewtime", "unix_time", "unix_timestamp"),
+}
+
+
+def read_log(
+    cls: Any,
+    log: Any,
+    catalog: ItemCatalog | None,
+    *,
+    user: str,
+    item: str,
+    time: str | None,
+    order: str | None,
+    label: str | None,
+    history: str,
+    context: Any,
+    duplicates: str,
+) -> tuple[Any, NDArray[np.int64] | None]:
+    """Do what `Impressions.from_log` promises."""
+    if history not in ("positive", "all"):
+        raise ValueError(f"history must be 'positive' or 'all', got {history!r}.")
+    if duplicates not in ("warn", "keep", "drop"):
+        raise ValueError(f"duplicates must be 'warn', 'keep' or 'drop', got {duplicates!r}.")
+    if isinstance(context, str):
+        raise TypeError(f"context must be a list of columns, got the string {context!r}.")
+    table = Table(log, "log")
+    users, user_code = factorize(table.ids(user))
+    item_ids = table.ids(item)
+    if len(table) == 0:
+        raise ValueError("log has no rows; impressions need at least one event.")
+    y = None if label is None else _binary(table, label)
+    seconds = _seconds(table, time, used={user, item, label, order})
+    place = None if order is None else table.places(order)
+    extra = {name: table.context(name) for name in context}
+
+    keep = _first_of_duplicates(user_code, item_ids, seconds, duplicates)
+    if keep is not None:
+        user_code, item_ids = user_code[keep], item_ids[keep]
+        y = None if y is None else y[keep]
+        seconds = None if seconds is None else seconds[keep]
+        place = None if place is None else place[keep]
+        extra = {name: column[keep] for name, column in extra.items()}
+
+    catalog = _catalog_of(item_ids, catalog, table.describe(item))
+    moment, down, up = _moments(user_code, seconds, place)
+    kept = np.flatnonzero((moment > -np.inf) & (True if y is None or history == "all" else y == 1))
+    timeline = Timeline(user_code[kept], moment[kept], len(users))
+    event = kept[timeline.order]
+    codes = catalog.codes(item_ids)
+    X = cls(
+        catalog,
+        users,
+        user_code,
+        codes,
+        Sequences(
+            codes[event],
+            timeline.start[user_code],
+            timeline.count_before(user_code, moment).astype(np.int32),
+            feedback=y[event].astype(np.int8) if history == "all" and y is not None else None,
+            time=None if up is None else up[event],
+        ),
+        time=down,
+        context=extra,
+    )
+    return X, y
+
+
+def time_candidates(table: Table, used: Collection[str | None]) -> list[str]:
+    """Return the columns that may hold the times: the usual one, or else all that look like it."""
+    if DEFAULT_TIME in table.columns:
+        return [DEFAULT_TIME]
+    return [
+        column
+        for column in table.columns
+        if column not in used and (column.lower() in TIME_NAMES or table.is_datetime(column))
+    ]
+
+
+def _seconds(
+    table: Table, time: str | None, used: Collection[str | None]
+) -> NDArray[np.float64] | None:
+    """Return the times of the events, NaN where unknown; None if the log has none."""
+    if time == DEFAULT_TIME:
+        found = time_candidates(table, used)
+        if len(found) > 1:
+            raise ValueError(
+                f"{table.name} has no column {time!r}, but several that may hold the times: "
+                f"{', '.join(map(repr, found))}. Say which one, for example time={found[0]!r}, or "
+                "pass time=None if the order of the log is that of the events."
+            )
+        time = found[0] if found else None
+        if time not in (None, DEFAULT_TIME) and not table.holds_times(time):
+            raise ValueError(
+                f"{table.describe(time)} may hold the times, but as {table.series(time).dtype}. "
+                "Convert it to datetimes, for example with pandas.to_datetime, or pass time=None "
+                "if the order of the log is that of the events."
+            )
+    if time is None:
+        return None
+    seconds = table.seconds(time)
+    seconds = np.where(np.isfinite(seconds), seconds, np.nan)
+    if np.isnan(seconds).all():
+        raise ValueError(
+            f"{table.describe(time)} holds no time at all. Fill it, or pass time=None if the order "
+            "of the log is that of the events."
+        )
+    return seconds
+
+
+def _binary(table: Table, label: str) -> NDArray[np.int64]:
+    """Return a column of 0 and 1, or say what it holds instead."""
+    if table.is_numeric(label):  # millions of rows need no Python object each
+        numbers = table.context(label)
+        if np.isin(numbers, (0, 1)).all():
+            return numbers.astype(np.int64)
+    values = table.objects(label)
+    missing = np.array([v is None for v in values], dtype=bool)
+    if missing.any():
+        raise ValueError(
+            f"{table.describe(label)} is missing in {np.count_nonzero(missing)} rows (first: row "
+            f"{int(np.argmax(missing))}). Drop these rows, or leave label=None."
+        )
+    distinct = set(values)
+    if not distinct <= {0, 1}:
+        shown = ", ".join(sorted(map(repr, distinct))[:5])
+        raise ValueError(
+            f"{table.describe(label)} must be binary (0 and 1, or booleans), got {len(distinct)} "
+            f"distinct values ({shown}). Make it so, for example log['liked'] = log['rating'] >= 4."
+        )
+    return values.astype(np.int64)
+
+
+def _first_of_duplicates(
+    user: NDArray[np.int32],
+    item: NDArray[Any],
+    seconds: NDArray[np.float64] | None,
+    duplicates: str,
+) -> NDArray[np.int64] | None:
+    """Return the rows to keep, or None for all of them."""
+    # Without times a repeated item may well be a second visit.
+    if seconds is None or duplicates == "keep":
+        return None
+    keys = np.stack([user, factorize(item)[1], np.nan_to_num(seconds, nan=-np.inf)], axis=1)
+    order = np.lexsort(keys.T)
+    same = (keys[order][1:] == keys[order][:-1]).all(axis=1)
+    same &= ~np.isnan(seconds[order][1:])
+    n_repeated = int(np.count_nonzero(same))
+    if n_repeated == 0:
+        return None
+    if duplicates == "warn":
+        warnings.warn(
+            f"{n_repeated} rows of log repeat the user, item and time of another row. They are "
+            "kept; pass duplicates='drop' to leave them out or duplicates='keep' to say that "
+            "they are meant.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return None
+    repeated = np.zeros(len(user), dtype=bool)
+    repeated[order[1:][same]] = True
+    return np.flatnonzero(~repeated)
+
+
+def _catalog_of(item_ids: NDArray[Any], catalog: ItemCatalog | None, name: str) -> ItemCatalog:
+    """Return a catalogue that has all items of the log."""
+    if catalog is None:
+        return ItemCatalog(factorize(item_ids)[0])
+    if not isinstance(catalog, ItemCatalog):
+        raise TypeError(
+            f"catalog must be an ItemCatalog, got {type(catalog).__name__}. "
+            "Build one with ItemCatalog.from_frame(items)."
+        )
+    check_same_kind(item_ids, name, catalog.ids, "the catalogue")
+    extended = catalog.extend(item_ids)
+    new = extended.ids[len(catalog) :]
+    if len(new):
+        shown = ", ".join(map(repr, new[:3].tolist()))
+        warnings.warn(
+            f"{len(new)} items of log are not in the catalogue ({shown}{', ...' * (len(new) > 3)}) "
+            "and are added to it without content. Add them to the catalogue, or drop their rows, "
+            "if that is not meant.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return extended
+
+
+def _moments(
+    user: NDArray[np.int32],
+    seconds: NDArray[np.float64] | None,
+    place: NDArray[np.int64] | None,
+) -> tuple[NDArray[Any], NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """Return the moment of each row, its time as an impression, and its time as an event.
+
+    The moment says what is in whose history. The times say what other users may lend. A moment,
+    and a time of an impression, of -inf has nothing before it.
+    """
+    if seconds is None:
+        return (np.arange(len(user)) if place is None else place), None, None
+    if place is not None:
+        return place, *_time_bounds(user, place, seconds)
+    n_unknown = int(np.count_nonzero(np.isnan(seconds)))
+    if n_unknown:
+        warnings.warn(
+            f"{n_unknown} rows of log have no time. Nobody knows what came before and after them: "
+            "their histories are empty, and they are in nobody's history. Fill the times, or name "
+            "a column that orders the events of each user with order=.",
+            UserWarning,
+            stacklevel=4,
+        )
+    seconds = np.where(np.isnan(seconds), -np.inf, seconds)
+    return seconds, seconds, seconds
+
+
+def _time_bounds(
+    user: NDArray[np.int32], place: NDArray[np.int64], seconds: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return times that do not contradict the order: rounded down (as impressions), and up.
+
+    An impression is no earlier than what its user did before it or with it, an event no later
+    than what its user did after it or with it. So nothing gets into the past of somebody else by
+    accident, and rows of one moment have one time.
+    """
+    key = user.astype(np.int64) * (place.max() + 1) + place
+    sort = np.argsort(key)
+    key, user, seconds = key[sort], user[sort], seconds[sort]
+    unknown = np.isnan(seconds)
+    down = _running_maximum(user, np.where(unknown, -np.inf, seconds))
+    up = -_running_maximum(-user[::-1], np.where(unknown, -np.inf, -seconds)[::-1])[::-1]
+    unsort = np.empty_like(sort)
+    unsort[sort] = np.arange(len(sort))
+    first, last = np.searchsorted(key, key), np.searchsorted(key, key, side="right") - 1
+    return down[last][unsort], up[first][unsort]
+
+
+def _running_maximum(user: NDArray[np.int32], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the largest value so far of the same user; users stand in increasing order."""
+    levels, rank = np.unique(values, return_inverse=True)
+    highest = np.maximum.accumulate(user.astype(np.int64) * len(levels) + rank)
+    return levels[highest % len(levels)]

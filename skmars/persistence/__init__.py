@@ -1,0 +1,1 @@
+"""A fitted pipeline and the histories of its users as a file, and back."""

@@ -1,0 +1,184 @@
+"""Approximate neighbour search of faiss and pynndescent behind `fit` and `kneighbors`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from skmars.retrieval._neighbors import unit
+from skmars.utils._base import DocLinkMixin
+
+
+def _import(module: str, package: str, estimator: Any) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"{type(estimator).__name__} needs the package {package}: pip install 'skmars[ann]', "
+            "or search exactly with neighbors='exact'."
+        ) from error
+
+
+class HNSWNeighbors(DocLinkMixin, BaseEstimator):
+    """Approximate neighbours by cosine: hierarchical navigable small world graph of faiss.
+
+    Parameters
+    ----------
+    n_links : int, default=32
+        Links of each point in the graph (M).
+    ef_construction : int, default=80
+        Candidates looked at when a point is added.
+    ef_search : int, default=64
+        Candidates looked at in a query; at least `n_neighbors` are.
+    n_jobs : int, default=None
+        Threads. With more than one the graph, and so a rare neighbour, may differ between fits.
+
+    References
+    ----------
+    Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
+    Hierarchical Navigable Small World graphs", TPAMI 2020.
+    """
+
+    def __init__(
+        self,
+        n_links: int = 32,
+        ef_construction: int = 80,
+        ef_search: int = 64,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_links = n_links
+        self.ef_construction = ef_construction
+        self.ef_search = ef_search
+        self.n_jobs = n_jobs
+
+    def fit(self, X: Any, y: Any = None) -> HNSWNeighbors:
+        """Build the graph. `y` is ignored.
+
+        Raises
+        ------
+        ImportError
+            If faiss is not installed.
+        """
+        faiss = _import("faiss", "faiss-cpu", self)
+        vectors = unit(X)
+        index = faiss.IndexHNSWFlat(vectors.shape[1], self.n_links, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction = self.ef_construction
+        with _Threads(faiss, self.n_jobs):
+            index.add(vectors)
+        self.index_ = index
+        return self
+
+    def kneighbors(self, X: Any, n_neighbors: int = 5, return_distance: bool = True) -> Any:
+        """Return (1 - cosine, row numbers), each of shape (n_queries, n_neighbors).
+
+        A row number is -1 where the search found no more neighbours.
+        """
+        check_is_fitted(self)
+        faiss = _import("faiss", "faiss-cpu", self)
+        parameters = faiss.SearchParametersHNSW(efSearch=max(self.ef_search, n_neighbors))
+        with _Threads(faiss, self.n_jobs):
+            cosine, neighbor = self.index_.search(unit(X), n_neighbors, params=parameters)
+        return (1.0 - cosine, neighbor) if return_distance else neighbor
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if "index_" in state:
+            faiss = _import("faiss", "faiss-cpu", self)
+            state = {**state, "index_": faiss.serialize_index(state["index_"])}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if isinstance(state.get("index_"), np.ndarray):
+            self.index_ = _import("faiss", "faiss-cpu", self).deserialize_index(state["index_"])
+
+
+class _Threads:
+    """faiss has one global number of threads; change it for the duration of a call."""
+
+    def __init__(self, faiss: Any, n_jobs: int | None) -> None:
+        from joblib import effective_n_jobs
+
+        self.faiss, self.n_threads = faiss, effective_n_jobs(n_jobs)
+
+    def __enter__(self) -> None:
+        self.before = self.faiss.omp_get_max_threads()
+        self.faiss.omp_set_num_threads(self.n_threads)
+
+    def __exit__(self, *error: Any) -> None:
+        self.faiss.omp_set_num_threads(self.before)
+
+
+class NNDescentNeighbors(DocLinkMixin, BaseEstimator):
+    """Approximate neighbours by cosine: nearest neighbour descent of pynndescent.
+
+    The first index of a process compiles for tens of seconds.
+
+    Parameters
+    ----------
+    graph_neighbors : int, default=30
+        Neighbours of each point in the graph.
+    n_candidates : int, default=24
+        Neighbours that a query looks for; at least `n_neighbors` are. With one or two it would
+        often stop short of the nearest.
+    epsilon : float, default=0.2
+        How far beyond the current neighbours a query looks.
+    random_state : int or None, default=0
+        Seed of the graph.
+    n_jobs : int, default=None
+        Threads of the graph's construction; -1 for all.
+
+    References
+    ----------
+    Dong, Moses and Li, "Efficient k-nearest neighbor graph construction for generic
+    similarity measures", WWW 2011.
+    """
+
+    def __init__(
+        self,
+        graph_neighbors: int = 30,
+        n_candidates: int = 24,
+        epsilon: float = 0.2,
+        random_state: Any = 0,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.graph_neighbors = graph_neighbors
+        self.n_candidates = n_candidates
+        self.epsilon = epsilon
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(self, X: Any, y: Any = None) -> NNDescentNeighbors:
+        """Build the graph. `y` is ignored.
+
+        Raises
+        ------
+        ImportError
+            If pynndescent is not installed.
+        """
+        pynndescent = _import("pynndescent", "pynndescent", self)
+        vectors = unit(X)
+        index = pynndescent.NNDescent(
+            vectors,
+            metric="cosine",
+            n_neighbors=min(self.graph_neighbors, len(vectors) - 1),
+            random_state=check_random_state(self.random_state).randint(2**31 - 1),
+            n_jobs=self.n_jobs,
+        )
+        index.prepare()
+        self.index_, self.n_samples_fit_ = index, len(vectors)
+        return self
+
+    def kneighbors(self, X: Any, n_neighbors: int = 5, return_distance: bool = True) -> Any:
+        """Return (1 - cosine, row numbers), each of shape (n_queries, n_neighbors)."""
+        check_is_fitted(self)
+        k = min(self.n_samples_fit_, max(n_neighbors, self.n_candidates))
+        neighbor, distance = self.index_.query(unit(X), k=k, epsilon=self.epsilon)
+        neighbor, distance = neighbor[:, :n_neighbors], distance[:, :n_neighbors]
+        return (distance, neighbor) if return_distance else neighbor

@@ -1,0 +1,125 @@
+"""What every user has done so far: the history of an impression that is still to come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmars.data import Impressions, ItemCatalog, Sequences
+from skmars.data._histories import Timeline
+from skmars.utils._ids import Lookup, check_same_kind, factorize
+
+
+@dataclass(frozen=True, eq=False)
+class UserHistories:
+    """The events of each user, from which impressions of new (user, item) pairs are made.
+
+    Parameters
+    ----------
+    catalog : ItemCatalog
+    users : ndarray of shape (n_users,)
+        User ids.
+    events : Sequences of n_users rows
+        All events of each user that a history may hold, oldest first.
+    now : float or None
+        The moment after everything in the log, in seconds; None without times.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> log = pd.DataFrame({"user_id": ["ann", "ann", "bob"], "item_id": [1, 2, 1]})
+    >>> histories = UserHistories.of(Impressions.from_log(log)[0])
+    >>> histories.impressions(np.array(["ann", "cid"], dtype=object), np.array([3, 1]))
+    Impressions(2 rows, 2 users, 3 items, history 0-2)
+    """
+
+    catalog: ItemCatalog
+    users: NDArray[Any]
+    events: Sequences
+    now: float | None
+
+    @classmethod
+    def of(cls, X: Impressions) -> UserHistories:
+        """Gather the events of all rows that `Impressions.from_log` returned."""
+        # It stores the events user after user, so that those of one end where the next begin.
+        start = np.empty(len(X.users) + 1, dtype=np.int64)
+        start[X.user], start[-1] = X.history.start, len(X.history.items)
+        length = np.diff(start).astype(np.int32)
+        now = None if X.time is None else float(np.nextafter(X.time.max(), np.inf))
+        return cls(X.catalog, X.users, replace(X.history, start=start[:-1], length=length), now)
+
+    @cached_property
+    def _timeline(self) -> Timeline:
+        """The events by the moments that rows may ask for."""
+        events = self.events
+        owner = np.repeat(np.arange(len(self.users)), events.length)
+        if events.time is None or self.now is None:
+            moment = np.full(len(owner), -np.inf)
+        else:
+            # Where nobody knows how late an event was: whatever the log holds was before now.
+            moment = np.minimum(events.time[events.positions()], np.nextafter(self.now, -np.inf))
+        return Timeline(owner, moment, len(self.users))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A timeline is rebuilt faster than it is read.
+        return {name: value for name, value in vars(self).items() if name != "_timeline"}
+
+    def with_catalog(self, catalog: ItemCatalog) -> UserHistories:
+        """Return the same histories over another catalogue, to which unknown items are added."""
+        check_same_kind(catalog.ids, "the catalogue", self.catalog.ids, "the log")
+        catalog = catalog.extend(self.catalog.ids)
+        return replace(
+            self, catalog=catalog, events=self.events.recode(catalog.codes(self.catalog.ids))
+        )
+
+    def impressions(
+        self, user_ids: NDArray[Any], item_ids: NDArray[Any], time: Any = None
+    ) -> Impressions:
+        """Return impressions of these users and items.
+
+        Parameters
+        ----------
+        user_ids, item_ids : ndarray of shape (n_rows,)
+            Users and items may be unknown.
+        time : ndarray of shape (n_rows,), float64, default=None
+            Seconds. A history holds what the user did strictly before this time; where it is NaN,
+            and without times, all that the user has done.
+
+        Returns
+        -------
+        Impressions of n_rows rows
+
+        Raises
+        ------
+        TypeError
+            If ids are strings here and integers in the log, or the other way round.
+        ValueError
+            If times are passed, but the log has none.
+        """
+        check_same_kind(user_ids, "the user column of the rows", self.users, "that of the log")
+        check_same_kind(item_ids, "the item column of the rows", self.catalog.ids, "the catalogue")
+        if time is not None and self.now is None:
+            raise ValueError(
+                "the rows have times, but the log has none, so that nobody can tell which "
+                "events came before. Leave the time column out, or take a log with times."
+            )
+        seconds = None
+        if self.now is not None:
+            seconds = np.full(len(user_ids), self.now)
+            if time is not None:
+                seconds = np.where(np.isnan(time), self.now, time)
+        who = Lookup(self.users)(user_ids)
+        known = np.flatnonzero(who >= 0)
+        start, length = np.zeros(len(who), dtype=np.int64), np.zeros(len(who), dtype=np.int32)
+        start[known] = self.events.start[who[known]]
+        # Without times, every row is later than all that the log holds.
+        moment = np.zeros(len(who)) if seconds is None else seconds
+        length[known] = self._timeline.count_before(who[known], moment[known])
+        catalog = self.catalog.extend(item_ids)
+        users, user = factorize(user_ids)
+        history = replace(self.events, start=start, length=length)
+        return Impressions(catalog, users, user, catalog.codes(item_ids), history, time=seconds)

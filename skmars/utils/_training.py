@@ -1,0 +1,253 @@
+"""The training loop that the aligner and DIN share. Imports torch: import this file lazily."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from skmars.utils._base import STEPS_AN_EPOCH
+from skmars.utils._progress import report
+
+
+@dataclass
+class TrainingResult:
+    """What a training run leaves behind besides the weights.
+
+    Attributes
+    ----------
+    loss_curve : list of float
+        Mean training loss of each completed epoch.
+    validation_curve : list of float
+        Validation score after each epoch, higher is better; empty without validation.
+    best_epoch : int
+        0-based epoch whose weights were kept; -1 if no epoch was completed.
+    stopped_by : {"max_iter", "patience", "callback", "interrupt"}
+        Why the run ended.
+    """
+
+    loss_curve: list[float] = field(default_factory=list)
+    validation_curve: list[float] = field(default_factory=list)
+    best_epoch: int = -1
+    stopped_by: str = "max_iter"
+
+    @property
+    def n_iter(self) -> int:
+        """Number of completed epochs."""
+        return len(self.loss_curve)
+
+
+class EpochCallbacks:
+    """Reports epochs to scikit-learn's callbacks, one task an epoch.
+
+    Parameters
+    ----------
+    estimator : estimator
+        The estimator being fitted.
+    context : CallbackContext
+        From ``estimator._init_callback_context(max_subtasks=max_iter)``.
+    X, y : training data or None
+        Handed to callbacks that score.
+    reconstruct : callable or None
+        Returns the fitted attributes as of now, from which scikit-learn makes an estimator
+        that is ready to predict; called only if a callback asks.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        context: Any,
+        X: Any = None,
+        y: Any = None,
+        reconstruct: Callable[[], dict[str, Any]] | None = None,
+    ) -> None:
+        self._estimator = estimator
+        self._root = context
+        self._data = {"X": X, "y": y, "reconstruction_attributes": reconstruct}
+        root_data = {"X": X, "y": y}
+        self._root.call_on_fit_task_begin(estimator=estimator, **root_data)
+
+    def begin(self, epoch: int) -> None:
+        """Tell the callbacks that an epoch begins."""
+        self._task = self._root.subcontext(task_name=f"epoch {epoch}")
+        self._task.call_on_fit_task_begin(estimator=self._estimator, **self._data)
+
+    def end(self, epoch: int) -> bool:
+        """Tell the callbacks that an epoch ended; True if one of them asks to stop."""
+        return bool(self._task.call_on_fit_task_end(estimator=self._estimator, **self._data))
+
+    def finish(self) -> None:
+        """Tell the callbacks that the fit ended (call once, after training)."""
+        self._root.call_on_fit_task_end(estimator=self._estimator, **self._data)
+
+
+def train(
+    module: torch.nn.Module,
+    batches: Callable[[int], Iterable[Any]],
+    loss: Callable[[Any], torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    max_iter: int,
+    evaluate: Callable[[], float] | None = None,
+    n_iter_no_change: int | None = None,
+    tol: float = 1e-4,
+    callbacks: EpochCallbacks | None = None,
+    name: str = "estimator",
+    verbose: int = 0,
+) -> TrainingResult:
+    """Train a module; keep its best weights.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Trained in place.
+    batches : callable
+        ``batches(epoch)`` gives the mini-batches of an epoch.
+    loss : callable
+        ``loss(batch)`` gives a scalar tensor: a mean, so that the learning rate does not
+        depend on the batch size.
+    optimizer : torch.optim.Optimizer
+        Over the module's parameters.
+    max_iter : int
+        Largest number of epochs.
+    evaluate : callable or None
+        Validation score after an epoch, higher is better. The weights of the best epoch
+        are restored at the end; without it the last ones stay.
+    n_iter_no_change : int or None
+        Stop after so many epochs without an improvement by `tol` of the validation score,
+        or of the training loss where there is no validation; where epochs have less than
+        `STEPS_AN_EPOCH` steps, after as many steps as so many epochs of that length have: a
+        few steps tell nothing. None never stops early.
+    tol : float
+        Least improvement that counts for `n_iter_no_change`.
+    callbacks : EpochCallbacks or None
+        scikit-learn callbacks; one of them may stop the run.
+    name : str
+        Named in messages.
+    verbose : int
+        Prints a line an epoch if positive.
+
+    Returns
+    -------
+    TrainingResult
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss, or a weight in the end, is not finite. The message names the epoch and the
+        likely cause.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the run was interrupted from the keyboard: the best weights so far are kept.
+    """
+    result = TrainingResult()
+    best_score, best_weights = -math.inf, None
+    reference, stale, stale_steps = -math.inf, 0, 0
+    try:
+        for epoch in range(max_iter):
+            if callbacks is not None:
+                callbacks.begin(epoch)
+            mean_loss, n_steps = _run_epoch(
+                module, batches(epoch), loss, optimizer, name=name, epoch=epoch
+            )
+            result.loss_curve.append(mean_loss)
+            score = -result.loss_curve[-1]
+            if evaluate is not None:
+                module.eval()
+                score = evaluate()
+                result.validation_curve.append(score)
+                if score > best_score or best_weights is None:
+                    best_score, best_weights = score, deepcopy(module.state_dict())
+                    result.best_epoch = epoch
+            else:
+                result.best_epoch = epoch
+            _report(name, epoch, max_iter, result, verbose)
+
+            stop = callbacks.end(epoch) if callbacks is not None else False
+            if stop:
+                result.stopped_by = "callback"
+                break
+            improved = score > reference + tol
+            stale, stale_steps = (0, 0) if improved else (stale + 1, stale_steps + n_steps)
+            reference = max(reference, score)
+            if (
+                n_iter_no_change is not None
+                and stale >= n_iter_no_change
+                and stale_steps >= n_iter_no_change * STEPS_AN_EPOCH
+            ):
+                result.stopped_by = "patience"
+                break
+    except KeyboardInterrupt:
+        result.stopped_by = "interrupt"
+        warnings.warn(
+            f"{name}: training was interrupted in epoch {result.n_iter}. The "
+            f"{'best' if best_weights else 'latest'} weights so far are kept and the "
+            "estimator can be used; fit with warm_start=True to go on.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    if best_weights is not None:
+        module.load_state_dict(best_weights)
+    module.eval()
+    check_finite(module.parameters(), optimizer, epoch=result.n_iter - 1, name=name)
+    return result
+
+
+def check_finite(
+    values: Iterable[torch.Tensor], optimizer: torch.optim.Optimizer, *, epoch: int, name: str
+) -> None:
+    """Raise FloatingPointError if what a training leaves behind is not finite.
+
+    The last step of a training is not followed by a loss that would tell.
+    """
+    if not all(bool(torch.isfinite(value).all()) for value in values):
+        raise FloatingPointError(
+            f"{name}: weights or predictions became infinite or NaN in epoch {epoch}. Most likely "
+            f"the learning rate is too large (learning_rate={optimizer.param_groups[0]['lr']:g}): "
+            "lower learning_rate."
+        )
+
+
+def _run_epoch(
+    module: torch.nn.Module,
+    batches: Iterable[Any],
+    loss: Callable[[Any], torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    name: str,
+    epoch: int,
+) -> tuple[float, int]:
+    """Take one optimisation step a batch; return the mean loss over the batches, and how many."""
+    module.train()
+    total, n_batches = 0.0, 0
+    for batch in batches:
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(batch)
+        number = float(value.detach())
+        if not math.isfinite(number):
+            rate = optimizer.param_groups[0]["lr"]
+            raise FloatingPointError(
+                f"{name}: the training loss became {number} in epoch {epoch}, batch {n_batches}. "
+                f"Most likely the learning rate is too large (learning_rate={rate:g}) or a "
+                "numeric input has extreme values: lower learning_rate, or scale the input."
+            )
+        value.backward()
+        optimizer.step()
+        total += number
+        n_batches += 1
+    return total / max(n_batches, 1), n_batches
+
+
+def _report(name: str, epoch: int, max_iter: int, result: TrainingResult, verbose: int) -> None:
+    line = f"[{name}] epoch {epoch + 1}/{max_iter}  loss {result.loss_curve[-1]:.4f}"
+    if result.validation_curve:
+        line += f"  validation {result.validation_curve[-1]:.4f}"
+    report(line, verbose)

@@ -1,0 +1,117 @@
+"""Scorers inside scikit-learn's searches, on impressions and on tables."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from skmars.data._checks import as_impressions
+from skmars.datasets import make_multimodal_ctr
+from skmars.metrics import gauc_score
+from skmars.model_selection import gauc_scorer, low_active_auc_scorer, make_user_scorer
+
+
+def features(X):
+    X = as_impressions(X)
+    return np.stack([X.history.length, X.item_ids % 7], axis=1).astype(float)
+
+
+MODEL = make_pipeline(FunctionTransformer(features), LogisticRegression())
+X, Y = make_multimodal_ctr(60, 40, mean_length=8, random_state=0)
+
+
+def test_gauc_scorer_reads_the_users():
+    model = MODEL.fit(X, Y)
+    expected = gauc_score(Y, model.predict_proba(X)[:, 1], X.user_ids)
+    assert gauc_scorer(model, X, Y) == pytest.approx(expected)
+
+
+def test_low_active_scorer_takes_the_short_histories_ties_included():
+    model = MODEL.fit(X, Y)
+    activity = np.array([X.history.length[X.user == u].max() for u in range(60)])
+    low = activity <= np.quantile(activity, 0.4)
+    rows = low[X.user]
+    assert low.mean() >= 0.4
+    expected = roc_auc_score(Y[rows], model.predict_proba(X)[rows, 1])
+    assert low_active_auc_scorer(0.4)(model, X, Y) == pytest.approx(expected)
+    # Rows of other users, or users without a row, change nothing but the quantile.
+    everybody = low_active_auc_scorer(1.0)
+    assert everybody(model, X, Y) == pytest.approx(roc_auc_score(Y, model.predict_proba(X)[:, 1]))
+
+
+@pytest.mark.parametrize("frame", ["pandas", "polars", "pyarrow"])
+def test_tables_score_as_impressions_do(frame):
+    model, table = MODEL.fit(X, Y), X.to_frame(frame)
+    for scorer in (gauc_scorer, low_active_auc_scorer()):
+        assert scorer(model, table, Y) == scorer(model, X, Y)
+
+
+@pytest.mark.parametrize("data", [X, X.to_frame("pandas"), X.to_frame("polars")])
+def test_inside_a_grid_search_with_workers(data):
+    search = GridSearchCV(
+        MODEL,
+        {"logisticregression__C": [1e-3, 1.0]},
+        scoring={"gauc": gauc_scorer, "low": low_active_auc_scorer(0.5)},
+        refit="gauc",
+        cv=KFold(2, shuffle=True, random_state=0),
+        n_jobs=2,
+        error_score="raise",
+    ).fit(data, Y)
+    for name in ("gauc", "low"):
+        assert np.isfinite(search.cv_results_[f"mean_test_{name}"]).all()
+
+
+def test_decision_function_is_preferred_and_enough():
+    class Ranker(ClassifierMixin, BaseEstimator):
+        def fit(self, X, y):
+            return self
+
+        def decision_function(self, X):
+            return X.item_ids.astype(float)
+
+    expected = gauc_score(Y, X.item_ids, X.user_ids)
+    assert gauc_scorer(Ranker(), X, Y) == pytest.approx(expected)
+    scores = cross_validate(Ranker(), X, Y, scoring=gauc_scorer, cv=2, error_score="raise")
+    assert np.isfinite(scores["test_score"]).all()
+
+
+def test_own_scorer():
+    def hit_rate(y_true, y_score, impressions, threshold):
+        assert len(impressions) == len(y_true)
+        return np.mean((y_score > threshold) == y_true)
+
+    scorer = make_user_scorer(hit_rate, threshold=0.0)
+    assert 0 <= scorer(MODEL.fit(X, Y), X, Y) <= 1
+    assert repr(scorer) == "make_user_scorer(hit_rate, threshold=0.0)"
+
+
+def test_scorers_pickle():
+    model = MODEL.fit(X, Y)
+    for scorer in (gauc_scorer, low_active_auc_scorer(0.2)):
+        copy = pickle.loads(pickle.dumps(scorer))
+        assert copy(model, X, Y) == scorer(model, X, Y)
+        assert repr(copy) == repr(scorer)
+
+
+def test_errors():
+    model = MODEL.fit(X, Y)
+    with pytest.raises(ValueError, match="quantile must lie between 0 and 1, got 30"):
+        low_active_auc_scorer(30)
+    with pytest.raises(ValueError, match="rows are all of one class"):
+        low_active_auc_scorer()(model, X, np.where(X.history.length > 3, Y, 0))
+    with pytest.raises(TypeError, match="gauc_scorer works on Impressions .* got ndarray"):
+        gauc_scorer(model, np.zeros((3, 2)), [0, 1, 0])
+    with pytest.raises(ValueError, match="gauc_scorer needs the target y"):
+        gauc_scorer(model, X, None)
+    with pytest.raises(TypeError, match="neither decision_function nor predict_proba"):
+        gauc_scorer(BaseEstimator(), X, Y)
+    with pytest.raises(TypeError, match="score_func must be a function"):
+        make_user_scorer("gauc")
