@@ -14,17 +14,14 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
 from skmars import (
-    CropMaskReorder,
     DINClassifier,
     MultimodalEncoder,
-    RandomItems,
-    RandomSequence,
-    RepeatPad,
     SequenceRetrievalAugmenter,
     SteinAligner,
     leave_last_out,
     make_multimodal_ctr,
 )
+from skmars.baselines import CropMaskReorder, RandomItems, RandomSequence, RepeatPad
 from skmars.metrics import delong_test
 
 X, y = make_multimodal_ctr(n_users=300, n_items=600, random_state=2)

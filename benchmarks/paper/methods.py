@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import skmars
+import skmars.baselines
 from benchmarks.paper.data import SCARCE
 
 Settings = dict[str, Any]
@@ -295,4 +295,4 @@ def parts(settings: Settings, step: str) -> Settings:
 
 def augmentation(name: str) -> Any:
     """Return a new transformer or objective of this name."""
-    return getattr(skmars, name)()
+    return getattr(skmars.baselines, name)()

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data._catalog import ItemCatalog, is_absent
+from skmars.data._catalog import ItemCatalog
+from skmars.data._content import is_absent
 from skmars.data._images import UnusableContent, load_image
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from skmars.data._catalog import content_key, is_absent
+from skmars.data._content import content_key, is_absent
 from skmars.data._images import UnusableContent, load_image, reason
 
 Kind = Literal["text", "image", "raw"]

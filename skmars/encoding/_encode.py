@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
-from skmars.data._catalog import is_absent
+from skmars.data._content import is_absent
 from skmars.data._images import UnusableContent
 from skmars.encoding._cache import Encoded, Folder, Matrix, encoded_by
 from skmars.encoding._content import NO_CONTENT, Items, Readable

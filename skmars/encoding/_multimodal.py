@@ -17,8 +17,8 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.data import Impressions, ItemCatalog
-from skmars.data._catalog import is_absent
 from skmars.data._checks import check_columns, require_impressions
+from skmars.data._content import is_absent
 from skmars.encoding._cache import cache_folder, encoded_by
 from skmars.encoding._catalogs import (
     content_of,

@@ -16,7 +16,7 @@ from sklearn.callback import ScoringMonitor
 from sklearn.model_selection import GridSearchCV
 from torch.nn import functional as F
 
-import skmars
+import skmars.baselines
 from skmars import DINClassifier
 from skmars.baselines import BASRec, CL4SRec, CoSeRec
 from skmars.baselines._contrastive import ViewEncoder, nt_xent
@@ -485,7 +485,7 @@ def test_parameters_are_documented_and_names_public(cls):
     for name, parameter in inspect.signature(cls).parameters.items():
         assert name in doc
         assert str(parameter.default) in doc
-    assert getattr(skmars, cls.__name__) is cls
+    assert getattr(skmars.baselines, cls.__name__) is cls
     assert clone(cls(weight=0.7)).get_params()["weight"] == 0.7
 
 

@@ -16,12 +16,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import estimator_checks as checks
 
-import skmars
-from skmars import (
+import skmars.baselines
+from skmars import DINClassifier, Impressions
+from skmars.baselines import (
     CropMaskReorder,
     CropMaskReorderSubstituteInsert,
-    DINClassifier,
-    Impressions,
     RandomItems,
     RandomSequence,
     RepeatPad,
@@ -398,7 +397,7 @@ def test_parameters_are_documented(augmenter):
         assert str(p.default) in doc
     places = [doc.index(f"\n{p.name} ") if f"\n{p.name} " in doc else -1 for p in parameters]
     assert all(a < b for a, b in pairwise([x for x in places if x >= 0]))
-    assert getattr(skmars, type(augmenter).__name__) is type(augmenter)
+    assert getattr(skmars.baselines, type(augmenter).__name__) is type(augmenter)
 
 
 @each_augmenter
