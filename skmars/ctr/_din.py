@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import copy
 import warnings
-from numbers import Integral, Real
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmars.ctr._inputs import Inputs, check_numbers
-from skmars.ctr._samples import Sample, encode_target, holds_out, rows_a_step, two_classes
+from skmars.ctr._labelled_rows import (
+    Data,
+    LabelledRows,
+    encode_target,
+    holds_out,
+    split,
+    two_classes,
+    weighed,
+)
+from skmars.ctr._parameters import CONSTRAINTS, check_parameters
 from skmars.data import Impressions
 from skmars.data._checks import as_impressions, check_columns, check_range
 from skmars.data._folds import OWN
@@ -24,6 +31,8 @@ from skmars.utils._base import SkmarsMixin, all_or_nothing, with_callbacks
 
 if TYPE_CHECKING:
     from skmars.ctr._network import DINNetwork
+    from skmars.ctr._optimizer import OptimizerState
+    from skmars.ctr._row_encoder import RowEncoder
 
 
 class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
@@ -181,45 +190,25 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     ['gin', 'jam', 'rum', 'tea']
     """
 
-    _parameter_constraints = {  # noqa: RUF012
-        "embedding_dim": [Interval(Integral, 1, None, closed="left")],
-        "attention_units": ["array-like"],
-        "hidden_units": ["array-like"],
-        "activation": [StrOptions({"dice", "prelu", "relu", "sigmoid"})],
-        "attention_normalization": [StrOptions({"softmax", "sqrt"}), None],
-        "borrowed": [StrOptions({"separate", "marked", "joint"})],
-        "item_features": [StrOptions({"auto"}), list, tuple, None],
-        "linear_context": [StrOptions({"auto"}), list, tuple, None],
-        "activity_feature": ["boolean"],
-        "max_length": [Interval(Integral, 1, None, closed="left")],
-        "embedding_l2": [Interval(Real, 0, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "early_stopping": ["boolean", StrOptions({"auto"})],
-        "holdout": [StrOptions({"auto", "last", "users"})],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"})],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "auxiliary": [HasMethods("objective"), None],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-        "warm_start": ["boolean"],
-        "random_state": ["random_state"],
-        "device": [str],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints = CONSTRAINTS
+    classes_: NDArray[Any]
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    _encoder: RowEncoder
+    _network: DINNetwork
+    _optimizer_state: OptimizerState | None
 
     def __init__(
         self,
         *,
         embedding_dim: int = 10,
-        attention_units: Any = (80, 40),
-        hidden_units: Any = (200, 80),
+        attention_units: Sequence[int] = (80, 40),
+        hidden_units: Sequence[int] = (200, 80),
         activation: str = "dice",
         attention_normalization: str | None = "sqrt",
         borrowed: str = "separate",
-        item_features: Any = "auto",
-        linear_context: Any = "auto",
+        item_features: Sequence[str] | str | None = "auto",
+        linear_context: Sequence[str] | str | None = "auto",
         activity_feature: bool = True,
         max_length: int = 200,
         embedding_l2: float = 1e-4,
@@ -232,9 +221,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         n_iter_no_change: int = 3,
         tol: float = 1e-4,
         auxiliary: Any = None,
-        class_weight: Any = None,
+        class_weight: Mapping[Any, float] | str | None = None,
         warm_start: bool = False,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         device: str = "auto",
         verbose: int = 0,
     ) -> None:
@@ -269,10 +258,10 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     def fit(
         self,
         X: Any,
-        y: Any,
-        sample_weight: Any = None,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
         X_val: Any = None,
-        y_val: Any = None,
+        y_val: ArrayLike | None = None,
     ) -> DINClassifier:
         """Train the network.
 
@@ -303,12 +292,16 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             If the loss or what was learned becomes infinite or NaN.
         """
         resume = self.warm_start and hasattr(self, "_network")
-        return self._fit(X, y, sample_weight, X_val, y_val, resume=resume, max_iter=self.max_iter)
+        return self._train(X, y, sample_weight, X_val, y_val, resume=resume, max_iter=self.max_iter)
 
     @all_or_nothing
     @with_callbacks
     def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+        self,
+        X: Any,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> DINClassifier:
         """Train for one epoch on further rows, from where the last call stopped.
 
@@ -328,128 +321,77 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         DINClassifier
             Itself.
         """
-        return self._fit(
-            X,
-            y,
-            sample_weight,
-            resume=hasattr(self, "_network"),
-            max_iter=1,
-            known_classes=two_classes(classes),
-            incremental=True,
+        resume, known = hasattr(self, "_network"), two_classes(classes)
+        return self._train(
+            X, y, sample_weight, resume=resume, max_iter=1, classes=known, incremental=True
         )
 
-    def _fit(
+    def _train(
         self,
         X: Any,
-        y: Any,
-        sample_weight: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
         X_val: Any = None,
-        y_val: Any = None,
+        y_val: ArrayLike | None = None,
         *,
         resume: bool,
         max_iter: int,
-        known_classes: NDArray[Any] | None = None,
+        classes: NDArray[Any] | None = None,
         incremental: bool = False,
     ) -> DINClassifier:
-        from skmars.ctr import _learning as learning
-        from skmars.utils._torch import resolve_device, to_cpu
+        from skmars.ctr._training_run import EarlierFit, TrainingRun
+        from skmars.utils._torch import resolve_device
         from skmars.utils._training import EpochCallbacks
 
         self._validate_params()
+        parameters = self.get_params(deep=False)
+        check_parameters(parameters)
         device = resolve_device(self.device)
         random_state = check_random_state(self.random_state)
         name = type(self).__name__
 
-        data = self._check_rows(X, has_items=self._inputs.has_items if resume else None)
-        self._warn_of_own_answers(data)
-        y01, classes = encode_target(y, self.classes_ if resume else known_classes, len(data), name)
-        sample = Sample.weighed(data, y01, sample_weight, self.class_weight, classes)
-        held_out = None
+        rows = self._check_rows(X, has_items=self._has_items if resume else None)
+        self._warn_of_own_answers(rows)
+        y01, classes = encode_target(y, self.classes_ if resume else classes, len(rows), name)
+        data = weighed(LabelledRows(rows, y01), sample_weight, self.class_weight, classes)
+        held_out: Data | None = None
         if X_val is not None or y_val is not None:
-            if X_val is None or y_val is None:
-                raise ValueError("X_val and y_val go together, but only one of them was passed.")
-            if self.early_stopping is False:
-                raise ValueError("X_val is for early stopping, but early_stopping=False.")
-            try:
-                X_val = self._check_rows(X_val, has_items=isinstance(data, Impressions))
-            except ValueError as error:
-                error.add_note(
-                    "This is about X_val, which must have gone through the same steps as X. A "
-                    "Pipeline sees to that with transform_input=['X_val']: see the user guide."
-                )
-                raise
-            held_out = Sample.validation(X_val, y_val, self.class_weight, classes)
-        elif not incremental and holds_out(self.early_stopping, data):
-            sample, held_out = sample.split(
-                self.holdout, self.validation_fraction, random_state, name
-            )
-
+            held_out = self._check_validation_rows(X_val, y_val, data, classes)
+        elif not incremental and holds_out(self.early_stopping, data.X):
+            data, held_out = split(data, self.holdout, self.validation_fraction, random_state, name)
+        earlier = None
         if resume:
-            # A later call must not repeat the draws of the earlier ones.
-            seed = random_state.randint(np.iinfo(np.int32).max) + len(self.loss_curve_)
-            random_state = np.random.RandomState(seed)
-            # Copies: an interrupted or failing fit must not leave a half-changed model.
-            inputs, network = copy.deepcopy((self._inputs, self._network))
-            if inputs.has_items:
-                network.add_items(inputs.update(sample.X))
-        else:
-            inputs = self._learn_inputs(sample)
-            network = self._build(inputs, random_state)
-            if not isinstance(sample.X, Impressions) and sample.X.dtype == np.float64:
-                network.double()
-        examples = learning.Examples.read(inputs, sample)
-        validation = None if held_out is None else learning.Examples.read(inputs, held_out)
-        if not resume:
-            learning.start_at_base_rate(network, examples)
-        n_epochs = len(self.loss_curve_) if resume else 0
-        objective = self._objective(sample, inputs, network, random_state, n_epochs)
-        pretrain = objective is not None and objective.pretrains and not resume
-        if pretrain and incremental:
-            objective, pretrain = None, False
-        same = network.attach(None if objective is None else objective.module)
-        optimizer = learning.Optimizer(network.to(device), self.learning_rate)
-        moments = getattr(self, "_optimizer_state", None)
-        if resume and same and moments is not None:
-            optimizer.restore(moments)
+            n_epochs, moments = len(self.loss_curve_), getattr(self, "_optimizer_state", None)
+            earlier = EarlierFit(self._encoder, self._network, moments, n_epochs)
+        run = TrainingRun(
+            parameters,
+            data,
+            held_out,
+            max_iter=max_iter,
+            random_state=random_state,
+            device=device,
+            earlier=earlier,
+            incremental=incremental,
+            name=name,
+        )
 
         def fitted() -> dict[str, Any]:
-            # A copy: whoever keeps it has the model of that epoch, not a training one.
-            trained = copy.deepcopy(network)
-            trained.fill_unseen_embeddings(inputs.feedback_count)
-            if validation is None and trained.n_linear:  # else validation has done it
-                learning.fused_decision(trained, examples, network.fusion)
-            return {"classes_": classes, "_inputs": inputs, "_network": to_cpu(trained)}
+            encoder, network = run.trained()
+            return {"classes_": classes, "_encoder": encoder, "_network": network}
 
-        context = self._init_callback_context(max_subtasks=max_iter * (1 + pretrain))
+        context = self._init_callback_context(max_subtasks=run.n_epochs)
         callbacks = EpochCallbacks(self, context, X, y, fitted)
-        result = learning.learn(
-            network,
-            inputs,
-            examples,
-            validation,
-            optimizer=optimizer,
-            random_state=random_state,
-            batch_size=rows_a_step(self.batch_size, len(sample)),
-            max_iter=max_iter,
-            embedding_l2=self.embedding_l2,
-            n_iter_no_change=None if validation is None else self.n_iter_no_change,
-            tol=self.tol,
-            callbacks=callbacks,
-            name=name,
-            verbose=self.verbose,
-            objective=objective,
-            pretrain=pretrain,
-        )
+        result = run.train(callbacks)
         losses = self.loss_curve_ if resume else []
         scores = (self.validation_scores_ or []) if resume else []
         self.__dict__.pop("item_ids_", None)
         self.__dict__.update(fitted())
-        if inputs.has_items:
-            self.item_ids_ = inputs.item_ids
-        self.loss_curve_: list[float] = losses + result.loss_curve
-        self.validation_scores_: list[float] | None = (scores + result.validation_curve) or None
+        if self._encoder.items is not None:
+            self.item_ids_ = self._encoder.items.ids
+        self.loss_curve_ = losses + result.loss_curve
+        self.validation_scores_ = (scores + result.validation_curve) or None
         self.n_iter_ = len(self.loss_curve_)
-        self._optimizer_state = optimizer.state()
+        self._optimizer_state = run.optimizer.state()
         callbacks.finish()
         return self
 
@@ -469,18 +411,18 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         ValueError
             If a column is missing, is of another kind than in `fit`, or holds NaN or a number
             that is too large for a network.
+        TypeError
+            If item ids are strings and were integers in `fit`, or the other way round.
         """
         check_is_fitted(self)
-        from skmars.ctr._learning import Examples, decision
-        from skmars.utils._torch import resolve_device
+        from skmars.ctr._network import known_device, logits
 
-        device = resolve_device(self.device)
-        rows = self._check_rows(X, has_items=self._inputs.has_items)
-        examples = Examples.read(self._inputs, Sample(rows, np.zeros(0, dtype=np.float32)))
+        device = known_device(self.device)
+        rows = self._encoder.encode(self._check_rows(X, has_items=self._has_items))
         network = self._network
         if device.type != "cpu":
             network = copy.deepcopy(network).to(device)
-        logit = decision(network, examples.rows, examples.features)
+        logit = logits(network, rows)
         if not np.isfinite(logit).all():
             row = int(np.argmin(np.isfinite(logit)))
             raise FloatingPointError(
@@ -491,7 +433,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         return logit
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Return the probability of each class.
+        """Return the probability of each class, in the order of ``classes_``.
 
         Parameters
         ----------
@@ -500,7 +442,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_rows, 2), float64
-            In the order of ``classes_``.
         """
         positive = expit(self.decision_function(X))
         return np.column_stack([1 - positive, positive])
@@ -521,12 +462,16 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
 
     # --- input ------------------------------------------------------------------------------
 
-    def _check_rows(self, X: Any, *, has_items: bool | None) -> Any:
+    @property
+    def _has_items(self) -> bool:
+        return self._encoder.items is not None
+
+    def _check_rows(self, X: Any, *, has_items: bool | None) -> Impressions | NDArray[Any]:
         """Return `X` as impressions or as a numeric array.
 
         `has_items` says which of both it has to be; None leaves it open, and remembers columns.
         """
-        impressions = as_impressions(X)
+        impressions = X if isinstance(X, Impressions) else as_impressions(X)
         if has_items is not None and has_items != (impressions is not None):
             kinds = ["impressions", "a plain numeric array"]
             seen, got = kinds if has_items else kinds[::-1]
@@ -539,12 +484,31 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             X = validate_data(self, X, dtype=dtypes, reset=has_items is None)
             check_range(X, getattr(self, "feature_names_in_", None))
             return X
-        check_columns(self, impressions, reset=has_items is None)
-        known = set(self.feature_names_in_)
-        check_numbers(impressions, [name for name in impressions.context if name in known])
+        if has_items is None:
+            check_columns(self, impressions, reset=True)
         return impressions
 
-    def _warn_of_own_answers(self, X: Any) -> None:
+    def _check_validation_rows(
+        self, X: Any, y: ArrayLike | None, data: Data, classes: NDArray[Any]
+    ) -> Data:
+        if X is None or y is None:
+            raise ValueError("X_val and y_val go together, but only one of them was passed.")
+        if self.early_stopping is False:
+            raise ValueError("X_val is for early stopping, but early_stopping=False.")
+        try:
+            X = self._check_rows(X, has_items=isinstance(data.X, Impressions))
+        except ValueError as error:
+            error.add_note(
+                "This is about X_val, which must have gone through the same steps as X. A "
+                "Pipeline sees to that with transform_input=['X_val']: see the user guide."
+            )
+            raise
+        y01, _ = encode_target(y, classes, len(X), "y_val")
+        if len(np.unique(y01)) < 2:
+            raise ValueError("y_val holds only one class; early stopping needs both.")
+        return weighed(LabelledRows(X, y01), None, self.class_weight, classes)
+
+    def _warn_of_own_answers(self, X: Impressions | NDArray[Any]) -> None:
         """Say so if an earlier step has learnt from what became of the rows to be trained on."""
         own = X.fold == OWN if isinstance(X, Impressions) and X.fold is not None else np.zeros(0)
         if own.any():
@@ -555,61 +519,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
                 "fit_transform, as a Pipeline does, or fit those on rows before these.",
                 UserWarning,
                 stacklevel=6,
-            )
-
-    def _learn_inputs(self, sample: Sample) -> Inputs:
-        if not isinstance(sample.X, Impressions):
-            return Inputs.of_array(sample.X, sample.count)
-        return Inputs.of_impressions(
-            sample.X,
-            sample.count,
-            max_length=self.max_length,
-            borrowed=self.borrowed,
-            item_features=self.item_features,
-            linear_context=self.linear_context,
-        )
-
-    def _build(self, inputs: Inputs, random_state: np.random.RandomState) -> DINNetwork:
-        from skmars.ctr._network import DINNetwork
-        from skmars.utils._torch import DrawFrom, new_generator
-
-        with DrawFrom(new_generator(random_state)):
-            return DINNetwork(
-                n_dense=0 if inputs.scaler is None else inputs.scaler.n_features_in_,
-                n_linear=inputs.n_linear,
-                n_categories=[len(count) - 1 for count in inputs.category_counts],
-                n_items=None if inputs.item_ids is None else len(inputs.item_ids),
-                item_features=inputs.item_features,
-                embedding_dim=self.embedding_dim,
-                attention_units=self.attention_units,
-                hidden_units=self.hidden_units,
-                activation=self.activation,
-                attention_normalization=self.attention_normalization,
-                feedback=inputs.has_feedback,
-                borrowed=self.borrowed if inputs.has_borrowed else None,
-                activity_feature=self.activity_feature,
-            )
-
-    def _objective(
-        self,
-        sample: Sample,
-        inputs: Inputs,
-        network: DINNetwork,
-        random_state: np.random.RandomState,
-        n_epochs: int,
-    ) -> Any:
-        if self.auxiliary is None:
-            return None
-        if not inputs.has_items:
-            raise ValueError(
-                f"auxiliary={self.auxiliary!r} works on histories, but X is a plain numeric array. "
-                "Pass impressions, or set auxiliary=None."
-            )
-        from skmars.utils._torch import DrawFrom, new_generator
-
-        with DrawFrom(new_generator(random_state)):
-            return self.auxiliary.objective(
-                sample.X, inputs.table_rows(sample.X.catalog), network.item_dim, n_epochs
             )
 
     # --- scikit-learn -----------------------------------------------------------------------

@@ -67,13 +67,13 @@ def fuse(
     return found.x, parts @ found.x
 
 
-def weigh(
+def fuse_if_better(
     logit: NDArray[np.floating],
     columns: NDArray[np.floating],
     y: NDArray[np.floating],
     weight: NDArray[np.floating] | None,
     prior: NDArray[np.floating],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
     """Fuse with the columns if that predicts rows better that were not fitted, else without.
 
     Parameters are those of `fuse`.
@@ -82,21 +82,27 @@ def weigh(
     -------
     fusion : ndarray of shape (2 + n_columns,), float64
         Fitted to all rows. Columns that don't help have weight 0.
-    score : ndarray of shape (n_rows,), float64
-        Logits by weights that were fitted to other rows.
+    score : ndarray of shape (n_rows,)
+        Where columns join, logits by weights that were fitted to other rows; else `logit`, as
+        alone only the order of the rows counts.
     """
+    n = columns.shape[1]
+    alone, _ = fuse(logit, columns[:, :0], y, weight, prior[:2])
+    alone = np.append(alone, np.zeros(n))
+    if n == 0:
+        return alone, logit
     # By chance: rows that alternate between clicks and sampled negatives would part by class.
     half = np.random.RandomState(0).permutation(len(y)) % 2 == 0
-    best: tuple[float, NDArray[np.float64], NDArray[np.float64]] | None = None
-    for n in dict.fromkeys((0, columns.shape[1])):
+
+    def cross_fitted(n: int) -> tuple[float, NDArray[np.float64]]:
         score = np.empty(len(y))
         for part in (half, ~half):
             other = None if weight is None else weight[part]
             found, _ = fuse(logit[part], columns[part, :n], y[part], other, prior[: 2 + n])
             score[~part] = found[0] + found[1] * logit[~part] + columns[~part, :n] @ found[2:]
-        loss = np.average(np.logaddexp(0.0, score) - y * score, weights=weight)
-        if best is None or loss < best[0]:
-            fusion, _ = fuse(logit, columns[:, :n], y, weight, prior[: 2 + n])
-            best = loss, np.append(fusion, np.zeros(columns.shape[1] - n)), score
-    assert best is not None
-    return best[1:]
+        return np.average(np.logaddexp(0.0, score) - y * score, weights=weight), score
+
+    loss, score = cross_fitted(n)
+    if not loss < cross_fitted(0)[0]:
+        return alone, logit
+    return fuse(logit, columns, y, weight, prior)[0], score

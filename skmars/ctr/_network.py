@@ -3,65 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from dataclasses import fields, is_dataclass, replace
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skmars.ctr._attention import AttentionPooling
-from skmars.ctr._batches import N_FEEDBACK, UNKNOWN_FEEDBACK, Batch
-from skmars.ctr._perceptron import Perceptron
+from skmars.ctr._batches import N_FEEDBACK, Batch, RaggedItems, Representation
+from skmars.ctr._layers import AttentionPooling, Perceptron
+from skmars.ctr._row_encoder import EncodedRows
+from skmars.utils._torch import resolve_device
 
 # As small as in the public implementations: larger initial embeddings are noise that a few epochs
 # do not unlearn (AUC -0.003 on MovieLens-1M, far more on small logs).
 EMBEDDING_STD = 1e-3
 
+# Item features by their name and codes (see `Batch`), a row a code; zeros where they are missing.
+ItemFeatureLookup = Callable[[str, Tensor], Tensor]
+T = TypeVar("T")
+# Where the parameter `device` leads, without asking the driver in every call.
+known_device = lru_cache(resolve_device)
 
-@dataclass(frozen=True)
-class Representation:
-    """What the head of the network reads of some rows.
 
-    Attributes
-    ----------
-    context : Tensor of shape (n_rows, n_context)
-    interest, target, product : Tensor of shape (n_rows, item_dim), or None
-        Pooled history, embedded target, and their product; None for rows without items.
-    borrowed : Tensor of shape (n_rows, item_dim), or None
-        Pooled borrowed items.
-    linear : Tensor of shape (n_rows, n_linear), or None
-        What passes the network by.
-    """
+class Positions(Protocol):
+    """History positions to embed, as `RaggedItems` has them."""
 
-    context: Tensor
-    interest: Tensor | None = None
-    target: Tensor | None = None
-    product: Tensor | None = None
-    borrowed: Tensor | None = None
-    linear: Tensor | None = None
-
-    def mixed(self, other: Tensor, share: Tensor) -> Representation:
-        """Mix each row with the row at `other`: of itself it keeps `share`.
-
-        Parameters
-        ----------
-        other : LongTensor of shape (n_rows,)
-        share : Tensor of shape (n_rows, 1) or (n_rows, item_dim)
-            Context keeps the mean of a row's shares.
-        """
-
-        def mix(x: Tensor | None, share: Tensor) -> Any:
-            return None if x is None else share * x + (1 - share) * x.index_select(0, other)
-
-        interest, target = mix(self.interest, share), mix(self.target, share)
-        return Representation(
-            mix(self.context, share.mean(dim=1, keepdim=True)),
-            interest,
-            target,
-            None if interest is None else interest * target,
-            mix(self.borrowed, share),
-        )
+    @property
+    def item(self) -> Tensor: ...
+    @property
+    def feedback(self) -> Tensor: ...
+    @property
+    def borrowed(self) -> Tensor: ...
 
 
 class DINNetwork(nn.Module):
@@ -87,8 +63,9 @@ class DINNetwork(nn.Module):
         Width of id, projected feature and category embeddings.
     attention_units, hidden_units : sequence of int
         Hidden layers of the activation unit and of the head.
-    activation, attention_normalization : str
-        See `skmars.ctr._attention`.
+    activation : {"dice", "prelu", "relu", "sigmoid"}
+    attention_normalization : {None, "softmax", "sqrt"}
+        See `AttentionPooling`.
     feedback : bool
         History items carry feedback, for which an embedding is added to theirs.
     borrowed : {None, "separate", "marked"}
@@ -128,11 +105,9 @@ class DINNetwork(nn.Module):
         if n_items is not None:
             self.items = _embedding(n_items + 1, embedding_dim)
             # Without bias: an item that lacks a modality (a row of zeros) gets zeros from it.
+            widths = (item_features or {}).items()
             self.projections = nn.ModuleDict(
-                {
-                    k: nn.Linear(d, embedding_dim, bias=False)
-                    for k, d in (item_features or {}).items()
-                }
+                {name: nn.Linear(n, embedding_dim, bias=False) for name, n in widths}
             )
             self.item_dim = item_dim = embedding_dim * (1 + len(self.projections))
             self.feedback = _vectors(N_FEEDBACK, item_dim) if feedback else None
@@ -152,31 +127,26 @@ class DINNetwork(nn.Module):
 
     def forward(
         self,
-        batch: Batch,
-        item_features: Mapping[str, Tensor] | None = None,
+        batch: Batch[Tensor],
+        item_features: ItemFeatureLookup | None = None,
         weight: Tensor | None = None,
     ) -> Tensor:
-        """Return the logit of each row.
+        """Return the logit of each row, shape (n_rows,).
 
         Parameters
         ----------
         batch : Batch of tensors
-        item_features : mapping of str to Tensor of shape (n_catalogue, width)
-            Item features, rows selected by ``batch.codes``; those that folds of users see
-            differently have shape ((1 + n_folds) * n_catalogue, width).
+        item_features : callable, optional
+            Gives the features of that name of ``batch.codes``, see `ItemFeatureLookup`.
         weight : Tensor of shape (n_rows,), optional
             Row weights in the batch statistics.
-
-        Returns
-        -------
-        Tensor of shape (n_rows,)
         """
         return self.score(self.represent(batch, item_features, weight), weight)
 
     def represent(
         self,
-        batch: Batch,
-        item_features: Mapping[str, Tensor] | None = None,
+        batch: Batch[Tensor],
+        item_features: ItemFeatureLookup | None = None,
         weight: Tensor | None = None,
         mix: Callable[[Tensor], Tensor] | None = None,
     ) -> Representation:
@@ -201,21 +171,24 @@ class DINNetwork(nn.Module):
         context += [table(batch.categorical[:, j]) for j, table in enumerate(self.categories)]
         if self.items is None:
             return Representation(torch.cat(context, dim=1), linear=linear)
-        item = self.item_embedding(batch.items, batch.codes, item_features or {})
-        target = item.index_select(0, batch.target)
-        tagged = self._tagged(item)
+        assert batch.items is not None
+        assert batch.codes is not None
+        assert batch.target is not None
+        assert batch.length is not None
+        assert batch.history is not None
+        item = self.item_embedding(batch.items, batch.codes, item_features)
+        target, tagged = item.index_select(0, batch.target), self._tagged(item)
 
-        def pool(pooling: AttentionPooling, bag: Any, key: Tensor) -> Tensor:
-            out: Tensor = pooling(target, key, bag.row, bag.length, weight)
-            return out
+        def pool(pooling: AttentionPooling, positions: RaggedItems[Tensor], key: Tensor) -> Tensor:
+            pooled: Tensor = pooling(target, key, positions.row, positions.length, weight)
+            return pooled
 
         key = self._look_up(tagged, batch.history)
         interest = pool(self.interest, batch.history, key if mix is None else mix(key))
         product, borrowed = interest * target, None
         if self.borrowed is not None:
-            if batch.borrowed is None:
-                borrowed = torch.zeros_like(interest)
-            else:
+            borrowed = torch.zeros_like(interest)
+            if batch.borrowed is not None:
                 key = self._look_up(tagged, batch.borrowed)
                 borrowed = pool(self.borrowed, batch.borrowed, key)
         if self.activity_feature:
@@ -235,96 +208,59 @@ class DINNetwork(nn.Module):
         return logit if seen.linear is None else torch.addmv(logit, seen.linear, self.fusion[2:])
 
     def keys(
-        self, items: Tensor, codes: Tensor, bag: Any, item_features: Mapping[str, Tensor]
+        self,
+        items: Tensor,
+        codes: Tensor,
+        positions: Positions,
+        item_features: ItemFeatureLookup | None = None,
     ) -> Tensor:
-        """Embed the positions of a bag: item, feedback and provenance.
+        """Embed history positions, shape (n_positions, item_dim): item, feedback and provenance.
 
         Parameters
         ----------
         items, codes : LongTensor of shape (n_distinct,)
             The distinct items, see `Batch`.
-        bag : RaggedItems, or anything with its `item`, `feedback` and `borrowed` (and `similarity`)
-        item_features : mapping of str to Tensor
-
-        Returns
-        -------
-        Tensor of shape (n_positions, item_dim)
+        positions : RaggedItems, or what has the same attributes
+        item_features : callable, optional
+            As for `forward`.
         """
-        return self._look_up(self._tagged(self.item_embedding(items, codes, item_features)), bag)
-
-    def _tagged(self, item: Tensor) -> Tensor:
-        # All (item, feedback, provenance) triples of the batch are embedded once; a position
-        # then only has to look up its triple.
-        return item[:, None] + self._tags(item)
-
-    def _look_up(self, tagged: Tensor, bag: Any) -> Tensor:
-        n_tags = tagged.shape[1]
-        at = bag.item * n_tags
-        if self.feedback is not None:
-            at = at + bag.feedback * (n_tags // N_FEEDBACK)
-        if self.provenance is not None:
-            at = at + bag.borrowed
-        key = tagged.flatten(0, 1).index_select(0, at)
-        similarity = getattr(bag, "similarity", None)
-        if self.similarity is None or similarity is None:
-            return key
-        return torch.addcmul(key, similarity[:, None], self.similarity)
+        item = self.item_embedding(items, codes, item_features)
+        return self._look_up(self._tagged(item), positions)
 
     def item_embedding(
-        self, items: Tensor, codes: Tensor, item_features: Mapping[str, Tensor]
+        self, items: Tensor, codes: Tensor, item_features: ItemFeatureLookup | None = None
     ) -> Tensor:
         """Embed distinct items: id embedding, then one projection a feature matrix."""
         assert self.items is not None
         parts = [self.items(items)]
         for name, projection in self.projections.items():
-            # Features that all folds share have a row an item, the others one an item and fold.
-            table = item_features[name]
-            rows = table.index_select(0, codes % len(table)).to(parts[0].dtype)
+            assert item_features is not None
+            rows = item_features(name, codes).to(parts[0].dtype)
             parts.append(projection(F.normalize(rows, dim=1)))
         return torch.cat(parts, dim=1)
 
-    def _tags(self, like: Tensor) -> Tensor:
-        tag = like.new_zeros((1, like.shape[1]))
+    def _tagged(self, item: Tensor) -> Tensor:
+        # All (item, feedback, provenance) triples of the batch are embedded once; a position
+        # then only has to look up its triple.
+        tag = item.new_zeros((1, item.shape[1]))
         if self.feedback is not None:
             tag = self.feedback
         if self.provenance is not None:
             tag = (tag[:, None] + self.provenance).flatten(0, 1)
-        return tag
+        return item[:, None] + tag
 
-    def penalty(
-        self, batch: Batch, item_count: Tensor, category_counts: Sequence[Tensor]
-    ) -> Tensor:
-        r"""Mini-batch aware regularisation (DIN, Eq. 6), to be scaled by lambda.
-
-        .. math:: \frac{1}{2} \sum_{j \in batch} \frac{1}{n_j} \lVert w_j \rVert^2
-
-        over the distinct ids `j` of the batch, `n_j` their count in training: its gradient is
-        the published update, and touches no embedding that the batch does not.
-        """
-        terms = [self.head.output.bias.new_zeros(())]
-        if self.items is not None:
-            ids = batch.items.unique()
-            terms.append(_penalty(self.items(ids), item_count[ids]))
-        for j, (table, count) in enumerate(zip(self.categories, category_counts)):
-            ids = batch.categorical[:, j].unique()
-            terms.append(_penalty(table(ids), count[ids]))
-        return torch.stack(terms).sum()
-
-    @torch.no_grad()
-    def fill_unseen_embeddings(self, feedback_count: Any = None) -> None:
-        """Give what training never saw a sane vector: the mean of what it saw.
-
-        Row 0 of each table becomes the mean of its other rows. Where all feedback was known
-        (`feedback_count` of codes 0, 1, 2), unknown feedback becomes the mean of the known.
-        """
-        for table in [self.items, *self.categories]:
-            if table is not None and len(table.weight) > 1:
-                table.weight[0] = table.weight[1:].mean(dim=0)
-        if self.items is not None and self.feedback is not None and feedback_count is not None:
-            known = torch.as_tensor(feedback_count[:UNKNOWN_FEEDBACK]).to(self.feedback)
-            if feedback_count[UNKNOWN_FEEDBACK] == 0 and known.sum() > 0:
-                mean = (known / known.sum()) @ self.feedback[:UNKNOWN_FEEDBACK]
-                self.feedback[UNKNOWN_FEEDBACK] = mean
+    def _look_up(self, tagged: Tensor, positions: Positions) -> Tensor:
+        n_tags = tagged.shape[1]
+        at = positions.item * n_tags
+        if self.feedback is not None:
+            at = at + positions.feedback * (n_tags // N_FEEDBACK)
+        if self.provenance is not None:
+            at = at + positions.borrowed
+        key = tagged.flatten(0, 1).index_select(0, at)
+        similarity: Tensor | None = getattr(positions, "similarity", None)
+        if self.similarity is None or similarity is None:
+            return key
+        return torch.addcmul(key, similarity[:, None], self.similarity)
 
     def attach(self, auxiliary: nn.Module | None) -> bool:
         """Train another module along, which scoring does not use.
@@ -341,17 +277,6 @@ class DINNetwork(nn.Module):
         if same and old is not None and auxiliary is not None:
             auxiliary.load_state_dict(old.state_dict())
         return same
-
-    @torch.no_grad()
-    def add_items(self, n_new: int) -> None:
-        """Append rows to the item table; a new item begins as the unknown one."""
-        if self.items is None or n_new == 0:
-            return
-        old = self.items.weight
-        table = nn.Embedding.from_pretrained(
-            torch.cat([old, old[:1].expand(n_new, -1)]), freeze=False, sparse=True
-        )
-        self.items = table
 
 
 def logit_alone(n_linear: int) -> Tensor:
@@ -370,17 +295,27 @@ def _vectors(n: int, width: int) -> nn.Parameter:
     return nn.Parameter(EMBEDDING_STD * torch.randn(n, width))
 
 
-def _penalty(rows: Tensor, count: Tensor) -> Tensor:
-    return 0.5 * (rows.square().sum(dim=1) / count.clamp(min=1)).sum()
-
-
-def to_tensors(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+def to_tensors(value: T, device: torch.device, dtype: torch.dtype) -> T:
     """Return a batch with its arrays as tensors (floats in the network's `dtype`)."""
     if value is None:
-        return None
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         parts = {f.name: to_tensors(getattr(value, f.name), device, dtype) for f in fields(value)}
         return replace(value, **parts)
     # Slices of memory-mapped input are not writable, which torch warns of.
-    tensor = torch.from_numpy(value if value.flags.writeable else value.copy())
-    return tensor.to(device, dtype if tensor.is_floating_point() else torch.int64)
+    array: Any = value
+    tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+    result: Any = tensor.to(device, dtype if tensor.is_floating_point() else torch.int64)
+    return result
+
+
+@torch.no_grad()
+def logits(network: DINNetwork, rows: EncodedRows) -> NDArray[np.float64]:
+    """Return the logit of each row, computed block by block where the network is."""
+    network.eval()
+    parameter = network.head.output.bias
+    result = np.empty(len(rows))
+    for block in rows.blocks():
+        batch: Any = to_tensors(rows.batch(block), parameter.device, parameter.dtype)
+        result[block] = network(batch, rows.features).cpu().numpy()
+    return result

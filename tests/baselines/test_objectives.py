@@ -24,8 +24,7 @@ from skmars.baselines._mixup import relevance
 from skmars.baselines._similarity import hybrid_nearest, item_cf_iuf, user_sequences
 from skmars.baselines._views import ItemChoice, same_length_view
 from skmars.ctr._batches import Batch, RaggedItems
-from skmars.ctr._learning import Examples, to_tensors
-from skmars.ctr._samples import Sample
+from skmars.ctr._network import to_tensors
 from skmars.data import Sequences
 from skmars.utils import _ragged as ragged
 
@@ -235,7 +234,7 @@ def trained_parts(auxiliary, data, **parameters):
     """A network, a batch of arrays and of tensors, labels and the objective."""
     X, y = data
     model = din(activation="prelu", max_iter=1, **parameters).fit(X, y)
-    network, rows = model._network.train(), Examples.read(model._inputs, Sample(X, y)).rows
+    network, rows = model._network.train(), model._encoder.encode(X)
     batch = rows.batch(np.arange(40))
     objective = auxiliary.objective(X, rows.table_row, network.item_dim)
     network.attach(objective.module)

@@ -336,8 +336,7 @@ def test_one_row_and_none(augmenter, data):
     ("normalization", "factor"), [("softmax", 1), (None, 3), ("sqrt", np.sqrt(3))]
 )
 def test_repeat_pad_scales_the_interest_at_most(data, normalization, factor):
-    from skmars.ctr._learning import Examples, to_tensors
-    from skmars.ctr._samples import Sample
+    from skmars.ctr._network import to_tensors
 
     X, y = data
     din = DINClassifier(
@@ -346,8 +345,8 @@ def test_repeat_pad_scales_the_interest_at_most(data, normalization, factor):
     torch = pytest.importorskip("torch")
 
     def interest(rows):
-        examples = Examples.read(din._inputs, Sample(rows, y))
-        batch = to_tensors(examples.rows.batch(slice(None)), torch.device("cpu"), torch.float32)
+        encoded = din._encoder.encode(rows)
+        batch = to_tensors(encoded.batch(slice(None)), torch.device("cpu"), torch.float32)
         with torch.no_grad():
             return din._network.represent(batch).interest.numpy()
 

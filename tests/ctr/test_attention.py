@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from skmars.ctr._attention import (
+from skmars.ctr._layers import (
+    ACTIVATIONS,
     NORMALIZATIONS,
     AttentionPooling,
     LocalActivationUnit,
     segment_softmax,
     segment_sum,
 )
-from skmars.ctr._perceptron import ACTIVATIONS
 
 from .modules import randomized
 

@@ -6,7 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skmars.ctr._batches import UNKNOWN_FEEDBACK, Rows, count_items, cut
+from skmars.ctr._batches import UNKNOWN_FEEDBACK
+from skmars.ctr._row_encoder import EncodedRows, cut
+from skmars.ctr._vocabulary import count_items
 from skmars.data import Sequences
 
 N_ITEMS = 7
@@ -29,14 +31,14 @@ def sequences(draw: st.DrawFn, n_rows: int, feedback: bool) -> Sequences:
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> Rows:
+def tables(draw: st.DrawFn) -> EncodedRows:
     n_rows = draw(st.integers(1, 5))
     history = draw(sequences(n_rows, draw(st.booleans())))
     borrowed = draw(st.none() | sequences(n_rows, draw(st.booleans())))
     length = history.length
     history, borrowed = cut(history, borrowed, draw(st.integers(1, 6)))
     target = draw(st.lists(st.integers(0, N_ITEMS - 1), min_size=n_rows, max_size=n_rows))
-    return Rows(
+    return EncodedRows(
         np.arange(n_rows, dtype=np.float32)[:, None],
         np.zeros((n_rows, 0), dtype=np.int64),
         table_row=np.array(draw(st.permutations(range(N_ITEMS)))),
@@ -59,7 +61,7 @@ def row_of(part: Sequences, i: int, is_borrowed: int) -> list[tuple[int, int, in
 
 
 @given(rows=tables(), data=st.data())
-def test_a_batch_holds_what_the_rows_hold(rows: Rows, data: st.DataObject) -> None:
+def test_a_batch_holds_what_the_rows_hold(rows: EncodedRows, data: st.DataObject) -> None:
     n = len(rows)
     chosen = np.array(data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=6)))
     batch = rows.batch(chosen)
@@ -72,19 +74,19 @@ def test_a_batch_holds_what_the_rows_hold(rows: Rows, data: st.DataObject) -> No
         own = row_of(rows.history, i, 0)
         lent = [] if rows.borrowed is None else row_of(rows.borrowed, i, 1)
         expected = [lent + own] if rows.merge else [own, lent]
-        bags = [batch.history, batch.borrowed]
-        for bag, positions in zip(bags, expected):
-            if bag is None:
+        pools = [batch.history, batch.borrowed]
+        for pool, positions in zip(pools, expected):
+            if pool is None:
                 assert not positions
                 continue
-            mine = bag.row == place
-            assert bag.length[place] == len(positions) == mine.sum()
-            found = zip(batch.codes[bag.item[mine]], bag.feedback[mine], bag.borrowed[mine])
+            mine = pool.row == place
+            assert pool.length[place] == len(positions) == mine.sum()
+            found = zip(batch.codes[pool.item[mine]], pool.feedback[mine], pool.borrowed[mine])
             assert list(found) == positions
 
 
 @given(rows=tables())
-def test_counting_views_without_walking_through_them(rows: Rows) -> None:
+def test_counting_views_without_walking_through_them(rows: EncodedRows) -> None:
     counted = count_items(N_ITEMS, rows.target, rows.history, rows.borrowed)
     expected = np.bincount(rows.target, minlength=N_ITEMS)
     for part in (rows.history, rows.borrowed):
@@ -103,7 +105,7 @@ def test_own_items_are_cut_last(history: Sequences, borrowed: Sequences, n: int)
 
 
 @given(rows=tables())
-def test_blocks_cover_the_rows_once(rows: Rows) -> None:
+def test_blocks_cover_the_rows_once(rows: EncodedRows) -> None:
     found = np.concatenate([np.arange(len(rows))[block] for block in rows.blocks()])
     assert np.array_equal(found, np.arange(len(rows)))
 
@@ -112,7 +114,7 @@ def test_a_block_has_bounded_work() -> None:
     n = 2000
     history = Sequences(np.zeros(200, dtype=np.int32), np.zeros(n, dtype=np.int64), np.full(n, 200))
     empty = np.zeros((n, 0))
-    rows = Rows(empty, empty.astype(np.int64), history=history)
+    rows = EncodedRows(empty, empty.astype(np.int64), history=history)
     sizes = [block.stop - block.start for block in rows.blocks()]
     assert sum(sizes) == n
     assert max(sizes) * 200 <= 1 << 16

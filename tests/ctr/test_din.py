@@ -173,7 +173,7 @@ def test_bad_numbers_name_the_column(data, fitted, value: float, word: str) -> N
 
 def test_changed_columns(data, fitted: DINClassifier) -> None:
     X, _ = data
-    with pytest.raises(ValueError, match="'hour' was numeric in fit, but is not"):
+    with pytest.raises(ValueError, match="'hour' was numeric in fit, but is categorical"):
         fitted.predict(replace(X, context={**X.context, "hour": X.context["device"]}))
     with pytest.raises(ValueError, match="'device' was categorical in fit, but is numeric"):
         fitted.predict(replace(X, context={**X.context, "device": X.context["hour"]}))

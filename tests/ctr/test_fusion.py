@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from skmars import DINClassifier, Impressions
-from skmars.ctr._fusion import LEAST_WEIGHT, fuse, weigh
+from skmars.ctr._fusion import LEAST_WEIGHT, fuse, fuse_if_better
 
 ALONE = np.array([0.0, 1.0, 0.0])  # the logit as it is
 SMALL = {"embedding_dim": 4, "attention_units": (8,), "hidden_units": (8,), "max_iter": 3}
@@ -84,7 +84,7 @@ def test_rows_that_alternate_between_the_classes_are_scored_as_others() -> None:
     rng = np.random.default_rng(0)
     y = np.arange(2000) % 2
     z, x = rng.normal(size=2000) + y, rng.normal(size=(2000, 1)) + y[:, None]
-    fusion, score = weigh(z, x, y, None, ALONE)
+    fusion, score = fuse_if_better(z, x, y, None, ALONE)
     np.testing.assert_allclose(fusion[1:], 1, atol=0.2)
     assert roc_auc_score(y, score) == pytest.approx(roc_auc_score(y, z + x[:, 0]), abs=0.005)
 
@@ -92,11 +92,13 @@ def test_rows_that_alternate_between_the_classes_are_scored_as_others() -> None:
 def test_columns_join_only_where_they_help_rows_that_were_not_fitted() -> None:
     rng = np.random.default_rng(0)
     z, useful, noise = rng.normal(size=2000), rng.normal(size=(2000, 1)), rng.normal(size=(200, 5))
-    fusion, score = weigh(z, useful, clicks(z + useful[:, 0]), None, ALONE)
+    fusion, score = fuse_if_better(z, useful, clicks(z + useful[:, 0]), None, ALONE)
     assert fusion[2] == pytest.approx(1, abs=0.2)
     assert np.corrcoef(score, z + useful[:, 0])[0, 1] > 0.99
     prior = np.eye(7)[1]
-    weights = [weigh(z[:200], noise, clicks(z[:200], seed), None, prior)[0] for seed in range(20)]
+    weights = [
+        fuse_if_better(z[:200], noise, clicks(z[:200], seed), None, prior)[0] for seed in range(20)
+    ]
     assert np.mean([w[2:].any() for w in weights]) < 0.4
 
 

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from skmars.ctr._batches import Rows
+from skmars.ctr._embeddings import add_items, fill_unseen, penalty
 from skmars.ctr._network import DINNetwork, to_tensors
+from skmars.ctr._optimizer import NetworkOptimizer
+from skmars.ctr._row_encoder import EncodedRows
 from skmars.data import Sequences
 
 N_ITEMS = 6
 
 
-def make_rows(*, borrowed: bool = False, merge: bool = False, n: int = 5) -> Rows:
+def make_rows(*, borrowed: bool = False, merge: bool = False, n: int = 5) -> EncodedRows:
     rng = np.random.default_rng(0)
 
     def part() -> Sequences:
@@ -28,7 +30,7 @@ def make_rows(*, borrowed: bool = False, merge: bool = False, n: int = 5) -> Row
         )
 
     history = part()
-    return Rows(
+    return EncodedRows(
         rng.normal(size=(n, 2)),
         rng.integers(0, 4, (n, 1)),
         table_row=np.arange(1, N_ITEMS + 1),
@@ -51,7 +53,7 @@ def make_network(**parameters: object) -> DINNetwork:
     return network.double()
 
 
-def batch_of(rows: Rows, which: slice = slice(None)):
+def batch_of(rows: EncodedRows, which: slice = slice(None)):
     return to_tensors(rows.batch(which), torch.device("cpu"), torch.float64)
 
 
@@ -60,7 +62,7 @@ def test_mini_batch_aware_regularisation() -> None:
     network, batch = make_network(), batch_of(make_rows(), slice(0, 2))
     count = torch.arange(N_ITEMS + 1, dtype=torch.float64) * 3
     categories = torch.tensor([0.0, 5.0, 7.0, 1.0], dtype=torch.float64)
-    network.penalty(batch, count, [categories]).backward()
+    penalty(network, batch, count, [categories]).backward()
     for table, ids, n in (
         (network.items, batch.items, count),
         (network.categories[0], batch.categorical.unique(), categories),
@@ -72,10 +74,8 @@ def test_mini_batch_aware_regularisation() -> None:
 
 
 def test_a_step_leaves_absent_embeddings_alone() -> None:
-    from skmars.ctr._learning import Optimizer
-
     network, rows = make_network(), make_rows()
-    optimizer = Optimizer(network, 0.1)
+    optimizer = NetworkOptimizer(network, 0.1)
     before = network.items.weight.detach().clone()
     for which in (slice(None), slice(0, 1)):
         seen = network.items.weight.detach().clone()
@@ -90,16 +90,15 @@ def test_a_step_leaves_absent_embeddings_alone() -> None:
 
 
 def test_optimizer_state_survives_new_items() -> None:
-    from skmars.ctr._learning import Optimizer
-
     network, rows = make_network(), make_rows()
-    optimizer = Optimizer(network, 0.1)
+    optimizer = NetworkOptimizer(network, 0.1)
     network(batch_of(rows)).sum().backward()
     optimizer.step()
-    network.add_items(2)
-    fresh = Optimizer(network, 0.1)
+    add_items(network, 2)
+    fresh = NetworkOptimizer(network, 0.1)
     fresh.restore(optimizer.state())
-    old, new = optimizer.state()[1][0], fresh.state()[1][0]
+    # Of the embedding tables, the items stand last.
+    old, new = optimizer.state()[1][1], fresh.state()[1][1]
     assert new["step"] == 1
     torch.testing.assert_close(new["exp_avg"][: N_ITEMS + 1], old["exp_avg"])
     assert not new["exp_avg"][N_ITEMS + 1 :].any()
@@ -109,28 +108,28 @@ def test_optimizer_state_survives_new_items() -> None:
 
 def test_new_and_unknown_items_are_the_mean() -> None:
     network = make_network()
-    network.fill_unseen_embeddings()
+    fill_unseen(network, [0, 0, 0])
     mean = network.items.weight[1:].mean(dim=0)
     torch.testing.assert_close(network.items.weight[0], mean)
-    network.add_items(2)
+    add_items(network, 2)
     torch.testing.assert_close(network.items.weight[-2:], mean.expand(2, -1))
 
 
 def test_unknown_feedback_is_the_mean_of_the_known_only_where_it_was_never_seen() -> None:
     network = make_network()
     before = network.feedback.detach().clone()
-    network.fill_unseen_embeddings([1, 3, 2])
+    fill_unseen(network, [1, 3, 2])
     torch.testing.assert_close(network.feedback.detach(), before)
-    network.fill_unseen_embeddings([1, 3, 0])
+    fill_unseen(network, [1, 3, 0])
     torch.testing.assert_close(network.feedback[2], 0.25 * before[0] + 0.75 * before[1])
 
 
 @pytest.mark.parametrize("borrowed", ["separate", "marked"])
 def test_gradients_reach_every_parameter(borrowed: str) -> None:
     network = make_network(borrowed=borrowed, item_features={"text": 3})
-    features = {"text": torch.randn(N_ITEMS, 3, dtype=torch.float64)}
+    features = torch.randn(N_ITEMS, 3, dtype=torch.float64)
     batch = batch_of(make_rows(borrowed=True, merge=borrowed == "marked"))
-    network(batch, features).sum().backward()
+    network(batch, lambda name, codes: features[codes]).sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.to_dense().any(), name

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from skmars.ctr._attention import AttentionPooling
 from skmars.ctr._batches import Batch, RaggedItems
+from skmars.ctr._layers import AttentionPooling
 from skmars.ctr._network import DINNetwork
 
 N_ROWS, N_ITEMS, DIM, MAX_LENGTH = 7, 11, 4, 6

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skmars.ctr import _fused as fused
-from skmars.ctr._perceptron import Dice, Perceptron
+from skmars.ctr._layers import Dice, Perceptron
 
 from .modules import randomized
 

@@ -19,6 +19,8 @@ from sklearn.metrics import roc_auc_score
 
 from skmars import DINClassifier, make_multimodal_ctr
 from skmars.baselines import BASRec, CL4SRec, CoSeRec
+from skmars.ctr._labelled_rows import LabelledRows, split
+from skmars.ctr._row_encoder import EncodedRows
 from tests.fits import check_finite_or_named, check_repeatable_in_threads
 
 from .impressions import din, lend, make_data
@@ -66,11 +68,11 @@ def test_early_stopping_keeps_the_best_epoch(data) -> None:
 
 
 def test_held_out_rows_are_not_trained_on(data) -> None:
-    from skmars.ctr._samples import Sample
-
     X, y = data
     rng = np.random.RandomState(0)
-    train, held_out = Sample(X, y.astype(np.float32)).split("users", 0.3, rng, "DIN")
+    rows = LabelledRows(X, y.astype(np.float32))
+    train, held_out = split(rows, "users", 0.3, rng, "DIN")
+    assert held_out is not None
     assert not set(train.X.user) & set(held_out.X.user)
     assert len(train) + len(held_out) == len(X)
     for how in ("auto", "last", "users"):
@@ -185,18 +187,16 @@ def test_a_fit_minds_neither_threads_nor_the_global_generator(data, case: str) -
 
 
 def test_further_fits_draw_orders_of_their_own(data, monkeypatch) -> None:
-    from skmars.ctr._batches import Rows
-
     X, y = data
     orders: list[bytes] = []
-    batch = Rows.batch
+    batch = EncodedRows.batch
 
     def noted(self, rows):
         if isinstance(rows, np.ndarray):
             orders.append(rows.tobytes())
         return batch(self, rows)
 
-    monkeypatch.setattr(Rows, "batch", noted)
+    monkeypatch.setattr(EncodedRows, "batch", noted)
     # Two batches an epoch.
     model = din(batch_size=128, max_iter=1, warm_start=True, early_stopping=False)
     for _ in range(3):
@@ -265,10 +265,10 @@ def test_array_that_is_too_large_names_the_column(dtype: type) -> None:
 
 
 def test_interrupted_training_leaves_a_usable_estimator(data, monkeypatch) -> None:
-    from skmars.ctr import _learning as learning
+    from skmars.ctr import _training_run as training
 
     X, y = data
-    original, calls = learning.to_tensors, []
+    original, calls = training.to_tensors, []
 
     def interrupted(value, device, dtype):
         calls.append(value)
@@ -276,7 +276,7 @@ def test_interrupted_training_leaves_a_usable_estimator(data, monkeypatch) -> No
             raise KeyboardInterrupt
         return original(value, device, dtype)
 
-    monkeypatch.setattr(learning, "to_tensors", interrupted)
+    monkeypatch.setattr(training, "to_tensors", interrupted)
     with pytest.warns(ConvergenceWarning, match="interrupted"):
         model = din(max_iter=50, early_stopping=False).fit(X, y)
     assert model.n_iter_ == 2

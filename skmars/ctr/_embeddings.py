@@ -1,0 +1,64 @@
+"""What training does to the embedding tables of a DIN network. Imports torch: import it lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from skmars.ctr._batches import UNKNOWN_FEEDBACK, Batch
+from skmars.ctr._network import DINNetwork
+
+
+def penalty(
+    network: DINNetwork, batch: Batch[Tensor], item_count: Tensor, category_counts: Sequence[Tensor]
+) -> Tensor:
+    r"""Mini-batch aware regularisation (DIN, Eq. 6), to be scaled by lambda.
+
+    .. math:: \frac{1}{2} \sum_{j \in batch} \frac{1}{n_j} \lVert w_j \rVert^2
+
+    over the distinct ids `j` of the batch, `n_j` their count in training: its gradient is
+    the published update, and touches no embedding that the batch does not.
+    """
+    tables = [(table, batch.categorical[:, j]) for j, table in enumerate(network.categories)]
+    counts = list(category_counts)
+    if network.items is not None:
+        assert batch.items is not None
+        # An item that rows of several folds share is there several times.
+        tables, counts = [(network.items, batch.items), *tables], [item_count, *counts]
+    total = network.head.output.bias.new_zeros(())
+    for (table, ids), count in zip(tables, counts):
+        distinct = ids.unique()
+        squares = table(distinct).square().sum(dim=1)
+        total = total + 0.5 * (squares / count[distinct].clamp(min=1)).sum()
+    return total
+
+
+@torch.no_grad()
+def fill_unseen(network: DINNetwork, feedback_count: ArrayLike) -> None:
+    """Give what training never saw a sane vector: the mean of what it saw.
+
+    Row 0 of each table becomes the mean of its other rows. Where all feedback was known
+    (`feedback_count` of codes 0, 1, 2), unknown feedback becomes the mean of the known.
+    """
+    for table in [network.items, *network.categories]:
+        if table is not None and len(table.weight) > 1:
+            table.weight[0] = table.weight[1:].mean(dim=0)
+    if network.items is not None and network.feedback is not None:
+        count = torch.as_tensor(feedback_count).to(network.feedback)
+        known = count[:UNKNOWN_FEEDBACK]
+        if count[UNKNOWN_FEEDBACK] == 0 and known.sum() > 0:
+            mean = (known / known.sum()) @ network.feedback[:UNKNOWN_FEEDBACK]
+            network.feedback[UNKNOWN_FEEDBACK] = mean
+
+
+@torch.no_grad()
+def add_items(network: DINNetwork, n_new: int) -> None:
+    """Append rows to the item table; a new item begins as the unknown one."""
+    if network.items is None or n_new == 0:
+        return
+    old = network.items.weight
+    rows = torch.cat([old, old[:1].expand(n_new, -1)])
+    network.items = nn.Embedding.from_pretrained(rows, freeze=False, sparse=True)

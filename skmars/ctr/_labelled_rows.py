@@ -1,0 +1,178 @@
+"""Rows with the labels and weights of a fit, and which of them are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import train_test_split
+from sklearn.utils.validation import _check_sample_weight, column_or_1d
+
+from skmars.data import Impressions
+from skmars.data._checks import LARGEST, check_target
+from skmars.data._holdout import SHARE, hold_out
+from skmars.utils._base import STEPS_AN_EPOCH
+
+# From this many rows of an array on, early_stopping="auto" holds some out.
+AUTO_EARLY_STOPPING = 1000
+# Between these, batch_size="auto" aims at STEPS_AN_EPOCH.
+LEAST_ROWS, MOST_ROWS = 64, 512
+
+
+# Impressions or an array; once they are encoded, `EncodedRows`.
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class LabelledRows(Generic[R]):
+    """Rows with labels and weights; weights of None are all alike.
+
+    Attributes
+    ----------
+    X : Impressions, ndarray or EncodedRows
+    y : ndarray of shape (n_rows,)
+        0 and 1.
+    count : ndarray of shape (n_rows,) or None
+        How often a row counts (`sample_weight`).
+    weight : ndarray of shape (n_rows,) or None
+        The same, multiplied with the weight of the row's class.
+    """
+
+    X: R
+    y: NDArray[np.float32]
+    count: NDArray[np.float64] | None = None
+    weight: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+Data = LabelledRows[Any]
+
+
+def select(data: Data, rows: NDArray[np.int64]) -> Data:
+    """Return some of the rows."""
+    count = None if data.count is None else data.count[rows]
+    weight = None if data.weight is None else data.weight[rows]
+    return LabelledRows(data.X[rows], data.y[rows], count, weight)
+
+
+def weighed(
+    data: Data,
+    sample_weight: ArrayLike | None,
+    class_weight: Mapping[Any, float] | str | None,
+    classes: NDArray[Any],
+) -> Data:
+    """Attach weights; rows of weight zero are left out."""
+    if sample_weight is not None:
+        count = _check_sample_weight(
+            sample_weight, data.y, dtype=np.float64, ensure_non_negative=True
+        )
+        if count.max(initial=0) > LARGEST:
+            raise ValueError(
+                f"sample_weight holds {count.max():g}, but weights may be {LARGEST:g} at most. "
+                "Divide them by a constant."
+            )
+        kept = np.flatnonzero(count)
+        if len(np.unique(data.y[kept])) < len(np.unique(data.y)):
+            raise ValueError(
+                "sample_weight leaves rows of one class only: all rows of the other class have "
+                "weight zero."
+            )
+        data = replace(data, count=count)
+        if len(kept) < len(data):
+            data = select(data, kept)
+    if class_weight is None:
+        return replace(data, weight=data.count)
+    code = data.y.astype(np.int64)
+    if isinstance(class_weight, str):
+        # "balanced", as if rows were repeated: it is weights that are counted, not rows.
+        total = np.bincount(code, data.count, minlength=2)
+        of_class = np.divide(total.sum(), 2 * total, out=np.ones(2), where=total > 0)
+    else:
+        of_class = _class_weights(class_weight, classes)
+    weight = of_class[code] if data.count is None else of_class[code] * data.count
+    return replace(data, weight=weight)
+
+
+def _class_weights(class_weight: Mapping[Any, float], classes: NDArray[Any]) -> NDArray[np.float64]:
+    unknown = [c for c in class_weight if c not in classes.tolist()]
+    if unknown:
+        raise ValueError(
+            f"class_weight names the class {unknown[0]!r}, but y has {classes.tolist()}."
+        )
+    of_class = [class_weight.get(c, 1.0) for c in classes.tolist()]
+    for value in of_class:
+        if isinstance(value, str | bool) or not 1 / LARGEST <= value <= LARGEST:
+            raise ValueError(
+                f"class_weight={class_weight!r}: weights are numbers from {1 / LARGEST:g} to "
+                f"{LARGEST:g}. To leave a class out, leave its rows out."
+            )
+    return np.array(of_class, dtype=np.float64)
+
+
+def split(
+    data: Data, holdout: str, fraction: float | str, random_state: np.random.RandomState, name: str
+) -> tuple[Data, Data | None]:
+    """Hold out rows, see `hold_out`; of an array, some of each class. None if that fails."""
+    if isinstance(data.X, Impressions):
+        parts = hold_out(data.X, data.y, holdout, fraction, random_state, name)
+    else:
+        n_held = np.ceil((SHARE if isinstance(fraction, str) else fraction) * len(data))
+        parts = train_test_split(
+            np.arange(len(data)),
+            test_size=int(np.clip(n_held, 2, max(len(data) - 2, 2))),  # both classes in each part
+            stratify=data.y,
+            random_state=random_state,
+        )
+    return (data, None) if parts is None else (select(data, parts[0]), select(data, parts[1]))
+
+
+def encode_target(
+    y: Any, classes: NDArray[Any] | None, n_rows: int, name: str
+) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """Return `y` as 0.0 and 1.0, and the classes; one class in `y` is enough if both are known."""
+    if classes is None or y is None:
+        return check_target(y, n_rows, estimator_name=name)
+    y = column_or_1d(y, warn=True)
+    if len(y) != n_rows:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n_rows} rows, y "
+            f"has {len(y)} entries. Pass X and y of the same rows."
+        )
+    unknown = y[~np.isin(y, classes)]
+    if len(unknown):
+        raise ValueError(
+            f"y has the label {unknown[:1].tolist()[0]!r}, which is not among the classes "
+            f"{classes.tolist()}."
+        )
+    return (y == classes[1]).astype(np.float32), classes
+
+
+def two_classes(classes: Any) -> NDArray[Any] | None:
+    """Check the parameter `classes` of `partial_fit`."""
+    if classes is None:
+        return None
+    distinct = np.unique(classes)
+    if len(distinct) != 2:
+        raise ValueError(
+            f"classes must be the two classes of y, got {len(distinct)}: {distinct.tolist()}."
+        )
+    return distinct
+
+
+def holds_out(early_stopping: bool | str, X: Any) -> bool:
+    """Resolve the parameter `early_stopping`."""
+    if early_stopping == "auto":
+        return isinstance(X, Impressions) or len(X) >= AUTO_EARLY_STOPPING
+    return bool(early_stopping)
+
+
+def rows_a_step(batch_size: int | str, n_rows: int) -> int:
+    """Resolve the parameter `batch_size`."""
+    if isinstance(batch_size, str):
+        return min(max(n_rows // STEPS_AN_EPOCH, LEAST_ROWS), MOST_ROWS)
+    return batch_size

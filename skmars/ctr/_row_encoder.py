@@ -1,0 +1,372 @@
+"""From rows to the batches that the network reads: NumPy gathers, no Python loop over rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.preprocessing import OrdinalEncoder, StandardScaler
+
+from skmars.ctr._batches import N_FEEDBACK, UNKNOWN_FEEDBACK, Batch, RaggedItems
+from skmars.ctr._errors import (
+    column_changed,
+    column_lacking,
+    factors_of_all_users,
+    features_lacking,
+    features_out_of_range,
+    numbers_out_of_range,
+)
+from skmars.data import Impressions, ItemCatalog
+from skmars.data._catalog import MAX_PARTS
+from skmars.data._checks import LARGEST
+from skmars.data._columns import FACTORS
+from skmars.data._memo import Memo
+from skmars.data._sequences import Sequences
+from skmars.utils._ids import Lookup
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The name of the catalogue's embedding among item features.
+ALIGNED = "aligned"
+# Columns that join the logit count up to so many standard deviations.
+LARGEST_JOINING = 3.0
+# Item features may be so large that the squares of many stay within float32.
+LARGEST_FEATURE = 1e18
+# A prediction block holds at most this many history positions (and at least one row).
+BLOCK_POSITIONS = 1 << 16
+BLOCK_ROWS = 1 << 13
+
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class RowEncoder:
+    """Turns rows into numbers, by the vocabularies and scales that a fit has learnt.
+
+    Attributes
+    ----------
+    max_length : int
+        Items of a history that are used, the last ones.
+    borrowed : {"separate", "marked", "joint"}
+        How borrowed items stand to the user's own.
+    numeric, categorical : list of str
+        Names of the context columns.
+    n_linear : int
+        So many of the numeric ones, the last, join the logit after training.
+    scaler : StandardScaler or None
+        Of the numeric columns, None if there is none.
+    categories : OrdinalEncoder or None
+        Of the categorical columns; code -1 for unknown categories.
+    category_counts : list of ndarray
+        Rows of each category, with the unknown one in front.
+    items : Lookup or None
+        Ids of the items of the fit, in the order of the embedding table; None for plain arrays.
+    item_count : ndarray of shape (n_items + 1,)
+        Times each item occurs in the rows of the fit, with the unknown item in front.
+    feedback_count : ndarray of shape (3,)
+        Times each feedback occurs among the history items.
+    item_features : dict of str to int
+        Width of each feature matrix that joins the item embedding.
+    has_feedback, has_borrowed : bool
+    """
+
+    max_length: int = 0
+    borrowed: str = "separate"
+    numeric: list[str] = field(default_factory=list)
+    categorical: list[str] = field(default_factory=list)
+    n_linear: int = 0
+    scaler: StandardScaler | None = None
+    categories: OrdinalEncoder | None = None
+    category_counts: list[Codes] = field(default_factory=list)
+    items: Lookup | None = None
+    item_count: Codes = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
+    feedback_count: Codes = field(default_factory=lambda: np.zeros(N_FEEDBACK, dtype=np.int64))
+    item_features: dict[str, int] = field(default_factory=dict)
+    has_feedback: bool = False
+    has_borrowed: bool = False
+    _table_rows: Memo[Codes] = field(default_factory=lambda: Memo(MAX_PARTS + 1), init=False)
+
+    def encode(self, X: Impressions | NDArray[Any]) -> EncodedRows:
+        """Read rows: items as rows of the embedding table, numbers scaled, strings coded."""
+        if not isinstance(X, Impressions):
+            assert self.scaler is not None
+            scaled = np.asarray(self.scaler.transform(X))  # whatever `set_config` asks for
+            nothing = np.zeros((len(X), 0), dtype=np.int64)
+            return EncodedRows(in_range(scaled, None, "is scaled to"), nothing)
+        n_rows = len(X.target)
+        dense, categorical = np.zeros((n_rows, 0)), np.zeros((n_rows, 0), dtype=np.int64)
+        if self.scaler is not None:
+            dense = numbers(X, self.numeric)
+            if n_rows:
+                dense = np.array(self.scaler.transform(dense))
+            in_range(dense, self.numeric, "is scaled to")
+            # A weight that was learnt of small values must not decide a row by a large one.
+            joins = dense[:, dense.shape[1] - self.n_linear :]
+            np.clip(joins, -LARGEST_JOINING, LARGEST_JOINING, out=joins)
+        if self.categories is not None:
+            words = strings(X, self.categorical)
+            if n_rows:
+                categorical = np.asarray(self.categories.transform(words), np.int64) + 1
+            else:
+                categorical = words.astype(np.int64)
+        history, borrowed = self.sequences(X)
+        return EncodedRows(
+            dense.astype(np.float32),
+            categorical,
+            table_row=self.table_row(X.catalog),
+            target=X.target,
+            length=X.history.length,
+            history=history,
+            borrowed=borrowed,
+            shift=_shift(X),
+            merge=self.borrowed != "separate",
+            features=ItemFeatures(X.catalog, self.item_features),
+        )
+
+    def table_row(self, catalog: ItemCatalog) -> Codes:
+        """Return the embedding row of each item of a catalogue, 0 for unknown items."""
+        assert self.items is not None
+        known = self.items
+
+        def look_up(part: ItemCatalog) -> Codes:
+            return known(part.ids, "item_id of X").astype(np.int64) + 1
+
+        rows = [self._table_rows.get(part, look_up) for part in catalog.parts]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def sequences(self, X: Impressions) -> tuple[Sequences, Sequences | None]:
+        """Return histories and borrowed items, cut to what is used."""
+        # A pool, or a mark, for borrowed items that no borrowed item has trained adds noise.
+        heed = self.has_borrowed or self.borrowed == "joint"
+        return cut(X.history, X.borrowed if heed else None, self.max_length)
+
+
+class ItemFeatures:
+    """Looks up item features by name and code, see `Batch`; zeros where an item lacks them.
+
+    Parameters
+    ----------
+    catalog : ItemCatalog
+    widths : mapping of str to int
+        Of the features that are needed.
+
+    Raises
+    ------
+    ValueError
+        If the catalogue lacks features, or has them in another width. When items are looked up:
+        if their features are not finite, or too large to be scaled to unit length.
+    """
+
+    def __init__(self, catalog: ItemCatalog, widths: Mapping[str, int]) -> None:
+        self.catalog, self.widths = catalog, widths
+        if widths and (error := features_lacking(feature_widths(catalog), widths)):
+            raise error
+
+    def __call__(self, name: str, codes: Tensor) -> Tensor:
+        import torch
+
+        return torch.from_numpy(self.take(name, codes.cpu().numpy())).to(codes.device)
+
+    def take(self, name: str, codes: Codes) -> NDArray[np.float32]:
+        """Return the features of these codes, shape (n_codes, width)."""
+        fold, item = np.divmod(codes, max(len(self.catalog), 1))
+        rows = np.empty((len(codes), self.widths[name]), dtype=np.float32)
+        for k in np.flatnonzero(np.bincount(fold)).tolist():
+            here, seen = fold == k, self.catalog.in_fold(k - 1)
+            if name == ALIGNED:
+                rows[here] = seen.take_embedding(item[here])
+            else:
+                rows[here] = seen.take_features(name, item[here])
+        if not np.abs(rows).max(initial=0) <= LARGEST_FEATURE:
+            bad = item[~(np.abs(rows) <= LARGEST_FEATURE).all(axis=1)]
+            raise features_out_of_range(name, self.catalog.ids[np.unique(bad)], LARGEST_FEATURE)
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedRows:
+    """Rows as numbers, from which batches are gathered.
+
+    Attributes
+    ----------
+    dense : float ndarray of shape (n_rows, n_dense)
+    categorical : int64 ndarray of shape (n_rows, n_categorical)
+    table_row : int64 ndarray of shape (n_catalogue,) or None
+        Row of the embedding table of each item code; 0 for items that the table lacks.
+    target : int ndarray of shape (n_rows,) or None
+        Item codes.
+    length : int ndarray of shape (n_rows,) or None
+        Length of the user's own history, before it was cut.
+    history, borrowed : Sequences or None
+    shift : int64 ndarray of shape (n_rows,) or None
+        What the fold of each row adds to item codes, see `Batch`.
+    merge : bool
+        Borrowed items join `history` in the batches instead of standing apart.
+    features : ItemFeatures or None
+    """
+
+    dense: NDArray[Any]
+    categorical: Codes
+    table_row: Codes | None = None
+    target: NDArray[Any] | None = None
+    length: NDArray[Any] | None = None
+    history: Sequences | None = None
+    borrowed: Sequences | None = None
+    shift: Codes | None = None
+    merge: bool = False
+    features: ItemFeatures | None = None
+
+    def __len__(self) -> int:
+        return len(self.dense)
+
+    def batch(self, rows: Codes | slice) -> Batch[NDArray[Any]]:
+        """Gather the batch of the given rows."""
+        dense, categorical = self.dense[rows], self.categorical[rows]
+        if self.history is None:
+            return Batch(dense, categorical)
+        assert self.target is not None
+        assert self.length is not None
+        assert self.table_row is not None
+        own = [(self.history, False)]
+        lent = [] if self.borrowed is None else [(self.borrowed, True)]
+        pools = [lent + own] if self.merge or not lent else [own, lent]
+        gathered = [_gather(pool, rows) for pool in pools]
+        used = [self.target[rows], *(positions.item for positions in gathered)]
+        n_items = n_codes = len(self.table_row)
+        if self.shift is not None:
+            shift = self.shift[rows]
+            used = [used[0] + shift, *(part.item + shift[part.row] for part in gathered)]
+            n_codes = n_items + int(shift.max(initial=0))
+        codes, (target, *places) = _distinct(used, n_codes)
+        gathered = [replace(part, item=place) for part, place in zip(gathered, places)]
+        return Batch(
+            dense,
+            categorical,
+            items=self.table_row[codes % n_items],
+            codes=codes,
+            target=target,
+            length=self.length[rows],
+            history=gathered[0],
+            borrowed=gathered[1] if len(gathered) > 1 else None,
+        )
+
+    def blocks(self) -> Iterator[slice]:
+        """Cut the rows into consecutive blocks of bounded work."""
+        work = np.zeros(len(self), dtype=np.int64)
+        for part in (self.history, self.borrowed):
+            if part is not None:
+                work += part.length
+        ends = np.cumsum(work)
+        start = 0
+        while start < len(self):
+            done = ends[start - 1] if start else 0
+            stop = int(np.searchsorted(ends, done + BLOCK_POSITIONS, side="right"))
+            stop = min(max(stop, start + 1), start + BLOCK_ROWS)
+            yield slice(start, stop)
+            start = stop
+
+
+def _gather(pool: list[tuple[Sequences, bool]], rows: Codes | slice) -> RaggedItems[NDArray[Any]]:
+    """Put the sequences of each row behind one another; a flag says which are borrowed."""
+    lengths = [part.length[rows].astype(np.int64) for part, _ in pool]
+    length = np.sum(lengths, axis=0)
+    n = int(length.sum())
+    item, feedback = np.empty(n, dtype=np.int64), np.full(n, UNKNOWN_FEEDBACK, dtype=np.int64)
+    borrowed = np.zeros(n, dtype=np.int64)
+    known = any(part.similarity is not None for part, _ in pool)
+    similarity = np.zeros(n, dtype=np.float32) if known else None
+    free = np.cumsum(length) - length  # the next free position of each row
+    for (part, is_borrowed), n_each in zip(pool, lengths):
+        row = np.repeat(np.arange(len(n_each)), n_each)
+        begin = np.cumsum(n_each) - n_each
+        source = np.arange(len(row)) + (part.start[rows] - begin)[row]
+        place = np.arange(len(row)) + (free - begin)[row]
+        free = free + n_each
+        item[place] = part.items[source]
+        borrowed[place] = is_borrowed
+        if part.feedback is not None:
+            feedback[place] = part.feedback[source]
+        if similarity is not None and part.similarity is not None:
+            similarity[place] = np.nan_to_num(part.similarity[source])
+    row = np.repeat(np.arange(len(length)), length)
+    return RaggedItems(item, row, length, feedback, borrowed, similarity)
+
+
+def _distinct(codes: list[Codes], n_codes: int) -> tuple[Codes, list[Codes]]:
+    """Return the distinct codes, and the codes as indices into them, without sorting."""
+    seen = np.zeros(n_codes, dtype=bool)
+    for c in codes:
+        seen[c] = True
+    distinct = np.flatnonzero(seen)
+    place = np.empty(n_codes, dtype=np.int64)
+    place[distinct] = np.arange(len(distinct))
+    return distinct, [place[c] for c in codes]
+
+
+def cut(
+    history: Sequences, borrowed: Sequences | None, max_length: int
+) -> tuple[Sequences, Sequences | None]:
+    """Keep the last `max_length` items of each row; borrowed ones, which stand left, go first."""
+
+    def last(part: Sequences, n: Any) -> Sequences:
+        length = np.minimum(part.length, n)
+        return replace(part, start=part.start + (part.length - length), length=length)
+
+    history = last(history, max_length)
+    return history, None if borrowed is None else last(borrowed, max_length - history.length)
+
+
+def feature_widths(catalog: ItemCatalog) -> dict[str, int]:
+    """Return what a catalogue offers as item features, with the number of columns of each."""
+    embedding = catalog.parts[0].embedding
+    return catalog.widths | ({} if embedding is None else {ALIGNED: embedding.shape[1]})
+
+
+def _shift(X: Impressions) -> Codes | None:
+    """Return what the fold of each row adds to item codes; None where all folds are alike."""
+    if X.fold is None:
+        return None
+    if not X.catalog.folds:
+        if (X.fold >= 0).any() and FACTORS in X.catalog.widths:
+            raise factors_of_all_users()
+        return None
+    return np.maximum(X.fold + 1, 0) * np.int64(len(X.catalog))
+
+
+def numbers(X: Impressions, names: Sequence[str]) -> NDArray[np.float64]:
+    """Return numeric context columns, shape (n_rows, n_names); errors name what is amiss."""
+    columns = [_column(X, name, numeric=True) for name in names]
+    return in_range(np.column_stack(columns).astype(np.float64), names)
+
+
+def strings(X: Impressions, names: Sequence[str]) -> NDArray[Any]:
+    """Return categorical context columns as strings, shape (n_rows, n_names)."""
+    columns = [_column(X, name, numeric=False) for name in names]
+    return np.column_stack([column.astype(str).astype(object) for column in columns])
+
+
+def is_numeric(column: NDArray[Any]) -> bool:
+    """Tell whether a context column holds numbers; booleans are categories."""
+    return column.dtype.kind in "iuf"
+
+
+def _column(X: Impressions, name: str, *, numeric: bool) -> NDArray[Any]:
+    if name not in X.context:
+        raise column_lacking(name, X.context)
+    column = X.context[name]
+    if len(column) and is_numeric(column) != numeric:
+        raise column_changed(name, column[:1].tolist()[0], numeric)
+    return column
+
+
+def in_range(
+    columns: NDArray[Any], names: Sequence[str] | None, what: str = "holds"
+) -> NDArray[Any]:
+    """Return columns of numbers, unless a network, which computes in float32, can't take them."""
+    if not np.abs(columns).max(initial=0) <= LARGEST:
+        raise numbers_out_of_range(columns, names, what)
+    return columns

@@ -1,0 +1,295 @@
+"""One training of a DIN network, and what comes of it. Imports torch: import it lazily."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from torch.nn import functional as F
+
+from skmars.ctr._batches import Batch
+from skmars.ctr._embeddings import add_items, fill_unseen, penalty
+from skmars.ctr._fusion import fuse_if_better
+from skmars.ctr._labelled_rows import Data, LabelledRows, rows_a_step
+from skmars.ctr._layers import frozen_statistics
+from skmars.ctr._network import DINNetwork, logit_alone, logits, to_tensors
+from skmars.ctr._optimizer import NetworkOptimizer, OptimizerState
+from skmars.ctr._row_encoder import EncodedRows, RowEncoder
+from skmars.ctr._vocabulary import learn_encoder, with_items_of
+from skmars.data import Impressions
+from skmars.utils._torch import DrawFrom, new_generator, to_cpu
+from skmars.utils._training import EpochCallbacks, TrainingResult, check_finite, train
+
+_OF_COLUMNS = ("max_length", "borrowed", "item_features", "linear_context")
+_OF_NETWORK = (
+    "embedding_dim",
+    "attention_units",
+    "hidden_units",
+    "activation",
+    "attention_normalization",
+    "activity_feature",
+)
+
+
+@dataclass(frozen=True)
+class EarlierFit:
+    """What a training goes on from.
+
+    Attributes
+    ----------
+    encoder : RowEncoder
+    network : DINNetwork
+    moments : list or None
+        State of its optimiser.
+    n_epochs : int
+        So many were trained.
+    """
+
+    encoder: RowEncoder
+    network: DINNetwork
+    moments: OptimizerState | None
+    n_epochs: int
+
+
+class TrainingRun:
+    """Makes a network for some rows, or takes that of an earlier fit, and trains it.
+
+    Parameters
+    ----------
+    parameters : mapping of str to object
+        Those of `DINClassifier`.
+    data, held_out : LabelledRows
+        What is trained on; what stops training and calibrates the logit, or None.
+    max_iter : int
+        Largest number of epochs.
+    random_state : RandomState
+    device : torch.device
+    earlier : EarlierFit or None
+        Nothing of it is changed.
+    incremental : bool
+        Whether this is a `partial_fit`.
+    name : str
+        Of the estimator, for messages.
+
+    Attributes
+    ----------
+    encoder : RowEncoder
+    network : DINNetwork
+    optimizer : NetworkOptimizer
+    n_epochs : int
+        Largest number of epochs of all trainings.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Any],
+        data: Data,
+        held_out: Data | None,
+        *,
+        max_iter: int,
+        random_state: np.random.RandomState,
+        device: torch.device,
+        earlier: EarlierFit | None,
+        incremental: bool,
+        name: str,
+    ) -> None:
+        self.parameters, self.max_iter, self.name = parameters, max_iter, name
+        if earlier is None:
+            self.encoder = learn_encoder(
+                data.X, data.count, **{k: parameters[k] for k in _OF_COLUMNS}
+            )
+            self.network = _new_network(parameters, self.encoder, random_state)
+            if not isinstance(data.X, Impressions) and data.X.dtype == np.float64:
+                self.network.double()
+        else:
+            # A later call must not repeat the draws of the earlier ones.
+            seed = random_state.randint(np.iinfo(np.int32).max) + earlier.n_epochs
+            random_state = np.random.RandomState(seed)
+            self.encoder, self.network = earlier.encoder, deepcopy(earlier.network)
+            if isinstance(data.X, Impressions):
+                self.encoder = with_items_of(earlier.encoder, data.X)
+                n_new = len(self.encoder.item_count) - len(earlier.encoder.item_count)
+                add_items(self.network, n_new)
+        self.random_state = random_state
+        self.data, self.held_out = self._encoded(data), None
+        if held_out is not None:
+            self.held_out = self._encoded(held_out)
+        if earlier is None:
+            _start_at_base_rate(self.network, self.data)
+
+        n_before = 0 if earlier is None else earlier.n_epochs
+        self.objective = self._auxiliary_objective(data.X, n_before)
+        pretrains = self.objective is not None and self.objective.pretrains and earlier is None
+        if pretrains and incremental:
+            self.objective, pretrains = None, False
+        self.pretrains = pretrains
+        self.n_epochs = max_iter * (1 + pretrains)
+        same = self.network.attach(None if self.objective is None else self.objective.module)
+        self.network.to(device)
+        self.optimizer = NetworkOptimizer(self.network, parameters["learning_rate"])
+        if earlier is not None and same and earlier.moments is not None:
+            self.optimizer.restore(earlier.moments)
+        self.prior = self.network.fusion.clone()
+
+    def _encoded(self, data: Data) -> LabelledRows[EncodedRows]:
+        return LabelledRows(self.encoder.encode(data.X), data.y, data.count, data.weight)
+
+    def _auxiliary_objective(self, X: Impressions | NDArray[Any], n_epochs: int) -> Any:
+        auxiliary = self.parameters["auxiliary"]
+        if auxiliary is None:
+            return None
+        if not isinstance(X, Impressions):
+            raise ValueError(
+                f"auxiliary={auxiliary!r} works on histories, but X is a plain numeric array. "
+                "Pass impressions, or set auxiliary=None."
+            )
+        table_row = self.encoder.table_row(X.catalog)
+        with DrawFrom(new_generator(self.random_state)):
+            return auxiliary.objective(X, table_row, self.network.item_dim, n_epochs)
+
+    def trained(self) -> tuple[RowEncoder, DINNetwork]:
+        """Return encoder and network as of now, ready to predict.
+
+        The network is a copy: whoever keeps it has the model of that epoch, not a training one.
+        """
+        network = deepcopy(self.network)
+        fill_unseen(network, self.encoder.feedback_count)
+        if self.held_out is None and network.n_linear:  # else validation has done it
+            calibrate(network, self.data, self.prior)
+        return self.encoder, to_cpu(network)
+
+    def train(self, callbacks: EpochCallbacks) -> TrainingResult:
+        """Train the network in place.
+
+        An objective that pretrains takes part in a second training, after one without it.
+        """
+        result = self._train(None if self.pretrains else self.objective, callbacks)
+        if self.pretrains and result.stopped_by in ("max_iter", "patience"):
+            first, result = result, self._train(self.objective, callbacks)
+            result.loss_curve[:0] = first.loss_curve
+            result.validation_curve[:0] = first.validation_curve
+            result.best_epoch += first.n_iter
+        fill_unseen(self.network, self.encoder.feedback_count)
+        rows = self.data.X
+        some = rows.batch(slice(0, rows_a_step(self.parameters["batch_size"], len(rows))))
+        bias = self.network.head.output.bias
+        with torch.no_grad():
+            logit = self.network(to_tensors(some, bias.device, bias.dtype), rows.features)
+        check_finite([logit], self.optimizer, epoch=result.n_iter - 1, name=self.name)  # type: ignore[arg-type]
+        return result
+
+    def _train(self, objective: Any, callbacks: EpochCallbacks) -> TrainingResult:
+        network, rows, parameters = self.network, self.data.X, self.parameters
+        device, dtype = network.head.output.bias.device, network.head.output.bias.dtype
+        features, embedding_l2 = rows.features, parameters["embedding_l2"]
+        item_count = torch.as_tensor(self.encoder.item_count).to(device, dtype)
+        category_counts = [
+            torch.as_tensor(count).to(device, dtype) for count in self.encoder.category_counts
+        ]
+        y = torch.as_tensor(self.data.y, dtype=dtype)
+        weight = None
+        if self.data.weight is not None:
+            # Mean one, so that neither the learning rate nor the batch decides what a weight means.
+            weight = torch.as_tensor(self.data.weight / self.data.weight.mean(), dtype=dtype)
+        n_batches = -(-len(rows) // rows_a_step(parameters["batch_size"], len(rows)))
+
+        def batches(epoch: int) -> Iterator[Any]:
+            if objective is not None:
+                objective.begin_epoch(epoch, network, features)
+            order = np.arange(len(rows))
+            if n_batches > 1:
+                order = self.random_state.permutation(len(rows))
+            # Batches of equal size: a last one of a few rows would spoil the batch statistics.
+            for part in np.array_split(order, n_batches):
+                batch, drawn = rows.batch(part), None
+                if objective is not None:
+                    drawn = to_tensors(objective.draw(batch, self.random_state), device, dtype)
+                yield (
+                    to_tensors(batch, device, dtype),
+                    y[part].to(device),
+                    None if weight is None else weight[part].to(device),
+                    drawn,
+                )
+
+        def loss(step: tuple[Batch[Tensor], Tensor, Tensor | None, Any]) -> Tensor:
+            batch, target, w, drawn = step
+            seen = network.represent(batch, features, w)
+            logit = network.score(seen, w)
+            value = F.binary_cross_entropy_with_logits(logit, target, weight=w)
+            if embedding_l2 > 0:
+                value = value + embedding_l2 * penalty(network, batch, item_count, category_counts)
+            if objective is not None:
+                with frozen_statistics(network):
+                    value = value + objective.loss(network, batch, features, target, w, seen, drawn)
+            return value
+
+        return train(
+            network,
+            batches,
+            loss,
+            self.optimizer,  # type: ignore[arg-type]
+            max_iter=self.max_iter,
+            evaluate=None if self.held_out is None else self._validation_score,
+            n_iter_no_change=None if self.held_out is None else parameters["n_iter_no_change"],
+            tol=parameters["tol"],
+            callbacks=callbacks,
+            name=self.name,
+            verbose=parameters["verbose"],
+        )
+
+    def _validation_score(self) -> float:
+        assert self.held_out is not None
+        fill_unseen(self.network, self.encoder.feedback_count)
+        score = calibrate(self.network, self.held_out, self.prior)
+        if not np.isfinite(score).all():
+            return -np.inf  # the next loss says so
+        return float(roc_auc_score(self.held_out.y, score, sample_weight=self.held_out.weight))
+
+
+def calibrate(
+    network: DINNetwork, data: LabelledRows[EncodedRows], prior: Tensor
+) -> NDArray[np.floating]:
+    """Fit offset and scale of the logit, and what joins it, to rows; return their scores."""
+    n, weights = network.n_linear, prior.cpu().numpy()
+    network.fusion.copy_(logit_alone(n))
+    score = logits(network, data.X)
+    if not np.isfinite(score).all():
+        return score
+    columns = data.X.dense[:, data.X.dense.shape[1] - n :]
+    fusion, fused = fuse_if_better(score, columns, data.y, data.weight, weights)
+    network.fusion.copy_(torch.from_numpy(fusion))
+    return fused
+
+
+def _new_network(
+    parameters: Mapping[str, Any], encoder: RowEncoder, random_state: np.random.RandomState
+) -> DINNetwork:
+    with DrawFrom(new_generator(random_state)):
+        return DINNetwork(
+            n_dense=0 if encoder.scaler is None else encoder.scaler.n_features_in_,
+            n_linear=encoder.n_linear,
+            n_categories=[len(count) - 1 for count in encoder.category_counts],
+            n_items=None if encoder.items is None else len(encoder.items),
+            item_features=encoder.item_features,
+            feedback=encoder.has_feedback,
+            borrowed=parameters["borrowed"] if encoder.has_borrowed else None,
+            **{name: parameters[name] for name in _OF_NETWORK},
+        )
+
+
+def _start_at_base_rate(network: DINNetwork, data: LabelledRows[EncodedRows]) -> None:
+    """Let the untrained network predict the share of positives, not one half.
+
+    As if there were half a row more of each class: a first `partial_fit` may see one class only.
+    """
+    weight = np.ones(len(data)) if data.weight is None else data.weight
+    positive, negative = weight @ data.y, weight @ (1 - data.y)
+    with torch.no_grad():
+        network.head.output.bias.fill_(float(np.log((positive + 0.5) / (negative + 0.5))))

@@ -1,0 +1,166 @@
+"""What a fit learns of its rows: the columns, their scales and categories, and the items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.preprocessing import OrdinalEncoder, StandardScaler
+
+from skmars.ctr._batches import N_FEEDBACK, UNKNOWN_FEEDBACK
+from skmars.ctr._row_encoder import (
+    ALIGNED,
+    Codes,
+    RowEncoder,
+    feature_widths,
+    is_numeric,
+    numbers,
+    strings,
+)
+from skmars.data import Impressions, ItemCatalog
+from skmars.data._columns import FACTORS, LOOKALIKES
+from skmars.data._sequences import Sequences
+from skmars.utils._ids import Lookup, joined
+
+
+def learn_encoder(
+    X: Impressions | NDArray[Any],
+    weight: NDArray[np.float64] | None,
+    *,
+    max_length: int,
+    borrowed: str,
+    item_features: str | Sequence[str] | None,
+    linear_context: str | Sequence[str] | None,
+) -> RowEncoder:
+    """Learn vocabularies and scales.
+
+    Parameters
+    ----------
+    X : Impressions or ndarray of shape (n_rows, n_features)
+    weight : ndarray of shape (n_rows,) or None
+        How often each row counts.
+    max_length, borrowed, item_features, linear_context
+        See `DINClassifier`.
+
+    Returns
+    -------
+    RowEncoder
+    """
+    if not isinstance(X, Impressions):
+        return RowEncoder(scaler=StandardScaler().fit(X, sample_weight=weight))
+    numeric = [name for name, column in X.context.items() if is_numeric(column)]
+    categorical = [name for name in X.context if name not in numeric]
+    linear = _linear_columns(numeric, categorical, linear_context)
+    numeric = [name for name in numeric if name not in linear] + linear
+    scaler = categories = None
+    category_counts: list[Codes] = []
+    if numeric:
+        scaler = StandardScaler().fit(numbers(X, numeric), sample_weight=weight)
+    if categorical:
+        categories = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+        codes = np.asarray(categories.fit_transform(strings(X, categorical)), np.int64) + 1
+        category_counts = [np.bincount(c) for c in codes.T]
+    has_borrowed = X.borrowed is not None and bool(X.borrowed.length.any())
+    parts = [X.history, X.borrowed if has_borrowed else None]
+    encoder = RowEncoder(
+        # No history is longer than its 32-bit length.
+        min(max_length, np.iinfo(np.int32).max),
+        borrowed,
+        numeric,
+        categorical,
+        len(linear),
+        scaler,
+        categories,
+        category_counts,
+        items=Lookup(X.catalog.ids[:0], "item_id of the rows of fit"),
+        item_features=_chosen_features(X.catalog, item_features),
+        has_feedback=any(part is not None and part.feedback is not None for part in parts),
+        has_borrowed=has_borrowed,
+    )
+    return with_items_of(encoder, X)
+
+
+def with_items_of(encoder: RowEncoder, X: Impressions) -> RowEncoder:
+    """Return the encoder with the rows' items counted, and new ones behind the known ones."""
+    assert encoder.items is not None
+    history, borrowed = encoder.sequences(X)
+    count = count_items(len(X.catalog), X.target, history, borrowed)
+    seen = np.flatnonzero(count)
+    row = encoder.items(X.catalog.ids[seen], "item_id of X")
+    new, there = seen[row < 0], row >= 0
+    item_count = np.append(encoder.item_count, count[new])
+    item_count[row[there] + 1] += count[seen[there]]
+    ids = joined(encoder.items.ids, X.catalog.ids[new])
+    used = [part for part in (history, borrowed) if part is not None]
+    return replace(
+        encoder,
+        items=Lookup(ids, encoder.items.name),
+        item_count=item_count,
+        feedback_count=encoder.feedback_count + sum(_count_feedback(part) for part in used),
+    )
+
+
+def _linear_columns(
+    numeric: list[str], categorical: list[str], names: str | Sequence[str] | None
+) -> list[str]:
+    if names is None:
+        return []
+    if isinstance(names, str):  # "auto"
+        return [name for name in numeric if name in LOOKALIKES]
+    for name in names:
+        if name not in numeric:
+            what = "is not numeric" if name in categorical else "X does not have"
+            raise ValueError(
+                f"linear_context names the context column {name!r}, which {what}; its numeric "
+                f"context columns are {numeric}."
+            )
+    return list(names)
+
+
+def _chosen_features(catalog: ItemCatalog, names: str | Sequence[str] | None) -> dict[str, int]:
+    if names is None:
+        return {}
+    offered = feature_widths(catalog)
+    if isinstance(names, str):  # "auto"
+        # Item factors say most, for fewest weights. An aligner learns from the labels of the rows
+        # that are trained on here, of which its embedding tells more than of others.
+        features = [name for name in offered if name != ALIGNED]
+        names = [FACTORS] if FACTORS in features else features or list(offered)
+    for name in names:
+        if name not in offered:
+            raise ValueError(
+                f"item_features names {name!r}, which the catalogue of X does not have; "
+                f"it has {list(offered)}."
+            )
+    return {name: offered[name] for name in names}
+
+
+def count_items(n_items: int, target: NDArray[Any], *parts: Sequences | None) -> Codes:
+    """Count how often each item code occurs in the rows: as target, in histories, borrowed.
+
+    Histories are views, so that the times each flat position is used are counted (a running sum
+    over starts and ends) instead of walking through the views.
+    """
+    count = np.bincount(target, minlength=n_items)
+    for part in parts:
+        if part is not None:
+            n = len(part.items)
+            steps = np.bincount(part.start, minlength=n + 1) - np.bincount(
+                part.start + part.length, minlength=n + 1
+            )
+            used = np.cumsum(steps)[:n]
+            # Exact: integers below 2**53 are exact as float64 weights.
+            count = count + np.bincount(part.items, used, minlength=n_items).astype(np.int64)
+    return count
+
+
+def _count_feedback(part: Sequences) -> Codes:
+    if part.feedback is None:
+        count = np.zeros(N_FEEDBACK, dtype=np.int64)
+        count[UNKNOWN_FEEDBACK] = part.length.sum(dtype=np.int64)
+        return count
+    seen = replace(part, items=part.feedback.astype(np.int32))
+    return count_items(N_FEEDBACK, np.zeros(0, dtype=np.int64), seen)
