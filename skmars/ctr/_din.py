@@ -24,6 +24,7 @@ from skmars.ctr._labelled_rows import (
     weighed,
 )
 from skmars.ctr._parameters import CONSTRAINTS, check_parameters
+from skmars.ctr._row_encoder import RowEncoder, numbers, numeric_columns
 from skmars.data import Impressions
 from skmars.data._checks import as_impressions, check_columns, check_range
 from skmars.data._folds import OWN
@@ -32,7 +33,6 @@ from skmars.utils._base import SkmarsMixin, all_or_nothing, with_callbacks
 if TYPE_CHECKING:
     from skmars.ctr._network import DINNetwork
     from skmars.ctr._optimizer import OptimizerState
-    from skmars.ctr._row_encoder import RowEncoder
 
 
 class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
@@ -351,6 +351,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         name = type(self).__name__
 
         rows = self._check_rows(X, has_items=self._has_items if resume else None)
+        if isinstance(rows, Impressions):
+            # Messages name rows by their number here, before some of them are held out.
+            numbers(rows, self._encoder.numeric if resume else numeric_columns(rows))
         self._warn_of_own_answers(rows)
         y01, classes = encode_target(y, self.classes_ if resume else classes, len(rows), name)
         data = weighed(LabelledRows(rows, y01), sample_weight, self.class_weight, classes)

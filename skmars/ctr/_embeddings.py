@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skmars.ctr._batches import UNKNOWN_FEEDBACK, Batch
@@ -37,7 +38,7 @@ def penalty(
 
 
 @torch.no_grad()
-def fill_unseen(network: DINNetwork, feedback_count: ArrayLike) -> None:
+def fill_unseen(network: DINNetwork, feedback_count: NDArray[np.int64]) -> None:
     """Give what training never saw a sane vector: the mean of what it saw.
 
     Row 0 of each table becomes the mean of its other rows. Where all feedback was known
@@ -47,7 +48,7 @@ def fill_unseen(network: DINNetwork, feedback_count: ArrayLike) -> None:
         if table is not None and len(table.weight) > 1:
             table.weight[0] = table.weight[1:].mean(dim=0)
     if network.items is not None and network.feedback is not None:
-        count = torch.as_tensor(feedback_count).to(network.feedback)
+        count = torch.tensor(feedback_count).to(network.feedback)
         known = count[:UNKNOWN_FEEDBACK]
         if count[UNKNOWN_FEEDBACK] == 0 and known.sum() > 0:
             mean = (known / known.sum()) @ network.feedback[:UNKNOWN_FEEDBACK]

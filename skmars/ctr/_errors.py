@@ -50,21 +50,19 @@ def numbers_out_of_range(
     )
 
 
-def features_lacking(there: Mapping[str, int], widths: Mapping[str, int]) -> ValueError | None:
-    """Say which item features are not there, or of another width; None if all are."""
-    for name, width in widths.items():
-        if name not in there:
-            return ValueError(
-                f"The catalogue of X has no item features {name!r}, which DINClassifier was "
-                f"fitted with; it has {list(there)}. Pass X through the steps that made them, or "
-                "attach them with catalog.with_features / with_embedding."
-            )
-        if there[name] != width:
-            return ValueError(
-                f"Item features {name!r} have {there[name]} columns in the catalogue of X, but "
-                f"had {width} when DINClassifier was fitted."
-            )
-    return None
+def features_lacking(there: Mapping[str, int], widths: Mapping[str, int]) -> ValueError:
+    """Say which item features are not there, or of another width."""
+    name, width = next(item for item in widths.items() if item not in there.items())
+    if name in there:
+        return ValueError(
+            f"Item features {name!r} have {there[name]} columns in the catalogue of X, but had "
+            f"{width} when DINClassifier was fitted."
+        )
+    return ValueError(
+        f"The catalogue of X has no item features {name!r}, which DINClassifier was fitted with; "
+        f"it has {list(there)}. Pass X through the steps that made them, or attach them with "
+        "catalog.with_features / with_embedding."
+    )
 
 
 def features_out_of_range(name: str, ids: NDArray[Any], largest: float) -> ValueError:

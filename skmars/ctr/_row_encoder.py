@@ -163,8 +163,8 @@ class ItemFeatures:
 
     def __init__(self, catalog: ItemCatalog, widths: Mapping[str, int]) -> None:
         self.catalog, self.widths = catalog, widths
-        if widths and (error := features_lacking(feature_widths(catalog), widths)):
-            raise error
+        if widths and not widths.items() <= (there := feature_widths(catalog)).items():
+            raise features_lacking(there, widths)
 
     def __call__(self, name: str, codes: Tensor) -> Tensor:
         import torch
@@ -340,7 +340,8 @@ def _shift(X: Impressions) -> Codes | None:
 def numbers(X: Impressions, names: Sequence[str]) -> NDArray[np.float64]:
     """Return numeric context columns, shape (n_rows, n_names); errors name what is amiss."""
     columns = [_column(X, name, numeric=True) for name in names]
-    return in_range(np.column_stack(columns).astype(np.float64), names)
+    stacked = np.column_stack(columns) if columns else np.zeros((len(X.target), 0))
+    return in_range(stacked.astype(np.float64), names)
 
 
 def strings(X: Impressions, names: Sequence[str]) -> NDArray[Any]:
@@ -349,8 +350,12 @@ def strings(X: Impressions, names: Sequence[str]) -> NDArray[Any]:
     return np.column_stack([column.astype(str).astype(object) for column in columns])
 
 
-def is_numeric(column: NDArray[Any]) -> bool:
-    """Tell whether a context column holds numbers; booleans are categories."""
+def numeric_columns(X: Impressions) -> list[str]:
+    """Return the names of the context columns that hold numbers; booleans are categories."""
+    return [name for name, column in X.context.items() if _is_numeric(column)]
+
+
+def _is_numeric(column: NDArray[Any]) -> bool:
     return column.dtype.kind in "iuf"
 
 
@@ -358,7 +363,7 @@ def _column(X: Impressions, name: str, *, numeric: bool) -> NDArray[Any]:
     if name not in X.context:
         raise column_lacking(name, X.context)
     column = X.context[name]
-    if len(column) and is_numeric(column) != numeric:
+    if len(column) and _is_numeric(column) != numeric:
         raise column_changed(name, column[:1].tolist()[0], numeric)
     return column
 

@@ -189,15 +189,15 @@ class TrainingRun:
         network, rows, parameters = self.network, self.data.X, self.parameters
         device, dtype = network.head.output.bias.device, network.head.output.bias.dtype
         features, embedding_l2 = rows.features, parameters["embedding_l2"]
-        item_count = torch.as_tensor(self.encoder.item_count).to(device, dtype)
-        category_counts = [
-            torch.as_tensor(count).to(device, dtype) for count in self.encoder.category_counts
-        ]
-        y = torch.as_tensor(self.data.y, dtype=dtype)
+        item_count, *category_counts = (
+            torch.tensor(count, dtype=dtype, device=device)
+            for count in (self.encoder.item_count, *self.encoder.category_counts)
+        )
+        y = torch.tensor(self.data.y, dtype=dtype)
         weight = None
         if self.data.weight is not None:
             # Mean one, so that neither the learning rate nor the batch decides what a weight means.
-            weight = torch.as_tensor(self.data.weight / self.data.weight.mean(), dtype=dtype)
+            weight = torch.tensor(self.data.weight / self.data.weight.mean(), dtype=dtype)
         n_batches = -(-len(rows) // rows_a_step(parameters["batch_size"], len(rows)))
 
         def batches(epoch: int) -> Iterator[Any]:

@@ -16,8 +16,8 @@ from skmars.ctr._row_encoder import (
     Codes,
     RowEncoder,
     feature_widths,
-    is_numeric,
     numbers,
+    numeric_columns,
     strings,
 )
 from skmars.data import Impressions, ItemCatalog
@@ -51,7 +51,7 @@ def learn_encoder(
     """
     if not isinstance(X, Impressions):
         return RowEncoder(scaler=StandardScaler().fit(X, sample_weight=weight))
-    numeric = [name for name, column in X.context.items() if is_numeric(column)]
+    numeric = numeric_columns(X)
     categorical = [name for name in X.context if name not in numeric]
     linear = _linear_columns(numeric, categorical, linear_context)
     numeric = [name for name in numeric if name not in linear] + linear
