@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -106,7 +107,8 @@ def _class_weights(class_weight: Mapping[Any, float], classes: NDArray[Any]) -> 
         )
     of_class = [class_weight.get(c, 1.0) for c in classes.tolist()]
     for value in of_class:
-        if isinstance(value, str | bool) or not 1 / LARGEST <= value <= LARGEST:
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not (is_number and 1 / LARGEST <= value <= LARGEST):
             raise ValueError(
                 f"class_weight={class_weight!r}: weights are numbers from {1 / LARGEST:g} to "
                 f"{LARGEST:g}. To leave a class out, leave its rows out."
