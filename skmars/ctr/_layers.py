@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skmars.ctr._fused import dice_perceptron, dice_perceptron_of
+from skmars.ctr._fused import dice_perceptron, slices
 
 ACTIVATIONS = ("dice", "prelu", "relu", "sigmoid")
 NORMALIZATIONS = (None, "softmax", "sqrt")
@@ -127,24 +127,19 @@ class Perceptron(nn.Module):
         if first is not None:
             matrices[0] = first
         biases = [layer.bias for layer in layers]
+        if x.device.type != "cpu" or len(x) == 0:
+            return self._layers(x, weight, matrices, biases)
+        if not self.training:
+            parts = slices(len(x), max(len(bias) for bias in biases))
+            return torch.cat([self._layers(x[s], None, matrices, biases) for s in parts])
         dice = [module for module in self.activations if isinstance(module, Dice)]
-        if (
-            x.device.type != "cpu"
-            or weight is not None
-            or not len(dice) == len(self.activations) > 0
-            or len(x) == 0
-            or (not self.training and torch.is_grad_enabled())
-        ):
+        if weight is not None or not len(dice) == len(self.activations) > 0:
             return self._layers(x, weight, matrices, biases)
         alphas = [module.alpha for module in dice]
-        if self.training:
-            x, means, variances = dice_perceptron(x, matrices, biases, alphas, dice[0].eps)
-            for module, mean, var in zip(dice, means, variances):
-                module.remember(mean, var)
-            return x
-        means = [module.running_mean for module in dice]
-        variances = [module.running_var for module in dice]
-        return dice_perceptron_of(x, matrices, biases, alphas, dice[0].eps, means, variances)
+        x, means, variances = dice_perceptron(x, matrices, biases, alphas, dice[0].eps)
+        for module, mean, var in zip(dice, means, variances):
+            module.remember(mean, var)
+        return x
 
     def _layers(
         self, x: Tensor, weight: Tensor | None, matrices: list[Tensor], biases: list[Tensor]

@@ -174,17 +174,25 @@ class ItemFeatures:
     def take(self, name: str, codes: Codes) -> NDArray[np.float32]:
         """Return the features of these codes, shape (n_codes, width)."""
         fold, item = np.divmod(codes, max(len(self.catalog), 1))
-        rows = np.empty((len(codes), self.widths[name]), dtype=np.float32)
-        for k in np.flatnonzero(np.bincount(fold)).tolist():
-            here, seen = fold == k, self.catalog.in_fold(k - 1)
-            if name == ALIGNED:
-                rows[here] = seen.take_embedding(item[here])
-            else:
-                rows[here] = seen.take_features(name, item[here])
-        if not np.abs(rows).max(initial=0) <= LARGEST_FEATURE:
+        folds = np.flatnonzero(np.bincount(fold, minlength=1)).tolist()
+        if len(folds) <= 1:
+            rows = self._of_fold(name, max(folds, default=0), item)
+        else:
+            rows = np.empty((len(codes), self.widths[name]), dtype=np.float32)
+            for k in folds:
+                rows[fold == k] = self._of_fold(name, k, item[fold == k])
+        if not (rows.max(initial=0) <= LARGEST_FEATURE and rows.min(initial=0) >= -LARGEST_FEATURE):
             bad = item[~(np.abs(rows) <= LARGEST_FEATURE).all(axis=1)]
             raise features_out_of_range(name, self.catalog.ids[np.unique(bad)], LARGEST_FEATURE)
         return rows
+
+    def _of_fold(self, name: str, fold: int, item: Codes) -> NDArray[np.float32]:
+        seen = self.catalog.in_fold(fold - 1)
+        if name != ALIGNED:
+            return seen.take_features(name, item)
+        embedding = seen.take_embedding(item)
+        assert embedding is not None
+        return embedding
 
 
 @dataclass(frozen=True, eq=False)
