@@ -84,10 +84,8 @@ class Representation:
     Attributes
     ----------
     context : Tensor of shape (n_rows, n_context)
-    interest, target, product : Tensor of shape (n_rows, item_dim), or None
-        Pooled history, embedded target, and their product; None for rows without items.
-    borrowed : Tensor of shape (n_rows, item_dim), or None
-        Pooled borrowed items.
+    interest, target, product, borrowed : Tensor of shape (n_rows, item_dim), or None
+        Pooled history, embedded target, their product, and pooled borrowed items.
     linear : Tensor of shape (n_rows, n_linear), or None
         What passes the network by.
     """

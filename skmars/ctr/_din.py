@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +16,19 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from skmars.ctr._labelled_rows import (
     Data,
     LabelledRows,
+    about_validation_rows,
     encode_target,
     holds_out,
     split,
     two_classes,
+    validation_rows,
+    warn_of_own_answers,
     weighed,
 )
 from skmars.ctr._parameters import CONSTRAINTS, check_parameters
 from skmars.ctr._row_encoder import RowEncoder, numbers, numeric_columns
 from skmars.data import Impressions
 from skmars.data._checks import as_impressions, check_columns, check_range
-from skmars.data._folds import OWN
 from skmars.utils._base import SkmarsMixin, all_or_nothing, with_callbacks
 
 if TYPE_CHECKING:
@@ -58,15 +59,13 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     ----------
     embedding_dim : int, default=10
         Width of item, category and projected content embeddings.
-    attention_units : sequence of int, default=(80, 40)
-        Hidden layers of the activation unit.
-    hidden_units : sequence of int, default=(200, 80)
-        Hidden layers of the head.
+    attention_units, hidden_units : sequence of int, default=(80, 40), (200, 80)
+        Hidden layers of the activation unit, and of the second perceptron.
     activation : {"dice", "prelu", "relu", "sigmoid"}, default="dice"
         Activation of all hidden layers. Dice keeps running batch statistics (momentum 0.1,
         epsilon 1e-8) over the real history positions.
     attention_normalization : {None, "softmax", "sqrt"}, default="sqrt"
-        What becomes of the attention scores of a history: None leaves them as the paper does,
+        What becomes of the attention scores of a history: None leaves them as the DIN paper does,
         "softmax" lets them sum to one, "sqrt" divides them by the square root of the history's
         length, so that long and short histories give interests of one scale.
     borrowed : {"separate", "marked", "joint"}, default="separate"
@@ -79,7 +78,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         ``features`` (to which the aligner adds "factors"), and "aligned" for its
         ``embedding``. "auto" takes "factors" if it is there, else all features; the embedding
         only where there are none, as an aligner that was fitted to the same rows knows their
-        labels. None for ids alone.
+        labels. None for ids alone. What ``catalog.missing`` masks counts as zeros.
     linear_context : "auto", None or list of str, default="auto"
         Numeric context columns that pass the network by. Their weighted sum joins its logit, with
         weights (and one of the logit, and a bias) that are learnt last, on the rows held out for
@@ -89,11 +88,12 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         `SequenceRetrievalAugmenter`): in training, the network would rely on them and learn less
         of the items. Not for arrays.
     activity_feature : bool, default=True
-        Whether the head also sees the logarithm of the length of the user's own history.
+        Whether the second perceptron also sees the logarithm of the length of the own history.
     max_length : int, default=200
         How many items of a history are used: the last ones, own items before borrowed ones.
     embedding_l2 : float, default=0.0001
-        Strength of the mini-batch aware L2 penalty on embeddings (Eq. 6 of [1]_).
+        Strength of the mini-batch aware L2 penalty on embeddings (Eq. 6 of [1]_): a step shrinks
+        the embeddings that occur in its batch, rare ones more, and leaves all others alone.
     learning_rate : float, default=0.001
         Of AdamW.
     batch_size : int or "auto", default="auto"
@@ -106,16 +106,15 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         of the best epoch. "auto": with ``X_val``, for impressions, and for arrays of at least
         1000 rows.
     holdout : {"auto", "last", "users"}, default="auto"
-        Which impressions are held out, without ``X_val``. "last": the last moments of users, as
-        what is predicted comes after what is trained on. "users": all rows of some users. "auto"
-        is "last", and "users" where too few users have a second moment.
+        Which impressions are held out, without ``X_val``: the last moments of users, as what is
+        predicted comes after what is trained on; or all rows of some users. "auto" is "last",
+        and "users" where too few users have a second moment.
     validation_fraction : float or "auto", default="auto"
         Share of the rows that is held out, without ``X_val``. "auto" is a tenth; of impressions
         at least 100 rows, where that is no more than 30 %, and at most 5000.
     n_iter_no_change : int, default=3
         Epochs without improvement by `tol` after which early stopping stops. An epoch of less
-        than 50 steps, at which ``batch_size="auto"`` aims, counts for less: at least 50 times
-        as many steps go by before training stops.
+        than 50 steps counts for less: at least 50 times as many steps go by before that.
     tol : float, default=0.0001
         Least improvement of the AUC that counts.
     auxiliary : CL4SRec, CoSeRec, BASRec or None, default=None
@@ -161,9 +160,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     scaling). Training rows must come from `fit_transform` of the earlier steps, as they do in a
     `Pipeline`; features that `transform` makes for them may know their clicks, and `fit` warns.
 
-    The order of a history has no influence, so augmentations that reorder it do nothing here.
-    Repeating a whole history does nothing under "softmax", multiplies the interest by the
-    number of copies under None, and by its square root under "sqrt".
+    The order of a history has no influence, and repeating it merely scales the interest (see the
+    user guide), so that augmentations which do no more do nothing here.
 
     References
     ----------
@@ -353,15 +351,26 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         rows = self._check_rows(X, has_items=self._has_items if resume else None)
         if isinstance(rows, Impressions):
             # Messages name rows by their number here, before some of them are held out.
-            numbers(rows, self._encoder.numeric if resume else numeric_columns(rows))
-        self._warn_of_own_answers(rows)
+            numeric = self._encoder.numeric if resume else numeric_columns(rows)
+            numbers(rows, numeric)
+        warn_of_own_answers(rows, name)
         y01, classes = encode_target(y, self.classes_ if resume else classes, len(rows), name)
         data = weighed(LabelledRows(rows, y01), sample_weight, self.class_weight, classes)
         held_out: Data | None = None
         if X_val is not None or y_val is not None:
-            held_out = self._check_validation_rows(X_val, y_val, data, classes)
-        elif not incremental and holds_out(self.early_stopping, data.X):
-            data, held_out = split(data, self.holdout, self.validation_fraction, random_state, name)
+            if X_val is None or y_val is None:
+                raise ValueError("X_val and y_val go together, but only one of them was passed.")
+            if self.early_stopping is False:
+                raise ValueError("X_val is for early stopping, but early_stopping=False.")
+            with about_validation_rows():
+                X_val = self._check_rows(X_val, has_items=isinstance(rows, Impressions))
+                if isinstance(X_val, Impressions):
+                    check_columns(self, X_val, reset=False)
+                    numbers(X_val, numeric)
+            held_out = validation_rows(X_val, y_val, self.class_weight, classes)
+        elif not incremental and holds_out(self.early_stopping, rows):
+            held = self.holdout, self.validation_fraction
+            data, held_out = split(data, *held, random_state, name)
         earlier = None
         if resume:
             n_epochs, moments = len(self.loss_curve_), getattr(self, "_optimizer_state", None)
@@ -490,39 +499,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         if has_items is None:
             check_columns(self, impressions, reset=True)
         return impressions
-
-    def _check_validation_rows(
-        self, X: Any, y: ArrayLike | None, data: Data, classes: NDArray[Any]
-    ) -> Data:
-        if X is None or y is None:
-            raise ValueError("X_val and y_val go together, but only one of them was passed.")
-        if self.early_stopping is False:
-            raise ValueError("X_val is for early stopping, but early_stopping=False.")
-        try:
-            X = self._check_rows(X, has_items=isinstance(data.X, Impressions))
-        except ValueError as error:
-            error.add_note(
-                "This is about X_val, which must have gone through the same steps as X. A "
-                "Pipeline sees to that with transform_input=['X_val']: see the user guide."
-            )
-            raise
-        y01, _ = encode_target(y, classes, len(X), "y_val")
-        if len(np.unique(y01)) < 2:
-            raise ValueError("y_val holds only one class; early stopping needs both.")
-        return weighed(LabelledRows(X, y01), None, self.class_weight, classes)
-
-    def _warn_of_own_answers(self, X: Impressions | NDArray[Any]) -> None:
-        """Say so if an earlier step has learnt from what became of the rows to be trained on."""
-        own = X.fold == OWN if isinstance(X, Impressions) and X.fold is not None else np.zeros(0)
-        if own.any():
-            warnings.warn(
-                f"{type(self).__name__} is trained on {np.count_nonzero(own)} rows of users whose "
-                "later behaviour an earlier step has learnt, so that features of these rows know "
-                "the click that is to be predicted. Let the earlier steps make them by "
-                "fit_transform, as a Pipeline does, or fit those on rows before these.",
-                UserWarning,
-                stacklevel=6,
-            )
 
     # --- scikit-learn -----------------------------------------------------------------------
 

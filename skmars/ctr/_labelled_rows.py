@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any, Generic, TypeVar
@@ -14,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from skmars.data import Impressions
 from skmars.data._checks import LARGEST, check_target
+from skmars.data._folds import OWN
 from skmars.data._holdout import SHARE, hold_out
 from skmars.utils._base import STEPS_AN_EPOCH
 
@@ -23,29 +26,17 @@ AUTO_EARLY_STOPPING = 1000
 LEAST_ROWS, MOST_ROWS = 64, 512
 
 
-# Impressions or an array; once they are encoded, `EncodedRows`.
 R = TypeVar("R")
 
 
 @dataclass(frozen=True)
 class LabelledRows(Generic[R]):
-    """Rows with labels and weights; weights of None are all alike.
-
-    Attributes
-    ----------
-    X : Impressions, ndarray or EncodedRows
-    y : ndarray of shape (n_rows,)
-        0 and 1.
-    count : ndarray of shape (n_rows,) or None
-        How often a row counts (`sample_weight`).
-    weight : ndarray of shape (n_rows,) or None
-        The same, multiplied with the weight of the row's class.
-    """
+    """Rows (Impressions, an array or EncodedRows) with labels and weights; None are all alike."""
 
     X: R
-    y: NDArray[np.float32]
-    count: NDArray[np.float64] | None = None
-    weight: NDArray[np.float64] | None = None
+    y: NDArray[np.float32]  # 0 and 1
+    count: NDArray[np.float64] | None = None  # how often a row counts (`sample_weight`)
+    weight: NDArray[np.float64] | None = None  # the same, times the weight of the row's class
 
     def __len__(self) -> int:
         return len(self.y)
@@ -131,6 +122,48 @@ def split(
             random_state=random_state,
         )
     return (data, None) if parts is None else (select(data, parts[0]), select(data, parts[1]))
+
+
+def validation_rows(
+    X: Impressions | NDArray[Any],
+    y: ArrayLike,
+    class_weight: Mapping[Any, float] | str | None,
+    classes: NDArray[Any],
+) -> Data:
+    """Return rows for early stopping that the caller brings."""
+    y01, _ = encode_target(y, classes, len(X), "y_val")
+    if len(np.unique(y01)) < 2:
+        raise ValueError("y_val holds only one class; early stopping needs both.")
+    return weighed(LabelledRows(X, y01), None, class_weight, classes)
+
+
+@contextmanager
+def about_validation_rows() -> Iterator[None]:
+    """Say of an error in the block that it is about X_val."""
+    try:
+        yield
+    except ValueError as error:
+        error.add_note(
+            "This is about X_val, which must have gone through the same steps as X. A Pipeline "
+            "sees to that with transform_input=['X_val']: see the user guide."
+        )
+        raise
+
+
+def warn_of_own_answers(X: Impressions | NDArray[Any], name: str) -> None:
+    """Say so if an earlier step has learnt from what became of the rows to be trained on."""
+    n_own = 0
+    if isinstance(X, Impressions) and X.fold is not None:
+        n_own = int(np.count_nonzero(X.fold == OWN))
+    if n_own:
+        warnings.warn(
+            f"{name} is trained on {n_own} rows of users whose later behaviour an earlier step has "
+            "learnt, so that features of these rows know the click that is to be predicted. Let "
+            "the earlier steps make them by fit_transform, as a Pipeline does, or fit those on "
+            "rows before these.",
+            UserWarning,
+            stacklevel=6,
+        )
 
 
 def encode_target(

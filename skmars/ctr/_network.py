@@ -49,29 +49,22 @@ class DINNetwork(nn.Module):
 
     Parameters
     ----------
-    n_dense : int
-        Numeric context features.
-    n_linear : int
-        So many of them, the last ones, pass the network by.
+    n_dense, n_linear : int
+        Numeric context features; so many of them, the last ones, pass the network by.
     n_categories : sequence of int
         Number of categories of each categorical context feature.
     n_items : int or None
         Items with an id embedding of their own; None for rows without target and history.
     item_features : mapping of str to int
         Width of each item feature matrix that is projected and joins the id embedding.
-    embedding_dim : int
-        Width of id, projected feature and category embeddings.
-    attention_units, hidden_units : sequence of int
-        Hidden layers of the activation unit and of the head.
-    activation : {"dice", "prelu", "relu", "sigmoid"}
+    embedding_dim, attention_units, hidden_units, activation, activity_feature
+        See `DINClassifier`.
     attention_normalization : {None, "softmax", "sqrt"}
         See `AttentionPooling`.
     feedback : bool
         History items carry feedback, for which an embedding is added to theirs.
     borrowed : {None, "separate", "marked"}
         Borrowed items have a pool of their own, or a provenance embedding is added to theirs.
-    activity_feature : bool
-        The head sees the logarithm of the length of the user's own history.
     """
 
     fusion: Tensor
@@ -150,19 +143,10 @@ class DINNetwork(nn.Module):
         weight: Tensor | None = None,
         mix: Callable[[Tensor], Tensor] | None = None,
     ) -> Representation:
-        """Return what the head reads.
+        """Return what the head reads; parameters are those of `forward`.
 
-        Parameters
-        ----------
-        batch, item_features, weight
-            As for `forward`.
-        mix : callable, optional
-            Changes the embedded positions of ``batch.history``, of shape
-            (n_positions, item_dim), before they are pooled.
-
-        Returns
-        -------
-        Representation
+        `mix` changes the embedded positions of ``batch.history``, of shape (n_positions, item_dim),
+        before they are pooled.
         """
         dense, linear = batch.dense, None
         if self.n_linear:

@@ -45,47 +45,21 @@ Codes = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class RowEncoder:
-    """Turns rows into numbers, by the vocabularies and scales that a fit has learnt.
+    """Turns rows into numbers, by the vocabularies and scales that a fit has learnt."""
 
-    Attributes
-    ----------
-    max_length : int
-        Items of a history that are used, the last ones.
-    borrowed : {"separate", "marked", "joint"}
-        How borrowed items stand to the user's own.
-    numeric, categorical : list of str
-        Names of the context columns.
-    n_linear : int
-        So many of the numeric ones, the last, join the logit after training.
-    scaler : StandardScaler or None
-        Of the numeric columns, None if there is none.
-    categories : OrdinalEncoder or None
-        Of the categorical columns; code -1 for unknown categories.
-    category_counts : list of ndarray
-        Rows of each category, with the unknown one in front.
-    items : Lookup or None
-        Ids of the items of the fit, in the order of the embedding table; None for plain arrays.
-    item_count : ndarray of shape (n_items + 1,)
-        Times each item occurs in the rows of the fit, with the unknown item in front.
-    feedback_count : ndarray of shape (3,)
-        Times each feedback occurs among the history items.
-    item_features : dict of str to int
-        Width of each feature matrix that joins the item embedding.
-    has_feedback, has_borrowed : bool
-    """
-
-    max_length: int = 0
-    borrowed: str = "separate"
-    numeric: list[str] = field(default_factory=list)
+    max_length: int = 0  # items of a history that are used, the last ones
+    borrowed: str = "separate"  # how borrowed items stand to the user's own
+    numeric: list[str] = field(default_factory=list)  # context columns
     categorical: list[str] = field(default_factory=list)
-    n_linear: int = 0
-    scaler: StandardScaler | None = None
-    categories: OrdinalEncoder | None = None
-    category_counts: list[Codes] = field(default_factory=list)
-    items: Lookup | None = None
+    n_linear: int = 0  # so many of the numeric ones, the last, join the logit after training
+    scaler: StandardScaler | None = None  # of the numeric columns
+    categories: OrdinalEncoder | None = None  # of the categorical ones, -1 for unknown values
+    category_counts: list[Codes] = field(default_factory=list)  # rows of each; first the unknown
+    items: Lookup | None = None  # ids in the order of the embedding table; None for plain arrays
+    # How often each item occurs in the rows of the fit, the unknown one first; and each feedback.
     item_count: Codes = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
     feedback_count: Codes = field(default_factory=lambda: np.zeros(N_FEEDBACK, dtype=np.int64))
-    item_features: dict[str, int] = field(default_factory=dict)
+    item_features: dict[str, int] = field(default_factory=dict)  # their widths
     has_feedback: bool = False
     has_borrowed: bool = False
     _table_rows: Memo[Codes] = field(default_factory=lambda: Memo(MAX_PARTS + 1), init=False)
@@ -197,35 +171,17 @@ class ItemFeatures:
 
 @dataclass(frozen=True, eq=False)
 class EncodedRows:
-    """Rows as numbers, from which batches are gathered.
+    """Rows as numbers, from which batches are gathered; plain arrays have the first two alone."""
 
-    Attributes
-    ----------
-    dense : float ndarray of shape (n_rows, n_dense)
-    categorical : int64 ndarray of shape (n_rows, n_categorical)
-    table_row : int64 ndarray of shape (n_catalogue,) or None
-        Row of the embedding table of each item code; 0 for items that the table lacks.
-    target : int ndarray of shape (n_rows,) or None
-        Item codes.
-    length : int ndarray of shape (n_rows,) or None
-        Length of the user's own history, before it was cut.
-    history, borrowed : Sequences or None
-    shift : int64 ndarray of shape (n_rows,) or None
-        What the fold of each row adds to item codes, see `Batch`.
-    merge : bool
-        Borrowed items join `history` in the batches instead of standing apart.
-    features : ItemFeatures or None
-    """
-
-    dense: NDArray[Any]
-    categorical: Codes
-    table_row: Codes | None = None
-    target: NDArray[Any] | None = None
-    length: NDArray[Any] | None = None
+    dense: NDArray[Any]  # shape (n_rows, n_dense)
+    categorical: Codes  # shape (n_rows, n_categorical)
+    table_row: Codes | None = None  # row of the embedding table of each item code, 0 for none
+    target: NDArray[Any] | None = None  # item codes
+    length: NDArray[Any] | None = None  # of the user's own history, before it was cut
     history: Sequences | None = None
     borrowed: Sequences | None = None
-    shift: Codes | None = None
-    merge: bool = False
+    shift: Codes | None = None  # what the fold of each row adds to item codes, see `Batch`
+    merge: bool = False  # whether borrowed items join `history` in the batches
     features: ItemFeatures | None = None
 
     def __len__(self) -> int:

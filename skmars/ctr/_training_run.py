@@ -40,26 +40,16 @@ _OF_NETWORK = (
 
 @dataclass(frozen=True)
 class EarlierFit:
-    """What a training goes on from.
-
-    Attributes
-    ----------
-    encoder : RowEncoder
-    network : DINNetwork
-    moments : list or None
-        State of its optimiser.
-    n_epochs : int
-        So many were trained.
-    """
+    """What a training goes on from; it changes nothing of it."""
 
     encoder: RowEncoder
     network: DINNetwork
-    moments: OptimizerState | None
+    moments: OptimizerState | None  # of the optimiser
     n_epochs: int
 
 
 class TrainingRun:
-    """Makes a network for some rows, or takes that of an earlier fit, and trains it.
+    """Makes a network for some rows, or goes on with that of an earlier fit, and trains it.
 
     Parameters
     ----------
@@ -68,23 +58,14 @@ class TrainingRun:
     data, held_out : LabelledRows
         What is trained on; what stops training and calibrates the logit, or None.
     max_iter : int
-        Largest number of epochs.
+        Largest number of epochs; an objective that pretrains has as many of its own (`n_epochs`).
     random_state : RandomState
     device : torch.device
     earlier : EarlierFit or None
-        Nothing of it is changed.
     incremental : bool
         Whether this is a `partial_fit`.
     name : str
         Of the estimator, for messages.
-
-    Attributes
-    ----------
-    encoder : RowEncoder
-    network : DINNetwork
-    optimizer : NetworkOptimizer
-    n_epochs : int
-        Largest number of epochs of all trainings.
     """
 
     def __init__(

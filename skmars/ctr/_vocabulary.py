@@ -35,19 +35,9 @@ def learn_encoder(
     item_features: str | Sequence[str] | None,
     linear_context: str | Sequence[str] | None,
 ) -> RowEncoder:
-    """Learn vocabularies and scales.
+    """Learn vocabularies and scales; for the parameters see `DINClassifier`.
 
-    Parameters
-    ----------
-    X : Impressions or ndarray of shape (n_rows, n_features)
-    weight : ndarray of shape (n_rows,) or None
-        How often each row counts.
-    max_length, borrowed, item_features, linear_context
-        See `DINClassifier`.
-
-    Returns
-    -------
-    RowEncoder
+    `weight` of shape (n_rows,) says how often each row counts.
     """
     if not isinstance(X, Impressions):
         return RowEncoder(scaler=StandardScaler().fit(X, sample_weight=weight))

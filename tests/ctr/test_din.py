@@ -70,14 +70,30 @@ def test_feedback_matters(data, fitted: DINClassifier) -> None:
     changed = other != fitted.decision_function(X)
     assert not changed[h.length == 0].any()
     assert changed[h.length > 0].mean() > 0.8  # a few logits round to the same number
-    unknown = fitted.decision_function(replace(X, history=replace(h, feedback=None)))
-    assert np.isfinite(unknown).all()
+    # Feedback that nobody knows is the mean of what was known: between the two.
+    logit = {
+        name: fitted.decision_function(replace(X, history=replace(h, feedback=feedback)))
+        for name, feedback in (
+            ("unknown", None),
+            ("liked", np.ones_like(h.feedback)),
+            ("not", np.zeros_like(h.feedback)),
+        )
+    }
+    assert np.array_equal((logit["unknown"] == logit["liked"]), h.length == 0)
+    away = np.abs(logit["unknown"] - logit["liked"]).mean()
+    assert away < np.abs(logit["not"] - logit["liked"]).mean()
 
 
 def test_empty_histories_only() -> None:
     X, y = make_data()
     X = replace(X, history=Sequences.empty(len(X)))
-    assert np.isfinite(din().fit(X, y).predict_proba(X)).all()
+    model = din().fit(X, y)
+    n_users = X.user.max() + 1
+    assert model.predict_proba(X)[:, 1].mean() == pytest.approx(y.mean(), abs=0.1)
+    # Rows of one target and one context are alike, whoever the user is.
+    one = X[np.zeros(3, dtype=int)]
+    other = replace(one, user=np.array([0, 1, n_users - 1], dtype=np.int32))
+    assert len(set(model.decision_function(other))) == 1
 
 
 # --- input of all kinds ------------------------------------------------------------------------
@@ -111,7 +127,6 @@ def test_unseen_items_share_the_mean_embedding(data, fitted: DINClassifier) -> N
     frame = X.to_frame("pandas")
     frame["item_id"] = 10**6 + np.arange(len(frame))
     first = fitted.decision_function(frame)
-    assert np.isfinite(first).all()
     frame["item_id"] += 10**6
     assert np.array_equal(fitted.decision_function(frame), first)
     items = fitted._network.items.weight.detach().numpy()
@@ -122,9 +137,12 @@ def test_string_ids() -> None:
     log = make_log()
     log["item_id"] = log["item_id"].map("item-{}".format)
     X, y = Impressions.from_log(log, label="liked")
-    model = din().fit(X, y)
+    model = din(item_features=None).fit(X, y)
     assert sorted(model.item_ids_) == sorted(log["item_id"].unique())
-    assert np.isfinite(model.predict_proba(X)).all()
+    # "item-100" to "item-111" sort as the numbers do: it is the same model.
+    numbers, _ = Impressions.from_log(make_log(), label="liked")
+    expected = din(item_features=None).fit(numbers, y).decision_function(numbers)
+    assert np.array_equal(model.decision_function(X), expected)
 
 
 def test_labels_of_any_kind(data) -> None:
@@ -147,7 +165,10 @@ def test_context_columns_are_used(data, fitted: DINClassifier) -> None:
         assert (fitted.decision_function(other) != expected).all()
     unknown = np.full(len(X), "fridge", dtype=object)
     other = fitted.decision_function(replace(X, context={**X.context, "device": unknown}))
-    assert np.isfinite(other).all()
+    # A category that nobody knows is the mean of the known ones.
+    table = fitted._network.categories[list(fitted._encoder.categorical).index("device")].weight
+    np.testing.assert_allclose(table[0].detach(), table[1:].mean(0).detach(), atol=1e-7)
+    assert (other != expected).all()
 
 
 def test_scale_of_a_number_does_not_matter(data) -> None:
@@ -194,7 +215,12 @@ def test_item_features(data) -> None:
     for names, expected in {"auto": ["text"], ("aligned",): ["aligned"]}.items():
         model = din(item_features=names if names == "auto" else list(names)).fit(X, y)
         assert list(model._network.projections) == expected
-        assert np.isfinite(model.predict_proba(X)).all()
+        changed = X.with_catalog(
+            X.catalog.with_features({"text": -X.catalog.features["text"]}).with_embedding(
+                -X.catalog.embedding
+            )
+        )
+        assert (model.decision_function(changed) != model.decision_function(X)).all()
     made = X.catalog.with_features({"factors": np.ones((len(X.catalog), 2))})
     model = din().fit(X.with_catalog(made), y)
     assert list(model._network.projections) == ["factors"]
