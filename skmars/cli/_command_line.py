@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import skmars
 from skmars.cli._tables import ENDINGS, PROBABILITY
@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UNREAD
     except argparse.ArgumentTypeError as error:
         used: argparse.ArgumentParser = arguments.parser
-        used.error(_one_line(error))
+        used.error(str(error))
     except Exception as error:
         if arguments.traceback:
             traceback.print_exc()
@@ -161,8 +161,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(_one_line(message))
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
 
 
 def _give_up(results: TextIO) -> None:
@@ -173,7 +178,7 @@ def _give_up(results: TextIO) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command `skmars`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="skmars",
         description=OVERVIEW,
         epilog=EXAMPLES,
@@ -318,17 +323,17 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def _number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"write a number, got {text!r}")
-    return number
+    with suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise argparse.ArgumentTypeError(f"write a number, got {text!r}")
 
 
 def _seed(text: str) -> int:
-    seed = int(text)
-    if not 0 <= seed < 2**32:
-        raise argparse.ArgumentTypeError(f"write a number from 0 to 4294967295, got {text!r}")
-    return seed
+    with suppress(ValueError):
+        if 0 <= (seed := int(text)) < 2**32:
+            return seed
+    raise argparse.ArgumentTypeError(f"write a number from 0 to 4294967295, got {text!r}")
 
 
 # --- before any work ------------------------------------------------------------------------

@@ -146,7 +146,7 @@ def kind_of(table: Any, column: str) -> str | None:
 def _other_kind(table: Any, path: Path, column: str, kind: str) -> str:
     shown = ""
     if kind == "integers":
-        compute, texts = arrow("pyarrow.compute"), table[column]
+        compute, texts = arrow("pyarrow.compute"), table[column].cast("string")
         row = compute.index(compute.match_substring_regex(texts, INTEGER), False).as_py()
         shown = f" (such as {texts[max(row, 0)].as_py()!r}, row {max(row, 0)})"
     return (

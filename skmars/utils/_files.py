@@ -29,7 +29,7 @@ def check_readable(path: Path, advice: str = "") -> None:
     advice : str, default=""
         Where such a file comes from, for the message.
     """
-    if not os.path.lexists(path):
+    if not os.path.exists(path):
         raise FileNotFoundError(f"{path} does not exist (looked in {Path.cwd()}). {advice}".strip())
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
@@ -43,8 +43,11 @@ def check_readable(path: Path, advice: str = "") -> None:
 def check_writable(path: Path) -> None:
     """Raise OSError if `write_whole` can't write a file at `path`."""
     target = Path(os.path.realpath(path))
-    if target.exists():
+    try:
         mode = target.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        mode = None
+    if mode is not None:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(f"{path} is a folder; name a file in it.")
         if not stat.S_ISREG(mode):
