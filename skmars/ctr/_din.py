@@ -15,6 +15,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skmars.baselines import AuxiliaryLoss, AuxiliaryObjective
+from skmars.baselines._auxiliary import auxiliary_loss
 from skmars.ctr._inputs import Inputs, check_numbers
 from skmars.ctr._samples import Sample, encode_target, holds_out, rows_a_step, two_classes
 from skmars.data import Impressions, ItemCatalog
@@ -111,7 +113,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         as many steps go by before training stops.
     tol : float, default=0.0001
         Least improvement of the AUC that counts.
-    auxiliary : CL4SRec, CoSeRec, BASRec or None, default=None
+    auxiliary : CL4SRec, CoSeRec, BASRec, other `AuxiliaryObjective` or None, default=None
         A further objective of the training, whose loss is added to that of the clicks; its
         parameters can be searched as ``auxiliary__weight`` and so on. `BASRec` doubles the
         number of epochs. Prediction knows nothing of it. Not for arrays.
@@ -235,7 +237,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         validation_fraction: float | str = "auto",
         n_iter_no_change: int = 3,
         tol: float = 1e-4,
-        auxiliary: Any = None,
+        auxiliary: AuxiliaryObjective | None = None,
         class_weight: Any = None,
         warm_start: bool = False,
         random_state: Any = None,
@@ -602,7 +604,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         network: DINNetwork,
         random_state: np.random.RandomState,
         n_epochs: int,
-    ) -> Any:
+    ) -> AuxiliaryLoss | None:
         if self.auxiliary is None:
             return None
         if not inputs.has_items:
@@ -612,10 +614,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             )
         from skmars.utils._torch import DrawFrom, new_generator
 
+        table_row = inputs.table_rows(sample.X.catalog)
         with DrawFrom(new_generator(random_state)):
-            return self.auxiliary.objective(
-                sample.X, inputs.table_rows(sample.X.catalog), network.item_dim, n_epochs
-            )
+            return auxiliary_loss(self.auxiliary, sample.X, table_row, network.item_dim, n_epochs)
 
     # --- scikit-learn -----------------------------------------------------------------------
 
