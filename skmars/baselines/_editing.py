@@ -47,15 +47,12 @@ class CropMaskReorder(HistoryAugmenter):
     --------
     CropMaskReorderSubstituteInsert : With two operators more.
     CL4SRec : The same operators in an auxiliary objective.
+    RandomItems : Its notes on `activity_feature` and on draws hold here, too.
 
     Notes
     -----
     *Reorder* is a no-op for a model that ignores the order of a history, as `DINClassifier`
     does: a third of the rows is then trained on as it is.
-
-    The `activity_feature` of `DINClassifier` sees the length of the rewritten history in
-    training; without it, training and prediction agree. There is one draw a row: all epochs of
-    a later training see the same histories.
 
     References
     ----------
@@ -94,14 +91,9 @@ class CropMaskReorder(HistoryAugmenter):
         edit = operators.one_of(ways, choice, history.length, random_state)
         if token is None:
             edit = edit.without_masked()
-        old = history.positions()
+        old, similar, vocabulary = history.positions(), self._similar(X), np.arange(len(X.catalog))
         items = operators.changed_items(
-            history.items[old],
-            edit,
-            random_state,
-            similar=self._similar(X),
-            vocabulary=np.arange(len(X.catalog)),
-            token=token,
+            history.items[old], edit, random_state, similar, vocabulary, token
         )
         return gathered(history, edit.length, old[edit.source], items)
 

@@ -59,21 +59,13 @@ class MixupLoss:
 
     def draw(self, batch: Batch[NDArray[Any]], random_state: RandomState) -> Mixture[NDArray[Any]]:
         """Draw what is mixed, and in which shares, for a batch of arrays."""
-        n = len(batch.target)
-
-        def shares(*shape: int) -> NDArray[np.float64]:
-            return random_state.beta(self.concentration, self.concentration, shape)
-
+        n, c = len(batch.target), self.concentration
         rate = random_state.uniform(self.low_rate, self.high_rate, n)
-        share = shares(n)
-        return Mixture(
-            same_length_view(batch, rate, self.choice, random_state),
-            share,
-            relevance(share, rate),
-            random_state.permutation(n),
-            shares(n, 1),
-            shares(n, self.width),
-        )
+        share = random_state.beta(c, c, n)
+        view = same_length_view(batch, rate, self.choice, random_state)
+        other = random_state.permutation(n)
+        by_row, by_unit = (random_state.beta(c, c, (n, width)) for width in (1, self.width))
+        return Mixture(view, share, relevance(share, rate), other, by_row, by_unit)
 
     def loss(
         self,

@@ -142,12 +142,8 @@ class CoSeRec(CL4SRec):
     ----------
     weight : float, default=0.1
         Weight of the contrastive loss.
-    crop : float, default=0.2
-        Share of a history that a crop keeps.
-    mask : float, default=0.7
-        Share that is masked, below 1.
-    reorder : float, default=0.2
-        Share that is shuffled.
+    crop, mask, reorder : float, default=0.2, 0.7, 0.2
+        Shares of a history, as of `CL4SRec`.
     substitute : float, default=0.1
         Share that is replaced by similar items; at least one item.
     insert : float, default=0.4

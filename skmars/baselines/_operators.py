@@ -168,7 +168,6 @@ def changed_items(
     items: NDArray[Any],
     edit: Edit,
     random_state: RandomState,
-    *,
     similar: NDArray[Any] | None,
     vocabulary: NDArray[Any],
     token: int | None = None,

@@ -58,21 +58,13 @@ def view_of(
         batch.codes[bag.item[positions]] % len(choice.table_row),  # whatever the fold of the row
         edit,
         random_state,
-        similar=choice.similar,
-        vocabulary=choice.vocabulary,
+        choice.similar,
+        choice.vocabulary,
     )
     codes, item = np.unique(items, return_inverse=True)
-    old = positions[edit.source]
-    return View(
-        choice.table_row[codes],
-        codes,
-        item,
-        bag.feedback[old],
-        bag.borrowed[old],
-        (edit.change == MASKED).astype(np.int64),
-        edit.length,
-        row,
-    )
+    old, masked = positions[edit.source], (edit.change == MASKED).astype(np.int64)
+    known = bag.feedback[old], bag.borrowed[old]
+    return View(choice.table_row[codes], codes, item, *known, masked, edit.length, row)
 
 
 def same_length_view(
