@@ -19,7 +19,7 @@ from skmars.baselines import AuxiliaryLoss, AuxiliaryObjective
 from skmars.baselines._auxiliary import auxiliary_loss
 from skmars.ctr._inputs import Inputs, check_numbers
 from skmars.ctr._samples import Sample, encode_target, holds_out, rows_a_step, two_classes
-from skmars.data import Impressions, ItemCatalog
+from skmars.data import Impressions
 from skmars.data._checks import as_impressions, check_columns, check_range
 from skmars.data._folds import OWN
 from skmars.utils._base import SkmarsMixin, all_or_nothing, with_callbacks
@@ -81,8 +81,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         were not used for the weights. "auto" takes the look-alike features (columns of
         `SequenceRetrievalAugmenter`): in training, the network would rely on them and learn less
         of the items. Not for arrays.
-    catalog : ItemCatalog, default=None
-        Items, for input that comes as a table without them.
     activity_feature : bool, default=True
         Whether the head also sees the logarithm of the length of the user's own history.
     max_length : int, default=200
@@ -194,7 +192,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         "borrowed": [StrOptions({"separate", "marked", "joint"})],
         "item_features": [StrOptions({"auto"}), list, tuple, None],
         "linear_context": [StrOptions({"auto"}), list, tuple, None],
-        "catalog": [ItemCatalog, None],
         "activity_feature": ["boolean"],
         "max_length": [Interval(Integral, 1, None, closed="left")],
         "embedding_l2": [Interval(Real, 0, None, closed="left")],
@@ -225,7 +222,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         borrowed: str = "separate",
         item_features: Any = "auto",
         linear_context: Any = "auto",
-        catalog: ItemCatalog | None = None,
         activity_feature: bool = True,
         max_length: int = 200,
         embedding_l2: float = 1e-4,
@@ -252,7 +248,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         self.borrowed = borrowed
         self.item_features = item_features
         self.linear_context = linear_context
-        self.catalog = catalog
         self.activity_feature = activity_feature
         self.max_length = max_length
         self.embedding_l2 = embedding_l2
@@ -533,7 +528,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
 
         `has_items` says which of both it has to be; None leaves it open, and remembers columns.
         """
-        impressions = as_impressions(X, catalog=self.catalog)
+        impressions = as_impressions(X)
         if has_items is not None and has_items != (impressions is not None):
             kinds = ["impressions", "a plain numeric array"]
             seen, got = kinds if has_items else kinds[::-1]
