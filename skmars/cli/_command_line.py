@@ -23,6 +23,7 @@ from skmars.utils._files import check_writable
 # As the shell says it of a program that a signal ended: SIGINT, SIGPIPE.
 INTERRUPTED, UNREAD = 128 + 2, 128 + 13
 
+MADE_BY = "file that `skmars fit` wrote"
 MODELS, TABLES = (".skmars",), ENDINGS
 
 # Errors that explain themselves; of any other, the type is told as well.
@@ -207,7 +208,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_rows(command("explain", _answer, "say what rows borrow, from whom and why", epilog))
 
     sub = command("evaluate", _answer, "measure a model on a log", EVALUATE_EXAMPLES)
-    _add_model(sub)
+    sub.add_argument("model", metavar="MODEL", type=Path, help=MADE_BY)
     sub.add_argument("log", metavar="LOG", type=Path, help="the whole log, with labels")
     sub.add_argument(
         "--holdout",
@@ -296,14 +297,10 @@ def _add_fit(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_rows(sub: argparse.ArgumentParser) -> None:
-    _add_model(sub)
+    sub.add_argument("model", metavar="MODEL", type=Path, help=MADE_BY)
     sub.add_argument("rows", metavar="ROWS", type=Path, help="table of users and items")
     sub.add_argument("--log", type=Path, help="histories, instead of those that fit saw")
     _add_output(sub)
-
-
-def _add_model(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("model", metavar="MODEL", type=Path, help="file that `skmars fit` wrote")
 
 
 def _add_output(sub: argparse.ArgumentParser) -> None:
@@ -382,21 +379,15 @@ def _check_columns(arguments: argparse.Namespace) -> None:
             "MARS compares items by their texts and pictures: pass --items ITEMS, or --base for "
             "DIN alone."
         )
-    named: dict[str, str] = {}
+    used = {PROBABILITY: "the column of the predictions"}
     for option in ("user", "item", "label", "time", "order"):
         column = getattr(arguments, option)
-        if column in named and (option, named[column]) != ("order", "time"):
+        if column in used and (option, used[column]) != ("order", "--time"):
             raise argparse.ArgumentTypeError(
-                f"--{named[column]} and --{option} both name the column {column!r}. Name another "
-                "one."
+                f"--{option} {column!r} is {used[column]} already. Name another column."
             )
         if column is not None:
-            named[column] = option
-    if named.get(PROBABILITY) in ("user", "item", "time"):
-        raise argparse.ArgumentTypeError(
-            f"--{named[PROBABILITY]} can't be {PROBABILITY!r}: predictions get this name. Rename "
-            "the column."
-        )
+            used[column] = f"--{option}"
 
 
 # --- the commands ---------------------------------------------------------------------------

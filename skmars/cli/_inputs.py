@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,24 +95,8 @@ def read_rows(model: Model, path: Path, *, log: Path | None, items: Path | None)
         histories = model.histories
     frame = Table(table, str(path))
     seconds = frame.seconds(time) if time is not None and time in frame.columns else None
-    _warn_if_early(seconds, histories, path)
     user, item = frame.ids(columns.user), frame.ids(columns.item)
     return rows, _told(path, histories.impressions, user, item, seconds)
-
-
-def _warn_if_early(seconds: Any, histories: UserHistories, path: Path) -> None:
-    """Warn of times that are seconds in the log and something else in the rows."""
-    events = histories.events.time
-    if seconds is None or events is None:
-        return
-    asked, known = seconds[np.isfinite(seconds)], events[np.isfinite(events)]
-    if len(asked) and len(known) and asked.max() < known.min():
-        warnings.warn(
-            f"{path}: all times are earlier than the first event of the log, so that all histories "
-            "are empty. Do both count seconds?",
-            UserWarning,
-            stacklevel=2,
-        )
 
 
 def as_catalog(table: Any, path: Path, columns: Columns) -> ItemCatalog:
@@ -165,7 +148,7 @@ def _with_clicks(table: Any, path: Path, columns: Columns) -> Any:
     values = table[columns.label]
     of_numbers = pyarrow.types.is_integer(values.type) or pyarrow.types.is_floating(values.type)
     if of_numbers or pyarrow.types.is_boolean(values.type):
-        values = values.cast(pyarrow.float64())
+        values = values.cast(pyarrow.float64(), safe=False)
         values = compute.if_else(compute.is_nan(values), None, values)
         distinct = compute.unique(values.drop_null()).to_pylist()
         found = ", ".join(f"{value:g}" for value in sorted(distinct)[:5])

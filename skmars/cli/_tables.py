@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -116,12 +117,9 @@ def _exact(texts: Any, kind: str | None) -> Any:
     known = without(texts, MISSING)
     whole = compute.all(compute.match_substring_regex(known, INTEGER), min_count=0)
     if kind != "strings" and whole.as_py():
-        widths = [pyarrow.int64()] if kind is None else [pyarrow.int64(), pyarrow.uint64()]
-        for width in widths:
-            try:
+        for width in (pyarrow.int64(), pyarrow.uint64()):
+            with suppress(pyarrow.ArrowInvalid):  # beyond it
                 return known.cast(width)
-            except pyarrow.ArrowInvalid:  # beyond 64 bit
-                pass
     return without(texts, [""])
 
 
