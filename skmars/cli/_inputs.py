@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.cli._tables import MISSING, arrow, kind_of, read_table, without
+from skmars.cli._tables import MISSING, arrow, holds, kind_of, read_table, replaced, without
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._frames import Table
 from skmars.data._log import DEFAULT_TIME, time_candidates
@@ -33,12 +33,10 @@ def read_training(
         return as_log(read_table(log, ids), log, None, columns)
     table = _item_table(items, columns, None)
     events = read_table(log, ids)
-    if columns.item in events.column_names:
-        kind = kind_of(events, columns.item)
-        if kind != kind_of(table, columns.item):
-            # One of them has an id such as 007, which makes strings of all.
-            table = _item_table(items, columns, "strings")
-            events = read_table(log, ids | {columns.item: "strings"})
+    if kind_of(events, columns.item) != kind_of(table, columns.item):
+        # An id such as 007 in one of them makes strings of all.
+        table = _item_table(items, columns, "strings")
+        events = read_table(log, ids | {columns.item: "strings"})
     return as_log(events, log, as_catalog(table, items, columns), columns)
 
 
@@ -144,29 +142,24 @@ def as_log(
 
 def _with_clicks(table: Any, path: Path, columns: Columns) -> Any:
     """Return the table with a column of booleans as labels."""
-    pyarrow, compute = arrow(), arrow("pyarrow.compute")
-    values = table[columns.label]
-    of_numbers = pyarrow.types.is_integer(values.type) or pyarrow.types.is_floating(values.type)
-    if of_numbers or pyarrow.types.is_boolean(values.type):
+    pyarrow, compute, least = arrow(), arrow("pyarrow.compute"), columns.click_from
+    values, found = table[columns.label], f"values of type {table[columns.label].type}"
+    fine = holds(values, "integer", "floating", "boolean")
+    if fine:
         values = values.cast(pyarrow.float64(), safe=False)
         values = compute.if_else(compute.is_nan(values), None, values)
-        distinct = compute.unique(values.drop_null()).to_pylist()
-        found = ", ".join(f"{value:g}" for value in sorted(distinct)[:5])
-        found = f"{len(distinct)} distinct values ({found})"
-        fine = columns.click_from is not None or set(distinct) <= {0, 1}
-    else:
-        found, fine = f"values of type {values.type}", False
+        distinct = sorted(compute.unique(values.drop_null()).to_pylist())
+        found = f"{len(distinct)} values ({', '.join(f'{value:g}' for value in distinct[:5])})"
+        fine = least is not None or set(distinct) <= {0, 1}
     if not fine:
-        what = "numbers" if columns.click_from is not None else "0 and 1, or booleans"
+        what = "0 and 1, or booleans" if least is None else "numbers"
         raise ValueError(
             f"{path}: column {columns.label!r} must hold {what}, got {found}. Say from which "
             "number on it is a click, for example with --click-from 4, or name another column "
             "with --label."
         )
-    clicked = compute.greater_equal(
-        values, 1.0 if columns.click_from is None else columns.click_from
-    )
-    return table.set_column(table.column_names.index(columns.label), columns.label, clicked)
+    clicked = compute.greater_equal(values, 1.0 if least is None else least)
+    return replaced(table, columns.label, clicked)
 
 
 def with_times(table: Any, path: Path, time: str | None) -> Any:
@@ -177,29 +170,22 @@ def with_times(table: Any, path: Path, time: str | None) -> Any:
     ValueError
         If it holds something else, such as strings that are no dates in ISO 8601.
     """
-    pyarrow, types = arrow(), arrow().types
-    if time not in table.column_names:
+    if time is None or time not in table.column_names:
         return table
-    values = table[time]
-    kind = values.type
-    numbers = types.is_integer(kind) or types.is_floating(kind)
-    if numbers or types.is_date(kind) or types.is_timestamp(kind):
+    pyarrow, values = arrow(), table[time]
+    if holds(values, "integer", "floating", "date", "timestamp"):
         return table
-    if types.is_null(kind):
+    found, read = values.type, []
+    if holds(values, "null"):
         read = [pyarrow.float64()]
-    elif types.is_string(kind) or types.is_large_string(kind):
+    elif holds(values, "string", "large_string"):
         values = without(values, MISSING)
         read = [pyarrow.timestamp("us"), pyarrow.timestamp("us", "UTC")]
-    else:
-        read = []
     for target in read:
         try:
-            times = values.cast(target)
+            return replaced(table, time, values.cast(target))
         except pyarrow.ArrowInvalid as error:
-            found = str(error)
-        else:
-            return table.set_column(table.column_names.index(time), time, times)
-    found = f"strings: {found}" if read else f"{kind}"
+            found = f"strings: {error}"
     raise ValueError(
         f"{path}: column {time!r} must hold times, got {found}. Write numbers of seconds, or dates "
         "like 2026-01-31 18:30:00, all of them with a zone or none; `skmars fit --no-time` makes "

@@ -75,8 +75,7 @@ def read_table(path: Path, ids: Mapping[str, str | None], texts: Iterable[str] =
         if column not in table.column_names:
             continue
         if is_csv:
-            exact = _exact(table[column], kind)
-            table = table.set_column(table.column_names.index(column), column, exact)
+            table = replaced(table, column, _exact(table[column], kind))
         if kind is not None and kind_of(table, column) not in (kind, None):
             raise ValueError(_other_kind(table, path, column, kind))
     return table
@@ -103,10 +102,10 @@ def _read_csv(path: Path, texts: Iterable[str]) -> Any:
 def _check_quotes(table: Any, path: Path, separator: str) -> None:
     """Raise if a quote that is never closed has made one value of several lines."""
     pyarrow, compute = arrow(), arrow("pyarrow.compute")
-    strings = [c for c in table.columns if c.type == pyarrow.string()]
+    strings = [c for c in table.columns if c.type in (pyarrow.string(), pyarrow.binary())]
     if any(compute.any(compute.match_substring(c, "\n")).as_py() for c in strings):
         csv.field_size_limit(BLOCK)
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             for _ in csv.reader(file, delimiter=separator, strict=True):
                 pass
 
@@ -130,15 +129,26 @@ def without(texts: Any, missing: list[str]) -> Any:
     return compute.if_else(found, pyarrow.scalar(None, texts.type), texts)
 
 
+def replaced(table: Any, column: str, values: Any) -> Any:
+    """Return a table with other values in a column."""
+    return table.set_column(table.column_names.index(column), column, values)
+
+
+def holds(values: Any, *kinds: str) -> bool:
+    """Tell whether a column is of one of these kinds, as `pyarrow.types` calls them."""
+    return any(getattr(arrow().types, f"is_{kind}")(values.type) for kind in kinds)
+
+
 def kind_of(table: Any, column: str) -> str | None:
     """Say what the ids of a column are, "integers" or "strings"; None if they are neither."""
-    pyarrow, kind = arrow(), table.schema.field(column).type
-    if pyarrow.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind):
+    if column not in table.column_names:
+        return None
+    values = table[column]
+    if holds(values, "dictionary"):
+        values = values.cast(values.type.value_type)
+    if holds(values, "integer", "floating"):
         return "integers"
-    texts = (pyarrow.string(), pyarrow.large_string(), pyarrow.string_view())
-    return "strings" if kind in texts else None
+    return "strings" if holds(values, "string", "large_string", "string_view") else None
 
 
 def _other_kind(table: Any, path: Path, column: str, kind: str) -> str:
