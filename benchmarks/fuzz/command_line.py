@@ -357,10 +357,7 @@ def kind(table: Table, column: str) -> str:
     if column in table.types:
         return table.types[column] if "" not in texts else ""
     whole = [t for t in texts if t not in MISSING]
-    plain = all(re.fullmatch(r"0|-?[1-9][0-9]*", t) for t in whole)
-    least = min([int(t) for t in whole] if plain else [0], default=0)
-    low, high = (-(2**63), 2**63) if least < 0 else (0, 2**64)
-    if plain and all(low <= int(t) < high for t in whole):
+    if all(re.fullmatch(r"0|-?[1-9][0-9]*", t) and -(2**63) <= int(t) < 2**63 for t in whole):
         return "integers" if len(whole) == len(texts) else ""
     return "strings" if "" not in texts else ""
 

@@ -52,7 +52,7 @@ Results alone go to stdout. A file that is written is complete, or not there at 
 never one that is read: --out takes neither an input nor a name that does not fit.
 
 CSV files are UTF-8 text with a header line; commas, semicolons or tabs separate values.
-Ids stay what they are: a column of plain integers (no 007, +7, 7.0, nothing beyond 64 bit)
+Ids stay what they are: a column of plain integers (no 007, +7, 7.0, none from 2**63)
 holds integers, any other strings, in all tables of a model alike.
 
 A model file is a joblib file, and opening one runs code that is in it: open only files

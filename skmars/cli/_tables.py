@@ -116,7 +116,9 @@ def _exact(texts: Any, kind: str | None) -> Any:
     known = without(texts, MISSING)
     whole = compute.all(compute.match_substring_regex(known, INTEGER), min_count=0)
     if kind != "strings" and whole.as_py():
-        for width in (pyarrow.int64(), pyarrow.uint64()):
+        # As strings, ids beyond int64 go together with any others. Elsewhere they may be uint64.
+        widths = [pyarrow.int64()] if kind is None else [pyarrow.int64(), pyarrow.uint64()]
+        for width in widths:
             with suppress(pyarrow.ArrowInvalid):  # beyond it
                 return known.cast(width)
     return without(texts, [""])

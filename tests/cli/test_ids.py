@@ -38,7 +38,7 @@ def ids(path: Path, kind: str | None = None) -> list:
         (["1", "true"], ["1", "true"]),
         (["2026-01-01"], ["2026-01-01"]),
         ([str(2**63 - 1), str(-(2**63))], [2**63 - 1, -(2**63)]),
-        ([str(2**64 - 1), "1"], [2**64 - 1, 1]),
+        ([str(2**63), "1"], [str(2**63), "1"]),
         ([str(2**63), "-1"], [str(2**63), "-1"]),
         ([str(2**64), "1"], [str(2**64), "1"]),
         (["9" * 30, "9" * 29 + "8"], ["9" * 30, "9" * 29 + "8"]),
@@ -52,6 +52,12 @@ def test_a_column_is_integers_only_if_that_changes_no_id(tmp_path: Path, written
     assert ids(path) == read
     if None not in read:
         assert ids(path, "strings") == written
+
+
+def test_integers_without_a_sign_are_read_as_elsewhere(tmp_path: Path) -> None:
+    path = csv(tmp_path / "t.csv", f"id,x\n{2**64 - 1},1\n1,2\n")
+    assert ids(path) == [str(2**64 - 1), "1"]
+    assert ids(path, "integers") == [2**64 - 1, 1]
 
 
 def test_a_value_late_in_a_large_file_counts(tmp_path: Path) -> None:
