@@ -16,6 +16,7 @@ OPTIONAL = (
     "borrowed_similarity",
     "borrowed_donor_similarity",
     "borrowed_feedback",
+    "borrowed_timestamp",
 )
 
 # Look-alike features, columns of the context: of all donors, and of the look-alikes compared with
