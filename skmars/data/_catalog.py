@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from skmars.data._content import content_key, is_absent
 from skmars.data._display import catalog_html
 from skmars.data._frames import Table, is_frame
-from skmars.utils._ids import Lookup, as_ids, factorize, joined
+from skmars.utils._ids import Lookup, as_ids, check_joinable, factorize, joined
 from skmars.utils._ragged import offsets
 from skmars.utils._stacked import take_rows
 from skmars.utils._values import as_matrix, as_objects
@@ -386,14 +386,14 @@ class ItemCatalog:
         ------
         TypeError
             If these ids are strings and those of the catalogue integers, or the other way round.
+        ValueError
+            If no integer type holds all ids.
         """
         ids = as_ids(ids, "ids")
         new, _ = factorize(ids[self.codes(ids) < 0])
         if len(new) == 0:
             return self
-        if len(self) == 0:
-            first = ItemCatalog(new, content={k: [None] * len(new) for k in self.content})
-            return first
+        check_joinable(*(part.ids for part in self.parts), new)
         one = self.parts[0]
         nothing = np.full(len(new), None, dtype=object)
         part = ItemCatalog(
@@ -407,7 +407,7 @@ class ItemCatalog:
                 else np.zeros((len(new), one.embedding.shape[1]), np.float32)
             ),
         )
-        parts = (*self.parts, part)
+        parts = (*self.parts, part) if len(self) else (part,)
         if len(parts) > MAX_PARTS:
             parts = (one, self._of_parts(parts[1:])._flat())
         return self._of_parts(parts)

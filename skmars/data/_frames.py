@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from skmars.utils import _ragged as ragged
 from skmars.utils._ids import Ids, as_ids
-from skmars.utils._values import as_numbers, as_objects, as_seconds, in_words, kinds, missing
+from skmars.utils._values import (
+    NUMBERS,
+    as_numbers,
+    as_objects,
+    as_seconds,
+    holds_dates,
+    in_words,
+    is_missing,
+    kinds,
+    missing,
+)
 
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoDataFrame
@@ -27,7 +37,10 @@ Lists = tuple[NDArray[Any], NDArray[np.int64]]
 
 def is_frame(X: Any) -> bool:
     """Say whether `X` is a pandas, polars or pyarrow table."""
-    return isinstance(nw.from_native(X, pass_through=True), nw.DataFrame | nw.LazyFrame)
+    try:
+        return isinstance(nw.from_native(X, pass_through=True), nw.DataFrame | nw.LazyFrame)
+    except DuplicateError:  # of the names of columns
+        return True
 
 
 def column_names(frame: Any) -> list[Any]:
@@ -53,16 +66,9 @@ class Table:
     """
 
     def __init__(self, frame: Frame, name: str) -> None:
-        table: Any = nw.from_native(frame, pass_through=True)
-        if isinstance(table, nw.LazyFrame):
-            raise TypeError(f"{name} is a lazy frame; pass {name}.collect().")
-        if not isinstance(table, nw.DataFrame):
-            raise TypeError(
-                f"{name} must be a pandas, polars or pyarrow table, got {type(frame).__name__}. "
-                "Build one, for example with pandas.DataFrame(...)."
-            )
         try:
-            self.columns: list[str] = list(table.columns)
+            table: Any = nw.from_native(frame, pass_through=True)
+            self.columns: list[str] = list(getattr(table, "columns", ()))
         except DuplicateError as error:
             names = column_names(frame)
             several = [c for c in dict.fromkeys(names) if names.count(c) > 1]
@@ -70,6 +76,13 @@ class Table:
                 f"{name} has several columns of the name {several[0]!r}. Rename or drop all but "
                 "one of them."
             ) from error
+        if isinstance(table, nw.LazyFrame):
+            raise TypeError(f"{name} is a lazy frame; pass {name}.collect().")
+        if not isinstance(table, nw.DataFrame):
+            raise TypeError(
+                f"{name} must be a pandas, polars or pyarrow table, got {type(frame).__name__}. "
+                "Build one, for example with pandas.DataFrame(...)."
+            )
         odd = [c for c in self.columns if not isinstance(c, str | int)]
         if odd:
             raise TypeError(
@@ -141,8 +154,8 @@ class Table:
         return np.unique(values, return_inverse=True)[1]
 
     def holds_dates(self, column: str) -> bool:
-        """Tell whether a column holds dates or datetimes by its type."""
-        return self.series(column).dtype in (nw.Date, nw.Datetime)
+        """Tell whether a column holds dates or datetimes."""
+        return holds_dates(_values(self.series(column).drop_nulls().head(1)))
 
     def context(self, column: str) -> NDArray[Any]:
         """Return a context column: numbers, or strings as objects ("" where one is missing).
@@ -160,25 +173,15 @@ class Table:
         values = _values(series)
         known = values[~missing(values)]
         found = {"bool"} if values.dtype.kind in "biuf" else kinds(known)
-        if series.dtype in (nw.Categorical, nw.Enum) and found <= {"bool", "int", "float"}:
-            values, found = as_objects(None if v is None else str(v) for v in values), {"str"}
-        if values.dtype.kind == "O" and (found == {"str"} or len(known) == 0):
+        if found == {"str"} or (len(known) == 0 < len(values) and values.dtype == object):
             return as_objects("" if v is None else str(v) for v in values)
-        if values.dtype.kind in "Mm" or found & {"datetime", "date", "time", "timedelta"}:
+        if not found <= NUMBERS:
             raise TypeError(
-                f"{name} holds {series.dtype} values; context columns hold numbers or strings. "
-                "Make numbers of it, such as the hour, or drop it."
+                f"{name} holds {in_words(found)} ({series.dtype}); context columns hold numbers, "
+                "or strings. Make one of them of it, such as the hour of a time, or drop it."
             )
-        if _is_list(series) or found & {"list", "tuple", "ndarray"}:
-            raise TypeError(
-                f"{name} is a list column; context columns hold one number or string a row. Drop "
-                "it, or spread it over columns."
-            )
-        if found & {"str"} or found - {"bool", "int", "float", "Decimal"}:
-            raise TypeError(
-                f"{name} holds {in_words(found)}; context columns hold numbers, or strings. "
-                "Convert it to one of them, for example with .astype(str), or drop it."
-            )
+        if series.dtype in (nw.Categorical, nw.Enum):
+            return as_objects("" if is_missing(v) else str(v) for v in values)
         numbers = as_numbers(values, name)
         if np.isinf(numbers).any():
             raise ValueError(
@@ -232,7 +235,7 @@ class Table:
         values = None if _is_list(series) else _values(series)
         if values is not None and (
             values.dtype.kind in "biuf"
-            or (values.dtype.kind == "O" and kinds(values[~missing(values)]) <= {"int", "Decimal"})
+            or (values.dtype.kind == "O" and kinds(values[~missing(values)]) <= NUMBERS)
         ):
             numbers = as_numbers(values, name, exact=False)[:, None]
             gone = missing(numbers[:, 0])

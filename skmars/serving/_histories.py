@@ -126,4 +126,5 @@ class UserHistories:
         target = catalog.codes(item_ids, "the item column of the rows")
         users, user = factorize(user_ids)
         history = replace(self.events, start=start, length=length)
-        return Impressions(catalog, users, user, target, history, time=seconds)
+        # Known to be right: a check would look through all events.
+        return Impressions(catalog, users, user, target, history, time=seconds, _checked=True)

@@ -163,12 +163,25 @@ def check_same_kind(ids: Ids, name: str, reference: Ids, reference_name: str) ->
         )
 
 
-def joined(*parts: Ids) -> Ids:
-    """Return ids of one kind one after another. (NumPy makes floats of int64 and uint64.)"""
+def check_joinable(*parts: Ids) -> None:
+    """Raise ValueError if no integer type holds all: some negative, some beyond int64."""
     filled = [part for part in parts if len(part)]
     if len({part.dtype for part in filled}) > 1:
-        return exact_integers(np.concatenate([part.astype(object) for part in filled]), "ids")
-    return np.concatenate(filled) if filled else parts[0]
+        negative = [part for part in filled if part.dtype == np.int64 and part.min() < 0]
+        if negative:
+            raise ValueError(
+                f"ids hold both {negative[0].min()} and integers beyond 2**63, which 64 bits can't "
+                "hold. Convert all ids to strings, for example with .astype(str)."
+            )
+
+
+def joined(*parts: Ids) -> Ids:
+    """Return ids of one kind one after another. (NumPy makes floats of int64 and uint64.)"""
+    filled = [part for part in parts if len(part)] or [parts[0]]
+    if len({part.dtype for part in filled}) > 1:
+        check_joinable(*filled)
+        filled = [part.astype(np.uint64) for part in filled]
+    return np.concatenate(filled)
 
 
 def factorize(ids: Ids) -> tuple[Ids, NDArray[np.int32]]:

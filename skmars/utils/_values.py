@@ -246,13 +246,15 @@ def check_same_unit(
 
     That can be told where both are times since 1970, of years like ours.
     """
-    typical = [np.abs(times[np.isfinite(times)]) for times in (seconds, others)]
-    if not all(len(times) for times in typical):
+    both = [times[np.isfinite(times)] for times in (seconds, others)]
+    if not all(
+        len(times) and times.min() > 1e8 and times.max() < 10 * times.min() for times in both
+    ):
         return
-    here, there = (float(np.median(times)) for times in typical)
-    ratio = max(here, there) / max(min(here, there), 1.0)
+    here, there = (float(np.median(times)) for times in both)
+    ratio = max(here, there) / min(here, there)
     for factor in (1e3, 1e6, 1e9):
-        if min(here, there) > 1e8 and factor / 4 < ratio < factor * 4:
+        if factor / 4 < ratio < factor * 4:
             raise ValueError(
                 f"{name} holds times of about {here:.4g}, but {other_name} of about {there:.4g}: "
                 f"one is in seconds, the other not (a factor of {factor:.0e}). Divide the larger, "
