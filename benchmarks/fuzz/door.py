@@ -547,7 +547,7 @@ def reference_of_log(
             for j in keep
             if user[j] == user[i]
             and moment[j] < moment[i]
-            and moment[j] != -math.inf
+            and (roles["order"] is not None or moment[j] != -math.inf)
             and (y is None or roles["history"] == "all" or y[j])
         ]
         return sorted(before, key=lambda j: moment[j])

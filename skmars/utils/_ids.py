@@ -52,7 +52,9 @@ def as_ids(values: ArrayLike | Iterable[Any], name: str) -> Ids:
     if array.dtype.kind == "f":
         return _whole(array, name, np.finfo(array.dtype).nmant)
     if array.dtype.kind in "UT":
-        return _strings(array.astype(object), name)
+        array = array.astype(object)
+        if len(array) == 0:
+            return array
     if array.dtype.kind != "O":
         raise TypeError(f"{name} must be integers or strings, got dtype {array.dtype}.")
     _refuse_missing(array, name)
@@ -60,7 +62,7 @@ def as_ids(values: ArrayLike | Iterable[Any], name: str) -> Ids:
     if not found:
         return np.zeros(0, dtype=np.int64)
     if found == {"int"}:
-        return exact_integers(as_objects(map(int, array)), name)
+        return exact_integers(array, name)
     if found == {"float"}:
         digits = min(np.finfo(t).nmant for t in {np.asarray(v).dtype for v in array})
         return _whole(array.astype(np.float64), name, digits)
@@ -120,9 +122,10 @@ def _whole_decimals(array: NDArray[Any], name: str) -> Ids:
 
 
 def _strings(array: NDArray[Any], name: str) -> Ids:
-    _refuse_missing(array, name)
-    # The value, also of a member of an enumeration, which would be written as its name.
-    strings = as_objects(str.__str__(v) if isinstance(v, str) else str(v) for v in array)
+    strings = array
+    if set(map(type, array)) != {str}:
+        # The value, also of a member of an enumeration, which would be written as its name.
+        strings = as_objects(str.__str__(v) if isinstance(v, str) else str(v) for v in array)
     empty = strings == ""
     if empty.any():
         raise ValueError(

@@ -21,7 +21,7 @@ _NAMES: dict[str, type | tuple[type, ...]] = {
     "str": (str, UUID),
     "datetime": (datetime, np.datetime64),
 }
-_NEVER_MISSING = {bool, int, str, bytes, UUID, np.bool_, np.str_}
+_NEVER_MISSING = {bool, int, str, bytes, UUID, list, tuple, np.ndarray, np.str_, np.int64}
 _EPOCH, _EPOCH_UTC = datetime(1970, 1, 1), datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6}
@@ -50,8 +50,11 @@ def missing(values: NDArray[Any]) -> NDArray[np.bool_]:
         return np.isnan(values)
     if values.dtype.kind in "Mm":
         return np.isnat(values)
-    if values.dtype.kind != "O" or set(map(type, values)) <= _NEVER_MISSING:
+    types = set(map(type, values)) if values.dtype.kind == "O" else set()
+    if types <= _NEVER_MISSING:
         return np.zeros(len(values), dtype=bool)
+    if types <= {float, type(None)}:
+        return np.isnan(values.astype(np.float64))
     return np.fromiter(map(is_missing, values), dtype=bool, count=len(values))
 
 
