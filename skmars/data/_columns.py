@@ -18,6 +18,7 @@ OPTIONAL = (
     "borrowed_feedback",
     "borrowed_timestamp",
 )
+RESERVED = (*REQUIRED, *OPTIONAL)
 
 # Look-alike features, columns of the context: of all donors, and of the look-alikes compared with
 # them.

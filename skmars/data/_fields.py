@@ -9,13 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data._catalog import ItemCatalog, require_catalog
-from skmars.data._columns import OPTIONAL, REQUIRED
+from skmars.data._columns import RESERVED
 from skmars.data._sequences import Sequences, check_codes
 from skmars.utils._ids import as_ids, factorize
 from skmars.utils._values import as_column
-
-# Names that columns of context can't have: the table of impressions has columns of these names.
-RESERVED = (*REQUIRED, *OPTIONAL)
 
 
 class Fields(TypedDict, total=False):

@@ -43,8 +43,10 @@ def is_frame(X: Any) -> bool:
         return True
 
 
-def column_names(frame: Any) -> list[Any]:
+def column_names(frame: Any, name: str) -> list[Any]:
     """Return the names of the columns of a table, also where they repeat."""
+    if hasattr(frame, "collect"):
+        raise TypeError(f"{name} is a lazy frame; pass {name}.collect().")
     return list(frame.column_names if hasattr(frame, "column_names") else frame.columns)
 
 
@@ -70,7 +72,7 @@ class Table:
             table: Any = nw.from_native(frame, pass_through=True)
             self.columns: list[str] = list(getattr(table, "columns", ()))
         except DuplicateError as error:
-            names = column_names(frame)
+            names = column_names(frame, name)
             several = [c for c in dict.fromkeys(names) if names.count(c) > 1]
             raise ValueError(
                 f"{name} has several columns of the name {several[0]!r}. Rename or drop all but "
@@ -155,7 +157,10 @@ class Table:
 
     def holds_dates(self, column: str) -> bool:
         """Tell whether a column holds dates or datetimes."""
-        return holds_dates(_values(self.series(column).drop_nulls().head(1)))
+        series = self.series(column)
+        if series.dtype.is_numeric() or series.dtype in (nw.String, nw.Boolean):
+            return False
+        return holds_dates(_values(series.drop_nulls().head(1)))
 
     def context(self, column: str) -> NDArray[Any]:
         """Return a context column: numbers, or strings as objects ("" where one is missing).
@@ -180,14 +185,15 @@ class Table:
                 f"{name} holds {in_words(found)} ({series.dtype}); context columns hold numbers, "
                 "or strings. Make one of them of it, such as the hour of a time, or drop it."
             )
-        if series.dtype in (nw.Categorical, nw.Enum):
-            return as_objects("" if is_missing(v) else str(v) for v in values)
-        numbers = as_numbers(values, name)
+        categories = series.dtype in (nw.Categorical, nw.Enum)
+        numbers = as_numbers(values, name, exact=not categories)
         if np.isinf(numbers).any():
             raise ValueError(
                 f"{name} holds infinite numbers (first: row {int(np.argmax(np.isinf(numbers)))}). "
                 "Replace them, or drop these rows."
             )
+        if categories:
+            return as_objects("" if is_missing(v) else str(v) for v in values)
         return numbers
 
     def lists(self, column: str) -> Lists:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data._catalog import ItemCatalog, require_catalog
-from skmars.data._columns import OPTIONAL, REQUIRED
+from skmars.data._columns import REQUIRED, RESERVED
 from skmars.data._fields import Fields, as_fold
 from skmars.data._frames import Lists, Table
 from skmars.data._sequences import Sequences
@@ -62,7 +62,7 @@ def read_rows(frame: Frame, catalog: ItemCatalog | None) -> Fields:
         )
     if "borrowed" in sequences:
         sequences["borrowed"] = _with_provenance(table, sequences["borrowed"])
-    context = [c for c in table.columns if c not in (*REQUIRED, *OPTIONAL)]
+    context = [c for c in table.columns if c not in RESERVED]
     return {
         "catalog": catalog,
         "users": users,

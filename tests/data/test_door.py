@@ -600,6 +600,8 @@ def test_names_of_columns() -> None:
         as_impressions(
             pd.concat([pd.DataFrame(HISTORY), pd.DataFrame(HISTORY)[["history"]]], axis=1)
         )
+    with pytest.raises(TypeError, match=r"X is a lazy frame; pass X.collect\(\)"):
+        as_impressions(pl.LazyFrame(HISTORY))
     # A numeric table is no business of ours.
     assert as_impressions(pd.DataFrame(np.eye(2), columns=["a", "a"])) is None
 
