@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from skmars.data._frames import Table, is_frame
 from skmars.utils._ids import Lookup, as_ids, check_joinable, factorize, joined
 from skmars.utils._ragged import offsets
 from skmars.utils._stacked import take_rows
-from skmars.utils._values import as_matrix, as_objects
+from skmars.utils._values import as_matrix, as_objects, is_sequence
 
 if TYPE_CHECKING:
     from skmars.data._frames import Frame
@@ -183,7 +183,10 @@ class ItemCatalog:
                 raw[modality] = _joined_texts([table.objects(c) for c in column])
             elif column is not None or modality in table.columns:
                 raw[modality] = table.objects(modality if column is None else column)
-        raw |= {name: table.objects(column) for name, column in _items(content, "content")}
+        for name, column in _items(content, "content"):
+            if named.get(name) is not None:
+                raise ValueError(f"content[{name!r}] and {name}= name two columns; pass one.")
+            raw[name] = table.objects(column)
         vectors = {name: table.vectors(column) for name, column in _items(features, "features")}
         return cls(
             table.ids(item),
@@ -354,7 +357,7 @@ class ItemCatalog:
         -------
         ItemCatalog
         """
-        seen = [fold.parts for fold in folds]
+        seen = [require_catalog(fold).parts for fold in folds]
         return self._of_parts(
             [
                 part._derive(folds=tuple(parts[i] for parts in seen))
@@ -574,12 +577,11 @@ def _items(mapping: Mapping[str, Any] | None, name: str) -> Iterable[tuple[str, 
 
 def _column(values: Sequence[Any] | NDArray[Any], name: str, n_items: int) -> NDArray[Any]:
     """Return a column with one entry an item, safe against later changes by the caller."""
-    if isinstance(values, str | bytes | Mapping | Set) or not hasattr(values, "__len__"):
-        raise TypeError(f"{name} must be a sequence with one entry an item, got {values!r}.")
-    if hasattr(values, "columns"):
+    if not is_sequence(values):
+        what = type(values).__name__ if hasattr(values, "columns") else repr(values)
         raise TypeError(
-            f"{name} must be one column with one entry an item, got a {type(values).__name__}. "
-            "A table of items becomes a catalogue with ItemCatalog.from_frame(items)."
+            f"{name} must be a sequence with one entry an item, got {what}. A table of items "
+            "becomes a catalogue with ItemCatalog.from_frame(items)."
         )
     if len(values) != n_items:
         raise ValueError(f"{name} has {len(values)} entries for {n_items} items.")

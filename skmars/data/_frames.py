@@ -21,6 +21,7 @@ from skmars.utils._values import (
     holds_dates,
     in_words,
     is_missing,
+    is_sequence,
     kinds,
     missing,
 )
@@ -209,13 +210,13 @@ class Table:
             return _typed_lists(series)
         rows: list[Any] = [() if v is None else v for v in _objects(series)]
         for i, row in enumerate(rows):
-            if isinstance(row, str | bytes | dict | set) or not hasattr(row, "__len__"):
+            if not is_sequence(row):
                 raise TypeError(
                     f"{name} must hold a list in every row, got {row!r} at row {i}. Gather the "
                     "items of each history into one list, oldest first."
                 )
         length = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        filled = [row for row in rows if len(row)]
+        filled = [row.to_pylist() if hasattr(row, "to_pylist") else row for row in rows if len(row)]
         arrays = all(isinstance(row, np.ndarray) and row.ndim == 1 for row in filled)
         if filled and arrays and len({row.dtype for row in filled}) == 1:
             flat = np.concatenate(filled)

@@ -82,7 +82,9 @@ def _to_array(values: Any, name: str) -> NDArray[Any]:
     if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be a sequence of ids, got {values!r}.")
     if isinstance(values, np.ma.MaskedArray):
-        return np.ma.filled(values.astype(object), None)
+        array = np.array(values, dtype=object)
+        array[np.ma.getmaskarray(values)] = None
+        return array
     if isinstance(getattr(values, "dtype", None), np.dtype):
         return np.asarray(values)
     if hasattr(values, "to_pylist"):  # of Arrow, whose scalars are no Python objects

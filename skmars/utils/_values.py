@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -31,6 +31,12 @@ def as_objects(values: Iterable[Any]) -> NDArray[Any]:
     """Return values as objects; lists among them stay lists."""
     values = list(values)
     return np.fromiter(values, dtype=object, count=len(values))
+
+
+def is_sequence(value: Any) -> bool:
+    """Say whether a value holds others in an order: no text, set, mapping or table."""
+    other = isinstance(value, str | bytes | Mapping | Set) or hasattr(value, "columns")
+    return not other and hasattr(value, "__len__") and getattr(value, "ndim", 1) > 0
 
 
 def is_missing(value: Any) -> bool:

@@ -128,6 +128,9 @@ def test_ids_that_cannot_be_kept_are_refused_by_name(values, error, message) -> 
         pd.Series([[BIG, 7], None, [7]]),
         pd.Series([np.array([BIG, 7], dtype="uint64"), np.array([]), np.array([7])]),
         pd.Series([(BIG, 7), [], np.array([7])]),
+        pd.Series(
+            [pa.array([BIG, 7], type=pa.uint64()), pl.Series([], dtype=pl.Int64), pd.Series([7])]
+        ),
         pd.Series([[BIG, 7], None, [7]], dtype=pd.ArrowDtype(pa.list_(pa.uint64()))),
         pl.Series([[BIG, 7], None, [7]], dtype=pl.List(pl.UInt64)),
         pa.array([[BIG, 7], None, [7]], type=pa.list_(pa.uint64())),
@@ -169,6 +172,8 @@ def test_lists_of_fixed_size(rows) -> None:
         (pd.Series([np.eye(2)]), "got ndarray"),
         (pd.Series([[1, "a"]]), "got int and str"),
         (pd.Series([{1: 2}]), "must hold a list in every row"),
+        (pd.Series([frozenset([1])]), "must hold a list in every row"),
+        (pd.Series([np.array(5)], dtype=object), "must hold a list in every row"),
         (pl.Series([3]), "must hold a list in every row"),
         (pd.Series([["a"]]), "holds strings but column 'item_id' of X holds integers"),
     ],
@@ -191,6 +196,18 @@ def test_widths_are_mixed_without_loss() -> None:
     with pytest.raises(ValueError, match=r"ids hold both -1 and integers beyond 2\*\*63"):
         catalog.extend([-1])
     assert catalog.extend([1]).ids.tolist() == [BIG, 7, 1]
+
+
+def test_masked_ids_are_missing() -> None:
+    assert ItemCatalog(np.ma.array([1, 2], mask=[False, False])).ids.tolist() == [1, 2]
+    with pytest.raises(ValueError, match="ids of the catalogue holds 1 missing"):
+        ItemCatalog(np.ma.array([1, 2], mask=[False, True]))
+
+
+def test_a_modality_has_one_column() -> None:
+    items = pd.DataFrame({"item_id": [1], "a": ["a"], "b": ["b"]})
+    with pytest.raises(ValueError, match=r"content\['text'\] and text= name two columns"):
+        ItemCatalog.from_frame(items, text="a", content={"text": "b"})
 
 
 def test_users_of_another_kind_than_in_fit() -> None:
@@ -237,7 +254,8 @@ HISTORY = {"user_id": [1], "item_id": [5], "history": [[6]]}
         (lambda: ItemCatalog([5]).extend(ITEMS), "ids must be one column of ids, got a DataFrame"),
         (lambda: ItemCatalog([5], content=ITEMS), "content must be a mapping.*got DataFrame"),
         (lambda: ItemCatalog([5], features=ITEMS), "features must be a mapping.*got DataFrame"),
-        (lambda: ItemCatalog([5, 6], content={"text": ITEMS}), r"content\['text'\] must be one co"),
+        (lambda: ItemCatalog([5, 6], content={"text": ITEMS}), r"content\['text'\] must be a.*Fr"),
+        (lambda: ItemCatalog([5], content={"text": np.array("a")}), r"content\['text'\] must be a"),
         (lambda: ItemCatalog([5, 6], content={"text": {"a", "b"}}), r"content\['text'\] must be a"),
         (lambda: ItemCatalog.from_frame(ITEMS, content="text"), "content must be a mapping"),
         (lambda: ItemCatalog.from_frame(ITEMS, features=["text"]), "features must be a mapping"),
