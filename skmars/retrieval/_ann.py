@@ -61,12 +61,12 @@ def fit_index(
     return index
 
 
-def _import(module: str, package: str, estimator: BaseEstimator) -> ModuleType:
+def _import(package: str) -> ModuleType:
     try:
-        return import_module(module)
+        return import_module(package.removesuffix("-cpu"))
     except ImportError as error:
         raise ImportError(
-            f"{type(estimator).__name__} needs the package {package}: pip install 'skmars[ann]', "
+            f"This neighbour search needs the package {package}: pip install 'skmars[ann]', "
             "or search exactly with neighbors='exact'."
         ) from error
 
@@ -115,14 +115,8 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
         self.n_jobs = n_jobs
 
     def fit(self, X: ArrayLike, y: object = None) -> HNSWNeighbors:
-        """Build the graph. `y` is ignored.
-
-        Raises
-        ------
-        ImportError
-            If faiss is not installed.
-        """
-        faiss = _import("faiss", "faiss-cpu", self)
+        """Build the graph; ImportError if faiss is not installed. `y` is ignored."""
+        faiss = _import("faiss-cpu")
         vectors = unit(X)
         index = faiss.IndexHNSWFlat(vectors.shape[1], self.n_links, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = self.ef_construction
@@ -139,7 +133,7 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
         A row number is -1 where the search found no more neighbours.
         """
         check_is_fitted(self)
-        faiss = _import("faiss", "faiss-cpu", self)
+        faiss = _import("faiss-cpu")
         parameters = faiss.SearchParametersHNSW(efSearch=max(self.ef_search, n_neighbors))
         with _threads(faiss, self.n_jobs):
             cosine, neighbor = self.index_.search(unit(X), n_neighbors, params=parameters)
@@ -148,14 +142,13 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
         if "index_" in state:
-            faiss = _import("faiss", "faiss-cpu", self)
-            state = {**state, "index_": faiss.serialize_index(state["index_"])}
+            state = {**state, "index_": _import("faiss-cpu").serialize_index(state["index_"])}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if isinstance(state.get("index_"), np.ndarray):
-            self.index_ = _import("faiss", "faiss-cpu", self).deserialize_index(state["index_"])
+            self.index_ = _import("faiss-cpu").deserialize_index(state["index_"])
 
 
 class NNDescentNeighbors(DocLinkMixin, BaseEstimator):
@@ -198,14 +191,8 @@ class NNDescentNeighbors(DocLinkMixin, BaseEstimator):
         self.n_jobs = n_jobs
 
     def fit(self, X: ArrayLike, y: object = None) -> NNDescentNeighbors:
-        """Build the graph. `y` is ignored.
-
-        Raises
-        ------
-        ImportError
-            If pynndescent is not installed.
-        """
-        pynndescent = _import("pynndescent", "pynndescent", self)
+        """Build the graph; ImportError if pynndescent is not installed. `y` is ignored."""
+        pynndescent = _import("pynndescent")
         vectors = unit(X)
         index = pynndescent.NNDescent(
             vectors,

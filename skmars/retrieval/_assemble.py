@@ -23,16 +23,8 @@ from skmars.utils import _ragged as ragged
 def assemble(plan: _plan.Plan, found: Iterable[tuple[range, Lookalikes]]) -> Impressions:
     """Return the rows of a plan with what they borrow, and with look-alike features.
 
-    Parameters
-    ----------
-    plan : Plan
-    found : iterable of (block of searches, their look-alikes)
-        All blocks of the plan.
-
-    Returns
-    -------
-    Impressions
-        The catalogue is extended by borrowed items that it lacks.
+    `found` has all blocks of searches with their look-alikes. The catalogue is extended by borrowed
+    items that it lacks.
     """
     X, pool, k = plan.X, plan.pool, plan.settings.n_lookalikes
     rows, pieces = [np.zeros(0, dtype=np.int64)], [nothing_borrowed(pool.history)]
@@ -66,7 +58,7 @@ def _borrowed(
     settings, items = plan.settings, plan.items
     relevance, max_length = settings.relevance, settings.max_length
     target = plan.X.target[rows]
-    by_target = items.has_units and relevance != "user"
+    by_target = items.stacked_units and relevance != "user"
     first, borrower = _plan.distinct([user, target] if by_target else [user])
     rows, user, target = rows[first], user[first], target[first]
 
@@ -82,7 +74,7 @@ def _borrowed(
     borrowers = Borrowers(
         donor=lookalikes.donor[user, : settings.n_neighbors],
         donor_similarity=lookalikes.similarity[user, : settings.n_neighbors],
-        query_vectors=query_vectors if items.has_units else None,
+        query_vectors=query_vectors if items.stacked_units else None,
         own=own,
         capacity=max_length - own.length.astype(np.int64),
         before=None if plan.before is None else plan.before[rows],

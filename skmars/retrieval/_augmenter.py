@@ -6,12 +6,14 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.data import Impressions
@@ -24,7 +26,6 @@ from skmars.retrieval._donors import DonorPool, collect_donors, why_nothing_is_b
 from skmars.retrieval._explain import explanation
 from skmars.retrieval._neighbors import Lookalikes, find_lookalikes
 from skmars.retrieval._out_of_fold import fold_groups, fold_of_users, join_groups
-from skmars.retrieval._parameters import CONSTRAINTS, check_order
 from skmars.retrieval._plan import Plan, Settings, make_plan
 from skmars.utils._base import (
     ImpressionsTransformerMixin,
@@ -40,6 +41,21 @@ if TYPE_CHECKING:
     from sklearn.callback import CallbackContext
 
 
+class _Number(Interval):
+    """An interval of numbers; True and False are none."""
+
+    def is_satisfied_by(self, value: object) -> bool:
+        return not isinstance(value, bool | np.bool_) and bool(super().is_satisfied_by(value))
+
+
+def _at_least(least: int | None) -> _Number:
+    return _Number(Integral, least, None, closed="neither" if least is None else "left")
+
+
+def _between(low: float, high: float, kind: type = Real) -> _Number:
+    return _Number(kind, low, high, closed="both")
+
+
 class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     r"""Let low-active users borrow history from the high-active users most like them.
 
@@ -53,24 +69,16 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         \tilde S_{d(u)} &= [\, i \in S_{d(u)} : s_i \ge \theta \,] \quad (17) \\
         S'_u &= [\, \tilde S_{d(u)};\; S_u \,] \quad (18)
 
-    Besides, columns tell how look-alikes of every row interacted with its target (see
-    `n_lookalikes`).
-
-    Both spaces are centred, users by the donors' mean :math:`\bar e`, items by the mean of the
-    catalogue :math:`\bar e_I`: means of many items are nearly parallel otherwise. Cosines are
-    rounded to six decimals, so that equal ones are equal; a zero vector has cosine 0.
+    Users are centred by the donors' mean :math:`\bar e`, items by the mean of the catalogue
+    :math:`\bar e_I`: means of many items are nearly parallel otherwise. Besides, columns tell how
+    look-alikes of every row interacted with its target (see `n_lookalikes`).
 
     Parameters
     ----------
     strategy : {"filter", "most_similar", "kth", "dp"}, default="filter"
-        What is borrowed.
-
-        - ``"filter"``: the items with :math:`s_i \ge \theta` of the `n_neighbors` most similar
-          donors.
-        - ``"most_similar"``: their whole histories.
-        - ``"kth"``: the whole history of the donor of rank `n_neighbors`, and of no other.
-        - ``"dp"``: of each of the `n_neighbors` donors the subsequence that matches the user's
-          own history best, in order (see Notes).
+        What is borrowed of the `n_neighbors` most similar donors: the items with
+        :math:`s_i \ge \theta`, the whole histories, the whole history of the last of these donors
+        alone, or of each the subsequence that matches the user's own history best (see Notes).
     theta : float, default=0.1
         Least relevance of a borrowed item ("filter") or least cosine of a matched pair ("dp"),
         between -1 and 1; other strategies don't use it. Anything above 1 (up to 1.1)
@@ -93,8 +101,8 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         items of the same space.
     low_quantile, high_quantile : float, default=0.3, 0.7
         Users are low-active up to, and high-active from, these quantiles of activity (by linear
-        interpolation, as `numpy.quantile`). Both ends are inclusive, so that all who tie at a
-        threshold are in; who would be both is low-active.
+        interpolation). Both ends are inclusive, so that all who tie at a threshold are in; who
+        would be both is low-active.
     max_length : int, default=200
         Borrowed and own items together. Own items are never dropped: those beyond
         `max_length` merely leave no room. What does not fit is cut from the left.
@@ -158,26 +166,22 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
 
     Notes
     -----
-    *Donors* are the high-active users of `fit`, each with the longest history among their rows (the
-    first such row). A user never borrows from themselves. Equally similar donors rank by user id.
-    Of several donors the least similar one stands leftmost, the most similar next to the own
-    history; within a donor the order is chronological. A row whose user vector is zero (an empty
-    history) has nothing by which to tell a look-alike, and borrows nothing.
+    *Donors* are the high-active users of `fit`, each with the longest history among their rows. A
+    user never borrows from themselves. Cosines are rounded to six decimals; donors as similar as
+    each other rank by user id. The most similar one stands next to the own history; within a donor
+    the order is chronological. A row whose user vector is zero (an empty history) has nothing by
+    which to tell a look-alike, and borrows nothing.
 
-    *Training rows*: ``fit(X).transform(X)`` does not equal ``fit_transform(X)``, as with
-    scikit-learn's :class:`~sklearn.preprocessing.TargetEncoder`: in `transform` a row has
-    all donors, in `fit_transform` those of other folds than its user, or else counts would tell its
-    click. What is trained on these rows next must have the latter, as it has in a `Pipeline`.
-    Item embeddings know these clicks even so. On labels of chance (histories of likes, ten epochs)
-    ``lookalike_support`` told the clicks of training rows with an AUC of 0.60 with
-    ``item_representation="embedding"``; 0.5 is right, and ``"features"`` had 0.51
-    (``benchmarks.tell``).
+    *Training rows*: in `transform` a row has all donors, in `fit_transform` those of other folds
+    than its user, or else counts would tell its click (as with scikit-learn's
+    :class:`~sklearn.preprocessing.TargetEncoder`). Item embeddings know clicks even so: on labels
+    of chance (histories of likes, ten epochs) ``lookalike_support`` told those of training rows
+    with an AUC of 0.60 with ``item_representation="embedding"``, and of 0.51 with ``"features"``;
+    0.5 is right (``benchmarks.tell``).
 
     *"dp"* maximises the summed cosine of an order-preserving matching between own items a and
     the donor's items b, by the recurrence ``D[i, j] = max(D[i-1, j], D[i, j-1], D[i-1, j-1] +
-    cos(a_i, b_j))``, the last only where the cosine is at least theta, and positive. Among equally
-    good matchings, reading back from the end, a match comes before skipping the own item, and
-    that before skipping the donor's.
+    cos(a_i, b_j))``, the last only where the cosine is at least theta, and positive.
 
     *Each row is treated by itself*: what it borrows depends on the row and on `fit`, never on the
     other rows. Items known from `fit` keep the vector they had there. Borrowed items that the
@@ -209,7 +213,28 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     2     ann      bob        1         1.0
     """
 
-    _parameter_constraints: ClassVar = CONSTRAINTS
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "strategy": [StrOptions({"filter", "most_similar", "kth", "dp"})],
+        "theta": [_between(-1, 1.1)],
+        "n_neighbors": [_at_least(1)],
+        "user_representation": [StrOptions({"history", "embedding"})],
+        "item_representation": [StrOptions({"features", "embedding"})],
+        "relevance": [StrOptions({"user", "target", "both"})],
+        "low_quantile": [_between(0, 1)],
+        "high_quantile": [_between(0, 1)],
+        "max_length": [_at_least(1)],
+        "max_borrowed": [_at_least(1), None],
+        "n_lookalikes": [_at_least(0)],
+        "activity": [StrOptions({"user", "row"})],
+        "respect_time": ["boolean"],
+        "neighbors": [
+            StrOptions({"auto", "exact", "hnsw", "nndescent"}),
+            HasMethods(["fit", "kneighbors"]),
+        ],
+        "cv": [_between(2, 100, Integral)],
+        "n_jobs": [_at_least(None), None],
+        "verbose": ["verbose"],
+    }
 
     def __init__(
         self,
@@ -267,17 +292,14 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
 
         Raises
         ------
-        TypeError
-            If `X` is neither impressions nor a table of them.
         ValueError
-            If a parameter is out of range, there is nothing to compare users by, embeddings are
+            If a parameter is out of range, there is nothing to compare users by, or embeddings are
             not finite or of different spaces.
 
         Warns
         -----
         UserWarning
-            If nobody can borrow, because there is no low-active user with a history, or no
-            donor.
+            If nobody can borrow, because there is no low-active row with a history, or no donor.
         """
         context = self._init_callback_context()
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -472,4 +494,8 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
 
     def _check_parameters(self) -> None:
         self._validate_params()
-        check_order(self.low_quantile, self.high_quantile)
+        if self.low_quantile > self.high_quantile:
+            raise ValueError(
+                f"low_quantile={self.low_quantile} must not exceed "
+                f"high_quantile={self.high_quantile}."
+            )

@@ -21,29 +21,16 @@ _BLOCK = 1 << 22  # events of donors looked at together
 class Borrowers:
     """Low-active rows that borrow, one entry for each distinct one.
 
-    Attributes
-    ----------
-    donor : ndarray of shape (n_borrowers, k), int32
-        Their donors, most similar first; -1 for none.
-    donor_similarity : ndarray of shape (n_borrowers, k), float64
-        Eq. 15.
-    query_vectors : callable or None
-        ``query_vectors(b)`` is what Eq. 16 compares items with for the borrowers `b`: unit vectors
-        or means of two, float64 of shape (len(b), n_components). None if items have no vectors.
-    own : Sequences of n_borrowers rows
-        Their own history.
-    capacity : ndarray of shape (n_borrowers,), int64
-        How many items they may borrow.
-    before : ndarray of shape (n_borrowers,), float64, or None
-        Only events before this moment are borrowed; None for no restriction.
+    ``query_vectors(b)`` is what Eq. 16 compares items with for the borrowers `b`: unit vectors or
+    means of two, shape (len(b), n_components); None if items have no vectors.
     """
 
-    donor: NDArray[np.int32]
-    donor_similarity: NDArray[np.float64]
+    donor: NDArray[np.int32]  # (n, k), Eq. 15, most similar first; -1 for none
+    donor_similarity: NDArray[np.float64]  # (n, k)
     query_vectors: Callable[[NDArray[np.int64]], NDArray[np.float64]] | None
-    own: Sequences
-    capacity: NDArray[np.int64]
-    before: NDArray[np.float64] | None
+    own: Sequences  # their own history
+    capacity: NDArray[np.int64]  # how many items they may borrow
+    before: NDArray[np.float64] | None  # only earlier events are borrowed; None for all
 
 
 @dataclass(frozen=True)
@@ -179,7 +166,7 @@ def _events(
         begin = ragged.offsets(n)
         edges = np.append(np.flatnonzero(np.diff(donor, prepend=-1)), len(donor))
         for first, end in zip(edges[:-1], edges[1:]):
-            theirs = items.known_units[history.row(first)].T.astype(np.float64)
+            theirs = items.stacked_units[0][history.row(first)].T.astype(np.float64)
             product = s[begin[first] : begin[end]].reshape(end - first, n[first])
             np.matmul(borrowers.query_vectors(borrower[first:end]), theirs, out=product)
         rounded(s)
@@ -190,7 +177,7 @@ def _events(
         # Few events are left of many: Eq. 16 for each by itself.
         vectors, pair = borrowers.query_vectors(borrower), np.repeat(np.arange(len(n)), events.n)
         known = donors.items[events.position]
-        events = replace(events, s=pairwise_cosine(vectors, pair, items.known_units, known))
+        events = replace(events, s=pairwise_cosine(vectors, pair, items.stacked_units[0], known))
     return events
 
 

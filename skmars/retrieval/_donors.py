@@ -24,33 +24,15 @@ from skmars.retrieval._lookalike_features import DonorInteractions
 
 @dataclass(frozen=True)
 class DonorPool:
-    """The donors of `fit`.
-
-    Attributes
-    ----------
-    ids : ndarray of shape (n_donors,)
-        Their user ids.
-    history : Sequences of n_donors rows
-        Their longest history, in codes of `items`.
-    units : ndarray of shape (n_donors, n_components), float32
-        Their centred unit vectors.
-    center : ndarray of shape (n_components,), float64
-        Mean of their vectors, the user centre of Eq. 15.
-    items : ItemSpace
-        The items of `fit`.
-    user_kind : {"units", "embedding", "vectors"}
-        What `user_vectors` makes of rows.
-    index : estimator or None
-        Neighbour index over `units`; None searches exactly.
-    """
+    """The donors of `fit`, one row each."""
 
     ids: NDArray[Any]
-    history: Sequences
-    units: Vectors
-    center: NDArray[np.float64]
+    history: Sequences  # the longest of each, in codes of `items`
+    units: Vectors  # their centred unit vectors
+    center: NDArray[np.float64]  # mean of their vectors, the user centre of Eq. 15
     items: ItemSpace
-    user_kind: str
-    index: NeighborIndex | None
+    user_kind: str  # what `user_vectors` makes of rows
+    index: NeighborIndex | None  # over `units`; None searches exactly
 
     @cached_property
     def first_event(self) -> NDArray[np.float64] | None:
@@ -78,13 +60,7 @@ def collect_donors(
     neighbors: str | NeighborIndex,
     n_jobs: int | None,
 ) -> DonorPool:
-    """Make the pool of the users of some rows, the longest histories of the donors.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to compare users by, or an embedding is not finite.
-    """
+    """Make the pool of the users of some rows, each with their longest history."""
     items = ItemSpace(X.catalog, item_representation)
     if items.vectors is not None and user_representation == "history":
         kind = "units"
@@ -118,17 +94,10 @@ def user_units(X: Impressions, pool: DonorPool) -> Vectors:
 def why_nothing_is_borrowed(
     X: Impressions, pool: DonorPool, low: float, high: float, rank: int
 ) -> str | None:
-    """Say why no row can borrow, and what to do; None if one can.
+    """Say why no row of `fit` can borrow, and what to do; None if one can.
 
-    Parameters
-    ----------
-    X : Impressions
-        The rows of `fit`.
-    pool : DonorPool
-    low, high : float
-        The thresholds of activity.
-    rank : int
-        That of the most similar donor that a row may have: 1, or `n_neighbors` for "kth".
+    `low` and `high` are the thresholds of activity, and `rank` is that of the most similar donor
+    that a row may have: 1, or `n_neighbors` for "kth".
     """
     if len(pool.ids) == 0:
         return (

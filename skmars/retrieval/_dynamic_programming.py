@@ -34,24 +34,10 @@ def matched_events(
     items: ItemView,
     theta: float,
 ) -> NDArray[np.bool_]:
-    """Tell which donor events the best matching of each pair uses.
+    """Tell which of the permitted donor events the best matching of each pair uses.
 
-    Parameters
-    ----------
-    own : Sequences of n_pairs rows
-        The users' own items, in codes of their catalogue.
-    history : Sequences of n_pairs rows
-        The donors' items, in codes of `fit`. Pairs of one donor should stand side by side.
-    permitted : ndarray of shape (sum of history.length,), bool
-        Donor events that may be matched.
-    items : ItemView
-        The centred unit vectors of both.
-    theta : float
-        Least cosine of a matched pair.
-
-    Returns
-    -------
-    ndarray of shape (sum of history.length,), bool
+    Own items are in codes of their catalogue, those of donors in codes of `fit`. Pairs of one
+    donor should stand side by side. `theta` is the least cosine of matched items.
     """
     matched = np.zeros(len(permitted), dtype=bool)
     at = history.offsets
@@ -92,7 +78,7 @@ def _similarity(
     edges = np.concatenate([[0], np.flatnonzero(~same_donor) + 1, [len(own)]])
     for first, end in zip(edges[:-1], edges[1:]):
         mine = own[first:end]
-        theirs = items.known_units[history.row(first)].astype(np.float64)
+        theirs = items.stacked_units[0][history.row(first)].astype(np.float64)
         cosine = items.units(mine.items[mine.positions()]).astype(np.float64) @ theirs.T
         cosine *= scale
         np.rint(cosine, out=cosine)

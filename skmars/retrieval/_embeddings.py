@@ -95,23 +95,10 @@ def check_finite(vectors: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 class ItemSpace:
-    """The items of `fit`: ids, vectors, the centre of these, and the centred unit vectors.
+    """The items of `fit`: ids, vectors, the centre of these (Eq. 16), and centred unit vectors.
 
-    Parameters
-    ----------
-    catalog : ItemCatalog
-        The catalogue of `fit`.
-    representation : {"features", "embedding"}
-        What stands for an item, if the catalogue has both.
-
-    Attributes
-    ----------
-    kind : {"features", "embedding"}
-        What the vectors are.
-    vectors : ndarray of shape (n_items, n_components), float32, or None
-        Vectors as they are.
-    center : ndarray of shape (n_components,), float64, or None
-        Their mean, the item centre of Eq. 16.
+    `representation` says what stands for an item, "features" or "embedding", if the catalogue has
+    both; without either, vectors are None.
     """
 
     def __init__(self, catalog: ItemCatalog, representation: str) -> None:
@@ -150,14 +137,7 @@ class ItemSpace:
         """Return the items of another catalogue as this space sees them.
 
         Items known to `fit` keep the vector they had there, others have that of `catalog`. Each
-        part of a catalogue is looked up, and compared with this space, once.
-
-        Raises
-        ------
-        TypeError
-            If one has integers for ids and the other strings.
-        ValueError
-            If known items have other vectors in `catalog`, or those of new ones are not finite.
+        part of a catalogue is looked up once, and refused if its vectors are of another space.
         """
         view = ItemView([], [], [])
         if self.vectors is not None and self.units is not None:
@@ -167,7 +147,7 @@ class ItemSpace:
             codes, new = self._parts.get(items, self._read)
             # New items of a further part are numbered behind those of the parts before it.
             shifted = codes + np.int32(n_new) * (codes >= len(self.ids)) if n_new else codes
-            view.stacked_codes.append(shifted)
+            view.part_codes.append(shifted)
             if new is not None:
                 n_new += len(new[0])
                 view.stacked_vectors.append(new[0])
@@ -211,7 +191,8 @@ class ItemSpace:
                 )
             known = ours[codes]
             both = has_embedding(theirs) & has_embedding(known)
-            apart = np.abs(theirs - known).max(axis=1, initial=0.0)
+            with np.errstate(over="ignore", invalid="ignore"):
+                apart = np.abs(theirs - known).max(axis=1, initial=0.0)
             moved = both & (apart > _SAME * np.abs(known).max(axis=1, initial=0.0))
             if moved.any():
                 raise ValueError(
@@ -227,32 +208,18 @@ class ItemSpace:
 class ItemView:
     """The items of a catalogue as the space of `fit` sees them.
 
-    Attributes
-    ----------
-    stacked_codes : list of ndarray, int32
-        For each part of the catalogue the codes of its items in the space; those of items unknown
-        to `fit` are behind the others.
-    stacked_vectors, stacked_units : list of ndarray
-        By code: vectors as they are, and centred unit vectors. Those of `fit` stand first; nothing
-        where items have none.
+    `part_codes` has the codes of each part's items in the space; those unknown to `fit` are behind
+    the others. By code, `stacked_vectors` and `stacked_units` have the vectors, those of `fit`
+    first; they are empty where items have none.
     """
 
-    stacked_codes: list[NDArray[np.int32]]
+    part_codes: list[NDArray[np.int32]]
     stacked_vectors: list[Vectors]
     stacked_units: list[Vectors]
 
-    @property
-    def has_units(self) -> bool:
-        return len(self.stacked_units) > 0
-
-    @property
-    def known_units(self) -> Vectors:
-        """Centred unit vectors of the items of `fit`."""
-        return self.stacked_units[0]
-
     def codes(self, items: NDArray[np.integer]) -> NDArray[np.int32]:
         """Return the code in the space of items of the catalogue."""
-        return take_rows(self.stacked_codes, items)
+        return take_rows(self.part_codes, items)
 
     def units(self, items: NDArray[np.integer]) -> Vectors:
         """Return the centred unit vectors of items of the catalogue."""
@@ -264,17 +231,11 @@ class ItemView:
 
 
 def user_vectors(X: Impressions, items: ItemView, kind: str) -> Vectors:
-    """Return the vector of each row's user.
+    """Return the vector of each row's user, of one of three kinds.
 
-    Parameters
-    ----------
-    X : Impressions
-    items : ItemView
-        The items of its catalogue.
-    kind : {"units", "embedding", "vectors"}
-        The mean of the centred unit vectors of the history's items (every item counts the same, and
-        what all items have in common does not count), the user embedding of `X`, or the mean of
-        the item vectors as they are (Eq. 13 without context).
+    "units" is the mean of the centred unit vectors of the history's items (every item counts the
+    same, and what all items have in common does not count), "embedding" the user embedding of `X`,
+    and "vectors" the mean of the item vectors as they are (Eq. 13 without context).
     """
     if kind != "embedding":
         return _mean_over(X.history, items.units if kind == "units" else items.vectors)
@@ -312,9 +273,9 @@ def _item_vectors(catalog: ItemCatalog, kind: str, items: NDArray[np.integer]) -
 def _marks(embedding: Vectors | None) -> Vectors | None:
     """Return a few numbers of each embedding by which another space is noticed.
 
-    A space that was made anew moves all columns: three of them, and the length as their scale.
+    A space that was made anew moves all columns: three of them, and the largest as their scale.
     """
     if embedding is None or embedding.shape[1] == 0:
         return None
     columns = embedding[:, [0, embedding.shape[1] // 2, -1]]
-    return np.column_stack([columns, np.linalg.norm(embedding, axis=1)])
+    return np.column_stack([columns, np.abs(embedding).max(axis=1)])

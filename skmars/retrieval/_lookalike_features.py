@@ -18,38 +18,17 @@ TEMPERATURE = 0.1
 
 @dataclass(frozen=True)
 class DonorInteractions:
-    """Which donors interacted with which items: one entry a pair, for the first time it happened.
-
-    Attributes
-    ----------
-    n_items : int
-    times : ndarray of float64
-        All distinct moments, ascending; the last is `inf` where some are unknown.
-    begun : ndarray of int64
-        When the first event of each donor was, as a position in `times`, ascending.
-    pair : ndarray of shape (n_pairs,), int64
-        ``donor * n_items + item``, ascending.
-    moment : ndarray of shape (n_pairs,), int64
-        When each pair was, as a position in `times`.
-    liked : ndarray of shape (n_pairs, 2), bool
-        Whether the donor liked the item, and whether not; neither where that is not known.
-    moments : ndarray of shape (n_pairs,), int64
-        `moment`, ascending.
-    by_item : ndarray of shape (n_pairs,), int64
-        ``item * (len(times) + 1) + moment``, ascending.
-    total : ndarray of shape (n_pairs + 1, 2), int64
-        `liked`, cumulated in the order of `by_item`.
-    """
+    """Which donors interacted with which items: one entry a pair, of the first time."""
 
     n_items: int
-    times: NDArray[np.float64]
-    begun: NDArray[np.int64]
-    pair: NDArray[np.int64]
-    moment: NDArray[np.int64]
-    liked: NDArray[np.bool_]
-    moments: NDArray[np.int64]
-    by_item: NDArray[np.int64]
-    total: NDArray[np.int64]
+    times: NDArray[np.float64]  # distinct moments, ascending; the last is inf if some are unknown
+    begun: NDArray[np.int64]  # first event of each donor, as a position in `times`, ascending
+    pair: NDArray[np.int64]  # donor * n_items + item, ascending
+    moment: NDArray[np.int64]  # when each pair was, as a position in `times`
+    liked: NDArray[np.bool_]  # (n_pairs, 2): whether liked, and whether not; neither if unknown
+    moments: NDArray[np.int64]  # `moment`, ascending
+    by_item: NDArray[np.int64]  # item * (len(times) + 1) + moment, ascending
+    total: NDArray[np.int64]  # (n_pairs + 1, 2): `liked`, cumulated in the order of `by_item`
 
     @classmethod
     def of(cls, donors: Sequences, n_items: int) -> DonorInteractions:
@@ -70,17 +49,8 @@ class DonorInteractions:
         order = np.argsort(by_item, kind="stable")
         total = np.zeros((1 + len(pair), 2), dtype=np.int64)
         np.cumsum(liked[order], axis=0, out=total[1:])
-        return cls(
-            n_items,
-            times,
-            np.sort(begun),
-            pair,
-            moment,
-            liked,
-            np.sort(moment),
-            by_item[order],
-            total,
-        )
+        moments, by_item = np.sort(moment), by_item[order]
+        return cls(n_items, times, np.sort(begun), pair, moment, liked, moments, by_item, total)
 
     def count(
         self,
@@ -144,10 +114,8 @@ def lookalike_features(
     Parameters
     ----------
     interactions : DonorInteractions
-    lookalike : ndarray of shape (n_rows, k), int32
-        The donors most similar to the row's user, the most similar first; -1 for none.
-    similarity : ndarray of shape (n_rows, k), float64
-        Eq. 15.
+    lookalike, similarity : ndarray of shape (n_rows, k), int32 and float64
+        The donors most similar to the row's user (Eq. 15), the most similar first; -1 for none.
     target : ndarray of shape (n_rows,), int32
         Whatever is no code of an item of the interactions is an item that no donor knows.
     before : ndarray of shape (n_rows,), float64, or None
@@ -160,9 +128,7 @@ def lookalike_features(
     """
     until = np.full(len(target), len(interactions.times), dtype=np.int64)
     if before is not None:
-        # What is no moment (NaN) is before everything.
-        moment = np.where(np.isnan(before), -np.inf, before)
-        until = np.searchsorted(interactions.times, moment)
+        until = np.searchsorted(interactions.times, before)
     target = np.where(target < interactions.n_items, target, np.int32(-1))
     weight = np.exp((similarity - similarity[:, :1]) / TEMPERATURE) * (lookalike >= 0)
     c, likes = interactions.count(lookalike, weight, target, until)

@@ -44,9 +44,7 @@ def top_k(
 
     Parameters
     ----------
-    queries : ndarray of shape (n_queries, n_components), float32
-        Unit (or zero) vectors.
-    donors : ndarray of shape (n_donors, n_components), float32
+    queries, donors : ndarray of shape (n_queries or n_donors, n_components), float32
         Unit (or zero) vectors.
     k : int
         Number of donors for each query.
@@ -59,10 +57,8 @@ def top_k(
 
     Returns
     -------
-    donor : ndarray of shape (n_queries, k), int32
-        Most similar first; -1 where there are no more.
-    similarity : ndarray of shape (n_queries, k), float64
-        Cosines, rounded; 0 where donor is -1.
+    donor, similarity : ndarray of shape (n_queries, k), int32 and float64
+        Most similar first; -1 and 0 where there are no more.
     """
     # The product's last bits depend on the shape of the tile. So it only nominates: all donors
     # that may be among the k best, within its error, are compared anew, each by itself.
@@ -88,7 +84,9 @@ def top_k(
         row, col = (np.concatenate(part) for part in zip(*nominated))
         return _ranked(row, col, queries[rows], donors, k)
 
-    starts = range(0, max(1, len(queries)), _TILE_QUERIES)
+    if len(queries) <= _TILE_QUERIES:
+        return block(0)  # joblib alone would take longer
+    starts = range(0, len(queries), _TILE_QUERIES)
     n_threads = min(effective_n_jobs(n_jobs), cpu_count(), len(starts))
     blocks = Parallel(n_jobs=n_threads, prefer="threads")(delayed(block)(at) for at in starts)
     donor, similarity = zip(*blocks)
@@ -140,21 +138,11 @@ def _nominate(
 
 @dataclass(frozen=True)
 class Lookalikes:
-    """The donors most similar to some users.
+    """The donors most similar to some users (Eq. 15)."""
 
-    Attributes
-    ----------
-    user : ndarray of shape (n_users, n_components), float32
-        Centred unit vectors of the users.
-    donor : ndarray of shape (n_users, k), int32
-        The most similar first; -1 where there are no more.
-    similarity : ndarray of shape (n_users, k), float64
-        Their cosine (Eq. 15); 0 where donor is -1.
-    """
-
-    user: Vectors
-    donor: NDArray[np.int32]
-    similarity: NDArray[np.float64]
+    user: Vectors  # centred unit vectors of the users
+    donor: NDArray[np.int32]  # (n_users, k), the most similar first; -1 where there are no more
+    similarity: NDArray[np.float64]  # (n_users, k), cosines; 0 where there are no more
 
 
 def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
@@ -174,14 +162,15 @@ def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
     before = None if plan.before is None else plan.before[rows]
     if pool.index is not None and len(search):
         # One more, as the user may be among their own neighbours; some may come too late.
-        n_named = min(len(pool.units), k + 1 if before is None else 4 * (k + 1))
-        row, col = _named(pool.index, users[search], n_named, len(pool.units))
+        wanted = min(len(pool.units), k + 1 if before is None else 4 * (k + 1))
+        row, col = _named(pool.index, users[search], wanted, len(pool.units))
         row = search[row]
+        n_named = np.bincount(row, minlength=len(rows))
         allowed = col != own[row]
         if before is not None and first_event is not None:
             allowed &= first_event[col] < before[row]
         donor, similarity = _ranked(row[allowed], col[allowed], users, pool.units, k)
-        search = search[(donor[search, -1] < 0) & (n_named < len(pool.units))]
+        search = search[(donor[search, -1] < 0) & (n_named[search] < len(pool.units))]
     if len(search):
         donor[search], similarity[search] = top_k(
             users[search],
@@ -245,20 +234,9 @@ class CosineNeighbors(DocLinkMixin, BaseEstimator):
     def kneighbors(
         self, X: ArrayLike, n_neighbors: int = 5, return_distance: bool = True
     ) -> Neighbors:
-        """Return the nearest vectors of `fit`.
+        """Return (1 - cosine, row numbers), each of shape (n_queries, n_neighbors).
 
-        Parameters
-        ----------
-        X : array-like of shape (n_queries, n_features)
-        n_neighbors : int, default=5
-        return_distance : bool, default=True
-
-        Returns
-        -------
-        distance : ndarray of shape (n_queries, n_neighbors)
-            1 - cosine. Only where `return_distance` is True.
-        neighbor : ndarray of shape (n_queries, n_neighbors)
-            Row numbers, nearest first; ties go to the lower one.
+        Nearest first; ties go to the lower number. Without `return_distance` the numbers alone.
         """
         check_is_fitted(self)
         if not 1 <= n_neighbors <= len(self.vectors_):
@@ -267,5 +245,4 @@ class CosineNeighbors(DocLinkMixin, BaseEstimator):
                 f"{len(self.vectors_)}; got {n_neighbors}."
             )
         neighbor, cosine = top_k(unit(X), self.vectors_, n_neighbors, n_jobs=self.n_jobs)
-        neighbor = neighbor.astype(np.int64)
         return (1.0 - cosine, neighbor) if return_distance else neighbor

@@ -17,20 +17,11 @@ from skmars.utils._ids import Lookup
 
 @dataclass(frozen=True)
 class Group:
-    """Rows that borrow from the same donors, in the same space.
-
-    Attributes
-    ----------
-    rows : ndarray of int64
-    fold : int
-        The fold of their users, from whom they don't borrow.
-    seen : int
-        The fold without which their items and users were made, negative for none.
-    """
+    """Rows that borrow from the same donors, in the same space."""
 
     rows: NDArray[np.int64]
-    fold: int
-    seen: int
+    fold: int  # that of their users, from whom they don't borrow
+    seen: int  # the fold without which their items and users were made, negative for none
 
 
 def fold_of_users(X: Impressions, cv: int) -> NDArray[np.int8]:

@@ -33,44 +33,24 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to search and to borrow for some rows.
-
-    Attributes
-    ----------
-    X : Impressions
-        The rows.
-    pool : DonorPool
-    settings : Settings
-    items : ItemView
-        The items of `X`.
-    own_donor : ndarray of shape (n_rows,), int32
-        The donor who is the user of the row, -1 if the user is none.
-    before : ndarray of shape (n_rows,), float64, or None
-        Only what happened before this moment is borrowed or counted; None for no restriction.
-    borrows : ndarray of shape (n_rows,), bool
-        Low-active rows with room for borrowed items.
-    row, search : ndarray of shape (n_searched,), int64
-        The rows for which donors are searched, and the number of their search, ascending.
-    first_row : ndarray of shape (n_searches,), int64
-        A row of each search; others with the same history and moment share what it finds.
-    """
+    """What there is to search and to borrow for some rows."""
 
     X: Impressions
     pool: DonorPool
     settings: Settings
-    items: ItemView
-    own_donor: NDArray[np.int32]
-    before: NDArray[np.float64] | None
-    borrows: NDArray[np.bool_]
-    row: NDArray[np.int64]
-    search: NDArray[np.int64]
-    first_row: NDArray[np.int64]
+    items: ItemView  # the items of X
+    own_donor: NDArray[np.int32]  # of each row the donor who is its user, -1 if the user is none
+    before: NDArray[np.float64] | None  # only what happened earlier is borrowed or counted
+    borrows: NDArray[np.bool_]  # low-active rows with room for borrowed items
+    row: NDArray[np.int64]  # rows for which donors are searched, those of one search together
+    search: NDArray[np.int64]  # number of the search of each `row`, ascending
+    first_row: NDArray[np.int64]  # one row of each search: all have the same history and moment
 
     @property
     def n_donors(self) -> int:
         """Number of donors that a search looks for."""
         wanted = max(self.settings.n_neighbors, self.settings.n_lookalikes)
-        return min(wanted, len(self.pool.ids))
+        return int(min(wanted, len(self.pool.ids)))
 
     @property
     def blocks(self) -> list[range]:
@@ -96,7 +76,9 @@ def make_plan(
     items = pool.items.view(X.catalog)
     _check_comparable(pool, settings)
     settings = replace(settings, max_length=min(settings.max_length, _LONGEST))
-    before = X.time if settings.respect_time and pool.history.time is not None else None
+    before = None
+    if X.time is not None and pool.history.time is not None and settings.respect_time:
+        before = np.where(np.isnan(X.time), -np.inf, X.time)  # no moment is before everything
     borrows = low & (X.history.length < settings.max_length) & (len(pool.ids) > 0)
     rows = np.flatnonzero(borrows)
     if settings.n_lookalikes and len(pool.ids):

@@ -88,7 +88,8 @@ def test_same_as_reference_on_a_larger_world(strategy, relevance, by):
 def test_block_sizes_do_not_matter(monkeypatch, strategy):
     for module, name in [
         (borrowing, "_BLOCK"), (dynamic_programming, "_BLOCK"),
-        (plan, "_BLOCK_ROWS"), (plan, "_BLOCK_FOUND"), (neighbors, "_TILE_QUERIES"), (neighbors, "_TILE_DONORS"),
+        (plan, "_BLOCK_ROWS"), (plan, "_BLOCK_FOUND"),
+        (neighbors, "_TILE_QUERIES"), (neighbors, "_TILE_DONORS"),
     ]:  # fmt: skip
         monkeypatch.setattr(module, name, 3)
     arguments = {"n_users": 40, "n_items": 20, "n_events": 400, "seed": 3, "integers": True}

@@ -72,7 +72,7 @@ def test_the_equations_by_a_loop(seed: int, timed: bool, feedback: bool) -> None
     lookalikes[rng.random(lookalikes.shape) < 0.2] = -1
     similarity = -np.sort(-rng.uniform(-1, 1, lookalikes.shape))
     target = rng.integers(-1, N_ITEMS + 1, n).astype(np.int32)  # two of which no donor knows
-    before = rng.choice([0.0, 2.0, 3.0, np.inf, np.nan], n) if timed else None
+    before = rng.choice([-np.inf, 0.0, 2.0, 3.0, np.inf], n) if timed else None
     interactions = DonorInteractions.of(donors, N_ITEMS)
     found = lookalike_features(interactions, lookalikes, similarity, target, before)
     for i in range(n):
