@@ -73,7 +73,7 @@ def search_over(pipeline: Pipeline) -> GridSearchCV:
 
 @pytest.mark.parametrize("within_a_search", [False, True])
 def test_tasks(data: Any, within_a_search: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "_BLOCK_ROWS", 8)
+    monkeypatch.setattr(plan, "BLOCK_ROWS", 8)
     model = search_over(make_pipeline()) if within_a_search else make_pipeline()
     recorder = Recorder()
     model.set_callbacks(recorder).fit(*data)

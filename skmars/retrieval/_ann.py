@@ -29,7 +29,7 @@ Neighbors = tuple[NDArray[np.floating], NDArray[np.integer]] | NDArray[np.intege
 
 
 class NeighborIndex(Protocol):
-    """What is asked of a neighbour estimator, as scikit-learn has them."""
+    """A neighbour estimator in the manner of scikit-learn's `NearestNeighbors`."""
 
     def fit(self, X: Any, /) -> Any: ...
 

@@ -34,8 +34,8 @@ def assemble(plan: _plan.Plan, found: Iterable[tuple[range, Lookalikes]]) -> Imp
         borrows = plan.borrows[row]
         rows.append(row[borrows])
         pieces.append(_borrowed(plan, row[borrows], at[borrows], lookalikes))
-        for first in range(0, len(row) if k else 0, _plan._BLOCK_ROWS):
-            some = slice(first, first + _plan._BLOCK_ROWS)
+        for first in range(0, len(row) if k else 0, _plan.BLOCK_ROWS):
+            some = slice(first, first + _plan.BLOCK_ROWS)
             features[:, row[some]] = lookalike_features(
                 pool.interactions,
                 lookalikes.donor[at[some], :k],
@@ -63,12 +63,11 @@ def _borrowed(
     rows, user, target = rows[first], user[first], target[first]
 
     def query_vectors(some: NDArray[np.int64]) -> NDArray[np.float64]:
+        if relevance == "target":
+            return items.units(target[some]).astype(np.float64)
         users = lookalikes.user[user[some]].astype(np.float64)
-        if relevance == "user":
-            return users
-        targets = items.units(target[some]).astype(np.float64)
         # The mean of two cosines is the cosine-like product with the mean of both unit vectors.
-        return targets if relevance == "target" else (users + targets) / 2
+        return users if relevance == "user" else (users + items.units(target[some])) / 2
 
     own = plan.X.history[rows].last(max_length)
     borrowers = Borrowers(

@@ -41,21 +41,6 @@ if TYPE_CHECKING:
     from sklearn.callback import CallbackContext
 
 
-class _Number(Interval):
-    """An interval of numbers; True and False are none."""
-
-    def is_satisfied_by(self, value: object) -> bool:
-        return not isinstance(value, bool | np.bool_) and bool(super().is_satisfied_by(value))
-
-
-def _at_least(least: int | None) -> _Number:
-    return _Number(Integral, least, None, closed="neither" if least is None else "left")
-
-
-def _between(low: float, high: float, kind: type = Real) -> _Number:
-    return _Number(kind, low, high, closed="both")
-
-
 class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     r"""Let low-active users borrow history from the high-active users most like them.
 
@@ -215,24 +200,24 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "strategy": [StrOptions({"filter", "most_similar", "kth", "dp"})],
-        "theta": [_between(-1, 1.1)],
-        "n_neighbors": [_at_least(1)],
+        "theta": [Interval(Real, -1, 1.1, closed="both")],
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "user_representation": [StrOptions({"history", "embedding"})],
         "item_representation": [StrOptions({"features", "embedding"})],
         "relevance": [StrOptions({"user", "target", "both"})],
-        "low_quantile": [_between(0, 1)],
-        "high_quantile": [_between(0, 1)],
-        "max_length": [_at_least(1)],
-        "max_borrowed": [_at_least(1), None],
-        "n_lookalikes": [_at_least(0)],
+        "low_quantile": [Interval(Real, 0, 1, closed="both")],
+        "high_quantile": [Interval(Real, 0, 1, closed="both")],
+        "max_length": [Interval(Integral, 1, None, closed="left")],
+        "max_borrowed": [Interval(Integral, 1, None, closed="left"), None],
+        "n_lookalikes": [Interval(Integral, 0, None, closed="left")],
         "activity": [StrOptions({"user", "row"})],
         "respect_time": ["boolean"],
         "neighbors": [
             StrOptions({"auto", "exact", "hnsw", "nndescent"}),
             HasMethods(["fit", "kneighbors"]),
         ],
-        "cv": [_between(2, 100, Integral)],
-        "n_jobs": [_at_least(None), None],
+        "cv": [Interval(Integral, 2, 100, closed="both")],
+        "n_jobs": [Interval(Integral, None, None, closed="neither"), None],
         "verbose": ["verbose"],
     }
 
@@ -494,6 +479,10 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
 
     def _check_parameters(self) -> None:
         self._validate_params()
+        for name, (first, *_) in self._parameter_constraints.items():
+            value = getattr(self, name)
+            if isinstance(first, Interval) and isinstance(value, bool | np.bool_):
+                raise ValueError(f"{name} must be a number, got {value}.")
         if self.low_quantile > self.high_quantile:
             raise ValueError(
                 f"low_quantile={self.low_quantile} must not exceed "

@@ -62,22 +62,10 @@ def nothing_borrowed(donors: Sequences) -> Sequences:
 def borrow(
     borrowers: Borrowers, donors: Sequences, items: ItemView, settings: Settings
 ) -> Sequences:
-    """Return what each borrower borrows.
+    """Return what each borrower borrows of the donors, whose histories are in codes of `fit`.
 
-    Parameters
-    ----------
-    borrowers : Borrowers
-    donors : Sequences
-        One history a donor, in codes of the items of `fit`.
-    items : ItemView
-        The items of the borrowers' own histories.
-    settings : Settings
-
-    Returns
-    -------
-    Sequences of n_borrowers rows
-        The least similar donor leftmost, oldest first within a donor. Its flat arrays are as
-        long as what is borrowed; `donor` holds row numbers of `donors`.
+    The least similar donor stands leftmost; within a donor the oldest item. The flat arrays are as
+    long as what is borrowed, and `donor` holds row numbers of `donors`.
     """
     n = len(borrowers.donor)
     start, length = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int32)

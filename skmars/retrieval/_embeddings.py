@@ -56,9 +56,7 @@ def centred_units(vectors: NDArray[Any], center: NDArray[np.float64]) -> Vectors
 
 def unit(vectors: ArrayLike) -> Vectors:
     """Scale rows to length 1, in float32; zero rows stay."""
-    array = np.asarray(vectors, dtype=np.float64)
-    norm = np.linalg.norm(array, axis=1, keepdims=True)
-    return np.ascontiguousarray(array / np.where(norm > 0, norm, 1.0), dtype=np.float32)
+    return np.ascontiguousarray(centred_units(np.asarray(vectors, np.float64), np.zeros(1)))
 
 
 def rounded(cosines: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -160,48 +158,18 @@ class ItemSpace:
         if begin is not None:
             return np.arange(begin, begin + len(part), dtype=np.int32), None
         codes = self._lookup(part.ids, "item_id of X")
-        known, new = np.flatnonzero(codes >= 0), np.flatnonzero(codes < 0)
-        self._check_same_space(part, known, codes[known])
+        vectors = _item_vectors(part, self.kind, np.arange(len(part)))
+        _check_same_space(self.vectors, vectors, codes)
+        # That of the aligner is compared even where features stand for items: later steps use it.
+        _check_same_space(self._aligned, _marks(part.embedding), codes)
+        new = np.flatnonzero(codes < 0)
         codes[new] = len(self.ids) + np.arange(len(new), dtype=np.int32)
         if self.vectors is None or len(new) == 0:
             return codes, None
-        vectors = _item_vectors(part, self.kind, new)
         if vectors is None:
-            vectors = np.zeros((len(new), self.vectors.shape[1]), np.float32)
-        check_finite(vectors, "the item embedding (or features) of X")
-        return codes, (vectors, self._units_of(vectors))
-
-    def _check_same_space(
-        self, part: ItemCatalog, items: NDArray[np.int64], codes: NDArray[np.int32]
-    ) -> None:
-        """Raise ValueError if `items` of a part have other vectors than `codes` had in fit.
-
-        The aligned embedding is compared even where features stand for items: later steps use it.
-        """
-        for ours, theirs in (
-            (self.vectors, _item_vectors(part, self.kind, items)),
-            (self._aligned, _marks(part.take_embedding(items))),
-        ):
-            if ours is None or theirs is None:
-                continue
-            if theirs.shape[1] != ours.shape[1]:
-                raise ValueError(
-                    f"the item embeddings of X have {theirs.shape[1]} columns, those of fit had "
-                    f"{ours.shape[1]}. Transform X with the steps that made the embeddings of fit."
-                )
-            known = ours[codes]
-            both = has_embedding(theirs) & has_embedding(known)
-            with np.errstate(over="ignore", invalid="ignore"):
-                apart = np.abs(theirs - known).max(axis=1, initial=0.0)
-            moved = both & (apart > _SAME * np.abs(known).max(axis=1, initial=0.0))
-            if moved.any():
-                raise ValueError(
-                    "the item embeddings of X are not those that SequenceRetrievalAugmenter was "
-                    f"fitted with: {np.count_nonzero(moved)} of {len(moved)} items compared have "
-                    "moved (the aligner or encoder was fitted again since, say). Fit the "
-                    "augmenter again on rows of the new space, or transform X by the steps that "
-                    "made the old one."
-                )
+            vectors = np.zeros((len(part), self.vectors.shape[1]), np.float32)
+        check_finite(vectors[new], "the item embedding (or features) of X")
+        return codes, (vectors[new], self._units_of(vectors[new]))
 
 
 @dataclass(frozen=True)
@@ -279,3 +247,30 @@ def _marks(embedding: Vectors | None) -> Vectors | None:
         return None
     columns = embedding[:, [0, embedding.shape[1] // 2, -1]]
     return np.column_stack([columns, np.abs(embedding).max(axis=1)])
+
+
+def _check_same_space(
+    ours: Vectors | None, theirs: Vectors | None, codes: NDArray[np.int32]
+) -> None:
+    """Raise ValueError if items of X have other vectors than fit had for those of these codes."""
+    if ours is None or theirs is None:
+        return
+    if theirs.shape[1] != ours.shape[1]:
+        raise ValueError(
+            f"the item embeddings of X have {theirs.shape[1]} columns, those of fit had "
+            f"{ours.shape[1]}. Transform X with the steps that made the embeddings of fit."
+        )
+    known = codes >= 0
+    ours, theirs = ours[codes[known]], theirs[known]
+    with np.errstate(over="ignore", invalid="ignore"):
+        apart = np.abs(theirs - ours).max(axis=1, initial=0.0)
+    moved = apart > _SAME * np.abs(ours).max(axis=1, initial=0.0)
+    moved &= has_embedding(theirs) & has_embedding(ours)
+    if moved.any():
+        raise ValueError(
+            "the item embeddings of X are not those that SequenceRetrievalAugmenter was "
+            f"fitted with: {np.count_nonzero(moved)} of {len(moved)} items compared have "
+            "moved (the aligner or encoder was fitted again since, say). Fit the "
+            "augmenter again on rows of the new space, or transform X by the steps that "
+            "made the old one."
+        )

@@ -245,4 +245,5 @@ class CosineNeighbors(DocLinkMixin, BaseEstimator):
                 f"{len(self.vectors_)}; got {n_neighbors}."
             )
         neighbor, cosine = top_k(unit(X), self.vectors_, n_neighbors, n_jobs=self.n_jobs)
-        return (1.0 - cosine, neighbor) if return_distance else neighbor
+        row = neighbor.astype(np.int64)
+        return (1.0 - cosine, row) if return_distance else row

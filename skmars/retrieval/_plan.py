@@ -11,7 +11,7 @@ from skmars.data import Impressions
 from skmars.retrieval._donors import DonorPool
 from skmars.retrieval._embeddings import ItemView
 
-_BLOCK_ROWS = 1 << 14  # distinct histories searched for at a time, and rows that get features
+BLOCK_ROWS = 1 << 14  # distinct histories searched for at a time, and rows that get features
 _LONGEST = 2**31 - 1  # lengths of histories are int32
 _BLOCK_FOUND = 1 << 22  # donors found at a time
 
@@ -56,7 +56,7 @@ class Plan:
     def blocks(self) -> list[range]:
         """Searches that are made together."""
         n = len(self.first_row)
-        step = max(1, min(_BLOCK_ROWS, _BLOCK_FOUND // max(1, self.n_donors)))
+        step = max(1, min(BLOCK_ROWS, _BLOCK_FOUND // max(1, self.n_donors)))
         return [range(at, min(at + step, n)) for at in range(0, n, step)]
 
     def rows_of(self, block: range) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -88,7 +88,7 @@ def test_same_as_reference_on_a_larger_world(strategy, relevance, by):
 def test_block_sizes_do_not_matter(monkeypatch, strategy):
     for module, name in [
         (borrowing, "_BLOCK"), (dynamic_programming, "_BLOCK"),
-        (plan, "_BLOCK_ROWS"), (plan, "_BLOCK_FOUND"),
+        (plan, "BLOCK_ROWS"), (plan, "_BLOCK_FOUND"),
         (neighbors, "_TILE_QUERIES"), (neighbors, "_TILE_DONORS"),
     ]:  # fmt: skip
         monkeypatch.setattr(module, name, 3)

@@ -127,19 +127,19 @@ def test_borrowed_arrays_hold_what_is_borrowed_once():
     assert np.array_equal(often.borrowed.start, once.borrowed.start[rows])
 
 
-def test_embeddings_are_asked_for_donors_and_low_active_rows_only():
+def test_embeddings_are_made_of_donors_and_low_active_rows_only():
     X = world(3, n_users=40, n_events=500, users=None)
     encoder = HistoryEncoder(X.catalog.embedding)
     X = X.with_user_encoder(encoder)
     augmenter = fitted(X, activity="user", n_lookalikes=0)
-    assert sum(encoder.asked) <= augmenter.n_donors_ + 1
-    encoder.asked.clear()
+    assert sum(encoder.calls) <= augmenter.n_donors_ + 1
+    encoder.calls.clear()
     rows = np.repeat(np.arange(len(X)), 3)
     longest = {u: X.history.length[X.user_ids == u].max() for u in np.unique(X.user_ids)}
     n_low = sum(longest[u] <= augmenter.low_threshold_ for u in X.user_ids)
     assert 0 < n_low < len(X) / 2
     augmenter.transform(X[rows])
-    assert sum(encoder.asked) <= n_low
+    assert sum(encoder.calls) <= n_low
 
 
 def test_whatever_was_borrowed_before_is_replaced(X):
