@@ -16,7 +16,7 @@ from skmars.utils._ids import Lookup
 
 
 @dataclass(frozen=True)
-class Group:
+class FoldGroup:
     """Rows that borrow from the same donors, in the same space."""
 
     rows: NDArray[np.int64]
@@ -29,16 +29,16 @@ def fold_of_users(X: Impressions, cv: int) -> NDArray[np.int8]:
     return user_folds(X.users, len(X.catalog.folds) or cv)
 
 
-def fold_groups(X: Impressions, cv: int) -> list[Group]:
+def fold_groups(X: Impressions, cv: int) -> list[FoldGroup]:
     """Return the rows of each fold of users, apart where they see items and users otherwise."""
     fold = fold_of_users(X, cv)[X.user]
     seen = fold if X.fold is None else np.maximum(X.fold, EVERYBODY)
     kinds, kind = np.unique(np.stack([seen, fold]), axis=1, return_inverse=True)
-    return [Group(np.flatnonzero(kind == i), int(k), int(s)) for i, (s, k) in enumerate(kinds.T)]
+    return [FoldGroup(np.flatnonzero(kind == i), int(k), int(s)) for i, (s, k) in enumerate(kinds.T)]
 
 
 def join_groups(
-    X: Impressions, groups: list[Group], parts: list[Impressions], donor_ids: NDArray[Any]
+    X: Impressions, groups: list[FoldGroup], parts: list[Impressions], donor_ids: NDArray[Any]
 ) -> Impressions:
     """Return `X` with what its groups got, each from donors of its own; `donor_ids` are all."""
     number = Lookup(donor_ids, "the donors")
