@@ -34,7 +34,9 @@ def fold_groups(X: Impressions, cv: int) -> list[FoldGroup]:
     fold = fold_of_users(X, cv)[X.user]
     seen = fold if X.fold is None else np.maximum(X.fold, EVERYBODY)
     kinds, kind = np.unique(np.stack([seen, fold]), axis=1, return_inverse=True)
-    return [FoldGroup(np.flatnonzero(kind == i), int(k), int(s)) for i, (s, k) in enumerate(kinds.T)]
+    return [
+        FoldGroup(np.flatnonzero(kind == i), int(k), int(s)) for i, (s, k) in enumerate(kinds.T)
+    ]
 
 
 def join_groups(
