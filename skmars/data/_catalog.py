@@ -658,7 +658,11 @@ def side_by_side(
     blocks = [np.zeros((len(codes), 0))]
     for name in names:
         block = catalog.take_features(name, codes)
-        norm = np.linalg.norm(block, axis=1, keepdims=True)
+        top = np.abs(block).max(axis=1, keepdims=True, initial=0)
+        # Squares of very large and very small numbers are beyond float32.
+        scale = np.where((top > 1e15) | ((top < 1e-15) & (top > 0)), top, np.float32(1))
         with np.errstate(invalid="ignore"):  # who uses infinite features says so
-            blocks.append(block / np.where(norm > 0, norm, 1.0))
+            scaled = block / scale
+            norm = np.linalg.norm(scaled, axis=1, keepdims=True)
+            blocks.append(scaled / np.where(norm > 0, norm, 1.0))
     return np.concatenate(blocks, axis=1).astype(np.float32)
