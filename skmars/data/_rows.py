@@ -36,7 +36,7 @@ def read_rows(frame: Frame, catalog: ItemCatalog | None) -> Fields:
     users, user = factorize(table.ids("user_id"))
     target = table.ids("item_id")
     lists = {name: table.lists(name) for name in ("history", "borrowed") if name in table.columns}
-    ids = {name: as_ids(flat, table.describe(name)) for name, (flat, _) in lists.items()}
+    ids = {name: as_ids(flat, table.describe(name), "value") for name, (flat, _) in lists.items()}
     # An empty history tells nothing of the type of its items.
     ids = {name: found if len(found) else target[:0] for name, found in ids.items()}
     if catalog is None:
@@ -173,7 +173,7 @@ def _with_provenance(table: Table, borrowed: Sequences) -> Sequences:
     changes: dict[str, Any] = {}
     donor = _aligned(table, "borrowed_donor", length)
     if donor is not None:
-        donors, codes = factorize(as_ids(donor, table.describe("borrowed_donor")))
+        donors, codes = factorize(as_ids(donor, table.describe("borrowed_donor"), "value"))
         changes |= {"donors": donors, "donor": codes}
     for name in ("similarity", "donor_similarity"):
         values = _numbers(table, f"borrowed_{name}", length)

@@ -20,7 +20,7 @@ from skmars.utils._values import (
 Ids = NDArray[Any]
 
 
-def as_ids(values: ArrayLike | Iterable[Any], name: str) -> Ids:
+def as_ids(values: ArrayLike | Iterable[Any], name: str, each: str = "row") -> Ids:
     """Return ids as an array of integers or an object array of str, each with its exact value.
 
     Parameters
@@ -31,6 +31,8 @@ def as_ids(values: ArrayLike | Iterable[Any], name: str) -> Ids:
         string that it is written as.
     name : str
         What the ids are, for messages: ``"column 'item_id' of log"``.
+    each : str, default="row"
+        What there is one id of, for messages.
 
     Returns
     -------
@@ -50,14 +52,14 @@ def as_ids(values: ArrayLike | Iterable[Any], name: str) -> Ids:
     if array.dtype.kind in "iu":
         return _integers(array)
     if array.dtype.kind == "f":
-        return _whole(array, name, np.finfo(array.dtype).nmant)
+        return _whole(array, name, each, np.finfo(array.dtype).nmant)
     if array.dtype.kind in "UT":
         array = array.astype(object)
         if len(array) == 0:
             return array
     if array.dtype.kind != "O":
         raise TypeError(f"{name} must be integers or strings, got dtype {array.dtype}.")
-    _refuse_missing(array, name)
+    _refuse_missing(array, name, each)
     found = kinds(array)
     if not found:
         return np.zeros(0, dtype=np.int64)
@@ -65,11 +67,11 @@ def as_ids(values: ArrayLike | Iterable[Any], name: str) -> Ids:
         return exact_integers(array, name)
     if found == {"float"}:
         digits = min(np.finfo(t).nmant for t in {np.asarray(v).dtype for v in array})
-        return _whole(array.astype(np.float64), name, digits)
+        return _whole(array.astype(np.float64), name, each, digits)
     if found == {"Decimal"}:
         return _whole_decimals(array, name)
     if found == {"str"}:
-        return _strings(array, name)
+        return _strings(array, name, each)
     raise TypeError(
         f"{name} must be all integers or all strings, got {in_words(found)}. "
         "Convert the column to one type, for example with .astype(str)."
@@ -99,9 +101,9 @@ def _integers(array: NDArray[Any]) -> Ids:
     return array.astype(np.int64, copy=False)
 
 
-def _whole(array: NDArray[np.floating], name: str, digits: int) -> Ids:
+def _whole(array: NDArray[np.floating], name: str, each: str, digits: int) -> Ids:
     """Return whole numbers, which were floats with so many binary digits behind the point."""
-    _refuse_missing(np.where(np.isfinite(array), array, np.nan), name)
+    _refuse_missing(np.where(np.isfinite(array), array, np.nan), name, each)
     if (array != np.trunc(array)).any():
         raise TypeError(
             f"{name} must be integers or strings, got fractions such as "
@@ -123,7 +125,7 @@ def _whole_decimals(array: NDArray[Any], name: str) -> Ids:
     return exact_integers(as_objects(map(int, array)), name)
 
 
-def _strings(array: NDArray[Any], name: str) -> Ids:
+def _strings(array: NDArray[Any], name: str, each: str) -> Ids:
     strings = array
     if set(map(type, array)) != {str}:
         # The value, also of a member of an enumeration, which would be written as its name.
@@ -131,7 +133,7 @@ def _strings(array: NDArray[Any], name: str) -> Ids:
     empty = strings == ""
     if empty.any():
         raise ValueError(
-            f"{name} holds {np.count_nonzero(empty)} empty strings (first at position "
+            f"{name} holds {np.count_nonzero(empty)} empty strings (first at {each} "
             f"{int(np.argmax(empty))}). Drop these rows or give them an id."
         )
     try:
@@ -144,11 +146,11 @@ def _strings(array: NDArray[Any], name: str) -> Ids:
     return strings
 
 
-def _refuse_missing(array: NDArray[Any], name: str) -> None:
+def _refuse_missing(array: NDArray[Any], name: str, each: str) -> None:
     gone = missing(array)
     if gone.any():
         raise ValueError(
-            f"{name} holds {np.count_nonzero(gone)} missing ids (first at position "
+            f"{name} holds {np.count_nonzero(gone)} missing ids (first at {each} "
             f"{int(np.argmax(gone))}). Drop these rows or give them an id."
         )
 
