@@ -78,7 +78,7 @@ def make_plan(
     settings = replace(settings, max_length=min(settings.max_length, _LONGEST))
     before = None
     if X.time is not None and pool.history.time is not None and settings.respect_time:
-        before = np.where(np.isnan(X.time), -np.inf, X.time)  # no moment is before everything
+        before = X.time
     borrows = low & (X.history.length < settings.max_length) & (len(pool.ids) > 0)
     rows = np.flatnonzero(borrows)
     if settings.n_lookalikes and len(pool.ids):

@@ -257,11 +257,3 @@ def test_items_of_another_kind_are_refused(X, n_lookalikes):
     for rows in (strings, strings[[int(np.argmax(X.history.length))]], strings[:0]):
         with pytest.raises(TypeError, match="item_id of X holds strings but the catalogue of fit"):
             augmenter.transform(rows)
-
-
-def test_a_moment_that_is_none_is_before_everything(X):
-    augmenter = quiet(X)
-    timeless = Impressions(X.catalog, X.users, X.user, X.target, X.history, np.full(len(X), np.nan))
-    out = augmenter.transform(timeless)
-    assert not out.borrowed.length.any()
-    assert not any(out.context[name].any() for name in LOOKALIKES)

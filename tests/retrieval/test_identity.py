@@ -12,6 +12,7 @@ import pytest
 
 import skmars
 from skmars import Impressions, ItemCatalog, SequenceRetrievalAugmenter
+from skmars.data import Sequences
 from skmars.data._columns import LOOKALIKES
 from skmars.retrieval import _embeddings as embeddings
 
@@ -124,7 +125,7 @@ def test_each_item_compared_tells_another_space(rows, fit_on):
         whole = X.with_catalog(X.catalog.with_embedding(moved))
         one = ItemCatalog(X.catalog.ids[[item]], embedding=moved[[item]])
         row = Impressions(
-            one, X.users, X.user[:1], np.zeros(1, np.int32), X.history[:1].last(0), X.time[:1]
+            one, X.users, X.user[:1], np.zeros(1, np.int32), Sequences.empty(1), X.time[:1]
         )
         if fit_on == "features":
             one = one.with_features({"text": X.catalog.features["text"][[item]]})
