@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import deepcopy
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmars.data import Impressions
 from skmars.data._checks import as_impressions, check_columns, check_range
-from skmars.data._folds import EVERYBODY, mark_own, user_folds
-from skmars.data._holdout import hold_out
+from skmars.data._folds import mark_own
 from skmars.utils._base import (
     ImpressionsTransformerMixin,
     SkmarsMixin,
@@ -25,13 +25,22 @@ from skmars.utils._base import (
 )
 
 if TYPE_CHECKING:
-    from skmars.alignment._encoder import AlignmentEncoder
+    from skmars.alignment._clicks import ClickObjective
+    from skmars.alignment._learning import Sampling
+    from skmars.alignment._multiview import MultiviewObjective
+    from skmars.alignment._stein import Entropy, SteinObjective
 
-# batch_size="auto" aims at this many steps an epoch, within these bounds.
-AUTO_STEPS, AUTO_SMALLEST, AUTO_LARGEST = 16, 128, 4096
+# Seeds, and numbers of rows and items, are below this.
+MOST = int(np.iinfo(np.int32).max)
+COUNT = Interval(Integral, 1, MOST, closed="both")
+# Wider layers, and larger weights in the loss, are mistakes; float32 would not hold the latter.
+WIDTH = Interval(Integral, 1, 10_000, closed="both")
+WEIGHT = Interval(Real, 0, 1e9, closed="both")
 
 
-class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
+class SteinAligner(
+    SkmarsMixin, ImpressionsTransformerMixin, ClassNamePrefixFeaturesOutMixin, BaseEstimator
+):
     """Bring text, image and id of items into one space, and users with them.
 
     A network projects the modality features of each item to `n_components`, lets the image
@@ -206,27 +215,27 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
-        "id_dim": [Interval(Integral, 1, None, closed="left")],
-        "n_heads": [Interval(Integral, 1, None, closed="left")],
-        "lam": [Interval(Real, 0, None, closed="left")],
-        "beta": [Interval(Real, 0, None, closed="left")],
+        "n_components": [WIDTH],
+        "id_dim": [WIDTH],
+        "n_heads": [WIDTH],
+        "lam": [WEIGHT],
+        "beta": [WEIGHT],
         "entropy": [StrOptions({"maximize", "paper"}), None],
-        "eta": [Interval(Real, 0, None, closed="neither")],
+        "eta": [Interval(Real, 0, 1e9, closed="right")],
         "residual": ["boolean"],
         "causal": ["boolean"],
-        "max_length": [Interval(Integral, 1, None, closed="left")],
+        "max_length": [COUNT],
         "modalities": ["array-like", None],
-        "n_factors": [Interval(Integral, 0, None, closed="left")],
+        "n_factors": [Interval(Integral, 0, 10_000, closed="both")],
         "cv": [Interval(Integral, 2, 100, closed="both")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "max_iter": [COUNT],
+        "batch_size": [StrOptions({"auto"}), COUNT],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [COUNT],
         "tol": [Interval(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
@@ -242,12 +251,12 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         n_heads: int = 2,
         lam: float = 0.1,
         beta: float = 0.1,
-        entropy: str | None = "maximize",
+        entropy: Entropy = "maximize",
         eta: float = 0.1,
         residual: bool = True,
         causal: bool = True,
         max_length: int = 200,
-        modalities: Any = None,
+        modalities: Sequence[Any] | None = None,
         n_factors: int = 64,
         cv: int = 5,
         max_iter: int = 10,
@@ -291,6 +300,12 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         self.device = device
         self.verbose = verbose
 
+    encoder_: Any  # AlignmentEncoder, or MultiviewEncoder for arrays
+    loss_curve_: list[float]
+    validation_scores_: list[float] | None
+    n_iter_: int
+    _columns_out: list[str] | None
+
     @all_or_nothing
     @with_callbacks
     def fit(self, X: Any, y: ArrayLike | None = None) -> SteinAligner:
@@ -317,8 +332,8 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         FloatingPointError
             If the loss or what was learned is not finite.
         """
-        self._validate_params()
-        return self._fit(X, y, resume=self._resumes(), max_iter=self.max_iter, callbacks=True)
+        self._fit(X, y)
+        return self
 
     @all_or_nothing
     def partial_fit(self, X: Any, y: ArrayLike | None = None) -> SteinAligner:
@@ -336,10 +351,11 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         -------
         self : SteinAligner
         """
-        self._validate_params()
-        resume = hasattr(self, "encoder_")
-        return self._fit(X, y, resume=resume, max_iter=1, callbacks=False)
+        self._fit(X, y, incremental=True)
+        return self
 
+    @all_or_nothing
+    @with_callbacks
     def fit_transform(self, X: Any, y: ArrayLike | None = None) -> Any:
         """Fit, and give each row what was learnt without the users of its fold (see `cv`).
 
@@ -356,18 +372,18 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         """
         from skmars.alignment._encoder import OutOfFoldEncoder
 
-        known = self.encoder_ if self._resumes() else None
-        encoder = self.fit(X, y).encoder_
         impressions = as_impressions(X)
         if impressions is None:
+            self._fit(X, y)
             return self.transform(X)
-        attached = self._attach(impressions)
-        folds = encoder.out_of_fold(impressions, self.cv)
+        objective, encoder = cast("ClickObjective", self._fit(impressions, y)), self.encoder_
+        folds = objective.fold_encoders(encoder)
         seen = [each.embed_catalog(impressions.catalog) for each in folds]
+        attached = self._attach(impressions)
         return (
             attached.with_catalog(attached.catalog.with_folds(seen))
             .with_user_encoder(OutOfFoldEncoder(encoder, folds) if folds else encoder)
-            .with_fold(_folds(impressions, self.cv, known))
+            .with_fold(objective.fold)
         )
 
     def transform(self, X: Any) -> Any:
@@ -382,7 +398,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         -------
         Impressions or ndarray of shape (n_samples, n_components)
             The impressions with ``catalog.embedding`` and ``catalog.features["factors"]``
-            (the same catalogue object in every call), and `user_embedding`, which is computed
+            (made once of the items of equal catalogues), and `user_embedding`, which is computed
             when asked for and just for the rows that are left by then. Of an array, the mean of
             the views' embeddings.
         """
@@ -390,8 +406,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         impressions = as_impressions(X)
         self._check_same_input(impressions is not None)
         if impressions is None:
-            X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-            check_range(X, getattr(self, "feature_names_in_", None))
+            X = self._check_array(X, reset=False)
             return self._as_output(self.encoder_(X), X)
         check_columns(self, impressions, reset=False)
         out = self._attach(impressions.with_fold(None))
@@ -399,11 +414,10 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         return out if factors is None else mark_own(out, factors.users.outlasts(impressions))
 
     def _attach(self, X: Impressions) -> Impressions:
-        return X.with_catalog(self.encoder_.embed_catalog(X.catalog)).with_user_encoder(
-            self.encoder_
-        )
+        encoder = self.encoder_
+        return X.with_catalog(encoder.embed_catalog(X.catalog)).with_user_encoder(encoder)
 
-    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[Any]:
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
         """Return the names of the output columns.
 
         Parameters
@@ -419,11 +433,13 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         check_is_fitted(self)
         if self._columns_out is not None:
             return np.array(self._columns_out, dtype=object)
-        _check_feature_names_in(self, input_features)
-        width = self.encoder_.network.n_components
-        return np.array([f"steinaligner{i}" for i in range(width)], dtype=object)
+        return super().get_feature_names_out(input_features)
 
-    def __sklearn_tags__(self) -> Any:
+    @property
+    def _n_features_out(self) -> int:
+        return self.encoder_.network.n_components
+
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
@@ -434,122 +450,86 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         return self.warm_start and hasattr(self, "encoder_")
 
     def _fit(
-        self, X: Any, y: ArrayLike | None, *, resume: bool, max_iter: int, callbacks: bool
-    ) -> SteinAligner:
+        self, X: Any, y: ArrayLike | None, *, incremental: bool = False
+    ) -> ClickObjective | MultiviewObjective:
+        """Train, and set the fitted attributes; return what was trained for."""
         import torch
 
         from skmars.alignment._clicks import click_target
         from skmars.utils._torch import DrawFrom
+        from skmars.utils._training import EpochCallbacks
 
-        first = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        self._check_parameters()
+        resume = hasattr(self, "encoder_") if incremental else self._resumes()
+        first = int(check_random_state(self.random_state).randint(MOST))
         # A later call must not repeat the draws of the earlier ones, but hold out the same rows.
-        seed = (first + (self.n_iter_ if resume else 0)) % np.iinfo(np.int32).max
+        seeds = first, (first + (self.n_iter_ if resume else 0)) % MOST
         impressions = as_impressions(X)
         if resume:
             self._check_same_input(impressions is not None)
-        with DrawFrom(torch.Generator().manual_seed(seed)):
+        objective: ClickObjective | MultiviewObjective
+        columns_out = callbacks = None
+        with DrawFrom(torch.Generator().manual_seed(seeds[1])):
             if impressions is None:
-                X = validate_data(
-                    self, X, dtype=[np.float64, np.float32], ensure_min_samples=2, reset=not resume
-                )
-                check_range(X, getattr(self, "feature_names_in_", None))
-                objective = self._view_objective(X, resume=resume, seeds=(first, seed))
-                columns_out = None
+                X = self._check_array(X, reset=not resume, ensure_min_samples=2)
+                objective = self._multiview_objective(X, resume, seeds)
             else:
                 X = impressions
-                y = click_target(y, len(X), type(self).__name__, one_class=not callbacks)
-                objective = self._click_objective(X, y, resume=resume, seeds=(first, seed))
+                y = click_target(y, len(X), type(self).__name__, one_class=incremental)
+                objective = self._click_objective(X, y, resume, seeds)
                 check_columns(self, X, reset=not resume)
                 columns_out = X.with_user_encoder(objective.encoder()).columns
-        return self._train(
-            objective, X, y, columns_out, resume=resume, max_iter=max_iter, callbacks=callbacks
-        )
-
-    def _train(
-        self,
-        objective: Any,
-        X: Any,
-        y: Any,
-        columns_out: list[str] | None,
-        *,
-        resume: bool,
-        max_iter: int,
-        callbacks: bool,
-    ) -> SteinAligner:
-        import torch
-
-        from skmars.alignment._stein import geometry
-        from skmars.utils._training import EpochCallbacks, check_finite, train
-
-        reporter = None
-        if callbacks:
+        max_iter = 1 if incremental else self.max_iter
+        if not incremental:
             context = self._init_callback_context(max_subtasks=max_iter)
-            reporter = EpochCallbacks(
-                self,
-                context,
-                X,
-                y,
-                lambda: {"encoder_": objective.encoder(), "_columns_out": columns_out},
-            )
-        optimizer = torch.optim.AdamW(
-            objective.network.parameters(),
-            lr=self.learning_rate,
+
+            def fitted() -> dict[str, Any]:
+                return {"encoder_": objective.encoder(), "_columns_out": columns_out}
+
+            callbacks = EpochCallbacks(self, context, X, y, fitted)
+        result, space = objective.train(
+            learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
-            fused=True,
-        )
-        result = train(
-            objective.network,
-            objective.batches,
-            objective.loss,
-            optimizer,
             max_iter=max_iter,
-            evaluate=objective.evaluate if len(objective.valid) else None,
             n_iter_no_change=self.n_iter_no_change,
             tol=self.tol,
-            callbacks=reporter,
+            callbacks=callbacks,
             name=type(self).__name__,
             verbose=self.verbose,
         )
-        embeddings, present = objective.measured()
-        with torch.no_grad():
-            loss = objective.loss(next(iter(objective.batches(result.n_iter))))
-        check_finite(
-            [loss, *embeddings], optimizer, epoch=result.n_iter - 1, name=type(self).__name__
-        )
-        alignment, uniformity, effective_rank = geometry(embeddings, present)
+        losses, scores = result.loss_curve, result.validation_curve
+        if resume:
+            losses, scores = self.loss_curve_ + losses, (self.validation_scores_ or []) + scores
         self.encoder_ = objective.encoder()
-        losses: list[float] = self.loss_curve_ if resume else []
-        scores: list[float] = (self.validation_scores_ or []) if resume else []
-        self.loss_curve_: list[float] = [*losses, *result.loss_curve]
-        self.validation_scores_: list[float] | None = [*scores, *result.validation_curve] or None
-        self.n_iter_ = len(self.loss_curve_)
-        self.alignment_, self.uniformity_ = alignment, uniformity
-        self.effective_rank_ = effective_rank
+        self.loss_curve_, self.validation_scores_ = losses, scores or None
+        self.n_iter_ = len(losses)
+        self.alignment_, self.uniformity_, self.effective_rank_ = space
         self._columns_out = columns_out
-        if reporter is not None:
-            reporter.finish()
-        return self
+        if callbacks is not None:
+            callbacks.finish()
+        return objective
 
     def _click_objective(
-        self, X: Impressions, y: NDArray[np.float32], *, resume: bool, seeds: tuple[int, int]
-    ) -> Any:
-        from skmars.alignment import _clicks as clicks
-        from skmars.alignment._inputs import modality_names
-        from skmars.alignment._item_factors import ItemFactors
-        from skmars.utils._torch import resolve_device
+        self, X: Impressions, y: NDArray[np.float32], resume: bool, seeds: tuple[int, int]
+    ) -> ClickObjective:
+        from skmars.alignment._clicks import (
+            ClickObjective,
+            continued_encoder,
+            folds_of_rows,
+            new_encoder,
+        )
 
-        device = resolve_device(self.device)
         # Where the trained encoder will compute: it may be loaded on a machine without a GPU.
         home = "cpu" if self.device == "cpu" else "auto"
         if resume:
-            encoder = clicks.continued_encoder(self.encoder_, X, home)
+            encoder = continued_encoder(self.encoder_, X, home)
         else:
-            modalities = modality_names(self.modalities, X.catalog)
-            encoder = clicks.new_encoder(
+            encoder = new_encoder(
                 X,
-                modalities,
+                self.modalities,
                 home,
-                ItemFactors.of(X, self.n_factors, seeds[1], modalities),
+                n_factors=self.n_factors,
+                seed=seeds[1],
                 n_components=self.n_components,
                 id_dim=self.id_dim,
                 n_heads=self.n_heads,
@@ -558,57 +538,57 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
                 max_length=self.max_length,
                 dropout=self.dropout,
             )
-        return clicks.ClickObjective(
-            encoder,
-            X,
-            y,
-            folds=encoder.out_of_fold(X, self.cv),
-            fold=_folds(X, self.cv, self.encoder_ if resume else None),
-            beta=self.beta,
-            device=device,
-            **self._sampling(X, y, seeds),
+        sampling, stein = self._sampling(X, y, seeds)
+        folds = encoder.out_of_fold(X, self.cv)
+        fold = folds_of_rows(X, self.cv, encoder.factors if resume else None)
+        return ClickObjective(encoder, X, y, sampling, stein, self.beta, folds, fold)
+
+    def _multiview_objective(
+        self, X: NDArray[np.floating], resume: bool, seeds: tuple[int, int]
+    ) -> MultiviewObjective:
+        from skmars.alignment._multiview import MultiviewEncoder, MultiviewObjective
+
+        encoder = (
+            deepcopy(self.encoder_)
+            if resume
+            else MultiviewEncoder.new(X, self.modalities, self.n_components)
         )
+        return MultiviewObjective(encoder, X, *self._sampling(X, None, seeds))
 
-    def _view_objective(self, X: NDArray[Any], *, resume: bool, seeds: tuple[int, int]) -> Any:
-        from copy import deepcopy
-
-        from skmars.alignment import _views as views
-        from skmars.utils._torch import resolve_device
-
-        device = resolve_device(self.device)
-        if resume:
-            encoder = deepcopy(self.encoder_)
-        else:
-            sizes = views.block_sizes(self.modalities, X.shape[1])
-            encoder = views.ViewEncoder.new(X, sizes, self.n_components)
-        return views.ViewObjective(encoder, X, device=device, **self._sampling(X, None, seeds))
-
-    def _sampling(self, X: Any, y: NDArray[Any] | None, seeds: tuple[int, int]) -> dict[str, Any]:
-        """Return what both objectives need to know: which rows, how many at a time, the loss.
-
-        The first of the seeds is for the rows to set aside, the second for all else.
-        """
+    def _sampling(
+        self,
+        X: Impressions | NDArray[np.floating],
+        y: NDArray[np.float32] | None,
+        seeds: tuple[int, int],
+    ) -> tuple[Sampling, SteinObjective]:
+        from skmars.alignment._learning import Sampling
         from skmars.alignment._stein import SteinObjective
 
-        train = np.arange(len(X))
-        valid = train[:0]
-        if self.early_stopping:
-            rng, share = np.random.RandomState(seeds[0]), self.validation_fraction
-            if y is None:
-                train, valid = train_test_split(train, test_size=share, random_state=rng)
-            else:
-                parts = hold_out(X, y, "auto", share, rng, type(self).__name__)
-                train, valid = parts or (train, valid)
-        batch_size = self.batch_size
-        if batch_size == "auto":
-            batch_size = int(np.clip(len(train) // AUTO_STEPS, AUTO_SMALLEST, AUTO_LARGEST))
-        return {
-            "train": train,
-            "valid": valid,
-            "batch_size": batch_size,
-            "stein_objective": SteinObjective(self.lam, self.entropy, self.eta),  # type: ignore
-            "rng": np.random.RandomState(seeds[1]),
-        }
+        sampling = Sampling.of(
+            X,
+            y,
+            batch_size=self.batch_size,
+            fraction=self.validation_fraction if self.early_stopping else None,
+            seeds=seeds,
+            device=self.device,
+            name=type(self).__name__,
+        )
+        return sampling, SteinObjective(self.lam, self.entropy, self.eta)
+
+    def _check_parameters(self) -> None:
+        self._validate_params()
+        # A learning rate above 1 is a mistake of its own, of which training tells.
+        if min(self.learning_rate, 1.0) * self.weight_decay >= 1:
+            raise ValueError(
+                f"weight_decay={self.weight_decay:g} is too large: AdamW takes the share "
+                "learning_rate * weight_decay of each weight at each step, which must be below 1. "
+                "Lower weight_decay."
+            )
+
+    def _check_array(self, X: Any, **options: Any) -> NDArray[np.floating]:
+        X = validate_data(self, X, dtype=[np.float64, np.float32], **options)
+        check_range(X, getattr(self, "feature_names_in_", None))
+        return X
 
     def _check_same_input(self, impressions: bool) -> None:
         if impressions != (self._columns_out is not None):
@@ -617,17 +597,3 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
                 f"SteinAligner was fitted on {kinds[not impressions]}, but X is "
                 f"{kinds[impressions]}. Fit it on what it shall transform."
             )
-
-
-def _folds(X: Impressions, n_folds: int, known: AlignmentEncoder | None) -> NDArray[np.int8]:
-    """Return the fold of each row's user.
-
-    Where an aligner goes on, its item factors are those of an earlier fit: of users of whom it
-    knows nothing later than these rows, it may keep what it knows of everybody.
-    """
-    fold = user_folds(X.users, n_folds)[X.user]
-    if known is None or known.factors is None:
-        return fold
-    own = np.zeros(len(X.users), dtype=bool)
-    own[X.user[known.factors.users.outlasts(X)]] = True
-    return np.where(own[X.user], fold, np.int8(EVERYBODY))

@@ -54,7 +54,7 @@ def random_encoder(
     max_length: int = 4,
 ) -> AlignmentEncoder:
     """An encoder all of whose weights say something, also those that begin as zero."""
-    sizes: dict[str, Any] = {"n_components": 6, "id_dim": 4, "n_heads": 2}
+    sizes: dict[str, Any] = {"n_components": 6, "id_dim": 4, "n_heads": 2, "dropout": 0.0}
     encoder = new_encoder(
         X, modalities, "cpu", residual=residual, causal=causal, max_length=max_length, **sizes
     )
@@ -101,7 +101,7 @@ def encode(
     i, j = torch.arange(len(codes))[:, None], torch.arange(len(codes))
     sees = (j <= i) & (j > i - network.max_length) if network.causal else (i == i) & (j == j)
 
-    row = {item: 1 + n for n, item in enumerate(encoder.item_ids.tolist())}
+    row = {item: 1 + n for n, item in enumerate(encoder.items.ids.tolist())}
     ids = [row.get(item, 0) for item in catalog.ids[codes].tolist()]
     e = network.id_embedding.weight[ids]
     if feedback is not None:
@@ -115,7 +115,7 @@ def encode(
         for h, layer, norm in zip(others, network.fusions, network.fusion_norms):
             x = norm(h + attend(layer, h, x, sees))  # Eq. 9-10
     else:
-        x = network.id_content(e)
+        x = network.id_projection(e)
     fused = attend(network.id_fusion, x, z, sees)
     if network.residual:
         x = network.id_fusion_norm(x + fused)  # Eq. 11

@@ -130,7 +130,7 @@ def test_predicted_vectors_are_for_later_steps_only() -> None:
     y = np.arange(len(X)) % 2
     aligner = SteinAligner(4, id_dim=4, n_factors=2, max_iter=1, random_state=0).fit(X, y)
     catalog = aligner.transform(X).catalog
-    described = aligner.encoder_.describe(X.catalog)
+    described = aligner.encoder_.with_factors(X.catalog)
     predicted = described.missing[FACTORS]
     assert predicted.any()
     assert not catalog.missing[FACTORS].any()

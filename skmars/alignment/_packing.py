@@ -1,4 +1,4 @@
-"""Which rows one causal pass can serve, and how passes are grouped into batches (NumPy only).
+"""Which rows one causal pass can serve, how passes form batches, and how a batch is packed.
 
 Rows of one user see growing prefixes of one array of events. With a causal network a single
 pass over that array, a *segment*, serves all of them: row t reads the running mean at its own
@@ -11,13 +11,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from skmars.alignment._attention import Bucket, make_buckets
 from skmars.data import Impressions, Sequences
 from skmars.utils import _ragged as ragged
 
 # A pass over more positions than this is split: it bounds the memory of a batch.
 MAX_POSITIONS = 16_384
+
+Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -115,12 +120,12 @@ def _shared_start(
     return shared
 
 
-def batches(
+def make_batches(
     segments: Segments,
     rows: NDArray[np.int64],
     batch_size: int,
     rng: np.random.RandomState | None = None,
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+) -> Iterator[Batch]:
     """Group whole segments into batches of about `batch_size` rows.
 
     Parameters
@@ -160,3 +165,80 @@ def batches(
     for begin, end in zip(bounds[:-1], bounds[1:]):
         if end > begin:
             yield used[begin:end], by_segment[ends[begin] : ends[end]]
+
+
+@dataclass(frozen=True)
+class PackedSequences:
+    """Sequences that go through the network together, and where rows read their user embedding.
+
+    Single items (each a sequence of its own) stand first, then the segments, shortest first.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (n_items,), int32
+        The distinct items, by their codes in the catalogue, ascending.
+    item : Tensor of shape (n_positions,)
+        Which of them stands at each position.
+    feedback : Tensor of shape (n_positions,) or None
+        0 unknown, 1 not liked, 2 liked.
+    buckets : list of Bucket
+        Where the sequences are.
+    end, length : Tensor of shape (n_rows,)
+        A row's user embedding is the mean of the `length` positions before `end`.
+    n_singles : int
+        Number of single items.
+    """
+
+    codes: NDArray[np.int32]
+    item: Tensor
+    feedback: Tensor | None
+    buckets: list[Bucket]
+    end: Tensor
+    length: Tensor
+    n_singles: int
+
+
+def pack_batch(
+    history: Sequences,
+    segments: Segments,
+    batch: Batch,
+    *,
+    max_length: int,
+    device: torch.device,
+    singles: NDArray[np.int32],
+) -> PackedSequences:
+    """Pack single items and the segments of a batch, and find the end of each row in them."""
+    segment, row = batch
+    order = segment[np.argsort(segments.length[segment], kind="stable")]
+    length = segments.length[order]
+    positions = ragged.ranges(segments.start[order], length)
+    code = np.concatenate([singles, history.items[positions]])
+    codes = np.unique(code)
+    feedback = None
+    if history.feedback is not None:
+        unknown = np.zeros(len(singles), dtype=np.int64)
+        feedback = np.concatenate([unknown, 1 + history.feedback[positions].astype(np.int64)])
+    begin = np.empty(len(segments), dtype=np.int64)
+    begin[order] = len(singles) + ragged.offsets(length)[:-1]
+    prefix = segments.prefix[row]
+
+    def tensor(array: NDArray[np.integer]) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    return PackedSequences(
+        codes=codes,
+        item=tensor(np.searchsorted(codes, code)),
+        feedback=None if feedback is None else tensor(feedback),
+        buckets=make_buckets(np.append(np.ones(len(singles), int), length[length > 0]), device),
+        end=tensor(begin[segments.segment[row]] + prefix),
+        length=tensor(np.minimum(prefix, max_length)),
+        n_singles=len(singles),
+    )
+
+
+def pack_items(codes: NDArray[np.int32], device: torch.device) -> PackedSequences:
+    """Pack items, each as a sequence of its own, and no rows."""
+    nothing = np.empty(0, dtype=np.int64)
+    nobody = Segments(nothing, nothing, nothing, nothing)
+    history, batch = Sequences.empty(0), (nothing, nothing)
+    return pack_batch(history, nobody, batch, max_length=1, device=device, singles=codes)
