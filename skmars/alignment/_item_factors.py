@@ -13,7 +13,7 @@ from sklearn.linear_model import Ridge, RidgeCV
 
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._activity import UserActivity
-from skmars.data._catalog import side_by_side
+from skmars.data._catalog import Matrix, side_by_side
 from skmars.data._columns import FACTORS
 from skmars.data._folds import user_folds
 from skmars.utils._ids import Ids, Lookup
@@ -43,40 +43,29 @@ class FactorRegression:
 
     @classmethod
     def fit(
-        cls,
-        modalities: tuple[str, ...],
-        features: NDArray[np.float32],
-        vectors: NDArray[np.float32],
-        n_users: NDArray[np.int64],
-        seed: int,
+        cls, modalities: tuple[str, ...], features: Matrix, vectors: Matrix, seed: int
     ) -> FactorRegression | None:
-        """Fit it to the items with the most users; None if there are not three with features."""
-        rows = _most_used(features, n_users)
-        if len(rows) < 3:
+        """Fit it to items with features; None if there are fewer than three."""
+        if len(features) < 3:
             return None
-        components = PCA(min(MAX_COMPONENTS, *features[rows].shape), random_state=seed)
-        # What `transform` returns follows `set_config`; the array of it is always there.
-        reduced = np.asarray(components.fit_transform(features[rows]))
-        return cls(modalities, components, RidgeCV(PENALTIES).fit(reduced, vectors[rows]))
+        components = PCA(min(MAX_COMPONENTS, *features.shape), random_state=seed).fit(features)
+        unfitted = cls(modalities, components, RidgeCV(PENALTIES))
+        return replace(unfitted, ridge=unfitted.ridge.fit(unfitted.reduce(features), vectors))
 
-    def refit(
-        self,
-        features: NDArray[np.float32],
-        vectors: NDArray[np.float32],
-        n_users: NDArray[np.int64],
-    ) -> FactorRegression:
-        """Return it with other vectors to predict, and the same components and penalty."""
-        rows = _most_used(features, n_users)
-        if len(rows) < 3:
-            return self
-        ridge = Ridge(self.ridge.alpha_).fit(self._reduce(features[rows]), vectors[rows])
+    def refit(self, features: Matrix, vectors: Matrix) -> FactorRegression | None:
+        """Return it for other vectors of such items, with the same components and penalty."""
+        if len(features) < 3:
+            return None
+        ridge = Ridge(self.ridge.alpha_).fit(self.reduce(features), vectors)
         return replace(self, ridge=ridge)
 
-    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(self.ridge.predict(self._reduce(features)), dtype=np.float32)
-
-    def _reduce(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    def reduce(self, features: Matrix) -> Matrix:
+        # Whatever container `set_config` asks for, this is an array.
         return np.asarray(self.components.transform(features))
+
+    def predict(self, features: Matrix) -> Matrix:
+        vectors = self.ridge.predict(self.reduce(features)).reshape(len(features), -1)
+        return vectors.astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
@@ -96,7 +85,7 @@ class ItemFactors:
     """
 
     items: Lookup
-    vectors: NDArray[np.float32]
+    vectors: Matrix
     users: UserActivity
     regression: FactorRegression | None = None
 
@@ -130,9 +119,12 @@ class ItemFactors:
         # Beyond the rank of the matrix, a factor is what rounding leaves.
         real = strength > strength.max() * max(matrix.shape) * np.finfo(np.float32).eps
         vectors = (svd.components_.T * strength)[:, real].astype(np.float32)
+        if not real.any():
+            return None
         modalities = tuple(name for name in modalities if name != FACTORS)
         features = side_by_side(X.catalog, modalities, items)
-        regression = FactorRegression.fit(modalities, features, vectors, n_users[items], seed)
+        rows = _most_used(features, n_users[items])
+        regression = FactorRegression.fit(modalities, features[rows], vectors[rows], seed)
         return cls(_lookup(X.catalog.ids[items]), vectors, users, regression)
 
     def out_of_fold(self, X: Impressions, n_folds: int) -> tuple[ItemFactors, ...]:
@@ -168,7 +160,10 @@ class ItemFactors:
             known = np.flatnonzero(n_users >= MIN_USERS)
             length = np.sqrt(square[kept].sum(axis=0))
             vectors = (_inverse(length)[:, None] * (rest.T @ left[kept])).astype(np.float32)[known]
-            refitted = regression and regression.refit(features[known], vectors, n_users[known])
+            refitted = None
+            if regression is not None:
+                rows = _most_used(features[known], n_users[known])
+                refitted = regression.refit(features[known[rows]], vectors[rows])
             return ItemFactors(_lookup(self.ids[there[known]]), vectors, users, refitted)
 
         return tuple(without(k) for k in range(n_folds))
@@ -176,7 +171,8 @@ class ItemFactors:
     def attach(self, catalog: ItemCatalog) -> ItemCatalog:
         """Return the catalogue with these vectors; other items lack this modality."""
         row = self.items(catalog.ids, "item_id of X")
-        features = np.where(row[:, None] >= 0, self.vectors[row], np.float32(0))
+        features = np.zeros((len(row), self.vectors.shape[1]), dtype=np.float32)
+        features[row >= 0] = self.vectors[row[row >= 0]]
         return catalog.with_features({FACTORS: features}, {FACTORS: row < 0})
 
     def predict(self, catalog: ItemCatalog) -> ItemCatalog:
@@ -219,11 +215,11 @@ def _inverse(length: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.divide(1.0, length, out=np.zeros(len(length)), where=length > 0)
 
 
-def _usable(features: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _usable(features: Matrix) -> NDArray[np.bool_]:
     return np.asarray(features.any(axis=1) & np.isfinite(features).all(axis=1))
 
 
-def _most_used(features: NDArray[np.float32], n_users: NDArray[np.int64]) -> NDArray[np.int64]:
+def _most_used(features: Matrix, n_users: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the rows that the regression is fitted to: with features, and the most users."""
     rows = np.flatnonzero(_usable(features))
     return rows[np.argsort(-n_users[rows], kind="stable")[:MAX_ITEMS]]

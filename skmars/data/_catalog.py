@@ -659,7 +659,7 @@ def side_by_side(
     codes = np.arange(len(catalog)) if items is None else items
     blocks = [np.zeros((len(codes), 0))]
     for name in names:
-        block = catalog.take_features(name, codes)
+        block = catalog.take_features(name, codes).astype(np.float64)  # squares overflow float32
         norm = np.linalg.norm(block, axis=1, keepdims=True)
         with np.errstate(invalid="ignore"):  # who uses infinite features says so
             blocks.append(block / np.where(norm > 0, norm, 1.0))
