@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from copy import deepcopy
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skmars.alignment._parameters import MOST, AlignerParameters
 from skmars.data import Impressions
 from skmars.data._checks import as_impressions, check_columns, check_range
 from skmars.data._folds import mark_own
@@ -26,20 +23,11 @@ from skmars.utils._base import (
 
 if TYPE_CHECKING:
     from skmars.alignment._clicks import ClickObjective
-    from skmars.alignment._learning import Sampling
     from skmars.alignment._multiview import MultiviewObjective
-    from skmars.alignment._stein import Entropy, SteinObjective
-
-# Seeds, and numbers of rows and items, are below this.
-MOST = int(np.iinfo(np.int32).max)
-COUNT = Interval(Integral, 1, MOST, closed="both")
-# Wider layers, and larger weights in the loss, are mistakes; float32 would not hold the latter.
-WIDTH = Interval(Integral, 1, 10_000, closed="both")
-WEIGHT = Interval(Real, 0, 1e9, closed="both")
 
 
 class SteinAligner(
-    SkmarsMixin, ImpressionsTransformerMixin, ClassNamePrefixFeaturesOutMixin, BaseEstimator
+    SkmarsMixin, ImpressionsTransformerMixin, ClassNamePrefixFeaturesOutMixin, AlignerParameters
 ):
     """Bring text, image and id of items into one space, and users with them.
 
@@ -214,92 +202,6 @@ class SteinAligner(
     (5, 16)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_components": [WIDTH],
-        "id_dim": [WIDTH],
-        "n_heads": [WIDTH],
-        "lam": [WEIGHT],
-        "beta": [WEIGHT],
-        "entropy": [StrOptions({"maximize", "paper"}), None],
-        "eta": [Interval(Real, 0, 1e9, closed="right")],
-        "residual": ["boolean"],
-        "causal": ["boolean"],
-        "max_length": [COUNT],
-        "modalities": ["array-like", None],
-        "n_factors": [Interval(Integral, 0, 10_000, closed="both")],
-        "cv": [Interval(Integral, 2, 100, closed="both")],
-        "max_iter": [COUNT],
-        "batch_size": [StrOptions({"auto"}), COUNT],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [COUNT],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "warm_start": ["boolean"],
-        "random_state": ["random_state"],
-        "device": [str],
-        "verbose": ["verbose"],
-    }
-
-    def __init__(
-        self,
-        n_components: int = 256,
-        *,
-        id_dim: int = 128,
-        n_heads: int = 2,
-        lam: float = 0.1,
-        beta: float = 0.1,
-        entropy: Entropy = "maximize",
-        eta: float = 0.1,
-        residual: bool = True,
-        causal: bool = True,
-        max_length: int = 200,
-        modalities: Sequence[Any] | None = None,
-        n_factors: int = 64,
-        cv: int = 5,
-        max_iter: int = 10,
-        batch_size: int | str = "auto",
-        learning_rate: float = 1e-3,
-        weight_decay: float = 0.01,
-        dropout: float = 0.3,
-        early_stopping: bool = False,
-        validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
-        tol: float = 1e-4,
-        warm_start: bool = False,
-        random_state: int | np.random.RandomState | None = None,
-        device: str = "auto",
-        verbose: int = 0,
-    ) -> None:
-        self.n_components = n_components
-        self.id_dim = id_dim
-        self.n_heads = n_heads
-        self.lam = lam
-        self.beta = beta
-        self.entropy = entropy
-        self.eta = eta
-        self.residual = residual
-        self.causal = causal
-        self.max_length = max_length
-        self.modalities = modalities
-        self.n_factors = n_factors
-        self.cv = cv
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.dropout = dropout
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.warm_start = warm_start
-        self.random_state = random_state
-        self.device = device
-        self.verbose = verbose
-
     encoder_: Any  # AlignmentEncoder, or MultiviewEncoder for arrays
     loss_curve_: list[float]
     validation_scores_: list[float] | None
@@ -455,12 +357,14 @@ class SteinAligner(
         """Train, and set the fitted attributes; return what was trained for."""
         import torch
 
-        from skmars.alignment._clicks import click_target
+        from skmars.alignment._clicks import click_objective, click_target
+        from skmars.alignment._multiview import multiview_objective
         from skmars.utils._torch import DrawFrom
         from skmars.utils._training import EpochCallbacks
 
         self._check_parameters()
         resume = hasattr(self, "encoder_") if incremental else self._resumes()
+        known = self.encoder_ if resume else None
         first = int(check_random_state(self.random_state).randint(MOST))
         # A later call must not repeat the draws of the earlier ones, but hold out the same rows.
         seeds = first, (first + (self.n_iter_ if resume else 0)) % MOST
@@ -472,11 +376,11 @@ class SteinAligner(
         with DrawFrom(torch.Generator().manual_seed(seeds[1])):
             if impressions is None:
                 X = self._check_array(X, reset=not resume, ensure_min_samples=2)
-                objective = self._multiview_objective(X, resume, seeds)
+                objective = multiview_objective(X, known, self, seeds)
             else:
                 X = impressions
                 y = click_target(y, len(X), type(self).__name__, one_class=incremental)
-                objective = self._click_objective(X, y, resume, seeds)
+                objective = click_objective(X, y, known, self, seeds)
                 check_columns(self, X, reset=not resume)
                 columns_out = X.with_user_encoder(objective.encoder()).columns
         max_iter = 1 if incremental else self.max_iter
@@ -487,16 +391,7 @@ class SteinAligner(
                 return {"encoder_": objective.encoder(), "_columns_out": columns_out}
 
             callbacks = EpochCallbacks(self, context, X, y, fitted)
-        result, space = objective.train(
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            max_iter=max_iter,
-            n_iter_no_change=self.n_iter_no_change,
-            tol=self.tol,
-            callbacks=callbacks,
-            name=type(self).__name__,
-            verbose=self.verbose,
-        )
+        result, space = objective.train(self, max_iter, callbacks)
         losses, scores = result.loss_curve, result.validation_curve
         if resume:
             losses, scores = self.loss_curve_ + losses, (self.validation_scores_ or []) + scores
@@ -508,82 +403,6 @@ class SteinAligner(
         if callbacks is not None:
             callbacks.finish()
         return objective
-
-    def _click_objective(
-        self, X: Impressions, y: NDArray[np.float32], resume: bool, seeds: tuple[int, int]
-    ) -> ClickObjective:
-        from skmars.alignment._clicks import (
-            ClickObjective,
-            continued_encoder,
-            folds_of_rows,
-            new_encoder,
-        )
-
-        # Where the trained encoder will compute: it may be loaded on a machine without a GPU.
-        home = "cpu" if self.device == "cpu" else "auto"
-        if resume:
-            encoder = continued_encoder(self.encoder_, X, home)
-        else:
-            encoder = new_encoder(
-                X,
-                self.modalities,
-                home,
-                n_factors=self.n_factors,
-                seed=seeds[1],
-                n_components=self.n_components,
-                id_dim=self.id_dim,
-                n_heads=self.n_heads,
-                residual=self.residual,
-                causal=self.causal,
-                max_length=self.max_length,
-                dropout=self.dropout,
-            )
-        sampling, stein = self._sampling(X, y, seeds)
-        folds = encoder.out_of_fold(X, self.cv)
-        fold = folds_of_rows(X, self.cv, encoder.factors if resume else None)
-        return ClickObjective(encoder, X, y, sampling, stein, self.beta, folds, fold)
-
-    def _multiview_objective(
-        self, X: NDArray[np.floating], resume: bool, seeds: tuple[int, int]
-    ) -> MultiviewObjective:
-        from skmars.alignment._multiview import MultiviewEncoder, MultiviewObjective
-
-        encoder = (
-            deepcopy(self.encoder_)
-            if resume
-            else MultiviewEncoder.new(X, self.modalities, self.n_components)
-        )
-        return MultiviewObjective(encoder, X, *self._sampling(X, None, seeds))
-
-    def _sampling(
-        self,
-        X: Impressions | NDArray[np.floating],
-        y: NDArray[np.float32] | None,
-        seeds: tuple[int, int],
-    ) -> tuple[Sampling, SteinObjective]:
-        from skmars.alignment._learning import Sampling
-        from skmars.alignment._stein import SteinObjective
-
-        sampling = Sampling.of(
-            X,
-            y,
-            batch_size=self.batch_size,
-            fraction=self.validation_fraction if self.early_stopping else None,
-            seeds=seeds,
-            device=self.device,
-            name=type(self).__name__,
-        )
-        return sampling, SteinObjective(self.lam, self.entropy, self.eta)
-
-    def _check_parameters(self) -> None:
-        self._validate_params()
-        # A learning rate above 1 is a mistake of its own, of which training tells.
-        if min(self.learning_rate, 1.0) * self.weight_decay >= 1:
-            raise ValueError(
-                f"weight_decay={self.weight_decay:g} is too large: AdamW takes the share "
-                "learning_rate * weight_decay of each weight at each step, which must be below 1. "
-                "Lower weight_decay."
-            )
 
     def _check_array(self, X: Any, **options: Any) -> NDArray[np.floating]:
         X = validate_data(self, X, dtype=[np.float64, np.float32], **options)

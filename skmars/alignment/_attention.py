@@ -23,26 +23,14 @@ BLOCKS_PER_WINDOW = 4
 
 @dataclass(frozen=True)
 class Bucket:
-    """Sequences of similar length, to be padded to a common one.
+    """Sequences of similar length, to be padded to a common one."""
 
-    Attributes
-    ----------
-    n_positions, height, width : int
-        How many positions the sequences have together, their number and common length.
-    pad : Tensor of shape (height * width,), or None
-        Which of the positions stands where in the padded bucket; None if nothing is padded.
-    unpad : Tensor of shape (n_positions,), or None
-        The way back.
-    valid : Tensor of shape (height, width), bool
-        What is real.
-    """
-
-    n_positions: int
-    height: int
-    width: int
-    pad: Tensor | None
-    unpad: Tensor | None
-    valid: Tensor
+    n_positions: int  # of the sequences together
+    height: int  # number of sequences
+    width: int  # their common length
+    pad: Tensor | None  # which position stands where, shape (height * width,); None if all are full
+    unpad: Tensor | None  # the way back, shape (n_positions,)
+    valid: Tensor  # what is real, shape (height, width)
 
 
 def make_buckets(lengths: NDArray[np.int64], device: torch.device) -> list[Bucket]:
@@ -122,8 +110,7 @@ def _blocked_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -
         return F.pad(tensor, (0, 0, n_before, n_blocks * size - n)).flatten(0, 1)
 
     def with_past(tensor: Tensor) -> Tensor:
-        windows: Tensor = _Windows.apply(padded(tensor, past), past + size, size)
-        return windows
+        return padded(tensor, past).unfold(1, past + size, size).transpose(2, 3)
 
     block, i, j = torch.meshgrid(
         *(torch.arange(m, device=query.device) for m in (n_blocks, size, past + size)),
@@ -138,24 +125,3 @@ def _blocked_attention(query: Tensor, key: Tensor, value: Tensor, window: int) -
         attn_mask=mask[None],
     )
     return out.reshape(batch, heads, n_blocks * size, width)[:, :, :n]
-
-
-class _Windows(torch.autograd.Function):
-    """Overlapping windows over (batch, n, width), a step apart: (batch, n_windows, span, width).
-
-    A view; its gradient adds up the blocks that windows share.
-    """
-
-    @staticmethod
-    def forward(ctx, x, span, step):  # type: ignore[no-untyped-def, override]
-        ctx.step = step
-        return x.unfold(1, span, step).transpose(2, 3)
-
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def, override]
-        blocks = grad.unflatten(2, (-1, ctx.step))
-        n_windows, n_blocks = blocks.shape[1:3]
-        total = grad.new_zeros((len(grad), n_windows + n_blocks - 1, *blocks.shape[3:]))
-        for i in range(n_blocks):
-            total[:, i : i + n_windows] += blocks[:, :, i]
-        return total.flatten(1, 2), None, None

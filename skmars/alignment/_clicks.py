@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from typing import Unpack
 
 import numpy as np
 import torch
@@ -19,8 +18,9 @@ from skmars.alignment._encoder import AlignmentEncoder
 from skmars.alignment._item_factors import ItemFactors
 from skmars.alignment._items import modality_names
 from skmars.alignment._learning import Objective, Sampling
-from skmars.alignment._network import AlignmentNetwork, ItemBatch, NetworkOptions
+from skmars.alignment._network import AlignmentNetwork, ItemBatch
 from skmars.alignment._packing import Batch, find_segments, make_batches, pack_batch
+from skmars.alignment._parameters import AlignerParameters
 from skmars.alignment._stein import SteinObjective
 from skmars.data import Impressions
 from skmars.data._checks import check_target
@@ -61,30 +61,32 @@ def occurring_items(X: Impressions) -> NDArray[np.int64]:
     return np.unique(np.concatenate([X.target, history.items[covered]]))
 
 
-def new_encoder(
-    X: Impressions,
-    modalities: Iterable[str] | None,
-    device: str,
-    *,
-    n_factors: int = 0,
-    seed: int = 0,
-    **options: Unpack[NetworkOptions],
-) -> AlignmentEncoder:
+def new_encoder(X: Impressions, parameters: AlignerParameters, seed: int) -> AlignmentEncoder:
     """Return an encoder with an untrained network for the items of `X`.
 
     Item factors are fused last.
     """
-    modalities = modality_names(modalities, X.catalog)
-    factors = ItemFactors.of(X, n_factors, seed, modalities)
+    modalities = modality_names(parameters.modalities, X.catalog)
+    factors = ItemFactors.of(X, parameters.n_factors, seed, modalities)
     items = occurring_items(X)
     sizes = {name: X.catalog.widths[name] for name in modalities}
     if factors is not None:
         sizes.pop(FACTORS, None)
         sizes[FACTORS] = factors.vectors.shape[1]
-    feedback = X.history.feedback is not None
-    network = AlignmentNetwork(sizes, len(items), feedback=feedback, **options)
+    network = AlignmentNetwork(
+        sizes,
+        len(items),
+        n_components=parameters.n_components,
+        id_dim=parameters.id_dim,
+        n_heads=parameters.n_heads,
+        residual=parameters.residual,
+        causal=parameters.causal,
+        max_length=parameters.max_length,
+        dropout=parameters.dropout,
+        feedback=X.history.feedback is not None,
+    )
     known = Lookup(X.catalog.ids[items], "item_id of the rows of fit")
-    encoder = AlignmentEncoder(network, known, device, factors)
+    encoder = AlignmentEncoder(network, known, home(parameters), factors)
     parts = encoder.inputs(X.catalog).parts
     for name, projection in zip(sizes, network.projections):
         missing = take_rows([part.missing[name] for part in parts], items)
@@ -92,6 +94,11 @@ def new_encoder(
             features = [part.features[name] for part in parts]
             projection.standardize(take_rows(features, items[~missing]))  # type: ignore[operator]
     return encoder
+
+
+def home(parameters: AlignerParameters) -> str:
+    """Say where a trained encoder computes: it may be loaded on a machine without a GPU."""
+    return "cpu" if parameters.device == "cpu" else "auto"
 
 
 def continued_encoder(encoder: AlignmentEncoder, X: Impressions, device: str) -> AlignmentEncoder:
@@ -121,20 +128,9 @@ def folds_of_rows(X: Impressions, n_folds: int, known: ItemFactors | None) -> ND
 class ClickObjective(Objective[AlignmentNetwork, Batch]):
     """``L_CTR + beta * L_stein`` over batches of user segments.
 
-    Parameters
-    ----------
-    encoder : AlignmentEncoder
-    X : Impressions
-    y : ndarray of shape (n_rows,), float32
-        Clicks, 0 and 1.
-    sampling : Sampling
-    stein : SteinObjective
-    beta : float
-        Weight of alignment.
-    folds : sequence of AlignmentEncoder, default=()
-        Read the items for the rows of each fold of users; all share the network of `encoder`.
-    fold : ndarray of shape (n_rows,), int8, default=None
-        Which fold each row is of; negative, as all are by default, for what `encoder` reads.
+    `folds` are encoders that read the items for the rows of each fold of users; all share the
+    network of `encoder`. `fold` tells which of them each row is of; it is negative, as for all rows
+    by default, where `encoder` reads.
     """
 
     def __init__(
@@ -232,3 +228,27 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
         items = replace(items, ids=network.mask_ids(items.ids))
         shown, users = network(items, sequences)
         return network.logits(users, shown[torch.from_numpy(target).to(device)]), items
+
+
+def click_objective(
+    X: Impressions,
+    y: NDArray[np.float32],
+    known: AlignmentEncoder | None,
+    parameters: AlignerParameters,
+    seeds: tuple[int, int],
+) -> ClickObjective:
+    """Return what a fit on impressions trains: a new network, or a copy of a known one."""
+    if known is None:
+        encoder = new_encoder(X, parameters, seeds[1])
+    else:
+        encoder = continued_encoder(known, X, home(parameters))
+    return ClickObjective(
+        encoder,
+        X,
+        y,
+        Sampling.of(X, y, parameters, seeds),
+        SteinObjective(parameters.lam, parameters.entropy, parameters.eta),
+        parameters.beta,
+        encoder.out_of_fold(X, parameters.cv),
+        folds_of_rows(X, parameters.cv, None if known is None else known.factors),
+    )

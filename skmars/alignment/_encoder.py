@@ -134,10 +134,7 @@ class AlignmentEncoder:
     def embed_modalities(self, catalog: ItemCatalog) -> dict[str, NDArray[np.float32]]:
         """Embed each modality on its own, as `L_stein` compares them: Eq. 3 at unit length.
 
-        Returns
-        -------
-        dict of str to ndarray of shape (n_items, n_components)
-            Rows of items that lack the modality (see `with_factors`) mean nothing.
+        Rows of items that lack the modality (see `with_factors`) mean nothing.
         """
         network, device = self._ready()
         items = self.inputs(catalog).take(np.arange(len(catalog)), network, device)
@@ -180,12 +177,7 @@ class AlignmentEncoder:
 class OutOfFoldEncoder:
     """Embeds each user without what was learnt of the users of their fold, see `Impressions.fold`.
 
-    Parameters
-    ----------
-    encoder : AlignmentEncoder
-        For rows of no fold.
-    folds : tuple of AlignmentEncoder
-        For those of each fold.
+    `encoder` serves rows of no fold.
     """
 
     encoder: AlignmentEncoder

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
+from skmars.alignment._parameters import AlignerParameters
 from skmars.alignment._stein import SteinObjective
 from skmars.data import Impressions
 from skmars.data._holdout import hold_out
 from skmars.metrics import alignment_score, effective_rank, uniformity_score
 from skmars.utils._torch import new_generator, resolve_device
-from skmars.utils._training import TrainingResult, check_finite, train
+from skmars.utils._training import EpochCallbacks, TrainingResult, check_finite, train
 
 # batch_size="auto" aims at this many steps an epoch, within these bounds.
 AUTO_STEPS, AUTO_SMALLEST, AUTO_LARGEST = 16, 128, 4096
@@ -46,30 +47,25 @@ class Sampling:
         cls,
         X: Impressions | NDArray[Any],
         y: NDArray[np.float32] | None,
-        *,
-        batch_size: int | str,
-        fraction: float | None,
+        parameters: AlignerParameters,
         seeds: tuple[int, int],
-        device: str,
-        name: str,
     ) -> Sampling:
-        """Set a fraction of the rows aside, none if that is None; resolve what is "auto".
-
-        The first of the seeds is for the rows to set aside, the second for all else.
-        """
+        """Choose them; the first seed is for the rows to set aside, the second for all else."""
         train = np.arange(len(X))
         valid = train[:0]
-        if fraction is not None:
+        if parameters.early_stopping:
+            fraction, name = parameters.validation_fraction, type(parameters).__name__
             rng = np.random.RandomState(seeds[0])
             if isinstance(X, Impressions):
                 train, valid = hold_out(X, y, "auto", fraction, rng, name) or (train, valid)  # type: ignore[arg-type]
             else:
                 n_valid = int(np.clip(np.ceil(fraction * len(X)), 1, len(X) - 1))
                 train, valid = train_test_split(train, test_size=n_valid, random_state=rng)
+        batch_size = parameters.batch_size
         if isinstance(batch_size, str):
             batch_size = int(np.clip(len(train) // AUTO_STEPS, AUTO_SMALLEST, AUTO_LARGEST))
         rng = np.random.RandomState(seeds[1])
-        return cls(train, valid, batch_size, rng, resolve_device(device))
+        return cls(train, valid, batch_size, rng, resolve_device(parameters.device))
 
 
 class Objective(ABC, Generic[Network, Batch]):
@@ -81,43 +77,43 @@ class Objective(ABC, Generic[Network, Batch]):
         self.generator = new_generator(sampling.rng, sampling.device)
 
     @abstractmethod
-    def batches(self, epoch: int) -> Iterator[Batch]:
-        """Shuffle the rows and group them."""
-
+    def batches(self, epoch: int) -> Iterator[Batch]: ...
     @abstractmethod
-    def loss(self, batch: Batch) -> Tensor:
-        """Return the loss of a batch."""
-
+    def loss(self, batch: Batch) -> Tensor: ...
     @abstractmethod
-    def evaluate(self) -> float:
-        """Return the score of the rows that are set aside, higher is better."""
-
+    def evaluate(self) -> float: ...
     @abstractmethod
-    def embed_sample(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the modalities of some items in the space, and which of the items have them."""
+    def embed_sample(self) -> tuple[list[Tensor], list[Tensor]]: ...
 
     def train(
-        self, *, learning_rate: float, weight_decay: float, name: str, **options: Any
+        self, parameters: AlignerParameters, max_iter: int, callbacks: EpochCallbacks | None
     ) -> tuple[TrainingResult, tuple[float, float, float]]:
-        """Train the network, and measure the space; see `skmars.utils._training.train`.
+        """Train the network, and measure the space.
 
         Raises
         ------
         FloatingPointError
             If the loss or what was learned is not finite.
         """
+        name = type(parameters).__name__
         optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
+            self.network.parameters(),
+            lr=parameters.learning_rate,
+            weight_decay=parameters.weight_decay,
+            fused=True,
         )
-        evaluate = self.evaluate if len(self.sampling.valid) else None
         result = train(
             self.network,
             self.batches,
             self.loss,
             optimizer,
-            evaluate=evaluate,
+            max_iter=max_iter,
+            evaluate=self.evaluate if len(self.sampling.valid) else None,
+            n_iter_no_change=parameters.n_iter_no_change,
+            tol=parameters.tol,
+            callbacks=callbacks,
             name=name,
-            **options,
+            verbose=parameters.verbose,
         )
         with torch.no_grad():
             embeddings, present = self.embed_sample()

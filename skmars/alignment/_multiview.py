@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from skmars.alignment._learning import Objective, Sampling
+from skmars.alignment._parameters import AlignerParameters
 from skmars.alignment._stein import SteinObjective
 from skmars.data._checks import check_range
 from skmars.utils._torch import to_cpu
@@ -151,3 +152,18 @@ class MultiviewObjective(Objective[MultiviewNetwork, Tensor]):
         embeddings = self.network(X)
         everything = torch.ones(len(X), dtype=torch.bool, device=X.device)
         return embeddings, [everything] * len(embeddings)
+
+
+def multiview_objective(
+    X: NDArray[Float],
+    known: MultiviewEncoder | None,
+    parameters: AlignerParameters,
+    seeds: tuple[int, int],
+) -> MultiviewObjective:
+    """Return what a fit on an array trains: a new network, or a copy of a known one."""
+    if known is None:
+        encoder = MultiviewEncoder.new(X, parameters.modalities, parameters.n_components)
+    else:
+        encoder = deepcopy(known)
+    stein = SteinObjective(parameters.lam, parameters.entropy, parameters.eta)
+    return MultiviewObjective(encoder, X, Sampling.of(X, None, parameters, seeds), stein)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,60 +26,28 @@ OUT_OF_VOCABULARY = 0
 GAIN_SPEED = 10.0
 
 
-class NetworkOptions(TypedDict):
-    """Parameters of `AlignmentNetwork` that do not follow from the data."""
-
-    n_components: int
-    id_dim: int
-    n_heads: int
-    residual: bool
-    causal: bool
-    max_length: int
-    dropout: float
-
-
 @dataclass(frozen=True)
 class ItemBatch:
-    """The distinct items of a batch, as the network sees them.
+    """The distinct items of a batch, as the network sees them."""
 
-    Attributes
-    ----------
-    projected : list of Tensor of shape (n_items, n_components)
-        One matrix a modality: Eq. 3.
-    present : list of Tensor of shape (n_items,), bool
-        Which items have the modality.
-    ids : Tensor of shape (n_items,)
-        Rows of the id embedding.
-    """
-
-    projected: list[Tensor]
-    present: list[Tensor]
-    ids: Tensor
+    projected: list[Tensor]  # of each modality (Eq. 3), shape (n_items, n_components)
+    present: list[Tensor]  # which items have the modality
+    ids: Tensor  # rows of the id embedding
 
 
 class Dropout(nn.Module):
     """Set a share of the numbers to zero in training, and scale the others up.
 
     On the CPU, PyTorch draws a number in double precision for each element, one after another.
-    A random byte is enough; `p` is then a multiple of 1/256.
-
-    Parameters
-    ----------
-    p : float
-        Share that becomes zero, in [0, 1).
-
-    Attributes
-    ----------
-    generator : torch.Generator or None
-        Where random numbers come from, on the device of what passes through: of one training,
-        and no part of copies and pickles. None is torch's global one.
+    A random byte is enough; `p` is then a multiple of 1/256. The generator, on the device of what
+    passes through, is that of one training, and no part of copies and pickles.
     """
 
-    generator: torch.Generator | None
+    generator: torch.Generator | None = None  # torch's global one
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.p, self.generator = p, None
+        self.p = p
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "generator": None}
@@ -137,7 +105,7 @@ class AlignmentNetwork(nn.Module):
         Number of known items; one more embedding serves all others.
     feedback : bool
         Whether to tell liked items from others in a history.
-    **options
+    n_components, id_dim, n_heads, residual, causal, max_length, dropout
         As of `SteinAligner`.
 
     Raises
@@ -151,20 +119,26 @@ class AlignmentNetwork(nn.Module):
         modality_sizes: Mapping[str, int],
         n_ids: int,
         *,
+        n_components: int,
+        id_dim: int,
+        n_heads: int,
+        residual: bool,
+        causal: bool,
+        max_length: int,
+        dropout: float = 0.0,
         feedback: bool = False,
-        **options: Unpack[NetworkOptions],
     ) -> None:
         super().__init__()
-        d, id_dim, n_heads = options["n_components"], options["id_dim"], options["n_heads"]
-        for name, size in {"n_components": d, "id_dim": id_dim}.items():
+        for name, size in {"n_components": n_components, "id_dim": id_dim}.items():
             if size % n_heads:
                 raise ValueError(f"n_heads={n_heads} must divide {name}={size}.")
-        self.n_components, self.residual = d, options["residual"]
-        self.causal, self.max_length = options["causal"], options["max_length"]
-        looks: dict[str, Any] = {"causal": self.causal, "window": self.max_length}
+        self.n_components, self.residual = n_components, residual
+        self.causal, self.max_length = causal, max_length
+        looks: dict[str, Any] = {"causal": causal, "window": max_length}
+        d = n_components
         names = list(modality_sizes)
         self.modality_sizes = dict(modality_sizes)
-        self.dropout = Dropout(options["dropout"])
+        self.dropout = Dropout(dropout)
         self.projections = nn.ModuleList(Projection(modality_sizes[m], d) for m in names)
         self.id_embedding = nn.Embedding(n_ids + 1, id_dim)
         self.feedback_embedding = nn.Embedding(3, id_dim, padding_idx=0) if feedback else None

@@ -27,23 +27,16 @@ Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Segments:
-    """Segments, and where in them each row ends.
+    """Segments, which are slices of the flat history arrays, and where in them each row ends.
 
-    Attributes
-    ----------
-    start, length : ndarray of shape (n_segments,), int64
-        The slice of the flat history arrays that a segment covers.
-    segment : ndarray of shape (n_rows,), int64
-        The segment of each row. Segments are numbered by their first row, whatever the flat
-        arrays look like: the same rows make the same batches.
-    prefix : ndarray of shape (n_rows,), int64
-        How many of the segment's items the row sees.
+    Segments are numbered by their first row, whatever the flat arrays look like: the same rows
+    make the same batches.
     """
 
-    start: NDArray[np.int64]
-    length: NDArray[np.int64]
-    segment: NDArray[np.int64]
-    prefix: NDArray[np.int64]
+    start: NDArray[np.int64]  # of each segment
+    length: NDArray[np.int64]  # of each segment
+    segment: NDArray[np.int64]  # of each row
+    prefix: NDArray[np.int64]  # how many of the segment's items each row sees
 
     def __len__(self) -> int:
         return len(self.start)
@@ -52,13 +45,8 @@ class Segments:
 def find_segments(X: Impressions, *, causal: bool, reach: int) -> Segments:
     """Group rows whose histories are prefixes of one another.
 
-    Parameters
-    ----------
-    X : Impressions
-    causal : bool
-        If False, every distinct history is a segment of its own, cut to its last `reach` items.
-    reach : int
-        On how many of the last items of a history its user embedding depends.
+    Not `causal`, every distinct history is a segment of its own. Its user embedding depends on the
+    last `reach` items of a history.
     """
     start = X.history.start.astype(np.int64)
     prefix = X.history.length.astype(np.int64)
@@ -126,25 +114,15 @@ def make_batches(
     batch_size: int,
     rng: np.random.RandomState | None = None,
 ) -> Iterator[Batch]:
-    """Group whole segments into batches of about `batch_size` rows.
+    """Group the segments that serve these rows, whole, into batches of about `batch_size` rows.
 
-    Parameters
-    ----------
-    segments : Segments
-    rows : ndarray of int64
-        The rows to serve; segments without any are passed over.
-    batch_size : int
-        Rows a batch, more or less: a segment is never divided, and a batch is closed early
-        when its segments together have `MAX_POSITIONS` positions.
-    rng : RandomState or None
-        Shuffles the segments.
+    A segment is never divided, and a batch is closed early when its segments together have
+    `MAX_POSITIONS` positions. `rng` shuffles the segments.
 
     Yields
     ------
-    segment : ndarray of int64
-        The segments of the batch.
-    row : ndarray of int64
-        Its rows, segment after segment.
+    segment, row : ndarray of int64
+        The segments of the batch, and its rows, segment after segment.
     """
     of_row = segments.segment[rows]
     n_rows = np.bincount(of_row, minlength=len(segments))
@@ -171,30 +149,16 @@ def make_batches(
 class PackedSequences:
     """Sequences that go through the network together, and where rows read their user embedding.
 
-    Single items (each a sequence of its own) stand first, then the segments, shortest first.
-
-    Attributes
-    ----------
-    codes : ndarray of shape (n_items,), int32
-        The distinct items, by their codes in the catalogue, ascending.
-    item : Tensor of shape (n_positions,)
-        Which of them stands at each position.
-    feedback : Tensor of shape (n_positions,) or None
-        0 unknown, 1 not liked, 2 liked.
-    buckets : list of Bucket
-        Where the sequences are.
-    end, length : Tensor of shape (n_rows,)
-        A row's user embedding is the mean of the `length` positions before `end`.
-    n_singles : int
-        Number of single items.
+    Single items (each a sequence of its own) stand first, then the segments, shortest first. A
+    row's user embedding is the mean of the `length` positions before `end`.
     """
 
-    codes: NDArray[np.int32]
-    item: Tensor
-    feedback: Tensor | None
+    codes: NDArray[np.int32]  # of the distinct items, ascending
+    item: Tensor  # which of them stands at each position
+    feedback: Tensor | None  # of each position: 0 unknown, 1 not liked, 2 liked
     buckets: list[Bucket]
-    end: Tensor
-    length: Tensor
+    end: Tensor  # of each row
+    length: Tensor  # of each row
     n_singles: int
 
 

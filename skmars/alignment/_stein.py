@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Entropy = Literal["maximize", "paper"] | None
+from skmars.alignment._parameters import Entropy
 
 # What the entropy estimate H is multiplied by in the loss.
 ENTROPY_SIGN: dict[str | None, float] = {"maximize": -1.0, "paper": 1.0, None: 0.0}
@@ -48,23 +47,10 @@ def stein_score(x: Tensor, bandwidth: Tensor | float, *, eta: float = 0.1) -> Te
     The Stein gradient estimator with an RBF kernel, the ingredient of Eq. 6:
     :math:`\hat G = -(K + \eta I)^{-1} \langle\nabla, K\rangle` with
     :math:`\langle\nabla, K\rangle = (\mathrm{diag}(K 1) X - K X) / \gamma^2`, which takes
-    :math:`O(n^2 d + n^3)` operations and no tensor of shape (n, n, d).
-
-    Parameters
-    ----------
-    x : Tensor of shape (n, d)
-        The samples.
-    bandwidth : Tensor or float
-        The kernel's :math:`\gamma`.
-    eta : float, default=0.1
-        Ridge. Positive, because the kernel matrix is singular as soon as a sample repeats; not
-        less than what rounding leaves of the matrix.
-
-    Returns
-    -------
-    Tensor of shape (n, d)
-        The scores, detached. Their magnitude shrinks with d, eta and small n; their direction
-        is what counts.
+    :math:`O(n^2 d + n^3)` operations and no tensor of shape (n, n, d). The bandwidth is
+    :math:`\gamma`. The ridge :math:`\eta` is positive, because the kernel matrix is singular as
+    soon as a sample repeats, and not less than what rounding leaves of the matrix. The magnitude
+    of the scores shrinks with d, :math:`\eta` and small n; their direction is what counts.
 
     References
     ----------
@@ -102,27 +88,10 @@ def stein_loss(
 ) -> Tensor:
     """Return ``-L_align - lam * H`` of two modalities' embeddings of the same items (Eq. 8).
 
-    Parameters
-    ----------
-    text, image : Tensor of shape (n, d)
-        Row i of both belongs to the same item. Taken to the unit sphere here: an entropy
-        bonus on raw embeddings has no upper bound.
-    lam : float
-        Weight of the entropy term. It has a meaning only together with d, eta and n.
-    entropy : {"maximize", "paper"} or None, default="maximize"
-        "maximize" rewards dispersion, "paper" keeps the printed sign (which contracts the
-        space), None leaves the term out.
-    bandwidth : Tensor, float or None, default=None
-        Kernel bandwidth; None is the median over all cross-modal pairs.
-    eta : float, default=0.1
-        Ridge of the score estimator.
-    mask : Tensor of shape (n,), bool, or None, default=None
-        Which items have both modalities; the others are left out.
-
-    Returns
-    -------
-    Tensor of shape ()
-        The loss; zero, with a graph, if fewer than two items are left.
+    Embeddings, shape (n, d), are taken to the unit sphere here: an entropy bonus on raw ones has no
+    upper bound. `lam` has a meaning only together with d, eta and n. The bandwidth is the median
+    over all cross-modal pairs by default. `mask` tells which items have both modalities; if these
+    are fewer than two, the loss is zero, with a graph.
 
     Examples
     --------
@@ -153,15 +122,7 @@ def stein_loss(
 class SteinObjective:
     """The mean `stein_loss` over all pairs of any number of modalities.
 
-    Where there are many items it is that of a random part of them: the score takes O(n^3)
-    operations.
-
-    Attributes
-    ----------
-    lam, entropy, eta
-        As in `stein_loss`.
-    max_items : int
-        Size of the part.
+    Of more than `max_items` it takes so many at random: the score takes O(n^3) operations.
     """
 
     lam: float
@@ -175,21 +136,9 @@ class SteinObjective:
         present: Sequence[Tensor],
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Return the loss of some items.
+        """Return the loss of items: for each modality, their embeddings and which have it.
 
-        Parameters
-        ----------
-        embeddings : sequence of Tensor of shape (n, d)
-            One matrix a modality, row i of all belongs to the same item.
-        present : sequence of Tensor of shape (n,), bool
-            Which items have the modality.
-        generator : torch.Generator or None
-            Draws the part, on the device of the embeddings.
-
-        Returns
-        -------
-        Tensor of shape ()
-            Of a single modality, which has nothing to be aligned with, the entropy term alone.
+        Of a single modality, which has nothing to be aligned with, it is the entropy term alone.
         """
         n, device = len(embeddings[0]), embeddings[0].device
         if n > self.max_items:

@@ -18,24 +18,12 @@ from skmars.utils._progress import report
 
 @dataclass
 class TrainingResult:
-    """What a training run leaves behind besides the weights.
+    """What a training run leaves behind besides the weights."""
 
-    Attributes
-    ----------
-    loss_curve : list of float
-        Mean training loss of each completed epoch.
-    validation_curve : list of float
-        Validation score after each epoch, higher is better; empty without validation.
-    best_epoch : int
-        0-based epoch whose weights were kept; -1 if no epoch was completed.
-    stopped_by : {"max_iter", "patience", "callback", "interrupt"}
-        Why the run ended.
-    """
-
-    loss_curve: list[float] = field(default_factory=list)
-    validation_curve: list[float] = field(default_factory=list)
-    best_epoch: int = -1
-    stopped_by: str = "max_iter"
+    loss_curve: list[float] = field(default_factory=list)  # means of completed epochs
+    validation_curve: list[float] = field(default_factory=list)  # higher is better
+    best_epoch: int = -1  # whose weights were kept, from 0 on; -1 if none was completed
+    stopped_by: str = "max_iter"  # or "patience", "callback", "interrupt"
 
     @property
     def n_iter(self) -> int:
@@ -67,11 +55,9 @@ class EpochCallbacks:
         y: Any = None,
         reconstruct: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
-        self._estimator = estimator
-        self._root = context
+        self._estimator, self._root = estimator, context
         self._data = {"X": X, "y": y, "reconstruction_attributes": reconstruct}
-        root_data = {"X": X, "y": y}
-        self._root.call_on_fit_task_begin(estimator=estimator, **root_data)
+        self._root.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
 
     def begin(self, epoch: int) -> None:
         """Tell the callbacks that an epoch begins."""
