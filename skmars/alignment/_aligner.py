@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class SteinAligner(
     SkmarsMixin, ImpressionsTransformerMixin, ClassNamePrefixFeaturesOutMixin, AlignerParameters
 ):
-    """Bring text, image and id of items into one space, and users with them.
+    """Embeds text, image and id of items in one space, and users with them.
 
     A network projects the modality features of each item to `n_components`, lets the image
     query the text and the result query the sequence of ids, and takes the mean over a history
@@ -65,8 +65,8 @@ class SteinAligner(
     eta : float, default=0.1
         Ridge of the Stein score estimator.
     residual : bool, default=True
-        Whether Eq. 4, 11 and 12 have a residual (and LayerNorm) as Eq. 10 has. Without
-        (False, as printed), content only chooses among values of ids.
+        Whether Eq. 4, 11 and 12 have a residual (and LayerNorm) as Eq. 10 has. False is as
+        printed: the modalities then only choose among values of ids.
     causal : bool, default=True
         False is as printed: every row's history is encoded on its own and in both directions.
         Takes as many passes as there are distinct histories.
@@ -78,14 +78,13 @@ class SteinAligner(
         alone. For arrays: number of columns of each block. Default: two halves.
     n_factors : int, default=64
         Dimension of the item factors: one more modality, "factors", from a truncated SVD of the
-        user-item matrix (the histories of fit), so that the space knows what goes together beside
-        what looks alike. Items that fewer than three users touched lack it; for later steps,
-        theirs are predicted from the other modalities (ridge regression). 0 leaves them out, as
-        the paper does. Not used on arrays.
+        user-item matrix (the histories of fit). Items of fewer than three users lack it; for later
+        steps, their factors are predicted from the other modalities by ridge regression. 0 leaves
+        item factors out, as the paper does. Not used on arrays.
     cv : int, default=5
         Number of folds of users. In `fit`, and in what `fit_transform` returns, each row sees item
         factors that were made without the users of its own fold, so that they do not know the
-        click that is to be predicted. Users are assigned by a hash of their id, in all steps alike.
+        click that is to be predicted. A hash of the id assigns users to folds, in all steps alike.
     max_iter : int, default=10
         Epochs.
     batch_size : int or "auto", default="auto"
@@ -95,10 +94,10 @@ class SteinAligner(
     learning_rate : float, default=1e-3
         Of AdamW.
     weight_decay : float, default=0.01
-        Weight decay of AdamW.
+        Weight decay of AdamW; times `learning_rate` below 1.
     dropout : float, default=0.3
-        Dropout in the network. Also how often an item hides its id in training, by which the
-        embedding that unknown items share is learned. Not used on arrays.
+        Dropout in the network. Also how often the id of an item is masked in training, by which
+        the embedding that unknown items share is learned. Not used on arrays.
     early_stopping : bool, default=False
         Whether to set rows aside, score them after each epoch (AUC of clicks; on arrays minus
         the loss), stop when that no longer improves, and keep the best weights.
@@ -123,7 +122,7 @@ class SteinAligner(
 
     Attributes
     ----------
-    encoder_ : AlignmentEncoder or ViewEncoder
+    encoder_ : AlignmentEncoder or MultiviewEncoder
         The trained network, small and picklable: embeds catalogues and users (or arrays).
     loss_curve_ : list of float
         Mean training loss of each epoch, continued by `partial_fit` and `warm_start`.
@@ -134,7 +133,8 @@ class SteinAligner(
         :func:`skmars.metrics.alignment_score`. NaN with less than two modalities. Like the next
         two: of what `L_Stein` acts on, over at most 2,000 items (or rows) of fit.
     uniformity_ : float
-        Mean over the modalities of :func:`skmars.metrics.uniformity_score`.
+        Mean over the modalities of :func:`skmars.metrics.uniformity_score`. NaN, as the next, if
+        no modality has two items.
     effective_rank_ : float
         Mean over the modalities of :func:`skmars.metrics.effective_rank`.
     n_iter_ : int

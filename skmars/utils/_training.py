@@ -7,13 +7,15 @@ import warnings
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skmars.utils._base import STEPS_AN_EPOCH
 from skmars.utils._progress import report
+
+Batch = TypeVar("Batch")
 
 
 @dataclass
@@ -75,8 +77,8 @@ class EpochCallbacks:
 
 def train(
     module: torch.nn.Module,
-    batches: Callable[[int], Iterable[Any]],
-    loss: Callable[[Any], torch.Tensor],
+    batches: Callable[[int], Iterable[Batch]],
+    loss: Callable[[Batch], torch.Tensor],
     optimizer: torch.optim.Optimizer,
     *,
     max_iter: int,
@@ -204,8 +206,8 @@ def check_finite(
 
 def _run_epoch(
     module: torch.nn.Module,
-    batches: Iterable[Any],
-    loss: Callable[[Any], torch.Tensor],
+    batches: Iterable[Batch],
+    loss: Callable[[Batch], torch.Tensor],
     optimizer: torch.optim.Optimizer,
     *,
     name: str,

@@ -82,6 +82,7 @@ def test_gradients_of_the_loss_are_finite(modalities) -> None:
     used = [p for p in made.network.parameters() if p.grad is not None]
     assert used
     assert all(torch.isfinite(p.grad).all() for p in used)
+    assert any(p.grad.abs().sum() > 0 for p in used)
 
 
 def test_an_item_that_lacks_a_modality_has_no_say_in_alignment() -> None:
@@ -112,9 +113,9 @@ def test_features_are_standardised_by_the_items_that_occur_and_have_them() -> No
     there = np.intersect1d(occurring_items(X), np.flatnonzero(~catalog.missing["text"]))
     assert 0 < len(there) < 20
     projection = random_encoder(X).network.projections[0]
-    measured = catalog.features["text"][there].astype(np.float64)
-    np.testing.assert_allclose(projection.mean, measured.mean(0), rtol=1e-5)
-    spread = np.sqrt(((measured - measured.mean(0)) ** 2).mean())
+    features = catalog.features["text"][there].astype(np.float64)
+    np.testing.assert_allclose(projection.mean, features.mean(0), rtol=1e-5)
+    spread = np.sqrt(((features - features.mean(0)) ** 2).mean())
     np.testing.assert_allclose(projection.spread, spread, rtol=1e-5)
 
 
@@ -125,7 +126,6 @@ def test_features_that_never_vary_or_that_all_items_lack() -> None:
     catalog = ItemCatalog(X.catalog.ids, features=features, missing={"image": np.ones(n, bool)})
     X = X.with_catalog(catalog)
     encoder = random_encoder(X)
-    assert np.isfinite(encoder(X)).all()
     np.testing.assert_allclose(encoder(X), user_embeddings(encoder, X), rtol=1e-4, atol=1e-5)
 
 
