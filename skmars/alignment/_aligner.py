@@ -41,11 +41,9 @@ class SteinAligner(
     gradient estimator, rewards all items for using the whole sphere.
 
     With the default ``causal=True`` one pass over a user's log serves all impressions of that
-    user, and a user embedding depends on nothing but the history before the impression.
-
-    On a plain 2-D array whose columns are two or more blocks (views of the same rows), it is
-    an unsupervised aligner in the manner of :class:`~sklearn.cross_decomposition.CCA`: one
-    linear projection a block, and `L_Stein` alone.
+    user. On a plain 2-D array whose columns are two or more blocks (views of the same rows), it is
+    an unsupervised aligner in the manner of :class:`~sklearn.cross_decomposition.CCA`: one linear
+    projection a block, and `L_Stein` alone.
 
     Parameters
     ----------
@@ -299,10 +297,9 @@ class SteinAligner(
         Returns
         -------
         Impressions or ndarray of shape (n_samples, n_components)
-            The impressions with ``catalog.embedding`` and ``catalog.features["factors"]``
-            (made once of the items of equal catalogues), and `user_embedding`, which is computed
-            when asked for and just for the rows that are left by then. Of an array, the mean of
-            the views' embeddings.
+            The impressions with ``catalog.embedding`` and ``catalog.features["factors"]``, made
+            once of equal catalogues, and with `user_embedding`, which is computed when asked for,
+            of just the rows that are left by then. Of an array, the mean of the views' embeddings.
         """
         check_is_fitted(self)
         impressions = as_impressions(X)

@@ -86,7 +86,7 @@ def new_encoder(X: Impressions, parameters: AlignerParameters, seed: int) -> Ali
         feedback=X.history.feedback is not None,
     )
     known = Lookup(X.catalog.ids[items], "item_id of the rows of fit")
-    encoder = AlignmentEncoder(network, known, home(parameters), factors)
+    encoder = AlignmentEncoder(network, known, factors)
     parts = encoder.inputs(X.catalog).parts
     for name, projection in zip(sizes, network.projections):
         missing = take_rows([part.missing[name] for part in parts], items)
@@ -96,19 +96,14 @@ def new_encoder(X: Impressions, parameters: AlignerParameters, seed: int) -> Ali
     return encoder
 
 
-def home(parameters: AlignerParameters) -> str:
-    """Say where a trained encoder computes: it may be loaded on a machine without a GPU."""
-    return "cpu" if parameters.device == "cpu" else "auto"
-
-
-def continued_encoder(encoder: AlignmentEncoder, X: Impressions, device: str) -> AlignmentEncoder:
+def continued_encoder(encoder: AlignmentEncoder, X: Impressions) -> AlignmentEncoder:
     """Return a copy of a trained encoder that also has an embedding for the new items of `X`."""
     ids = X.catalog.ids[occurring_items(X)]
     new = ids[encoder.items(ids, "item_id of X") < 0]
     network = deepcopy(encoder.network)
     network.extend_ids(len(new))
     items = Lookup(joined(encoder.items.ids, new), encoder.items.name)
-    return AlignmentEncoder(network, items, device, encoder.factors)
+    return AlignmentEncoder(network, items, encoder.factors)
 
 
 def folds_of_rows(X: Impressions, n_folds: int, known: ItemFactors | None) -> NDArray[np.int8]:
@@ -238,10 +233,9 @@ def click_objective(
     seeds: tuple[int, int],
 ) -> ClickObjective:
     """Return what a fit on impressions trains: a new network, or a copy of a known one."""
-    if known is None:
-        encoder = new_encoder(X, parameters, seeds[1])
-    else:
-        encoder = continued_encoder(known, X, home(parameters))
+    encoder = continued_encoder(known, X) if known else new_encoder(X, parameters, seeds[1])
+    # Where it computes when trained: it may be loaded on a machine without a GPU.
+    encoder.device = "cpu" if parameters.device == "cpu" else "auto"
     return ClickObjective(
         encoder,
         X,

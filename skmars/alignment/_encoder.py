@@ -46,18 +46,18 @@ class AlignmentEncoder:
         On the CPU, in evaluation mode.
     items : Lookup
         The items that the network has an embedding for.
-    device : {"auto", "cpu"}
-        Where to compute.
     factors : ItemFactors or None
         A modality that catalogues do not bring along.
+    device : {"auto", "cpu"}
+        Where to compute.
     """
 
     def __init__(
         self,
         network: AlignmentNetwork,
         items: Lookup,
-        device: str = "cpu",
         factors: ItemFactors | None = None,
+        device: str = "cpu",
     ) -> None:
         self.network, self.items, self.device, self.factors = network, items, device, factors
         self._inputs: Memo[ItemInputs] = Memo(REMEMBERED)
@@ -81,7 +81,7 @@ class AlignmentEncoder:
         if self.factors is None:
             return ()
         return tuple(
-            AlignmentEncoder(self.network, self.items, self.device, factors)
+            AlignmentEncoder(self.network, self.items, factors, self.device)
             for factors in self.factors.out_of_fold(X, n_folds)
         )
 

@@ -27,18 +27,10 @@ MAX_ITEMS, MAX_COMPONENTS, PENALTIES = 5_000, 256, np.logspace(-2, 3, 11)
 
 @dataclass(frozen=True)
 class FactorRegression:
-    """Ridge regression of item factors on the features of the other modalities.
-
-    Attributes
-    ----------
-    modalities : tuple of str
-    components : PCA
-        Of their features, side by side.
-    ridge : Ridge or RidgeCV
-    """
+    """Ridge regression of item factors on the features of the other modalities."""
 
     modalities: tuple[str, ...]
-    components: PCA
+    components: PCA  # of their features, side by side
     ridge: Ridge | RidgeCV
 
     @classmethod
@@ -70,24 +62,12 @@ class FactorRegression:
 
 @dataclass(frozen=True)
 class ItemFactors:
-    """A vector for each item that enough users interacted with.
-
-    Attributes
-    ----------
-    items : Lookup
-        The ids of these items.
-    vectors : ndarray of shape (n_items, n_factors), float32
-        Right singular vectors times singular values.
-    users : UserActivity
-        Whose histories they were made of.
-    regression : FactorRegression or None
-        What predicts the factors of another item from its features.
-    """
+    """A vector for each item that enough users interacted with."""
 
     items: Lookup
-    vectors: Matrix
-    users: UserActivity
-    regression: FactorRegression | None = None
+    vectors: Matrix  # right singular vectors times singular values, shape (n_items, n_factors)
+    users: UserActivity  # whose histories they were made of
+    regression: FactorRegression | None = None  # predicts them from the features of an item
 
     @property
     def ids(self) -> Ids:

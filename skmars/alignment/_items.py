@@ -80,18 +80,10 @@ def check_features(catalog: ItemCatalog, sizes: Mapping[str, int]) -> None:
 
 @dataclass(frozen=True)
 class ItemInputs:
-    """What the network reads of a catalogue, checked.
+    """What the network reads of the parts of a catalogue, checked."""
 
-    Attributes
-    ----------
-    parts : tuple of ItemCatalog
-        What the catalogue consists of, with all modalities, item factors among them.
-    ids : tuple of ndarray of shape (n_items of the part,), int64
-        For each part: rows of the id embedding, 0 for items that fit has not seen.
-    """
-
-    parts: tuple[ItemCatalog, ...]
-    ids: tuple[NDArray[np.int64], ...]
+    parts: tuple[ItemCatalog, ...]  # with all modalities, item factors among them
+    ids: tuple[NDArray[np.int64], ...]  # rows of the id embedding, 0 for items fit has not seen
 
     def __len__(self) -> int:
         return sum(map(len, self.ids))

@@ -34,19 +34,11 @@ class TrainingResult:
 
 
 class EpochCallbacks:
-    """Reports epochs to scikit-learn's callbacks, one task an epoch.
+    """Reports epochs of an estimator's fit to scikit-learn's callbacks, one task an epoch.
 
-    Parameters
-    ----------
-    estimator : estimator
-        The estimator being fitted.
-    context : CallbackContext
-        From ``estimator._init_callback_context(max_subtasks=max_iter)``.
-    X, y : training data or None
-        Handed to callbacks that score.
-    reconstruct : callable or None
-        Returns the fitted attributes as of now, from which scikit-learn makes an estimator
-        that is ready to predict; called only if a callback asks.
+    The context is that of ``estimator._init_callback_context(max_subtasks=max_iter)``; `X` and `y`
+    are for callbacks that score. `reconstruct` returns the fitted attributes as of now, from which
+    scikit-learn makes an estimator that is ready to predict; called only if a callback asks.
     """
 
     def __init__(
@@ -89,33 +81,29 @@ def train(
     name: str = "estimator",
     verbose: int = 0,
 ) -> TrainingResult:
-    """Train a module; keep its best weights.
+    """Train a module in place; keep its best weights.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Trained in place.
     batches : callable
         ``batches(epoch)`` gives the mini-batches of an epoch.
     loss : callable
         ``loss(batch)`` gives a scalar tensor: a mean, so that the learning rate does not
         depend on the batch size.
     optimizer : torch.optim.Optimizer
-        Over the module's parameters.
     max_iter : int
         Largest number of epochs.
     evaluate : callable or None
         Validation score after an epoch, higher is better. The weights of the best epoch
         are restored at the end; without it the last ones stay.
     n_iter_no_change : int or None
-        Stop after so many epochs without an improvement by `tol` of the validation score,
-        or of the training loss where there is no validation; where epochs have less than
-        `STEPS_AN_EPOCH` steps, after as many steps as so many epochs of that length have: a
-        few steps tell nothing. None never stops early.
+        Stop after so many epochs without an improvement by `tol` of the validation score, or of the
+        training loss where there is none; where epochs have less than `STEPS_AN_EPOCH` steps, after
+        as many steps as so many epochs of that length have: a few steps tell nothing.
     tol : float
-        Least improvement that counts for `n_iter_no_change`.
     callbacks : EpochCallbacks or None
-        scikit-learn callbacks; one of them may stop the run.
+        One of them may stop the run.
     name : str
         Named in messages.
     verbose : int
@@ -128,8 +116,7 @@ def train(
     Raises
     ------
     FloatingPointError
-        If the loss, or a weight in the end, is not finite. The message names the epoch and the
-        likely cause.
+        If the loss, or a weight in the end, is not finite; with the epoch and the likely cause.
 
     Warns
     -----
@@ -147,7 +134,7 @@ def train(
                 module, batches(epoch), loss, optimizer, name=name, epoch=epoch
             )
             result.loss_curve.append(mean_loss)
-            score = -result.loss_curve[-1]
+            score = -mean_loss
             if evaluate is not None:
                 module.eval()
                 score = evaluate()

@@ -133,7 +133,7 @@ def test_a_continued_encoder_knows_old_and_new_items_and_leaves_the_old_one_alon
     X, _ = world(2)
     encoder = random_encoder(X[:4])
     before, expected = encoder.items.ids.tolist(), encoder(X)
-    continued = continued_encoder(encoder, X, "cpu")
+    continued = continued_encoder(encoder, X)
     assert continued.items.ids[: len(before)].tolist() == before
     assert set(continued.items.ids) == set(X.catalog.ids[occurring_items(X)])
     np.testing.assert_allclose(continued(X), expected, rtol=1e-5, atol=1e-6)
