@@ -657,12 +657,8 @@ def side_by_side(
     codes = np.arange(len(catalog)) if items is None else items
     blocks = [np.zeros((len(codes), 0))]
     for name in names:
-        block = catalog.take_features(name, codes)
-        top = np.abs(block).max(axis=1, keepdims=True, initial=0)
-        # Squares of very large and very small numbers are beyond float32.
-        scale = np.where((top > 1e15) | ((top < 1e-15) & (top > 0)), top, np.float32(1))
+        block = catalog.take_features(name, codes).astype(np.float64)  # squares overflow float32
+        norm = np.linalg.norm(block, axis=1, keepdims=True)
         with np.errstate(invalid="ignore"):  # who uses infinite features says so
-            scaled = block / scale
-            norm = np.linalg.norm(scaled, axis=1, keepdims=True)
-            blocks.append(scaled / np.where(norm > 0, norm, 1.0))
+            blocks.append(block / np.where(norm > 0, norm, 1.0))
     return np.concatenate(blocks, axis=1).astype(np.float32)
