@@ -34,7 +34,7 @@ def histories(rng: np.random.Generator, timed: bool, feedback: bool) -> Sequence
         rng.integers(0, N_ITEMS, n).astype(np.int32),
         np.cumsum(length) - length,
         length,
-        feedback=rng.integers(-1, 2, n).astype(np.int8) if feedback else None,
+        feedback=rng.integers(0, 2, n).astype(np.int8) if feedback else None,
         time=np.concatenate(time) if timed else None,
     )
 
