@@ -31,9 +31,8 @@ from skmars.encoding._catalogs import (
     with_items_of,
 )
 from skmars.encoding._content import NO_CONTENT, Items
-from skmars.encoding._encode import Features, ModalityEncoder, encode, fit_encoder
+from skmars.encoding._encode import Features, ModalityEncoder, encode, fit_encoder, watcher
 from skmars.encoding._pretrained import clone_sharing
-from skmars.encoding._progress import watcher
 from skmars.encoding._spec import PRECOMPUTED, as_transformer, content_kind, default_encoder
 from skmars.utils._base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
 

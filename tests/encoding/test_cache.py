@@ -13,6 +13,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skmars import ItemCatalog, MultimodalEncoder
+from skmars.data._digest import NoDigest
 from skmars.encoding import TfidfEncoder, _cache, clear_memory_cache
 from skmars.encoding._fingerprint import fingerprint
 
@@ -116,11 +117,11 @@ def test_threads_wait_for_each_other(counting, data):
 
 
 def test_an_interrupted_fit_goes_on_where_it_stopped(counting):
-    class Interrupted(counting):
-        patience = 4
+    patience = type(counting.encoded)([4])
 
+    class Interrupted(counting):
         def transform(self, X):
-            if len(self.encoded) >= self.patience:
+            if len(self.encoded) >= patience[0]:
                 raise KeyboardInterrupt
             return super().transform(X)
 
@@ -129,7 +130,7 @@ def test_an_interrupted_fit_goes_on_where_it_stopped(counting):
     with pytest.raises(KeyboardInterrupt):
         encoder.fit(catalog)
     assert not hasattr(encoder, "catalog_")
-    Interrupted.patience = 100
+    patience[0] = 100
     assert encoder.fit(catalog).n_encoded_ == {"text": 4}
     assert len(counting.encoded) == 8
 
@@ -225,6 +226,14 @@ def test_a_function_that_is_edited_is_another_one():
     assert fingerprint(closure(1)) == fingerprint(closure(1)) != fingerprint(closure(2))
 
 
-def test_what_can_not_be_pickled_is_encoded_every_time():
-    encoder = FunctionTransformer(kw_args={"numbers": iter(lambda: 0, 1)})
-    assert fingerprint(encoder) != fingerprint(encoder)
+def test_what_has_no_content_is_encoded_every_time(counting, tmp_path):
+    class Locked(counting):
+        lock = threading.Lock()
+
+    with pytest.raises(NoDigest, match="lock"):
+        fingerprint(Locked())
+    encoder = MultimodalEncoder({"text": Locked()}, cache=tmp_path / "c")
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="text encoder are not cached.*cannot pickle.*lock"):
+            assert encoder.fit(texts("a")).n_encoded_ == {"text": 1}
+    assert not (tmp_path / "c").exists()
