@@ -272,21 +272,22 @@ class _Batches:
         except Exception as error:
             if self.items.kind != "raw":
                 raise self._error(indices, error) from error
-            if len(indices) == 1:
-                self._fail(indices[0], error)
-                return []
-            parts = [self.encoded([i], [content]) for i, content in zip(indices, contents)]
-            return [found for part in parts for found in part]
+            if not self.failures:
+                before = () if self.items.previous is None else self.items.previous.values
+                self._usual = usual([*self.items.values, *before])
+            if len(indices) > 1:  # each by itself, first those of which there are most
+                order = sorted(zip(indices, contents), key=lambda pair: self._is_odd(pair[1]))
+                parts = [self.encoded([i], [content]) for i, content in order]
+                return [found for part in parts for found in part]
+            if not self._is_odd(contents[0]):
+                raise self._error(indices, error) from error
+            self.failures[indices[0]] = error
+            return []
         self.width = vectors.shape[1]
         return [(indices, vectors)]
 
-    def _fail(self, i: int, error: Exception) -> None:
-        if not self.failures:
-            before = () if self.items.previous is None else self.items.previous.values
-            self._usual = usual([*self.items.values, *before])
-        if self._usual is not None and likeness(self.items[i]) == self._usual:
-            raise self._error([i], error) from error
-        self.failures[i] = error
+    def _is_odd(self, content: Any) -> bool:
+        return self._usual is None or likeness(content) != self._usual
 
     def mask_failures(self, encoded: Encoded) -> None:
         """Mask what the encoder failed on, unless it is like what it did encode, or is all."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -199,6 +203,146 @@ def _fit_elsewhere(encoder, X, y):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return encoder.fit(X, y).n_encoded_["text"]
+
+
+@pytest.fixture
+def filled(tmp_path, counting):
+    """A folder with vectors of two encoders and a fitted one, and what they are."""
+    catalog = ItemCatalog(
+        range(9), content={"text": [f"{i} {i % 4}" for i in range(9)], "title": list("abcdefghi")}
+    )
+    encoder = MultimodalEncoder(
+        {"text": TfidfEncoder(3), "title": counting()}, cache=tmp_path / "cache"
+    )
+    expected = encoder.fit(catalog).catalog_.features
+    return tmp_path / "cache", encoder, catalog, expected
+
+
+def check(filled):
+    """The vectors are right, whatever happened to the files; and the files are whole then."""
+    _, encoder, catalog, expected = filled
+    for _ in range(2):
+        clear_memory_cache()
+        again = clone(encoder).fit(catalog)
+        for name, matrix in expected.items():
+            np.testing.assert_array_equal(again.catalog_.features[name], matrix)
+    assert again.n_encoded_ == {"text": 0, "title": 0}
+
+
+def test_damaged_files_are_replaced(filled):
+    """Bits flipped, cut off, appended to, emptied, filled with something else."""
+    rng = np.random.default_rng(0)
+    for _ in range(25):
+        for file in [f for f in filled[0].rglob("*") if f.is_file() and f.name != "lock"]:
+            data = bytearray(file.read_bytes() or b"nothing")
+            match rng.integers(6):
+                case 0 | 1:
+                    data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+                case 2:
+                    del data[rng.integers(len(data)) :]
+                case 3:
+                    data += b"more"
+                case 4:
+                    data = rng.bytes(len(data))
+            file.write_bytes(data)
+        check(filled)
+
+
+def test_swapped_files_are_replaced(filled):
+    files = [file for file in filled[0].rglob("*") if file.is_file() and file.name != "lock"]
+    contents = [file.read_bytes() for file in files]
+    for shift in range(1, len(files)):
+        for file, content in zip(files, [*contents[shift:], *contents[:shift]]):
+            file.write_bytes(content)
+        check(filled)
+
+
+def test_files_of_other_shapes_are_not_used(filled):
+    """Also where their seal is right: vectors of other types, of other lengths, of nothing."""
+    path = next(filled[0].rglob("*.npz")).parent
+    digest = [b"x" * 16]
+    for vectors in (np.ones((1, 3)), np.ones((1, 3, 1), np.float32), np.ones((0, 0), np.float32)):
+        _cache.Folder(path).write(digest[: len(vectors)], vectors)
+        check(filled)
+    encoded = _cache.Encoded()
+    encoded.add([b"a"], np.ones((1, 3), np.float32))
+    encoded.add([b"b"], np.ones((1, 2), np.float32))
+    assert b"b" not in encoded
+
+
+def test_what_is_no_file_is_not_waited_for(filled, tmp_path):
+    for file in [*filled[0].rglob("*.npz"), *filled[0].rglob("*.joblib")]:
+        file.unlink()
+        os.mkfifo(file)
+    check(filled)
+    for file in filled[0].rglob("*.npz"):
+        file.unlink()
+        file.mkdir()
+    check(filled)
+
+
+KILLED = """
+import os, signal, sys, threading
+import numpy as np
+from skmars.encoding import _cache
+folder = _cache.Folder(__import__("pathlib").Path(sys.argv[1]))
+save = np.savez
+def killed(file, **arrays):
+    save(file, **arrays)
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+np.savez = killed
+with folder.lock():
+    folder.write([b"x" * 16], np.ones((1, 3), np.float32))
+"""
+
+
+def test_a_killed_process_leaves_nothing_behind(filled):
+    path = next(filled[0].rglob("*.npz")).parent
+    before = sorted(path.iterdir())
+    subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert len(list(path.iterdir())) == len(before) + 1
+    check(filled)
+    assert sorted(path.iterdir()) == before
+
+
+@pytest.mark.parametrize("place", ["file", "below a file", "read-only"])
+def test_a_folder_that_can_not_be_used_is_an_error_that_says_so(place, tmp_path, counting):
+    cache = tmp_path / "cache"
+    if place == "read-only":
+        cache.mkdir()
+        cache.chmod(0o500)
+        if os.access(cache, os.W_OK):  # as root
+            cache = Path("/proc/cache")
+    else:
+        cache.write_text("mine")
+        cache = cache / "x" if place == "below a file" else cache
+    encoder = MultimodalEncoder({"text": counting()}, cache=cache)
+    with pytest.raises(OSError, match="cache' of the cache can't be used|x' of the cache can't be"):
+        encoder.fit(texts("a"))
+    assert not hasattr(encoder, "catalog_")
+
+
+def test_a_full_disk_is_an_error_that_says_so(filled, monkeypatch):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="can't be used .No space left on device"):
+        filled[1].fit(ItemCatalog([1], content={"text": ["new"], "title": ["new"]}))
+    assert not list(filled[0].rglob("*.part*"))
+
+
+def test_an_encoder_that_can_not_be_pickled_is_fitted_in_every_process(tmp_path):
+    class Local(TfidfEncoder):
+        """Pickle does not find it."""
+
+    encoder = MultimodalEncoder({"text": Local(2)}, cache=tmp_path)
+    assert encoder.fit(texts("a b", "b c")).n_encoded_ == {"text": 2}
+    assert clone(encoder).fit(texts("a b", "b c")).n_encoded_ == {"text": 0}
+    clear_memory_cache()
+    assert clone(encoder).fit(texts("a b", "b c")).n_encoded_ == {"text": 2}
+    assert not list(tmp_path.rglob("*.npz"))
 
 
 # --- what makes two encoders the same ------------------------------------------------------------
