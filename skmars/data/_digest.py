@@ -214,9 +214,10 @@ def reason(error: BaseException) -> str:
 
 def _array_parts(array: Any) -> list[Any]:
     kind, plain = type(array), array.view(np.ndarray)
+    plain = plain.astype(plain.dtype.newbyteorder("="), copy=False)  # pickles change it, too
     # Only bytes that are the content: objects and texts of any length lie elsewhere.
     data = plain.ravel().tolist() if array.dtype.hasobject else plain.tobytes()
-    parts = [array.dtype, array.shape, data]
+    parts = [plain.dtype, array.shape, data]
     if kind not in (np.ndarray, np.memmap):
         parts += [kind, getattr(array, "__dict__", None)]
     return parts
@@ -233,12 +234,13 @@ def picture_parts(image: Any) -> list[Any]:
 
 def exif_of(image: Any) -> dict[int, Any]:
     """Return the EXIF tags of a PIL image; ValueError if they are damaged, in every call."""
-    block = image.info.get("exif")
+    from PIL import Image
+
+    blank = Image.new("1", (1, 1))
+    blank.info = image.info
     try:
-        tags = image.getexif()
-        if block is not None:
-            type(tags)().load(block)  # `getexif` says so only once, and not to the caller
-        return dict(tags)
+        blank.getexif()  # an image says so only once, and not always to the caller
+        return dict(image.getexif())
     except Exception as error:  # SyntaxError, among others
         raise ValueError(f"damaged EXIF block ({reason(error)})") from error
 

@@ -59,7 +59,9 @@ def load_image(value: Any, max_pixels: int = MAX_IMAGE_PIXELS) -> Image:
             image.load()
             check_image(image, max_pixels)  # files of several images choose one now
             exif_of(image)
-            return _as_rgb(ImageOps.exif_transpose(image))
+            image = _as_rgb(ImageOps.exif_transpose(image))
+            image.info = {}  # what was said of the file
+            return image
     except UnusableContent:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged files
