@@ -12,7 +12,7 @@ import threading
 import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -42,47 +42,42 @@ class Encoded:
     ----------
     lock : RLock
         Held while encoding: threads that need the same vectors wait for them.
+    rows : dict of bytes to ndarray
+        Vectors by the digests of their contents.
+    fitted : object
+        Of what has no vectors itself: the encoder that a fit made.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.fitted: Any = None  # of what has no vectors: the encoder that a fit made
-        self._rows: dict[bytes, tuple[int, int]] = {}  # digest -> block, row of it
-        self._blocks: list[Matrix] = []
+        self.rows: dict[bytes | None, Matrix] = {}
+        self.fitted: Any = None
         self._matrices: weakref.WeakValueDictionary[bytes, Matrix] = weakref.WeakValueDictionary()
         self._folders: dict[Path, Folder] = {}
 
     @property
     def nbytes(self) -> int:
-        return sum(block.nbytes for block in self._blocks)
+        return 4 * len(self.rows) * self.width
 
     @property
-    def width(self) -> int | None:
-        """Length of the vectors; None before the first."""
-        return self._blocks[0].shape[1] if self._blocks else None
+    def width(self) -> int:
+        """Length of the vectors; 0 before the first."""
+        return len(next(iter(self.rows.values()), ()))
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __contains__(self, digest: bytes | None) -> bool:
-        return digest in self._rows
-
-    def add(self, digests: Sequence[bytes], vectors: Matrix) -> None:
-        """Keep the vectors of further contents; those that are known stay as they are."""
-        new = [i for i, digest in enumerate(digests) if digest not in self._rows]
-        if new and self.width in (None, vectors.shape[1]):
-            block = len(self._blocks)
-            self._blocks.append(vectors if len(new) == len(digests) else vectors[new])
-            self._rows.update({digests[i]: (block, row) for row, i in enumerate(new)})
+    def add(self, digests: Iterable[bytes | None], vectors: Matrix) -> None:
+        """Keep the vectors of further contents, if they fit; those that are known stay."""
+        if self.width in (0, vectors.shape[1]):
+            for digest, vector in zip(digests, vectors):
+                self.rows.setdefault(digest, vector)
 
     def recall(
         self, digests: Sequence[bytes | None], matrix: Matrix, missing: NDArray[np.bool_]
     ) -> None:
         """Take over rows that an earlier process computed, unless there are vectors already."""
         with self.lock:
-            if not self._rows:
-                known = {d: i for i, d in enumerate(digests) if d is not None and not missing[i]}
-                self.add(list(known), matrix[list(known.values())])
+            if not self.rows:
+                there = np.flatnonzero(~missing).tolist()
+                self.add([digests[i] for i in there], matrix[there])
 
     def matrix(self, digests: Sequence[bytes | None]) -> Matrix:
         """Return a row for each content, zero where it is None or unknown.
@@ -90,29 +85,18 @@ class Encoded:
         The same contents give the very same (read-only) array for as long as anybody uses it:
         the catalogues of all candidates of a grid share their features.
         """
-        known = [d if d in self._rows else None for d in digests]
+        known = [d if d in self.rows else None for d in digests]
         key = hash_of(*(d or bytes(16) for d in known))
         matrix = self._matrices.get(key)
         if matrix is None:
-            at = [i for i, d in enumerate(known) if d is not None]
-            matrix = np.zeros((len(known), self.width or 0), dtype=np.float32)
-            if at:
-                matrix[at] = self.vectors([d for d in known if d is not None])
+            matrix = np.zeros((len(known), self.width), dtype=np.float32)
+            there = [i for i, d in enumerate(known) if d is not None]
+            if there:
+                matrix[there] = np.stack([self.rows[known[i]] for i in there])
             matrix.flags.writeable = False
             self._matrices[key] = matrix
-            rows = {d: (0, i) for i, d in enumerate(known) if d is not None}
-            if len(rows) == len(self._rows):  # it can be the store, instead of a second copy
-                self._blocks, self._rows = [matrix], rows
+            self.rows.update((known[i], matrix[i]) for i in there)  # instead of a second copy
         return matrix
-
-    def vectors(self, digests: Sequence[bytes]) -> Matrix:
-        """Return the vectors of known contents."""
-        where = np.array([self._rows[digest] for digest in digests])
-        vectors = np.empty((len(digests), self.width or 0), dtype=np.float32)
-        for block in np.unique(where[:, 0]):
-            here = where[:, 0] == block
-            vectors[here] = self._blocks[block][where[here, 1]]
-        return vectors
 
     def folder(self, path: Path) -> Folder:
         """Return the folder that mirrors these vectors on disk."""
@@ -131,7 +115,7 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.stored: set[bytes] = set()
+        self.stored: set[bytes | None] = set()
         self._files: set[str] = set()
 
     @contextmanager
@@ -148,8 +132,8 @@ class Folder:
         finally:
             lock.release()
 
-    def read(self) -> Iterator[tuple[list[bytes], Matrix]]:
-        """Yield contents and vectors of the files that appeared since the last call."""
+    def load(self, encoded: Encoded) -> None:
+        """Add the vectors that appeared in the folder since the last call."""
         files = {file.name for file in self.path.glob("*.npz")}
         if not self._files <= files:  # somebody emptied the cache
             self.stored, self._files = set(), set()
@@ -158,15 +142,18 @@ class Folder:
             if found is not None:
                 self._files.add(name)
                 self.stored.update(found[0])
-                yield found
+                encoded.add(*found)
 
-    def write(self, digests: Sequence[bytes], vectors: Matrix) -> None:
-        """Store vectors of contents that the folder lacks."""
-        keys = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(digests), 16)
-        name = f"{uuid.uuid4().hex}.npz"
-        self._write(name, lambda file: np.savez(file, digests=keys, vectors=vectors))
-        self.stored.update(digests)
-        self._files.add(name)
+    def store(self, encoded: Encoded, digests: Iterable[bytes | None]) -> None:
+        """Write the vectors of those contents that the folder lacks."""
+        new = [d for d in dict.fromkeys(digests) if d in encoded.rows and d not in self.stored]
+        if new:
+            keys = np.frombuffer(b"".join(d or b"" for d in new), np.uint8).reshape(len(new), 16)
+            vectors = np.stack([encoded.rows[d] for d in new])
+            name = f"{uuid.uuid4().hex}.npz"
+            self._write(name, lambda file: np.savez(file, digests=keys, vectors=vectors))
+            self.stored.update(new)
+            self._files.add(name)
 
     def read_fitted(self) -> Any:
         """Return what `write_fitted` left here, or None."""

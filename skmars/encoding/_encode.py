@@ -7,9 +7,9 @@ import sys
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,52 +199,44 @@ def encode(
 
     Raises
     ------
-    TypeError, ValueError, RuntimeError
+    TypeError, ValueError, OSError, ImportError, RuntimeError
         If the encoder fails, or returns NaN, infinity, or anything but one vector an item, for
         content that has no fault: named after the modality.
     """
+    digests = items.digests
     with _exclusive(encoder.key, folder if encoder.lasting else None) as (encoded, disk):
         if disk is not None:
-            _synchronise(encoded, disk, items.digests)
+            disk.load(encoded)
         todo: dict[bytes, int] = {}
-        for i, digest in enumerate(items.digests):
-            if digest is not None and digest not in encoded:
+        for i, digest in enumerate(digests):
+            if digest is not None and digest not in encoded.rows:
                 todo.setdefault(digest, i)
         order = list(todo.values())
         if items.kind == "text":  # texts of one length need no padding
             order.sort(key=lambda i: -len(items[i]))
-        known = len(encoded)
-        batches = _Batches(encoder.transformer, items, name, ids, encoded.width)
-        pending: list[tuple[list[int], Matrix]] = []
-
-        def save() -> None:
-            if pending:
-                digests = [items.digests[i] for indices, _ in pending for i in indices]
-                vectors = np.concatenate([vectors for _, vectors in pending])
-                encoded.add(digests, vectors)  # type: ignore[arg-type]
-                if disk is not None:
-                    disk.write(digests, vectors)  # type: ignore[arg-type]
-                pending.clear()
-
-        saved = time.monotonic()
+        known, saved = len(encoded.rows), time.monotonic()
+        batches = _Batches(encoder.transformer, items, name, ids, encoded)
         try:
-            for chunk in watch(_chunks(order, batch_size)):
+            for chunk in watch(
+                [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+            ):
                 for indices, contents in items.load(chunk):
-                    pending += batches.encoded(indices, contents)
-                if time.monotonic() - saved > _SAVE_EVERY:
-                    save()
+                    batches.encode(indices, contents)
+                if disk is not None and time.monotonic() - saved > _SAVE_EVERY:
+                    disk.store(encoded, digests)
                     saved = time.monotonic()
         finally:
-            save()
-        batches.mask_failures(encoded)
-        for i, digest in enumerate(items.digests):  # the other items with an unreadable content
+            if disk is not None:
+                disk.store(encoded, digests)
+        batches.mask_failures()
+        for i, digest in enumerate(digests):  # the other items with an unreadable content
             if digest is not None and todo.get(digest) in items.problems:
                 items.problems[i] = items.problems[todo[digest]]
-        missing = np.array([d is None or d not in encoded for d in items.digests], dtype=bool)
-        matrix = encoded.matrix(items.digests)
-        return Features(matrix, missing, items.problems, len(encoded) - known)
+        missing = np.array([digest not in encoded.rows for digest in digests], dtype=bool)
+        return Features(encoded.matrix(digests), missing, items.problems, len(encoded.rows) - known)
 
 
+@dataclass
 class _Batches:
     """Encodes batches of items; sets those aside that the encoder fails on.
 
@@ -252,58 +244,54 @@ class _Batches:
     contents are at fault if they are odd: most, or those that are encoded, are not like them.
     """
 
-    def __init__(
-        self, transformer: Any, items: Items, name: str, ids: NDArray[Any], width: int | None
-    ) -> None:
-        self.transformer, self.items, self.name, self.ids = transformer, items, name, ids
-        self.width = width
-        self.failures: dict[int, Exception] = {}
-        self._usual: Any = None
+    transformer: Any
+    items: Items
+    name: str
+    ids: NDArray[Any]
+    vectors: Encoded
+    failures: dict[int, Exception] = field(default_factory=dict)
+    usual: Hashable = None
 
-    def encoded(self, indices: list[int], contents: list[Any]) -> list[tuple[list[int], Matrix]]:
-        """Return items with their vectors."""
+    def encode(self, indices: list[int], contents: list[Any]) -> None:
+        """Add the vectors of some items."""
         try:
             vectors = _vectors(self.transformer, contents, self.name, self.ids[indices])
-            if self.width not in (None, vectors.shape[1]):
+            if self.vectors.width not in (0, vectors.shape[1]):
                 raise BadVectors(
                     f"The {self.name} encoder returned vectors of length {vectors.shape[1]} for "
-                    f"one batch and {self.width} for another."
+                    f"one batch and {self.vectors.width} for another."
                 )
+            self.vectors.add([self.items.digests[i] for i in indices], vectors)
         except Exception as error:
-            if self.items.kind != "raw":
+            if self.items.kind == "raw" and not self.failures:
+                self.usual = usual(value for items in self._looked_at() for value in items.values)
+            if self.items.kind == "raw" and len(indices) > 1:
+                # Each by itself, first those of which there are most.
+                for i, content in sorted(zip(indices, contents), key=lambda x: self._is_odd(x[1])):
+                    self.encode([i], [content])
+            elif self.items.kind == "raw" and self._is_odd(contents[0]):
+                self.failures[indices[0]] = error
+            else:
                 raise self._error(indices, error) from error
-            if not self.failures:
-                before = () if self.items.previous is None else self.items.previous.values
-                self._usual = usual([*self.items.values, *before])
-            if len(indices) > 1:  # each by itself, first those of which there are most
-                order = sorted(zip(indices, contents), key=lambda pair: self._is_odd(pair[1]))
-                parts = [self.encoded([i], [content]) for i, content in order]
-                return [found for part in parts for found in part]
-            if not self._is_odd(contents[0]):
-                raise self._error(indices, error) from error
-            self.failures[indices[0]] = error
-            return []
-        self.width = vectors.shape[1]
-        return [(indices, vectors)]
 
-    def _is_odd(self, content: Any) -> bool:
-        return self._usual is None or likeness(content) != self._usual
-
-    def mask_failures(self, encoded: Encoded) -> None:
+    def mask_failures(self) -> None:
         """Mask what the encoder failed on, unless it is like what it did encode, or is all."""
-        if not self.failures:
-            return
-        looked_at = (self.items, *([] if self.items.previous is None else [self.items.previous]))
         sound = {
             likeness(value)
-            for items in looked_at
+            for items in self._looked_at()
             for value, digest in zip(items.values, items.digests)
-            if digest in encoded
+            if self.failures and digest in self.vectors.rows
         }
         for i, error in self.failures.items():
             if not sound or likeness(self.items[i]) in sound:
                 raise self._error([i], error) from error
             self.items.problems[i] = f"{type(error).__name__}: {reason(error)}"
+
+    def _looked_at(self) -> list[Items]:
+        return [items for items in (self.items, self.items.previous) if items is not None]
+
+    def _is_odd(self, content: Any) -> bool:
+        return self.usual is None or likeness(content) != self.usual
 
     def _error(self, indices: list[int], error: Exception) -> Exception:
         some = ", ".join(map(str, self.ids[indices][:5]))
@@ -317,21 +305,6 @@ def _exclusive(key: str, folder: Path | None) -> Iterator[tuple[Encoded, Folder 
     disk = None if folder is None else encoded.folder(folder / key)
     with encoded.lock, disk.lock() if disk is not None else nullcontext():
         yield encoded, disk
-
-
-def _synchronise(encoded: Encoded, disk: Folder, digests: Sequence[bytes | None]) -> None:
-    """Learn what other processes stored, and store what only this one knows."""
-    for keys, vectors in disk.read():
-        encoded.add(keys, vectors)
-    unsaved = [
-        d for d in dict.fromkeys(digests) if d is not None and d in encoded and d not in disk.stored
-    ]
-    if unsaved:
-        disk.write(unsaved, encoded.vectors(unsaved))
-
-
-def _chunks(order: list[int], size: int) -> Chunks:
-    return [order[i : i + size] for i in range(0, len(order), size)]
 
 
 def _vectors(transformer: Any, contents: list[Any], name: str, ids: NDArray[Any]) -> Matrix:
@@ -352,7 +325,7 @@ def as_features(vectors: Any, name: str, ids: NDArray[Any]) -> Matrix:
     try:
         if np.iscomplexobj(vectors):
             raise TypeError("they are complex")
-        matrix = np.asarray(vectors, dtype=np.float32)
+        matrix = np.array(vectors, dtype=np.float32)  # encoders may use theirs again
     except (TypeError, ValueError) as error:
         raise BadVectors(f"The {name} vectors are not numbers: {error}") from error
     if matrix.ndim != 2 or len(matrix) != len(ids) or matrix.shape[1] == 0:

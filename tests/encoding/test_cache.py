@@ -98,7 +98,8 @@ def test_vectors_are_stored_once_in_memory(catalog):
     encoder = MultimodalEncoder().fit(catalog)
     for name in ("text", "image"):
         encoded = _cache.encoded_by(encoder._fitted[name].encoder.key)
-        assert encoded.nbytes == encoder.catalog_.features[name].nbytes
+        matrix = encoder.catalog_.features[name]
+        assert all(vector.base is matrix for vector in encoded.rows.values())
 
 
 def test_the_memory_cache_is_bounded(counting, monkeypatch):
@@ -261,13 +262,15 @@ def test_files_of_other_shapes_are_not_used(filled):
     """Also where their seal is right: vectors of other types, of other lengths, of nothing."""
     path = next(filled[0].rglob("*.npz")).parent
     digest = [b"x" * 16]
-    for vectors in (np.ones((1, 3)), np.ones((1, 3, 1), np.float32), np.ones((0, 0), np.float32)):
-        _cache.Folder(path).write(digest[: len(vectors)], vectors)
+    for vectors in (np.ones((1, 3)), np.ones((1, 3, 1), np.float32), np.ones((1, 0), np.float32)):
+        encoded = _cache.Encoded()
+        encoded.rows = dict(zip(digest, vectors))
+        _cache.Folder(path).store(encoded, digest)
         check(filled)
     encoded = _cache.Encoded()
     encoded.add([b"a"], np.ones((1, 3), np.float32))
     encoded.add([b"b"], np.ones((1, 2), np.float32))
-    assert b"b" not in encoded
+    assert b"b" not in encoded.rows
 
 
 def test_what_is_no_file_is_not_waited_for(filled, tmp_path):
@@ -292,8 +295,10 @@ def killed(file, **arrays):
     file.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 np.savez = killed
+encoded = _cache.Encoded()
+encoded.add([b"x" * 16], np.ones((1, 3), np.float32))
 with folder.lock():
-    folder.write([b"x" * 16], np.ones((1, 3), np.float32))
+    folder.store(encoded, [b"x" * 16])
 """
 
 
