@@ -36,7 +36,8 @@ def content_key(value: Any) -> str:
     its content gets a key that nothing else has.
     """
     try:
-        if isinstance(value, str | os.PathLike) and _is_file(os.fsdecode(value)):
+        named = isinstance(value, str | os.PathLike) and _is_path(os.fsdecode(value))
+        if named and os.path.isfile(value):
             state = os.stat(value)
             return f"{os.fsdecode(value)}:{state.st_size}:{state.st_mtime_ns}"
         return Digester().digest(value).hex()
@@ -45,22 +46,39 @@ def content_key(value: Any) -> str:
 
 
 class ContentDigester(Digester):
-    """Digests values in which a path stands for the content of its file as well."""
+    """Digests values in which a path stands for the content of its file as well.
+
+    Parameters
+    ----------
+    max_bytes : int, default=None
+        Values that name larger files or devices have no digest, nor have paths of folders. None
+        reads all files, and those of folders, and takes the names of devices as texts.
+    """
+
+    def __init__(self, max_bytes: int | None = None) -> None:
+        super().__init__()
+        self.max_bytes = max_bytes
 
     def is_file(self, text: str) -> bool:
         """Say whether a text looks like a path and is one; single words are not looked up."""
-        return ("." in text or os.sep in text) and _is_file(text)
+        if not ("." in text or os.sep in text) or not _is_path(text):
+            return False
+        return os.path.isfile(text) or (self.max_bytes is not None and not os.path.isdir(text))
 
     def taken_apart(self, value: Any) -> Parts:
-        if type(value) is str:
-            return "file", [value.encode("utf-8", "surrogatepass"), file_digest(value)]
+        path = value if type(value) is str else None
         if isinstance(value, os.PathLike) and os.path.exists(value):
-            return "path", [os.fsencode(value), file_digest(value)]
-        return super().taken_apart(value)
+            path = os.fsdecode(value)
+        if path is None:
+            return super().taken_apart(value)
+        if self.max_bytes is not None:
+            open_file(path, self.max_bytes).close()
+        kind = "file" if type(value) is str else "path"
+        return kind, [path.encode("utf-8", "surrogatepass"), file_digest(path)]
 
 
-def _is_file(path: str) -> bool:
-    return len(path) < _MAX_PATH and "\n" not in path and os.path.isfile(path)
+def _is_path(text: str) -> bool:
+    return len(text) < _MAX_PATH and "\n" not in text and os.path.exists(text)
 
 
 def open_file(path: Any, max_bytes: int | None = None) -> BinaryIO:

@@ -214,9 +214,12 @@ def reason(error: BaseException) -> str:
 
 def _array_parts(array: Any) -> list[Any]:
     kind, plain = type(array), array.view(np.ndarray)
-    plain = plain.astype(plain.dtype.newbyteorder("="), copy=False)  # pickles change it, too
-    # Only bytes that are the content: objects and texts of any length lie elsewhere.
-    data = plain.ravel().tolist() if array.dtype.hasobject else plain.tobytes()
+    data: Any
+    if plain.dtype.hasobject:  # objects and texts of any length lie elsewhere
+        data = plain.ravel().tolist()
+    else:
+        plain = plain.astype(plain.dtype.newbyteorder("="), copy=False)  # pickles change it, too
+        data = plain.tobytes()
     parts = [plain.dtype, array.shape, data]
     if kind not in (np.ndarray, np.memmap):
         parts += [kind, getattr(array, "__dict__", None)]

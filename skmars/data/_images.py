@@ -123,7 +123,8 @@ def _as_rgb(image: Image) -> Image:
         return image
     if image.mode.startswith(("I", "F")):
         # 16-bit and floating-point gray, which `convert` would clip at 255.
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
+        with np.errstate(invalid="ignore"):  # some NaN say so
+            values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
         highest = 1 if image.mode == "F" and values.max() <= 1 else 255
         values = values * (255 / max(values.max(), highest))
         image = Image.fromarray(values.clip(0, 255).astype(np.uint8))

@@ -65,7 +65,7 @@ class Items(Sequence[Any]):
         self.previous = previous
         self.problems: dict[int, str] = {}
         self.digests: list[bytes | None] = []
-        digester = _digester(kind)
+        digester = _digester(kind, max_image_pixels)
         for i, value in enumerate(values):
             known: bytes | None = None
             if previous is not None and i < len(previous) and value is previous.values[i]:
@@ -131,8 +131,8 @@ class Readable(Sequence[Any]):
         return self.items[self.indices[i]]
 
 
-def _digester(kind: Kind) -> Digester:
-    return ContentDigester() if kind == "raw" else Digester()
+def _digester(kind: Kind, max_pixels: int) -> Digester:
+    return ContentDigester(max_bytes(max_pixels)) if kind == "raw" else Digester()
 
 
 def digest(
@@ -152,7 +152,7 @@ def digest(
             return hash_of(_checked_text(value))
         if kind == "image" and isinstance(value, str | os.PathLike):
             return _picture_file(value, max_bytes(max_image_pixels))
-        digester = digester or _digester(kind)
+        digester = digester or _digester(kind, max_image_pixels)
         return digester.digest(value if kind == "raw" else _checked_image(value, max_image_pixels))
     except UnusableContent:
         raise

@@ -79,19 +79,8 @@ def fit_encoder(
 ) -> ModalityEncoder:
     """Fit a clone of `transformer` to the usable items, unless that was done before.
 
-    Parameters
-    ----------
-    transformer : scikit-learn transformer
-    items : Items
-    name : str
-        Modality, for messages.
-    folder : Path or None
-        Where vectors and fitted encoders are shared between processes.
-
-    Raises
-    ------
-    TypeError, ValueError, RuntimeError
-        If fitting fails: named after the modality.
+    In `folder` fitted encoders are shared between processes. An error of the transformer names
+    the modality, `name`.
     """
     fits = requires_fit(transformer)
     # What it may have learned before a fit does not count.
@@ -200,8 +189,8 @@ def encode(
     Raises
     ------
     TypeError, ValueError, OSError, ImportError, RuntimeError
-        If the encoder fails, or returns NaN, infinity, or anything but one vector an item, for
-        content that has no fault: named after the modality.
+        If the encoder fails, or returns anything but one finite vector an item, for content that
+        has no fault: named after the modality.
     """
     digests = items.digests
     with _exclusive(encoder.key, folder if encoder.lasting else None) as (encoded, disk):
@@ -373,13 +362,7 @@ def precomputed(values: NDArray[Any] | Sequence[Any], name: str, ids: NDArray[An
 def watcher(estimator: Any, name: str, context: Any = None) -> Watch:
     """Return what passes the batches of a modality on and reports on them.
 
-    Parameters
-    ----------
-    estimator : MultimodalEncoder
-    name : str
-        The modality.
-    context : CallbackContext, default=None
-        That of `fit`; None where no callback listens.
+    `context` is the callback context of `fit`; None where no callback listens.
     """
 
     def watch(chunks: Chunks) -> Iterator[list[int]]:

@@ -78,8 +78,9 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
     device : {"auto", "cpu", "cuda"}, default="auto"
         Where the models that `encoders` names run.
     max_image_pixels : int, default=89_478_485
-        Larger images are masked without being decoded. (Pillow refuses any beyond twice its
-        own ``Image.MAX_IMAGE_PIXELS``, which is this default.)
+        Larger images are masked without being decoded, and so are contents in files that are too
+        large for one: more than eight bytes a pixel, and a mebibyte. (Pillow refuses any beyond
+        twice its own ``Image.MAX_IMAGE_PIXELS``, which is this default.)
     random_state : int, RandomState instance or None, default=None
         Seed of the randomised SVD of the default text encoder and of random weights. None is
         the fixed seed 0, so that the same content has the same features in every fit.

@@ -87,7 +87,7 @@ class PretrainedEncoder(DocLinkMixin, TransformerMixin, BaseEstimator):
         with torch.inference_mode():
             starts = range(0, len(items), self.batch_size)
             parts = [self._encoded(loaded, items[i : i + self.batch_size]) for i in starts]
-        return np.concatenate([part.float().cpu().numpy() for part in parts])
+        return np.concatenate([torch.as_tensor(part).float().cpu().numpy() for part in parts])
 
     def _identity(self) -> Identity:
         raise NotImplementedError
@@ -95,7 +95,7 @@ class PretrainedEncoder(DocLinkMixin, TransformerMixin, BaseEstimator):
     def _load(self) -> Loaded:
         raise NotImplementedError
 
-    def _encoded(self, loaded: Loaded, batch: list[Any]) -> torch.Tensor:
+    def _encoded(self, loaded: Loaded, batch: list[Any]) -> torch.Tensor | NDArray[Any]:
         raise NotImplementedError
 
     def _fingerprint(self) -> Any:

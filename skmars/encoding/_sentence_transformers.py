@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class SentenceTransformerEncoder(PretrainedEncoder):
-    """A `SentenceTransformer` as a scikit-learn transformer.
+    """A `SentenceTransformer` as a scikit-learn transformer of texts (or images, if it takes them).
 
     Parameters
     ----------
@@ -52,39 +51,21 @@ class SentenceTransformerEncoder(PretrainedEncoder):
         self.batch_size = batch_size
         self.device = device
 
-    def transform(self, X: Iterable[Any]) -> NDArray[np.float32]:
-        """Return one vector a text (or PIL image, where the model takes images).
-
-        Parameters
-        ----------
-        X : iterable of str
-
-        Returns
-        -------
-        ndarray of shape (n_texts, dimension of the model), float32
-
-        Raises
-        ------
-        ImportError
-            If sentence-transformers is not installed.
-        OSError
-            If the model is not on this machine and can't be downloaded.
-        """
-        loaded = self._load() if self._name() is None else self._get_model()
+    def _encoded(self, loaded: Loaded, batch: list[Any]) -> NDArray[Any]:
         options = {} if loaded.device is None else {"device": str(loaded.device)}
-        vectors = loaded.model.encode(
-            list(X), batch_size=self.batch_size, show_progress_bar=False, **options
+        return np.asarray(
+            loaded.model.encode(batch, batch_size=len(batch), show_progress_bar=False, **options)
         )
-        return np.asarray(vectors, dtype=np.float32)
+
+    def _get_model(self) -> Loaded:
+        return self._load() if self._name() is None else super()._get_model()
 
     def _name(self) -> str | None:
         return os.fspath(self.model) if isinstance(self.model, str | os.PathLike) else None
 
     def _identity(self) -> Identity:
         name = self._name()
-        if name is None:
-            raise TypeError("a model that was passed itself is not loaded")
-        return (file_digest(name).hex() if os.path.isdir(name) else name,)
+        return (file_digest(name).hex() if name and os.path.isdir(name) else name,)
 
     def _fingerprint(self) -> Any:
         if self._name() is not None:
