@@ -57,7 +57,7 @@ def data() -> tuple[Impressions, np.ndarray]:
 
 def check_probabilities(p: np.ndarray, n_rows: int) -> None:
     assert p.shape == (n_rows, 2)
-    assert np.isfinite(p).all()
+    assert ((p > 0) & (p < 1)).all()
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-5)
 
 
@@ -74,8 +74,9 @@ def test_grid_search_over_theta_lam_beta(data) -> None:
     grid = {"augment__theta": [0.0, 0.5], "align__lam": [0.0, 0.1], "align__beta": [0.0, 0.5]}
     search = GridSearchCV(make_pipeline(), grid, cv=LeaveLastOut(), n_jobs=2, scoring="roc_auc")
     search.fit(X, y)
-    assert len(search.cv_results_["params"]) == 8
-    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    scores = search.cv_results_["mean_test_score"]
+    assert len(scores) == 8
+    assert search.best_score_ == scores.max() > scores.min() >= 0
 
 
 class CountingVectorizer(TfidfVectorizer):
@@ -156,8 +157,8 @@ def test_halving_and_learning_curve(data) -> None:
     sizes, _, scores = learning_curve(
         make_pipeline(), X, y, cv=2, train_sizes=[0.5, 1.0], shuffle=True, random_state=0
     )
-    assert len(sizes) == 2
-    assert np.isfinite(scores).all()
+    assert sizes.tolist() == [len(X) // 4, len(X) // 2]
+    assert ((scores >= 0) & (scores <= 1)).all()
 
 
 def test_frames_in_give_the_same_as_impressions(data) -> None:
@@ -165,7 +166,7 @@ def test_frames_in_give_the_same_as_impressions(data) -> None:
     expected = make_pipeline().fit(X, y).predict_proba(X)
     for frame in ("pandas", "polars", "pyarrow"):
         table = X.to_frame(frame)
-        pipeline = make_pipeline(encode__catalog=X.catalog).fit(table, y)
+        pipeline = make_pipeline().fit(Impressions.from_frame(table, X.catalog), y)
         np.testing.assert_array_equal(pipeline.predict_proba(table), expected)
 
 
@@ -238,7 +239,7 @@ def test_validation_rows_go_through_the_fitted_steps(data) -> None:
         pipeline["ctr"].set_fit_request(X_val=True, y_val=True)
         search = GridSearchCV(pipeline, {"augment__theta": [0.0]}, cv=LeaveLastOut())
         search.fit(known, y[train], X_val=new, y_val=y[valid])
-        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+        assert 0 <= search.best_score_ <= 1
         pipeline.fit(known, y[train], X_val=new, y_val=y[valid])
     for fitted in (pipeline, search.best_estimator_):
         assert fitted["ctr"].validation_scores_ == din.validation_scores_

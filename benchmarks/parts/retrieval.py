@@ -148,8 +148,8 @@ def search(arguments: Any) -> list[Result]:
 
     part = f"retrieval ({size}, k = {arguments.k})"
     work = 2.0 * len(queries) * len(donors) * arguments.width
-    asked = {name: ask(name) for name in built}
-    searched = compare(part, asked, arguments.repeats, work=work)
+    queries = {name: ask(name) for name in built}
+    searched = compare(part, queries, arguments.repeats, work=work)
     nearest = found[EXACT][:, 0]
     for result in searched:
         rate = len(queries) / median(result.seconds)
@@ -194,9 +194,9 @@ def transform(arguments: Any) -> list[Result]:
     contenders: dict[str, Callable[[], Any]] = {}
     augmenter = SequenceRetrievalAugmenter(low_quantile=0.0, high_quantile=1.0, neighbors="exact")
     n_lookalikes = augmenter.n_lookalikes
-    for strategy, asked in (("filter", 0), ("most_similar", 0), ("filter", n_lookalikes)):
-        augmenter = clone(augmenter).set_params(strategy=strategy, n_lookalikes=asked).fit(fitted)
-        contenders[f"skmars, {strategy}, {asked} asked"] = partial(augmenter.transform, X)
+    for strategy, n in (("filter", 0), ("most_similar", 0), ("filter", n_lookalikes)):
+        augmenter = clone(augmenter).set_params(strategy=strategy, n_lookalikes=n).fit(fitted)
+        contenders[f"skmars, {strategy}, {n} look-alikes"] = partial(augmenter.transform, X)
     users = vectors(n_low, arguments.width, seed=2)
     bare = MatrixProduct().fit(augmenter.donor_embedding_)
     for k in (1, n_lookalikes):

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
-from skmars.data import Impressions, ItemCatalog
+from skmars.data import Impressions
 from skmars.data._checks import as_impressions, check_columns, check_range
 from skmars.data._folds import EVERYBODY, mark_own, user_folds
 from skmars.data._holdout import hold_out
@@ -89,8 +89,6 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         Number of folds of users. In `fit`, and in what `fit_transform` returns, each row sees item
         factors that were made without the users of its own fold, so that they do not know the
         click that is to be predicted. Users are assigned by a hash of their id, in all steps alike.
-    catalog : ItemCatalog, default=None
-        The items, for input that comes as a table without them.
     max_iter : int, default=10
         Epochs.
     batch_size : int or "auto", default="auto"
@@ -221,7 +219,6 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         "modalities": ["array-like", None],
         "n_factors": [Interval(Integral, 0, None, closed="left")],
         "cv": [Interval(Integral, 2, 100, closed="both")],
-        "catalog": [ItemCatalog, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -253,7 +250,6 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         modalities: Any = None,
         n_factors: int = 64,
         cv: int = 5,
-        catalog: ItemCatalog | None = None,
         max_iter: int = 10,
         batch_size: int | str = "auto",
         learning_rate: float = 1e-3,
@@ -281,7 +277,6 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         self.modalities = modalities
         self.n_factors = n_factors
         self.cv = cv
-        self.catalog = catalog
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -363,7 +358,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
 
         known = self.encoder_ if self._resumes() else None
         encoder = self.fit(X, y).encoder_
-        impressions = as_impressions(X, catalog=self.catalog)
+        impressions = as_impressions(X)
         if impressions is None:
             return self.transform(X)
         attached = self._attach(impressions)
@@ -392,7 +387,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
             the views' embeddings.
         """
         check_is_fitted(self)
-        impressions = as_impressions(X, catalog=self.catalog)
+        impressions = as_impressions(X)
         self._check_same_input(impressions is not None)
         if impressions is None:
             X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
@@ -449,7 +444,7 @@ class SteinAligner(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         first = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         # A later call must not repeat the draws of the earlier ones, but hold out the same rows.
         seed = (first + (self.n_iter_ if resume else 0)) % np.iinfo(np.int32).max
-        impressions = as_impressions(X, catalog=self.catalog)
+        impressions = as_impressions(X)
         if resume:
             self._check_same_input(impressions is not None)
         with DrawFrom(torch.Generator().manual_seed(seed)):

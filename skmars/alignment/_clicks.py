@@ -20,11 +20,12 @@ from skmars.alignment._inputs import ItemInputs, make_passage, run_passage
 from skmars.alignment._item_factors import ItemFactors
 from skmars.alignment._network import AlignmentNetwork, Items, Projection
 from skmars.alignment._segments import batches, find_segments
-from skmars.data import Impressions, ItemCatalog
+from skmars.data import Impressions
 from skmars.data._checks import check_target
 from skmars.data._columns import FACTORS
 from skmars.data._folds import EVERYBODY
-from skmars.utils._ids import check_same_kind
+from skmars.utils._ids import joined
+from skmars.utils._stacked import take_rows
 from skmars.utils._torch import new_generator, to_cpu
 
 # Items on which the geometry of the space is measured, at most.
@@ -81,7 +82,7 @@ def new_encoder(
     encoder = AlignmentEncoder(network, X.catalog.ids[items], device, factors)
     inputs = encoder.inputs(X.catalog)
     for projection, matrix, there in zip(network.projections, inputs.features, inputs.present):
-        measured = matrix[items[there[items]]]
+        measured = take_rows(matrix, items[take_rows(there, items)])
         if len(measured):
             # One spread for all columns: how much each varies is part of what an encoder says.
             spread = float(np.sqrt(measured.var(0, dtype=np.float64).mean())) or 1.0
@@ -93,12 +94,10 @@ def new_encoder(
 def continued_encoder(encoder: AlignmentEncoder, X: Impressions, device: str) -> AlignmentEncoder:
     """Return a copy of a trained encoder that also has an embedding for the new items of `X`."""
     ids = X.catalog.ids[occurring_items(X)]
-    check_same_kind(ids, "item_id of X", encoder.item_ids, "item_id of the earlier fit")
-    new = ids[ItemCatalog(encoder.item_ids).codes(ids) < 0]
+    new = ids[encoder.items(ids, "item_id of X") < 0]
     network = deepcopy(encoder.network)
     network.extend_ids(len(new))
-    item_ids = np.concatenate([encoder.item_ids, new]) if len(new) else encoder.item_ids
-    return AlignmentEncoder(network, item_ids, device, encoder.factors)
+    return AlignmentEncoder(network, joined(encoder.item_ids, new), device, encoder.factors)
 
 
 class ClickObjective:
@@ -199,7 +198,7 @@ class ClickObjective:
     @torch.no_grad()
     def measured(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return the modalities of items that occur, and which of the items have them."""
-        known = np.flatnonzero(self._inputs.ids)
+        known = np.flatnonzero(np.concatenate(self._inputs.ids))
         chosen = np.sort(self._rng.permutation(known)[:MEASURED_ITEMS])
         self.network.eval()
         items = self._inputs.take(chosen, self.network, self._device)

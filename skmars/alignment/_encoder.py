@@ -5,7 +5,6 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -17,7 +16,9 @@ from skmars.alignment._item_factors import ItemFactors
 from skmars.alignment._network import AlignmentNetwork, Items
 from skmars.alignment._segments import MAX_POSITIONS, batches, find_segments
 from skmars.data import Impressions, ItemCatalog
+from skmars.data._memo import Memo
 from skmars.utils import _ragged as ragged
+from skmars.utils._ids import Lookup
 from skmars.utils._torch import resolve_device
 
 # Items whose features are held as tensors at a time.
@@ -49,20 +50,14 @@ class AlignmentEncoder:
         device: str = "cpu",
         factors: ItemFactors | None = None,
     ) -> None:
-        self.network, self.item_ids, self.device = network, item_ids, device
-        self.factors = factors
-        self._reset_caches()
+        self.network, self.device, self.factors = network, device, factors
+        self.items = Lookup(item_ids, "item_id of the rows of fit")
+        self._inputs: Memo[ItemInputs] = Memo()
+        self._embedded: Memo[ItemCatalog] = Memo()
 
-    def _reset_caches(self) -> None:
-        self._inputs: WeakKeyDictionary[ItemCatalog, ItemInputs] = WeakKeyDictionary()
-        self._embedded: WeakKeyDictionary[ItemCatalog, ItemCatalog] = WeakKeyDictionary()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_inputs", "_embedded")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._reset_caches()
+    @property
+    def item_ids(self) -> NDArray[Any]:
+        return self.items.ids
 
     def __repr__(self) -> str:
         modalities = ", ".join(self.network.modality_sizes) or "ids only"
@@ -70,11 +65,11 @@ class AlignmentEncoder:
 
     def inputs(self, catalog: ItemCatalog) -> ItemInputs:
         """Return what the network reads of a catalogue, checked."""
-        if catalog not in self._inputs:
-            sizes = self.network.modality_sizes
-            described = self.describe(catalog)
-            self._inputs[catalog] = ItemInputs.of(described, sizes, self.item_ids)
-        return self._inputs[catalog]
+
+        def read(part: ItemCatalog) -> ItemInputs:
+            return ItemInputs.of(self.describe(part), self.network.modality_sizes, self.items)
+
+        return ItemInputs.stacked([self._inputs.get(part, read) for part in catalog.parts])
 
     def describe(self, catalog: ItemCatalog) -> ItemCatalog:
         """Return the catalogue with all modalities, the item factors too."""
@@ -96,17 +91,15 @@ class AlignmentEncoder:
         """Return the catalogue as described, with its aligned item embedding.
 
         Items that users hardly know have factors predicted from their content, for later steps;
-        here their content stands in. The same object every time.
+        here their content stands in.
         """
-        if catalog not in self._embedded:
-            embedding = self.embed_items(catalog)
-            described = self.describe(catalog)
-            if self.factors is not None:
-                described = self.factors.predict(described)
-            embedded = described.with_embedding(embedding)
-            self._embedded[catalog] = embedded
-            self._inputs[embedded] = self.inputs(catalog)
-        return self._embedded[catalog]
+        return catalog.map_parts(lambda part: self._embedded.get(part, self._embed_part))
+
+    def _embed_part(self, part: ItemCatalog) -> ItemCatalog:
+        described = self.describe(part)
+        if self.factors is not None:
+            described = self.factors.predict(described)
+        return described.with_embedding(self.embed_items(part))
 
     @torch.no_grad()
     def embed_items(self, catalog: ItemCatalog) -> NDArray[np.float32]:

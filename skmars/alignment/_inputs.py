@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,8 @@ from skmars.alignment._network import (
 from skmars.alignment._segments import Segments
 from skmars.data import ItemCatalog, Sequences
 from skmars.utils import _ragged as ragged
+from skmars.utils._ids import Lookup
+from skmars.utils._stacked import take_rows
 
 NO_ITEMS = np.empty(0, dtype=np.int32)
 
@@ -61,23 +62,30 @@ class ItemInputs:
 
     Attributes
     ----------
-    features : list of ndarray of shape (n_items, n_features), float32
-        One matrix a modality.
-    present : list of ndarray of shape (n_items,), bool
+    features : list of tuple of ndarray of shape (n_items of the part, n_features), float32
+        One matrix a modality and part of the catalogue.
+    present : list of tuple of ndarray of shape (n_items of the part,), bool
         Which items have it.
-    ids : ndarray of shape (n_items,), int64
+    ids : tuple of ndarray of shape (n_items of the part,), int64
         Row of the id embedding; 0 for items that fit has not seen.
     """
 
-    features: list[NDArray[np.float32]]
-    present: list[NDArray[np.bool_]]
-    ids: NDArray[np.int64]
+    features: list[tuple[NDArray[np.float32], ...]]
+    present: list[tuple[NDArray[np.bool_], ...]]
+    ids: tuple[NDArray[np.int64], ...]
 
     @classmethod
-    def of(
-        cls, catalog: ItemCatalog, modalities: Mapping[str, int], known_ids: NDArray[Any]
-    ) -> ItemInputs:
-        """Read modalities of these widths from a catalogue.
+    def stacked(cls, parts: Sequence[ItemInputs]) -> ItemInputs:
+        """Return what the network reads of a catalogue that consists of these parts."""
+        return cls(
+            [sum(each, ()) for each in zip(*(part.features for part in parts))],
+            [sum(each, ()) for each in zip(*(part.present for part in parts))],
+            sum((part.ids for part in parts), ()),
+        )
+
+    @classmethod
+    def of(cls, catalog: ItemCatalog, modalities: Mapping[str, int], known: Lookup) -> ItemInputs:
+        """Read modalities of these widths from a catalogue of one part.
 
         Raises
         ------
@@ -110,10 +118,8 @@ class ItemInputs:
                     f"items (ids {shown}{more}). Repair them, or mask these items with "
                     f"catalog.with_features(..., missing={{{name!r}: mask}})."
                 )
-        ids = np.zeros(len(catalog), dtype=np.int64)
-        codes = catalog.codes(known_ids)
-        ids[codes[codes >= 0]] = 1 + np.flatnonzero(codes >= 0)
-        return cls(features, present, ids)
+        ids = known(catalog.ids, "item_id of X").astype(np.int64) + 1
+        return cls([(f,) for f in features], [(p,) for p in present], (ids,))
 
     def take(
         self, items: NDArray[np.integer], network: AlignmentNetwork, device: torch.device
@@ -121,11 +127,11 @@ class ItemInputs:
         """Return some of the items as the network sees them."""
         features, present = [], []
         for matrix, there in zip(self.features, self.present):
-            taken, mask = matrix[items], there[items]
+            taken, mask = take_rows(matrix, items), take_rows(there, items)
             taken[~mask] = 0.0
             features.append(torch.from_numpy(taken).to(device))
             present.append(torch.from_numpy(mask).to(device))
-        ids = torch.from_numpy(self.ids[items]).to(device)
+        ids = torch.from_numpy(take_rows(self.ids, items)).to(device)
         return Items(network.project(features), present, ids)
 
 

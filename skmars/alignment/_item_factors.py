@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from skmars.data._activity import UserActivity
 from skmars.data._catalog import side_by_side
 from skmars.data._columns import FACTORS
 from skmars.data._folds import user_folds
+from skmars.utils._ids import Lookup
 
 # Of an item that fewer users touched, its vector would say who they are, not what it is.
 MIN_USERS = 3
@@ -68,6 +70,10 @@ class ItemFactors:
     vectors: NDArray[np.float32]
     users: UserActivity
     content: Content | None = None
+
+    @cached_property
+    def _lookup(self) -> Lookup:
+        return Lookup(self.ids, "item_id of the rows of fit")
 
     @classmethod
     def of(
@@ -147,13 +153,9 @@ class ItemFactors:
 
     def attach(self, catalog: ItemCatalog) -> ItemCatalog:
         """Return the catalogue with these vectors; other items lack this modality."""
-        codes = catalog.codes(self.ids)
-        there = codes >= 0
-        features = np.zeros((len(catalog), self.vectors.shape[1]), dtype=np.float32)
-        features[codes[there]] = self.vectors[there]
-        missing = np.ones(len(catalog), dtype=bool)
-        missing[codes[there]] = False
-        return catalog.with_features({FACTORS: features}, {FACTORS: missing})
+        row = self._lookup(catalog.ids, "item_id of X")
+        features = np.where(row[:, None] >= 0, self.vectors[row], np.float32(0))
+        return catalog.with_features({FACTORS: features}, {FACTORS: row < 0})
 
     def predict(self, catalog: ItemCatalog) -> ItemCatalog:
         """Return an attached catalogue in which items that users hardly know have a vector, too.

@@ -15,9 +15,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skmars.baselines import AuxiliaryLoss, AuxiliaryObjective
+from skmars.baselines._auxiliary import auxiliary_loss
 from skmars.ctr._inputs import Inputs, check_numbers
 from skmars.ctr._samples import Sample, encode_target, holds_out, rows_a_step, two_classes
-from skmars.data import Impressions, ItemCatalog
+from skmars.data import Impressions
 from skmars.data._checks import as_impressions, check_columns, check_range
 from skmars.data._folds import OWN
 from skmars.utils._base import SkmarsMixin, all_or_nothing, with_callbacks
@@ -79,8 +81,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         were not used for the weights. "auto" takes the look-alike features (columns of
         `SequenceRetrievalAugmenter`): in training, the network would rely on them and learn less
         of the items. Not for arrays.
-    catalog : ItemCatalog, default=None
-        Items, for input that comes as a table without them.
     activity_feature : bool, default=True
         Whether the head also sees the logarithm of the length of the user's own history.
     max_length : int, default=200
@@ -111,7 +111,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         as many steps go by before training stops.
     tol : float, default=0.0001
         Least improvement of the AUC that counts.
-    auxiliary : CL4SRec, CoSeRec, BASRec or None, default=None
+    auxiliary : CL4SRec, CoSeRec, BASRec, other `AuxiliaryObjective` or None, default=None
         A further objective of the training, whose loss is added to that of the clicks; its
         parameters can be searched as ``auxiliary__weight`` and so on. `BASRec` doubles the
         number of epochs. Prediction knows nothing of it. Not for arrays.
@@ -192,7 +192,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         "borrowed": [StrOptions({"separate", "marked", "joint"})],
         "item_features": [StrOptions({"auto"}), list, tuple, None],
         "linear_context": [StrOptions({"auto"}), list, tuple, None],
-        "catalog": [ItemCatalog, None],
         "activity_feature": ["boolean"],
         "max_length": [Interval(Integral, 1, None, closed="left")],
         "embedding_l2": [Interval(Real, 0, None, closed="left")],
@@ -223,7 +222,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         borrowed: str = "separate",
         item_features: Any = "auto",
         linear_context: Any = "auto",
-        catalog: ItemCatalog | None = None,
         activity_feature: bool = True,
         max_length: int = 200,
         embedding_l2: float = 1e-4,
@@ -235,7 +233,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         validation_fraction: float | str = "auto",
         n_iter_no_change: int = 3,
         tol: float = 1e-4,
-        auxiliary: Any = None,
+        auxiliary: AuxiliaryObjective | None = None,
         class_weight: Any = None,
         warm_start: bool = False,
         random_state: Any = None,
@@ -250,7 +248,6 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         self.borrowed = borrowed
         self.item_features = item_features
         self.linear_context = linear_context
-        self.catalog = catalog
         self.activity_feature = activity_feature
         self.max_length = max_length
         self.embedding_l2 = embedding_l2
@@ -531,7 +528,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
 
         `has_items` says which of both it has to be; None leaves it open, and remembers columns.
         """
-        impressions = as_impressions(X, catalog=self.catalog)
+        impressions = as_impressions(X)
         if has_items is not None and has_items != (impressions is not None):
             kinds = ["impressions", "a plain numeric array"]
             seen, got = kinds if has_items else kinds[::-1]
@@ -602,7 +599,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         network: DINNetwork,
         random_state: np.random.RandomState,
         n_epochs: int,
-    ) -> Any:
+    ) -> AuxiliaryLoss | None:
         if self.auxiliary is None:
             return None
         if not inputs.has_items:
@@ -612,10 +609,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             )
         from skmars.utils._torch import DrawFrom, new_generator
 
+        table_row = inputs.table_rows(sample.X.catalog)
         with DrawFrom(new_generator(random_state)):
-            return self.auxiliary.objective(
-                sample.X, inputs.table_rows(sample.X.catalog), network.item_dim, n_epochs
-            )
+            return auxiliary_loss(self.auxiliary, sample.X, table_row, network.item_dim, n_epochs)
 
     # --- scikit-learn -----------------------------------------------------------------------
 

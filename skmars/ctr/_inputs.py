@@ -15,7 +15,7 @@ from skmars.data import Impressions, ItemCatalog
 from skmars.data._checks import check_range
 from skmars.data._columns import FACTORS, LOOKALIKES
 from skmars.data._sequences import Sequences
-from skmars.utils._ids import Lookup
+from skmars.utils._ids import Lookup, joined
 
 ALIGNED = "aligned"
 # Columns that join the logit count up to so many standard deviations.
@@ -122,12 +122,14 @@ class Inputs:
         history, borrowed = self._sequences(X)
         count = count_items(len(X.catalog), X.target, history, borrowed)
         seen = np.flatnonzero(count)
-        row = Lookup(self.item_ids)(X.catalog.ids[seen])
+        row = Lookup(self.item_ids, "item_id of the rows of fit")(
+            X.catalog.ids[seen], "item_id of X"
+        )
         new = seen[row < 0]
-        self.item_ids = np.concatenate([self.item_ids, X.catalog.ids[new]])
-        known = row >= 0
+        self.item_ids = joined(self.item_ids, X.catalog.ids[new])
+        there = row >= 0
         self._answer = None
-        self.item_count[row[known] + 1] += count[seen[known]]
+        self.item_count[row[there] + 1] += count[seen[there]]
         self.item_count = np.concatenate([self.item_count, count[new]])
         for part in (history, borrowed):
             if part is not None:
@@ -171,7 +173,8 @@ class Inputs:
         assert self.item_ids is not None
         if self._answer is not None and self._answer[0] is catalog.ids:
             return self._answer[1]
-        rows = Lookup(self.item_ids)(catalog.ids).astype(np.int64) + 1
+        known = Lookup(self.item_ids, "item_id of the rows of fit")
+        rows = known(catalog.ids, "item_id of X").astype(np.int64) + 1
         self._answer = (catalog.ids, rows)
         return rows
 

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from skmars.baselines import AuxiliaryLoss
 from skmars.ctr._batches import Rows
 from skmars.ctr._fusion import weigh
 from skmars.ctr._inputs import Inputs
@@ -131,12 +132,12 @@ def learn(
     callbacks: EpochCallbacks | None,
     name: str,
     verbose: int,
-    objective: Any = None,
+    objective: AuxiliaryLoss | None = None,
     pretrain: bool = False,
 ) -> TrainingResult:
     """Train `network` in place; see `DINClassifier` for the parameters.
 
-    `objective` is an auxiliary one (see `skmars.baselines`). With `pretrain`, all of the
+    `objective` adds the loss of an auxiliary one. With `pretrain`, all of the
     training takes place without it first, and then once more with it.
     """
     parameter = network.head.output.bias

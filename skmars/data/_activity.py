@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skmars.data._impressions import Impressions
 from skmars.utils import _ragged as ragged
-from skmars.utils._ids import Lookup, check_same_kind
+from skmars.utils._ids import Lookup
 
 
 class UserActivity:
@@ -45,7 +45,7 @@ class UserActivity:
 
     @cached_property
     def _lookup(self) -> Lookup:
-        return Lookup(self.ids)
+        return Lookup(self.ids, "user_id of the rows of fit")
 
     def __getstate__(self) -> dict[str, Any]:
         # A lookup is rebuilt faster than it is read.
@@ -53,10 +53,9 @@ class UserActivity:
 
     def codes(self, X: Impressions) -> NDArray[np.int32]:
         """Return for each row of `X` the position of its user in `ids`, -1 if unknown to `fit`."""
-        check_same_kind(X.users, "user_id of X", self.ids, "user_id of the rows of fit")
         if len(X) < len(X.users):
-            return self._lookup(X.user_ids)
-        return self._lookup(X.users)[X.user]
+            return self._lookup(X.user_ids, "user_id of X")
+        return self._lookup(X.users, "user_id of X")[X.user]
 
     def outlasts(self, X: Impressions) -> NDArray[np.bool_]:
         """Tell of which rows of `X` the user is known to have done more than the row's history.

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from skmars.data import _frames as frames
 from skmars.data._content import content_key
-from skmars.utils._ids import Lookup, as_ids
+from skmars.data._display import catalog_html
+from skmars.data._frames import Table, is_frame
+from skmars.utils._ids import Lookup, as_ids, factorize, joined
+from skmars.utils._ragged import offsets
+from skmars.utils._stacked import take_rows
 
 TITLE_LENGTH = 60
+# An extension of an extension has one part more; beyond so many, the small ones are joined.
+MAX_PARTS = 8
+
+Matrix = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 class ItemCatalog:
     """Items with their raw content, modality features and aligned embedding.
 
     Immutable, and shared by reference: `clone`, `deepcopy` and row selections of
-    `Impressions` hand on the same object, so that a grid search never copies it.
+    `Impressions` hand on the same object, so that a grid search never copies it. What is made of
+    a catalogue is recognised by its `fingerprint`: an equal catalogue is the same one, whichever
+    object it is.
 
     Parameters
     ----------
@@ -40,19 +50,25 @@ class ItemCatalog:
 
     Attributes
     ----------
-    ids : ndarray of shape (n_items,), int64 or object (str)
+    ids : ndarray of shape (n_items,), int64, uint64 or object (str)
     content, features, missing : read-only mappings
     embedding : ndarray of shape (n_items, n_components), float32, or None
     folds : tuple of ItemCatalog
         The same items as the rows of each fold of users see them: with features and embedding
         made without these users, see `Impressions.fold`. Empty where nothing was made of users.
+    parts : tuple of ItemCatalog
+        The catalogue itself, or what it consists of: the one that was extended, and the items
+        that `extend` put behind it. What is made of a part holds for every catalogue that has it.
+    fingerprint : str
+        A digest of all of it: equal for equal catalogues, in any process.
 
     Raises
     ------
     ValueError
-        If ids repeat or are missing, or lengths differ.
+        If ids repeat or are missing, lengths differ, a mask names no modality, or a number is
+        beyond float32.
     TypeError
-        If ids mix integers and strings.
+        If ids mix integers and strings, or a table is passed instead of arrays.
 
     Examples
     --------
@@ -65,57 +81,35 @@ class ItemCatalog:
 
     def __init__(
         self,
-        ids: Any,
+        ids: ArrayLike,
         *,
-        content: Mapping[str, Any] | None = None,
-        features: Mapping[str, Any] | None = None,
-        missing: Mapping[str, Any] | None = None,
-        embedding: Any = None,
+        content: Mapping[str, Sequence[Any] | NDArray[Any]] | None = None,
+        features: Mapping[str, ArrayLike] | None = None,
+        missing: Mapping[str, ArrayLike] | None = None,
+        embedding: ArrayLike | None = None,
     ) -> None:
-        self.ids = as_ids(ids, "ids of the catalogue")
-        distinct, count = np.unique(self.ids, return_counts=True)
-        if len(distinct) != len(self.ids):
+        if is_frame(ids):
+            raise TypeError(
+                f"ids must be an array of item ids, got a {type(ids).__name__}. A table of items "
+                "becomes a catalogue with ItemCatalog.from_frame(items)."
+            )
+        known = as_ids(ids, "ids of the catalogue")  # type: ignore[arg-type]
+        distinct, codes = factorize(known)
+        if len(distinct) != len(known):
+            count = np.bincount(codes)
             raise ValueError(
                 f"ids of the catalogue must be distinct, but {np.count_nonzero(count > 1)} of them "
                 f"repeat (first: {distinct[count > 1].tolist()[0]!r}). Drop the duplicated items."
             )
-        content = {k: self._column(v, f"content[{k!r}]") for k, v in (content or {}).items()}
-        features = {k: self._matrix(v, f"features[{k!r}]") for k, v in (features or {}).items()}
-        missing = {
-            k: np.asarray(self._column(v, f"missing[{k!r}]"), dtype=bool)
-            for k, v in (missing or {}).items()
-        }
-        for name in missing.keys() - features.keys():
-            raise ValueError(f"missing names modality {name!r}, which has no features.")
-        for name, matrix in features.items():
-            missing.setdefault(name, np.zeros(len(matrix), dtype=bool))
-        self.content: Mapping[str, NDArray[Any]] = MappingProxyType(content)
-        self.features: Mapping[str, NDArray[np.float32]] = MappingProxyType(features)
-        self.missing: Mapping[str, NDArray[np.bool_]] = MappingProxyType(missing)
-        self.embedding = None if embedding is None else self._matrix(embedding, "embedding")
+        self._parts: tuple[ItemCatalog, ...] = ()
+        self._digests: dict[str, str] = {}
+        self.ids = _frozen(known)
+        self.content = MappingProxyType(
+            {k: _column(v, f"content[{k!r}]", len(self)) for k, v in _items(content, "content")}
+        )
+        self.features, self.missing = _features(features, missing, len(self), known=())
+        self.embedding = None if embedding is None else _matrix(embedding, "embedding", len(self))
         self.folds: tuple[ItemCatalog, ...] = ()
-
-    def _column(self, values: Any, name: str) -> NDArray[Any]:
-        if isinstance(values, str) or not hasattr(values, "__len__"):
-            raise TypeError(f"{name} must be a sequence with one entry an item, got {values!r}.")
-        if len(values) != len(self.ids):
-            raise ValueError(f"{name} has {len(values)} entries for {len(self.ids)} items.")
-        if isinstance(values, np.ndarray) and values.ndim == 1:
-            return values
-        # Entry by entry: NumPy would merge equally sized images into one array.
-        column = np.empty(len(values), dtype=object)
-        for i, value in enumerate(values):
-            column[i] = value
-        return column
-
-    def _matrix(self, values: Any, name: str) -> NDArray[np.float32]:
-        matrix = np.asarray(values, dtype=np.float32)
-        if matrix.ndim != 2 or len(matrix) != len(self.ids):
-            raise ValueError(
-                f"{name} must have shape ({len(self.ids)}, n_features), one row an item; "
-                f"got shape {matrix.shape}."
-            )
-        return matrix
 
     @classmethod
     def from_frame(
@@ -162,11 +156,11 @@ class ItemCatalog:
         >>> ItemCatalog.from_frame(items)
         ItemCatalog(2 items, content: title, text)
         """
-        table = frames.Table(frame, "items")
+        table = Table(frame, "items")
         raw: dict[str, NDArray[Any]] = {}
         for modality, column in {"title": title, "text": text, "image": image}.items():
             if column is not None and not isinstance(column, str):
-                raw[modality] = _joined([table.objects(c) for c in column])
+                raw[modality] = _joined_texts([table.objects(c) for c in column])
             elif column is not None or modality in table.columns:
                 raw[modality] = table.objects(column or modality)
         raw |= {modality: table.objects(c) for modality, c in (content or {}).items()}
@@ -175,15 +169,115 @@ class ItemCatalog:
             matrices[modality], missing[modality] = table.vectors(column)
         return cls(table.ids(item), content=raw, features=matrices, missing=missing)
 
+    # --- the parts of an extended catalogue ----------------------------------------------
+
+    @property
+    def parts(self) -> tuple[ItemCatalog, ...]:
+        return self._parts or (self,)
+
     @classmethod
-    def _derive(cls, parent: ItemCatalog, **changes: Any) -> ItemCatalog:
-        """Copy the references of `parent` and replace some; nothing is validated again."""
+    def _of_parts(cls, parts: Sequence[ItemCatalog]) -> ItemCatalog:
+        """Return the catalogue that consists of these flat ones; nothing is copied."""
+        if len(parts) == 1:
+            return parts[0]
         new = cls.__new__(cls)
-        new.__dict__.update({**parent.__dict__, **changes})
+        new._parts, new._digests = tuple(parts), {}
+        return new
+
+    def map_parts(self, change: Callable[[ItemCatalog], ItemCatalog]) -> ItemCatalog:
+        """Return the catalogue that consists of the changed parts, which keep their items."""
+        return self._of_parts([change(part) for part in self.parts])
+
+    def _map(self, change: Callable[[ItemCatalog, slice], ItemCatalog]) -> ItemCatalog:
+        """Do as `map_parts`; `change` also gets the place of each part."""
+        ends = offsets(np.array([len(part) for part in self.parts]))
+        places = [slice(a, b) for a, b in zip(ends[:-1], ends[1:])]
+        return self._of_parts([change(part, at) for part, at in zip(self.parts, places)])
+
+    # Of a catalogue of one part, the constructor sets what follows.
+
+    @cached_property
+    def ids(self) -> NDArray[Any]:  # type: ignore[no-redef]
+        return _frozen(joined(*(part.ids for part in self.parts)))
+
+    @cached_property
+    def content(self) -> Mapping[str, NDArray[Any]]:  # type: ignore[no-redef]
+        names = self.parts[0].content
+        return MappingProxyType({k: _stacked([p.content[k] for p in self.parts]) for k in names})
+
+    @cached_property
+    def features(self) -> Mapping[str, Matrix]:  # type: ignore[no-redef]
+        names = self.parts[0].features
+        return MappingProxyType({k: _stacked([p.features[k] for p in self.parts]) for k in names})
+
+    @cached_property
+    def missing(self) -> Mapping[str, Mask]:  # type: ignore[no-redef]
+        names = self.parts[0].features
+        return MappingProxyType({k: _stacked([p.missing[k] for p in self.parts]) for k in names})
+
+    @cached_property
+    def embedding(self) -> Matrix | None:  # type: ignore[no-redef]
+        if self.parts[0].embedding is None:
+            return None
+        return _stacked([part.embedding for part in self.parts])
+
+    @cached_property
+    def folds(self) -> tuple[ItemCatalog, ...]:  # type: ignore[no-redef]
+        n = max(len(part.folds) for part in self.parts)
+        return tuple(self._of_parts([part.in_fold(k) for part in self.parts]) for k in range(n))
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Number of features of each modality."""
+        return {name: matrix.shape[1] for name, matrix in self.parts[0].features.items()}
+
+    def take_features(self, name: str, codes: NDArray[np.integer]) -> Matrix:
+        """Return the features of some items, zero where they lack the modality.
+
+        Parameters
+        ----------
+        name : str
+            Modality.
+        codes : ndarray of shape (n,), int
+
+        Returns
+        -------
+        ndarray of shape (n, n_features), float32
+        """
+        features = take_rows([part.features[name] for part in self.parts], codes)
+        return np.where(self.take_missing(name, codes)[:, None], np.float32(0), features)
+
+    def take_missing(self, name: str, codes: NDArray[np.integer]) -> Mask:
+        """Tell which of some items lack a modality."""
+        return take_rows([part.missing[name] for part in self.parts], codes)
+
+    def take_embedding(self, codes: NDArray[np.integer]) -> Matrix | None:
+        """Return the aligned embedding of some items; None if the catalogue has none."""
+        if self.parts[0].embedding is None:
+            return None
+        return take_rows([part.embedding for part in self.parts], codes)  # type: ignore[misc]
+
+    # --- what the steps of the pipeline add ----------------------------------------------
+
+    def _derive(self, **changes: Any) -> ItemCatalog:
+        """Copy the references of this flat catalogue and replace some of them."""
+        new = type(self).__new__(type(self))
+        state = {k: v for k, v in vars(self).items() if k not in ("fingerprint", "_lookup")}
+        new.__dict__.update({**state, "_digests": dict(self._digests), **changes})
+        for kind in changes.keys() & {"features", "missing", "embedding"}:
+            ours, theirs = getattr(self, kind), changes[kind]
+            for name in [""] if kind == "embedding" else theirs:
+                same = kind != "embedding" and theirs[name] is ours.get(name)
+                if not same:
+                    new._digests.pop(f"{kind} {name}", None)
+        if "ids" not in changes and "_lookup" in vars(self):
+            new.__dict__["_lookup"] = self._lookup
         return new
 
     def with_features(
-        self, features: Mapping[str, Any], missing: Mapping[str, Any] | None = None
+        self,
+        features: Mapping[str, ArrayLike],
+        missing: Mapping[str, ArrayLike] | None = None,
     ) -> ItemCatalog:
         """Return a catalogue with further (or replaced) modality features; all else is shared.
 
@@ -191,28 +285,39 @@ class ItemCatalog:
         ----------
         features : mapping of str to array of shape (n_items, n_features)
         missing : mapping of str to bool array of shape (n_items,), default=None
+            Items that lack these features.
 
         Returns
         -------
         ItemCatalog
-        """
-        matrices = {k: self._matrix(v, f"features[{k!r}]") for k, v in features.items()}
-        masks = {k: np.zeros(len(self), dtype=bool) for k in matrices}
-        masks |= {k: np.asarray(v, dtype=bool) for k, v in (missing or {}).items()}
-        return self._derive(
-            self,
-            features=MappingProxyType({**self.features, **matrices}),
-            missing=MappingProxyType({**self.missing, **masks}),
-            folds=tuple(fold.with_features(features, missing) for fold in self.folds),
-        )
 
-    def with_embedding(self, embedding: Any) -> ItemCatalog:
+        Raises
+        ------
+        ValueError, TypeError
+            As for the constructor.
+        """
+        matrices, masks = _features(features, missing, len(self), known=self.widths)
+
+        def change(part: ItemCatalog, at: slice) -> ItemCatalog:
+            added = {k: _part(v, at) for k, v in matrices.items()}
+            lacking = {k: _part(v, at) for k, v in masks.items()}
+            return part._derive(
+                features=MappingProxyType({**part.features, **added}),
+                missing=MappingProxyType({**part.missing, **lacking}),
+                folds=tuple(change(fold, at) for fold in part.folds),
+            )
+
+        return self._map(change)
+
+    def with_embedding(self, embedding: ArrayLike) -> ItemCatalog:
         """Return a catalogue with these aligned item embeddings; all else is shared."""
-        return self._derive(
-            self,
-            embedding=self._matrix(embedding, "embedding"),
-            folds=tuple(fold.with_embedding(embedding) for fold in self.folds),
-        )
+        matrix = _matrix(embedding, "embedding", len(self))
+
+        def change(part: ItemCatalog, at: slice) -> ItemCatalog:
+            folds = tuple(change(fold, at) for fold in part.folds)
+            return part._derive(embedding=_part(matrix, at), folds=folds)
+
+        return self._map(change)
 
     def with_folds(self, folds: Iterable[ItemCatalog]) -> ItemCatalog:
         """Return the catalogue with what the rows of each fold of users see in its place.
@@ -220,20 +325,28 @@ class ItemCatalog:
         Parameters
         ----------
         folds : iterable of ItemCatalog
-            The same items in the same order.
+            The same items in the same order and parts.
 
         Returns
         -------
         ItemCatalog
         """
-        return self._derive(self, folds=tuple(folds))
+        seen = [fold.parts for fold in folds]
+        return self._of_parts(
+            [
+                part._derive(folds=tuple(parts[i] for parts in seen))
+                for i, part in enumerate(self.parts)
+            ]
+        )
 
     def in_fold(self, fold: int) -> ItemCatalog:
         """Return the catalogue that the rows of a fold of users see, see `Impressions.fold`."""
         return self.folds[fold] if self.folds and fold >= 0 else self
 
-    def extend(self, ids: Any) -> ItemCatalog:
+    def extend(self, ids: Iterable[Any] | NDArray[Any]) -> ItemCatalog:
         """Return a catalogue with further items, of which nothing but the id is known.
+
+        It shares all that this one has: an extension costs what is new.
 
         Parameters
         ----------
@@ -245,35 +358,117 @@ class ItemCatalog:
         ItemCatalog
             The known items keep their codes; the new ones have no content, masked features
             and a zero embedding.
+
+        Raises
+        ------
+        TypeError
+            If these ids are strings and those of the catalogue integers, or the other way round.
         """
         ids = as_ids(ids, "ids")
-        new = np.unique(ids[self.codes(ids) < 0])
-        n = len(new)
-        if n == 0:
+        new, _ = factorize(ids[self.codes(ids) < 0])
+        if len(new) == 0:
             return self
-
-        def padded(matrix: NDArray[Any]) -> NDArray[Any]:
-            return np.concatenate([matrix, np.zeros((n, *matrix.shape[1:]), matrix.dtype)])
-
-        nothing = np.full(n, None, dtype=object)
-        extended = ItemCatalog(
-            np.concatenate([self.ids, new]) if len(self) else new,
-            content={
-                k: np.concatenate([v.astype(object), nothing]) for k, v in self.content.items()
-            },
-            features={k: padded(v) for k, v in self.features.items()},
-            missing={k: np.append(v, np.ones(n, dtype=bool)) for k, v in self.missing.items()},
-            embedding=None if self.embedding is None else padded(self.embedding),
+        if len(self) == 0:
+            first = ItemCatalog(new, content={k: [None] * len(new) for k in self.content})
+            return first
+        one = self.parts[0]
+        nothing = np.full(len(new), None, dtype=object)
+        part = ItemCatalog(
+            new,
+            content=dict.fromkeys(one.content, nothing),
+            features={k: np.zeros((len(new), n), np.float32) for k, n in self.widths.items()},
+            missing={k: np.ones(len(new), dtype=bool) for k in self.widths},
+            embedding=(
+                None
+                if one.embedding is None
+                else np.zeros((len(new), one.embedding.shape[1]), np.float32)
+            ),
         )
-        return extended.with_folds(fold.extend(new) for fold in self.folds)
+        parts = (*self.parts, part)
+        if len(parts) > MAX_PARTS:
+            parts = (one, self._of_parts(parts[1:])._flat())
+        return self._of_parts(parts)
 
-    def codes(self, ids: Any) -> NDArray[np.int32]:
-        """Return the item code of each id, -1 where the catalogue does not have it."""
-        return self._lookup(as_ids(ids, "ids"))
+    def _flat(self) -> ItemCatalog:
+        """Return an equal catalogue of one part."""
+        flat = ItemCatalog(
+            self.ids,
+            content=self.content,
+            features=self.features,
+            missing=self.missing,
+            embedding=self.embedding,
+        )
+        return flat.with_folds([fold._flat() for fold in self.folds])
+
+    # --- what identifies items and catalogues -----------------------------------------------
+
+    def codes(self, ids: Iterable[Any] | NDArray[Any], name: str = "ids") -> NDArray[np.int32]:
+        """Return the item code of each id, -1 where the catalogue does not have it.
+
+        Parameters
+        ----------
+        ids : array-like of int or str
+        name : str, default="ids"
+            Whose ids these are, for messages.
+
+        Raises
+        ------
+        TypeError
+            If these ids are strings and those of the catalogue integers, or the other way round.
+        """
+        ids = as_ids(ids, name)
+        codes = self.parts[0]._lookup(ids, name)
+        begin = len(self.parts[0])
+        for part in self.parts[1:]:
+            found = part._lookup(ids, name)
+            codes = np.where(found >= 0, found + np.int32(begin), codes)
+            begin += len(part)
+        return codes
 
     @cached_property
     def _lookup(self) -> Lookup:
-        return Lookup(self.ids)
+        return Lookup(self.ids, "the catalogue")
+
+    def continues(self, other: ItemCatalog) -> bool:
+        """Tell whether the items of `other` have the same codes here."""
+        if len(self.parts) < len(other.parts):
+            return len(other) <= len(self) and bool(
+                np.array_equal(self.ids[: len(other)], other.ids)
+            )
+        return all(
+            mine._ids_digest == theirs._ids_digest for mine, theirs in zip(self.parts, other.parts)
+        )
+
+    @cached_property
+    def _ids_digest(self) -> str:
+        return self._digest("ids", self.ids)
+
+    def _digest(self, name: str, array: NDArray[Any]) -> str:
+        """Return name and digest of one array, which derived catalogues take over."""
+        if name not in self._digests:
+            digest = hashlib.blake2b(f"{array.dtype} {array.shape} ".encode(), digest_size=16)
+            if array.dtype == object:
+                for value in array:
+                    digest.update(content_key(value).encode())
+            else:
+                digest.update(np.ascontiguousarray(array).data)
+            self._digests[name] = digest.hexdigest()
+        return f"{name!r}: {self._digests[name]}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        if self._parts:
+            marks = [part.fingerprint for part in self._parts]
+        else:
+            marks = [
+                self._ids_digest,
+                *(self._digest(f"content {k}", v) for k, v in sorted(self.content.items())),
+                *(self._digest(f"features {k}", v) for k, v in sorted(self.features.items())),
+                *(self._digest(f"missing {k}", v) for k, v in sorted(self.missing.items())),
+                *([] if self.embedding is None else [self._digest("embedding ", self.embedding)]),
+                *(fold.fingerprint for fold in self.folds),
+            ]
+        return hashlib.blake2b(" ".join(marks).encode(), digest_size=16).hexdigest()
 
     @property
     def titles(self) -> list[str]:
@@ -282,48 +477,48 @@ class ItemCatalog:
 
     def title(self, code: int) -> str:
         """Return what to call an item: its title, else the beginning of its text, else its id."""
-        named = self.content.get("title", self.content.get("text"))
+        for part in self.parts:
+            if code < len(part):
+                break
+            code -= len(part)
+        named = part.content.get("title", part.content.get("text"))
         value = None if named is None else named[code]
-        return str(self.ids[code]) if value is None else str(value)[:TITLE_LENGTH]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A digest of ids and raw content: equal for equal catalogues, in any process."""
-        digest = hashlib.sha256(repr(self.ids.tolist()).encode())
-        for name, column in sorted(self.content.items()):
-            digest.update(name.encode())
-            for value in column:
-                digest.update(content_key(value).encode())
-        return digest.hexdigest()
+        return str(part.ids[code]) if value is None else str(value)[:TITLE_LENGTH]
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return sum(len(part.ids) for part in self.parts)
 
     def __repr__(self) -> str:
-        parts = [f"{len(self)} items"]
-        if self.content:
-            parts.append("content: " + ", ".join(self.content))
-        if self.features:
-            sizes = (f"{k} {v.shape[1]}" for k, v in self.features.items())
-            parts.append("features: " + ", ".join(sizes))
-        if self.embedding is not None:
-            parts.append(f"embedding {self.embedding.shape[1]}")
-        return f"ItemCatalog({', '.join(parts)})"
+        first = self.parts[0]
+        described = [f"{len(self)} items"]
+        if first.content:
+            described.append("content: " + ", ".join(first.content))
+        if first.features:
+            sizes = (f"{name} {width}" for name, width in self.widths.items())
+            described.append("features: " + ", ".join(sizes))
+        if first.embedding is not None:
+            described.append(f"embedding {first.embedding.shape[1]}")
+        return f"ItemCatalog({', '.join(described)})"
 
     def _repr_html_(self) -> str:
-        from skmars.data._display import catalog_html
-
         return catalog_html(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Without what was derived: a pickle, and with it joblib's hash, follows the content only.
-        state = {k: v for k, v in self.__dict__.items() if k not in ("_lookup", "fingerprint")}
-        return {k: dict(v) if isinstance(v, MappingProxyType) else v for k, v in state.items()}
+        # The fingerprint goes along, always: what a pickle holds (and joblib's hash of it) must
+        # follow the content, not what was asked of the catalogue before.
+        state: dict[str, Any] = {"fingerprint": self.fingerprint}
+        if self._parts:
+            return {**state, "_parts": self._parts}
+        for name in ("ids", "content", "features", "missing", "embedding", "folds", "_digests"):
+            value = getattr(self, name)
+            state[name] = dict(value) if isinstance(value, MappingProxyType) else value
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name in ("content", "features", "missing"):
-            state[name] = MappingProxyType(state[name])
-        self.__dict__.update(state)
+            if name in state:
+                state[name] = MappingProxyType(state[name])
+        self.__dict__.update({"_parts": (), "_digests": {}, **state})
 
     def __sklearn_clone__(self) -> ItemCatalog:
         return self
@@ -335,25 +530,136 @@ class ItemCatalog:
         return self
 
 
-def _joined(columns: list[NDArray[Any]]) -> NDArray[Any]:
+def _joined_texts(columns: list[NDArray[Any]]) -> NDArray[Any]:
     texts = ["\n".join(str(part) for part in row if part) for row in zip(*columns)]
     joined = np.empty(len(texts), dtype=object)
     joined[:] = [text or None for text in texts]
     return joined
 
 
+def _items(mapping: Mapping[str, Any] | None, name: str) -> Iterable[tuple[str, Any]]:
+    if mapping is None:
+        return ()
+    if not isinstance(mapping, Mapping):
+        raise TypeError(
+            f"{name} must be a mapping from the name of a modality to a column, got "
+            f"{type(mapping).__name__}."
+        )
+    for key in mapping:
+        if not isinstance(key, str) or not key:
+            raise TypeError(f"{name} must name modalities by strings, got {key!r}.")
+    return mapping.items()
+
+
+def _column(values: Sequence[Any] | NDArray[Any], name: str, n_items: int) -> NDArray[Any]:
+    """Return a column with one entry an item, safe against later changes by the caller."""
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__"):
+        raise TypeError(f"{name} must be a sequence with one entry an item, got {values!r}.")
+    if len(values) != n_items:
+        raise ValueError(f"{name} has {len(values)} entries for {n_items} items.")
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        return _frozen(values)
+    # Entry by entry: NumPy would merge equally sized images into one array.
+    column = np.empty(n_items, dtype=object)
+    for i, value in enumerate(values):
+        column[i] = _frozen(value) if isinstance(value, np.ndarray) else value
+    return _frozen(column)
+
+
+def _matrix(values: ArrayLike, name: str, n_items: int) -> Matrix:
+    """Return vectors, one row an item, as float32, safe against later changes by the caller."""
+    try:
+        given = np.asarray(values)
+        kind = given.dtype.kind
+        matrix = given.astype(np.float64) if kind == "O" else given
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} must have one vector of numbers an item, all of one length: {error}."
+        ) from error
+    if kind not in "iufbO":
+        raise TypeError(f"{name} must hold numbers, got dtype {given.dtype}.")
+    if matrix.ndim != 2 or len(matrix) != n_items:
+        raise ValueError(
+            f"{name} must have shape ({n_items}, n_features), one row an item; "
+            f"got shape {matrix.shape}."
+        )
+    if matrix.dtype == np.float32:
+        return _frozen(matrix)
+    with np.errstate(over="ignore"):
+        converted = matrix.astype(np.float32)
+    beyond = np.isinf(converted) & np.isfinite(matrix)
+    if beyond.any():
+        row, column = np.argwhere(beyond)[0]
+        raise ValueError(
+            f"{name} holds {matrix[row, column]:g} in row {row}, which float32 can't hold. Scale "
+            "the vectors."
+        )
+    return _frozen(converted)
+
+
+def _features(
+    features: Mapping[str, ArrayLike] | None,
+    missing: Mapping[str, ArrayLike] | None,
+    n_items: int,
+    known: Iterable[str],
+) -> tuple[Mapping[str, Matrix], Mapping[str, Mask]]:
+    """Return checked feature matrices, and for each the mask of the items that lack it."""
+    matrices = {k: _matrix(v, f"features[{k!r}]", n_items) for k, v in _items(features, "features")}
+    masks = {}
+    for name, values in _items(missing, "missing"):
+        if name not in matrices:
+            have = ", ".join(map(repr, matrices)) or "none"
+            hint = " (pass its features along)" if name in known else ""
+            raise ValueError(
+                f"missing names modality {name!r}, but features are passed for {have}{hint}."
+            )
+        mask = np.asarray(values)
+        if mask.dtype != bool or mask.shape != (n_items,):
+            raise ValueError(
+                f"missing[{name!r}] must be a mask of {n_items} booleans, one an item; got dtype "
+                f"{mask.dtype} and shape {mask.shape}."
+            )
+        masks[name] = _frozen(mask)
+    for name in matrices:
+        masks.setdefault(name, _frozen(np.zeros(n_items, dtype=bool)))
+    return MappingProxyType(matrices), MappingProxyType(masks)
+
+
+def _part(array: NDArray[Any], at: slice) -> NDArray[Any]:
+    """Return some rows; all of them are the array itself, which catalogues share."""
+    return array if at == slice(0, len(array)) else array[at]
+
+
+def _stacked(parts: Sequence[Any]) -> NDArray[Any]:
+    stacked: NDArray[Any] = np.concatenate(parts)
+    stacked.flags.writeable = False
+    return stacked
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the array, or a copy if somebody could still change it, that can't be written to."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if owner.flags.writeable:
+            array = array.copy()
+            break
+        owner = owner.base
+    array.flags.writeable = False
+    return array
+
+
 def side_by_side(
     catalog: ItemCatalog, names: Iterable[str], items: NDArray[np.integer] | None = None
-) -> NDArray[np.float32]:
+) -> Matrix:
     """Return the features of these modalities, shape (n_items, n_features), of all or some items.
 
     The rows of each modality are scaled to unit length, so that none outweighs the others; an item
     that lacks it has zeros.
     """
-    rows: Any = slice(None) if items is None else items
-    blocks = [np.zeros((len(catalog.ids[rows]), 0))]
+    codes = np.arange(len(catalog)) if items is None else items
+    blocks = [np.zeros((len(codes), 0))]
     for name in names:
-        block = np.where(catalog.missing[name][rows, None], 0.0, catalog.features[name][rows])
+        block = catalog.take_features(name, codes)
         norm = np.linalg.norm(block, axis=1, keepdims=True)
         with np.errstate(invalid="ignore"):  # who uses infinite features says so
             blocks.append(block / np.where(norm > 0, norm, 1.0))

@@ -11,9 +11,8 @@ from scipy.sparse import issparse
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from skmars.data._catalog import ItemCatalog
 from skmars.data._columns import OPTIONAL, REQUIRED
-from skmars.data._frames import Table, is_frame, remembered_catalog
+from skmars.data._frames import Table, is_frame
 from skmars.data._impressions import Impressions
 
 # Largest number that a network takes: its products with weights stay within float32 (3.4e38).
@@ -22,15 +21,12 @@ LARGEST = 1e30
 _ADDED = {*REQUIRED, *OPTIONAL, "borrowed_timestamp"}
 
 
-def as_impressions(X: Any, *, catalog: ItemCatalog | None = None) -> Impressions | None:
+def as_impressions(X: Any) -> Impressions | None:
     """Return `X` as impressions, or None if it is something else (a numeric array).
 
     Parameters
     ----------
     X : Impressions, pandas.DataFrame, polars.DataFrame, pyarrow.Table or anything else
-    catalog : ItemCatalog, default=None
-        For tables; without it, the one that skmars remembers of a frame it made itself, else
-        a catalogue of the ids that occur.
 
     Raises
     ------
@@ -59,14 +55,12 @@ def as_impressions(X: Any, *, catalog: ItemCatalog | None = None) -> Impressions
             f"'item_id' (the target) and 'history' (a list column), got {columns}. "
             "A raw log becomes impressions with Impressions.from_log(log)."
         )
-    return Impressions.from_frame(X, catalog if catalog is not None else remembered_catalog(X))
+    return Impressions.from_frame(X)
 
 
-def require_impressions(
-    X: Any, *, estimator_name: str, catalog: ItemCatalog | None = None
-) -> Impressions:
+def require_impressions(X: Any, *, estimator_name: str) -> Impressions:
     """Return `X` as impressions; TypeError if it is anything else."""
-    impressions = as_impressions(X, catalog=catalog)
+    impressions = as_impressions(X)
     if impressions is None:
         raise TypeError(
             f"{estimator_name} works on Impressions or on a pandas, polars or pyarrow table with "

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from html import escape
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data._catalog import ItemCatalog
 from skmars.data._content import is_absent
 from skmars.data._images import UnusableContent, load_image
-
-if TYPE_CHECKING:
-    from skmars.data._impressions import Impressions
+from skmars.data._sequences import Sequences
 
 N_ROWS = 5
 N_ITEMS = 4  # of a history
@@ -40,12 +37,49 @@ STYLE = """<style>
 </style>"""
 
 
-def impressions_html(X: Impressions) -> str:
+class Catalog(Protocol):
+    """What is shown of an `ItemCatalog`."""
+
+    @property
+    def ids(self) -> NDArray[Any]: ...
+    @property
+    def content(self) -> Mapping[str, NDArray[Any]]: ...
+    @property
+    def features(self) -> Mapping[str, NDArray[np.float32]]: ...
+    @property
+    def missing(self) -> Mapping[str, NDArray[np.bool_]]: ...
+    @property
+    def embedding(self) -> NDArray[np.float32] | None: ...
+    def title(self, code: int) -> str: ...
+    def __len__(self) -> int: ...
+
+
+class Rows(Protocol):
+    """What is shown of `Impressions`."""
+
+    @property
+    def catalog(self) -> Catalog: ...
+    @property
+    def users(self) -> NDArray[Any]: ...
+    @property
+    def user(self) -> NDArray[np.int32]: ...
+    @property
+    def target(self) -> NDArray[np.int32]: ...
+    @property
+    def history(self) -> Sequences: ...
+    @property
+    def borrowed(self) -> Sequences | None: ...
+    @property
+    def context(self) -> Mapping[str, NDArray[Any]]: ...
+    def __len__(self) -> int: ...
+
+
+def impressions_html(X: Rows) -> str:
     """Return the first rows as HTML: titles and pictures instead of codes, and what they add up to.
 
     Parameters
     ----------
-    X : Impressions
+    X : Rows
     """
     item = _item_maker(X.catalog)
     head = ["user", "shown", "history, oldest first"]
@@ -74,12 +108,12 @@ def impressions_html(X: Impressions) -> str:
     )
 
 
-def catalog_html(catalog: ItemCatalog) -> str:
+def catalog_html(catalog: Catalog) -> str:
     """Return the first items as HTML, and what there is of each modality.
 
     Parameters
     ----------
-    catalog : ItemCatalog
+    catalog : Catalog
     """
     item = _item_maker(catalog)
     texts = [name for name in catalog.content if name not in ("title", "image")]
@@ -110,7 +144,7 @@ def _count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def _activity(X: Impressions) -> list[str]:
+def _activity(X: Rows) -> list[str]:
     """Say how long histories are, and how many users are low-active among those here."""
     if len(X) == 0:
         return []
@@ -127,7 +161,7 @@ def _activity(X: Impressions) -> list[str]:
     ]
 
 
-def _missing(catalog: ItemCatalog) -> str:
+def _missing(catalog: Catalog) -> str:
     """Say of how many items a modality is missing: its content, or after encoding its features."""
     n_missing = {
         name: sum(map(is_absent, column))
@@ -154,7 +188,7 @@ def _further(n: int) -> str:
     return f'<p class="faint">and {n - N_ROWS:,} more</p>' if n > N_ROWS else ""
 
 
-def _item_maker(catalog: ItemCatalog) -> Callable[[int, str], str]:
+def _item_maker(catalog: Catalog) -> Callable[[int, str], str]:
     """Return what writes an item with its picture; each picture is read once."""
     images = catalog.content.get("image")
 
@@ -180,7 +214,7 @@ def _sequence(codes: NDArray[np.int32], notes: list[str], item: Callable[[int, s
     return before + "".join(item(c, n) for c, n in zip(shown, notes or [""] * len(shown)))
 
 
-def _borrowed(X: Impressions, i: int, item: Callable[[int, str], str]) -> str:
+def _borrowed(X: Rows, i: int, item: Callable[[int, str], str]) -> str:
     """Write what a row borrowed, with the relevance of each item."""
     assert X.borrowed is not None
     codes = X.borrowed.row(i)

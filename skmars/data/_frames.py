@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import weakref
 from importlib import import_module
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -13,9 +12,6 @@ from numpy.typing import NDArray
 
 from skmars.utils import _ragged as ragged
 from skmars.utils._ids import Ids, as_ids
-
-if TYPE_CHECKING:
-    from skmars.data._catalog import ItemCatalog
 
 FRAMES = ("pandas", "polars", "pyarrow")
 
@@ -281,20 +277,3 @@ def _arrow_column(pyarrow: Any, column: Any) -> Any:
         return array(column)
     values, length = ragged_column
     return pyarrow.LargeListArray.from_arrays(ragged.offsets(length), array(values))
-
-
-# The catalogue of frames that skmars itself made, for as long as such a frame lives: a frame has
-# no room for a catalogue of its own.
-_CATALOGS: dict[int, ItemCatalog] = {}
-
-
-def remember_catalog(frame: Any, catalog: ItemCatalog) -> None:
-    """Keep the catalogue of a frame until the frame is collected."""
-    key = id(frame)
-    _CATALOGS[key] = catalog
-    weakref.finalize(frame, _CATALOGS.pop, key, None)
-
-
-def remembered_catalog(frame: Any) -> ItemCatalog | None:
-    """Return the catalogue of a frame that skmars made, else None."""
-    return _CATALOGS.get(id(frame))

@@ -10,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data._catalog import ItemCatalog
+from skmars.data._display import impressions_html
+from skmars.data._frames import make_frame
+from skmars.data._log import read_log
+from skmars.data._rows import frame_columns, read_rows
 from skmars.data._sequences import Sequences
 
 UserEncoder = Callable[["Impressions"], NDArray[np.float32]]
@@ -166,13 +170,44 @@ class Impressions:
     # --- what the steps of the pipeline add ----------------------------------------------
 
     def with_catalog(self, catalog: ItemCatalog) -> Impressions:
-        """Return the same rows with another catalogue of the same items (features added)."""
-        if len(catalog) < len(self.catalog):
-            raise ValueError(
-                f"catalog has {len(catalog)} items, fewer than the {len(self.catalog)} that the "
-                "item codes point to. Pass a catalogue derived from X.catalog."
+        """Return the same rows with another catalogue that has their items, in any order.
+
+        Parameters
+        ----------
+        catalog : ItemCatalog
+
+        Returns
+        -------
+        Impressions
+
+        Raises
+        ------
+        ValueError
+            If the catalogue lacks an item.
+        TypeError
+            If its ids are strings and those of the rows integers, or the other way round.
+        """
+        if not isinstance(catalog, ItemCatalog):
+            raise TypeError(
+                f"catalog must be an ItemCatalog, got {type(catalog).__name__}. "
+                "Build one with ItemCatalog.from_frame(items)."
             )
-        return replace(self, catalog=catalog)
+        if catalog.continues(self.catalog):
+            return replace(self, catalog=catalog)
+        codes = catalog.codes(self.catalog.ids, "item_id of X")
+        if (codes < 0).any():
+            raise ValueError(
+                f"catalog lacks {np.count_nonzero(codes < 0)} items of X (first: "
+                f"{self.catalog.ids[codes < 0][:1].tolist()[0]!r}). Pass a catalogue that has "
+                "them, or add them with catalog.extend(X.catalog.ids)."
+            )
+        return replace(
+            self,
+            catalog=catalog,
+            target=codes[self.target],
+            history=self.history.recode(codes),
+            borrowed=None if self.borrowed is None else self.borrowed.recode(codes),
+        )
 
     def with_borrowed(self, borrowed: Sequences | None) -> Impressions:
         """Return the same rows with these borrowed items to the left of each history."""
@@ -303,8 +338,6 @@ class Impressions:
         >>> X.catalog.ids[X.history.row(2)]
         array([1])
         """
-        from skmars.data._log import read_log
-
         return read_log(
             cls,
             log,
@@ -348,13 +381,9 @@ class Impressions:
         ...     {"user_id": [1], "item_id": ["c"], "history": [["a", "b"]], "hour": [7]}))
         Impressions(1 rows, 1 users, 3 items, history 2-2, context: hour)
         """
-        from skmars.data._rows import read_rows
-
         return read_rows(cls, frame, catalog)
 
     def _frame_columns(self) -> dict[str, Callable[[], Any]]:
-        from skmars.data._rows import frame_columns
-
         return frame_columns(self)
 
     def to_frame(self, frame: str = "pandas") -> Any:
@@ -370,14 +399,10 @@ class Impressions:
             ``Impressions.from_frame(X.to_frame(), X.catalog)`` gives the same impressions. Rows
             that `fit_transform` made have their `fold` in the column `user_fold`.
         """
-        from skmars.data._frames import make_frame, remember_catalog
-
         columns = {name: make() for name, make in self._frame_columns().items()}
         if self.fold is not None and (self.fold >= 0).any():
             columns["user_fold"] = self.fold
-        table = make_frame(columns, frame)
-        remember_catalog(table, self.catalog)
-        return table
+        return make_frame(columns, frame)
 
     # --- how it looks ---------------------------------------------------------------------
 
@@ -393,6 +418,4 @@ class Impressions:
         return f"Impressions({', '.join(parts)})"
 
     def _repr_html_(self) -> str:
-        from skmars.data._display import impressions_html
-
         return impressions_html(self)

@@ -15,7 +15,7 @@ from skmars.data._columns import OPTIONAL, REQUIRED
 from skmars.data._frames import Table
 from skmars.data._sequences import Sequences
 from skmars.utils import _ragged as ragged
-from skmars.utils._ids import as_ids, check_same_kind, factorize
+from skmars.utils._ids import as_ids, check_same_kind, factorize, joined
 
 
 def frame_columns(X: Any) -> dict[str, Callable[[], Any]]:
@@ -84,7 +84,7 @@ def read_rows(cls: Any, frame: Any, catalog: ItemCatalog | None) -> Any:
     if catalog is None:
         for name, flat in values.items():
             check_same_kind(flat, f"column {name!r} of X", target, "column 'item_id' of X")
-        catalog = ItemCatalog(factorize(np.concatenate([target, *values.values()]))[0])
+        catalog = ItemCatalog(factorize(joined(target, *values.values()))[0])
     else:
         for name, ids in {"item_id": target, **values}.items():
             check_same_kind(ids, f"column {name!r} of X", catalog.ids, "the catalogue")

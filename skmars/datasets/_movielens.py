@@ -205,7 +205,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _catalog(raw: _Raw, ids: NDArray[np.int64], folder: Path, content: bool) -> ItemCatalog:
-    code = Lookup(raw.items)(ids)
+    code = Lookup(raw.items, "the ratings")(ids, "the items")
 
     def taken(column: NDArray[np.object_]) -> NDArray[np.object_]:
         known = column[code]
@@ -227,7 +227,7 @@ def _log(raw: _Raw, keep: NDArray[np.bool_], frame: str) -> Any:
     rows = rows[np.lexsort((raw.order[rows], raw.user[rows]))]
     user = raw.user[rows]
     _, first, code = np.unique(user, return_index=True, return_inverse=True)
-    who = Lookup(raw.users)(user)
+    who = Lookup(raw.users, "the ratings")(user, "the users")
     if (who < 0).any():
         raise ValueError(f"The file of users lacks user {user[who < 0][0]}, who has ratings.")
     seconds = _increasing(raw.seconds[rows], code)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from skmars.data import Impressions, ItemCatalog
+from skmars.data import ItemCatalog
 from skmars.encoding._encode import Features, precomputed
 
 _N_NAMED = 5  # items that a message names
@@ -37,7 +37,7 @@ def lacks(catalog: ItemCatalog, name: str) -> ValueError:
         f"The catalogue has no content for modality '{name}'; it has content: "
         f"{listed(catalog.content)}; features: {listed(catalog.features)}. Add the content to the "
         "catalogue, for example ItemCatalog.from_frame(items, text='plot', image='poster'), and "
-        "pass it with the log (Impressions.from_log(log, catalog)) or as catalog=."
+        "pass it with the log: Impressions.from_log(log, catalog)."
     )
 
 
@@ -50,23 +50,6 @@ def precomputed_of(catalog: ItemCatalog, name: str) -> Features:
     vectors, missing = catalog.features[name], catalog.missing[name]
     column = [None if absent else row for row, absent in zip(vectors, missing)]
     return replace(precomputed(column, name, catalog.ids), missing=missing)
-
-
-def with_items_of(known: ItemCatalog, X: Impressions) -> Impressions:
-    """Let the item codes of `X` point into `known`, extended by the items that it lacks."""
-    catalog = known.extend(X.catalog.ids)
-    codes = catalog.codes(X.catalog.ids)
-
-    def recoded(sequences: Any) -> Any:
-        return None if sequences is None else replace(sequences, items=codes[sequences.items])
-
-    return replace(
-        X,
-        catalog=catalog,
-        target=codes[X.target],
-        history=recoded(X.history),
-        borrowed=recoded(X.borrowed),
-    )
 
 
 def with_features_of(catalog: ItemCatalog, features: Mapping[str, Features]) -> ItemCatalog:

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._checks import check_columns, require_impressions
 from skmars.data._content import is_absent
+from skmars.data._memo import Memo
 from skmars.encoding._cache import cache_folder, encoded_by
 from skmars.encoding._catalogs import (
     content_of,
@@ -28,7 +29,6 @@ from skmars.encoding._catalogs import (
     precomputed_of,
     warn_masked,
     with_features_of,
-    with_items_of,
 )
 from skmars.encoding._content import NO_CONTENT, Items
 from skmars.encoding._encode import Features, ModalityEncoder, encode, fit_encoder, watcher
@@ -68,8 +68,6 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
           published weights;
         - ``"precomputed"``: the content is a column of vectors, or the catalogue has features of
           that name.
-    catalog : ItemCatalog, default=None
-        The items of frames, and of impressions whose catalogue knows nothing but ids.
     cache : str, Path or joblib.Memory, default=None
         Folder in which vectors (and fitted encoders, as pickles) outlive the process. Use one
         where worker processes should share what they encode.
@@ -133,7 +131,6 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "encoders": [dict, None],
-        "catalog": [ItemCatalog, None],
         "cache": [str, os.PathLike, joblib.Memory, None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
@@ -146,7 +143,6 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         self,
         encoders: Mapping[str, Any] | None = None,
         *,
-        catalog: ItemCatalog | None = None,
         cache: Any = None,
         batch_size: int = 64,
         device: str = "auto",
@@ -155,7 +151,6 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         verbose: int = 0,
     ) -> None:
         self.encoders = encoders
-        self.catalog = catalog
         self.cache = cache
         self.batch_size = batch_size
         self.device = device
@@ -194,7 +189,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
             If items have no usable content: how many, and the first of them.
         """
         self._validate_params()
-        impressions, catalog = self._read(X, self.catalog)
+        impressions, catalog = self._read(X, None)
         transformers = self._transformers(catalog)
         context = self._init_callback_context(max_subtasks=len(transformers))
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -233,7 +228,13 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         self.missing_ = {k: catalog.ids[f.missing] for k, f in (features | unusable).items()}
         self.n_encoded_ = {k: f.n_encoded for k, f in features.items()}
         self.catalog_ = with_features_of(catalog, features)
-        self._raw_catalog = catalog
+        pairs = list(zip(catalog.parts, self.catalog_.parts))
+        self._encoded_parts = {
+            known.fingerprint: made
+            for pair in pairs
+            for known, made in ((pair[0], pair[1]), (pair[1], pair[1]))
+        }
+        self._memo: Memo[ItemCatalog] = Memo()
         self._fitted = fitted
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
         return self
@@ -261,9 +262,8 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
             If the catalogue lacks a modality, or a column of `fit` is missing.
         """
         check_is_fitted(self)
-        known = self.catalog_ if self.catalog is None else self.catalog
-        impressions, catalog = self._read(X, known)
-        encoded = self._encoded(catalog)
+        impressions, catalog = self._read(X, self.catalog_)
+        encoded = catalog.map_parts(self._encoded)
         if impressions is None:
             return encoded
         if hasattr(self, "feature_names_in_"):
@@ -290,9 +290,9 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         """Return `X` as impressions (None if it is a catalogue), and the catalogue to encode."""
         if isinstance(X, ItemCatalog):
             return None, X
-        X = require_impressions(X, estimator_name="MultimodalEncoder", catalog=self.catalog)
+        X = require_impressions(X, estimator_name="MultimodalEncoder")
         if known is not None and not X.catalog.content and not X.catalog.features:
-            X = with_items_of(known, X)
+            X = X.with_catalog(known.extend(X.catalog.ids))
         return X, X.catalog
 
     def _transformers(self, catalog: ItemCatalog) -> dict[str, Any]:
@@ -320,10 +320,12 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
             for name, spec in self.encoders.items()
         }
 
-    def _encoded(self, catalog: ItemCatalog) -> ItemCatalog:
-        """Return `catalog` with features from the fitted encoders."""
-        if catalog is self._raw_catalog or catalog is self.catalog_:
-            return self.catalog_
+    def _encoded(self, part: ItemCatalog) -> ItemCatalog:
+        """Return a part of a catalogue with features from the fitted encoders."""
+        known = self._encoded_parts.get(part.fingerprint)
+        return self._memo.get(part, self._encode) if known is None else known
+
+    def _encode(self, catalog: ItemCatalog) -> ItemCatalog:
         features, broken = {}, {}
         for name, fitted in self._fitted.items():
             modality, own = fitted, self.catalog_.features[name]
@@ -333,7 +335,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
                 encoded_by(fitted.encoder.key).recall(
                     known.digests, own, self.catalog_.missing[name]
                 )
-                items = Items(content_of(catalog, name), kind, self.max_image_pixels, known)
+                items = Items(content_of(catalog, name), kind, self.max_image_pixels)
                 modality = _Modality(fitted.encoder, items)
             found = self._features(name, modality, catalog, None)
             if found.missing.all():
@@ -345,9 +347,8 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
                     f"MultimodalEncoder was fitted with have length {own.shape[1]}."
                 )
             features[name] = found
-            # What lacks content is nothing new to who adds it; nor is what fit warned of.
-            old = {} if fitted.items is None else fitted.items.problems
-            new = {i: p for i, p in found.problems.items() if p not in (NO_CONTENT, old.get(i))}
+            # What lacks content is nothing new to who adds it.
+            new = {i: p for i, p in found.problems.items() if p != NO_CONTENT}
             broken[name] = replace(found, problems=new)
         warn_masked(broken, catalog, "unreadable content")
         return with_features_of(catalog, features)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_array
 
-from skmars.utils._ids import as_ids, factorize
+from skmars.utils._ids import as_ids, factorize, joined
 
 BLOCK = 4_000_000  # similarities that are held at once
 
@@ -182,5 +182,5 @@ def _labels(
             raise ValueError(f"{name} has {len(side)} entries for {length} rows.")
     if sides[0].dtype != sides[1].dtype:
         raise TypeError("query_labels and candidate_labels must both be integers or both strings.")
-    codes = factorize(np.concatenate(sides))[1].astype(np.int64)
+    codes = factorize(joined(*sides))[1].astype(np.int64)
     return codes[:n], codes[n:]

@@ -16,7 +16,7 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skmars.data import Impressions, ItemCatalog
+from skmars.data import Impressions
 from skmars.data._activity import UserActivity, is_high, is_low, thresholds
 from skmars.data._checks import check_columns, require_impressions
 from skmars.data._folds import EVERYBODY, mark_own, user_folds
@@ -142,8 +142,6 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         so that nothing that is borrowed or counted comes from the row's own user (counts that leave
         out just the user would tell the click the other way round). Users are assigned by a hash
         of their id, in all steps alike; where rows come from an aligner, its `cv` holds.
-    catalog : ItemCatalog, default=None
-        Items, for input that comes as a frame.
     n_jobs : int, default=None
         Threads of the search. Results don't depend on it, unless an approximate index is built.
     verbose : int, default=0
@@ -267,7 +265,6 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
             HasMethods(["fit", "kneighbors"]),
         ],
         "cv": [Interval(Integral, 2, 100, closed="both")],
-        "catalog": [ItemCatalog, None],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],
     }
@@ -290,7 +287,6 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         respect_time: bool = True,
         neighbors: Any = "auto",
         cv: int = 5,
-        catalog: ItemCatalog | None = None,
         n_jobs: int | None = None,
         verbose: int = 0,
     ) -> None:
@@ -309,7 +305,6 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         self.respect_time = respect_time
         self.neighbors = neighbors
         self.cv = cv
-        self.catalog = catalog
         self.n_jobs = n_jobs
         self.verbose = verbose
 
@@ -378,7 +373,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
 
     def _checked(self, X: Any) -> Impressions:
         self._check_parameters()
-        X = require_impressions(X, estimator_name=type(self).__name__, catalog=self.catalog)
+        X = require_impressions(X, estimator_name=type(self).__name__)
         if len(X) == 0:
             raise ValueError(f"{type(self).__name__} needs at least one row to fit, X has none.")
         return X
@@ -400,7 +395,9 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         self.donor_embedding_, self.user_center_ = pool.units, pool.center
         self.item_ids_, self.item_center_ = pool.items.catalog.ids, pool.items.center
         self._activity, self._pool = active, pool
-        self._donor_of_user = np.append(Lookup(pool.ids)(active.ids), np.int32(-1))
+        self._donor_of_user = np.append(
+            Lookup(pool.ids, "the donors")(active.ids, "user_id of the rows of fit"), np.int32(-1)
+        )
         empty = X[:0]
         if self.n_lookalikes:
             empty = with_support(empty, np.zeros((4, 0)), pool)
@@ -514,7 +511,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     def _transform(self, X: Any) -> Impressions:
         check_is_fitted(self)
         self._check_parameters()
-        X = require_impressions(X, estimator_name=type(self).__name__, catalog=self.catalog)
+        X = require_impressions(X, estimator_name=type(self).__name__)
         check_columns(self, X, reset=False)
         self._check_spaces(self._pool)
         active = self._activity

@@ -321,7 +321,7 @@ def joined(
     pool : DonorPool
         All donors, whose numbers replace those of the parts.
     """
-    numbers = Lookup(pool.ids)
+    numbers = Lookup(pool.ids, "the donors")
     pieces, start, length = [], np.zeros(len(X), np.int64), np.zeros(len(X), np.int32)
     added = [name for name in parts[0][1].context if name not in X.context]
     context = {**X.context, **{name: np.zeros(len(X)) for name in added}}
@@ -331,7 +331,9 @@ def joined(
         assert borrowed is not None
         assert borrowed.donor is not None
         assert borrowed.donors is not None
-        pieces.append(replace(borrowed, donor=numbers(borrowed.donors)[borrowed.donor]))
+        pieces.append(
+            replace(borrowed, donor=numbers(borrowed.donors, "the donors")[borrowed.donor])
+        )
         start[rows], length[rows] = borrowed.start + at, borrowed.length
         at += len(borrowed.items)
         for name in added:

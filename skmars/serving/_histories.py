@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skmars.data import Impressions, ItemCatalog, Sequences
 from skmars.data._histories import Timeline
-from skmars.utils._ids import Lookup, check_same_kind, factorize
+from skmars.utils._ids import Lookup, factorize
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +64,19 @@ class UserHistories:
             moment = np.minimum(events.time[events.positions()], np.nextafter(self.now, -np.inf))
         return Timeline(owner, moment, len(self.users))
 
+    @cached_property
+    def _lookup(self) -> Lookup:
+        return Lookup(self.users, "the log")
+
     def __getstate__(self) -> dict[str, Any]:
-        # A timeline is rebuilt faster than it is read.
-        return {name: value for name, value in vars(self).items() if name != "_timeline"}
+        # What is derived is made again faster than it is read.
+        return {name: value for name, value in vars(self).items() if name[0] != "_"}
 
     def with_catalog(self, catalog: ItemCatalog) -> UserHistories:
         """Return the same histories over another catalogue, to which unknown items are added."""
-        check_same_kind(catalog.ids, "the catalogue", self.catalog.ids, "the log")
         catalog = catalog.extend(self.catalog.ids)
-        return replace(
-            self, catalog=catalog, events=self.events.recode(catalog.codes(self.catalog.ids))
-        )
+        codes = catalog.codes(self.catalog.ids, "the log")
+        return replace(self, catalog=catalog, events=self.events.recode(codes))
 
     def impressions(
         self, user_ids: NDArray[Any], item_ids: NDArray[Any], time: Any = None
@@ -100,8 +102,6 @@ class UserHistories:
         ValueError
             If times are passed, but the log has none.
         """
-        check_same_kind(user_ids, "the user column of the rows", self.users, "that of the log")
-        check_same_kind(item_ids, "the item column of the rows", self.catalog.ids, "the catalogue")
         if time is not None and self.now is None:
             raise ValueError(
                 "the rows have times, but the log has none, so that nobody can tell which "
@@ -112,7 +112,7 @@ class UserHistories:
             seconds = np.full(len(user_ids), self.now)
             if time is not None:
                 seconds = np.where(np.isnan(time), self.now, time)
-        who = Lookup(self.users)(user_ids)
+        who = self._lookup(user_ids, "the user column of the rows")
         known = np.flatnonzero(who >= 0)
         start, length = np.zeros(len(who), dtype=np.int64), np.zeros(len(who), dtype=np.int32)
         start[known] = self.events.start[who[known]]
@@ -120,6 +120,7 @@ class UserHistories:
         moment = np.zeros(len(who)) if seconds is None else seconds
         length[known] = self._timeline.count_before(who[known], moment[known])
         catalog = self.catalog.extend(item_ids)
+        target = catalog.codes(item_ids, "the item column of the rows")
         users, user = factorize(user_ids)
         history = replace(self.events, start=start, length=length)
-        return Impressions(catalog, users, user, catalog.codes(item_ids), history, time=seconds)
+        return Impressions(catalog, users, user, target, history, time=seconds)

@@ -8,7 +8,6 @@ import warnings
 import joblib
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -343,11 +342,11 @@ def test_a_frame_at_serving_time_takes_the_fitted_catalogue(data, counting):
     assert not counting.encoded
 
 
-def test_impressions_that_know_only_ids_take_the_given_catalogue(data, catalog):
+def test_impressions_that_know_only_ids_take_the_catalogue_of_fit(data):
     X, y = data
-    bare = Impressions.from_frame(pa.table(X.to_frame("pyarrow").to_pydict()))
+    bare = Impressions.from_frame(X.to_frame("pyarrow"))
     assert not bare.catalog.content
-    Xt = MultimodalEncoder(catalog=catalog).fit_transform(bare, y)
+    Xt = MultimodalEncoder().fit(X, y).transform(bare)
     pd.testing.assert_frame_equal(Xt.to_frame("pandas"), X.to_frame("pandas"), check_dtype=False)
     assert set(Xt.catalog.features) == {"text", "image"}
 
