@@ -562,7 +562,8 @@ def _column(values: Sequence[Any] | NDArray[Any], name: str, n_items: int) -> ND
     # Entry by entry: NumPy would merge equally sized images into one array.
     column = np.empty(n_items, dtype=object)
     for i, value in enumerate(values):
-        column[i] = _frozen(value) if isinstance(value, np.ndarray) else value
+        # By its type: contents may be broken objects, which say anything, or raise.
+        column[i] = _frozen(value) if issubclass(type(value), np.ndarray) else value
     return _frozen(column)
 
 

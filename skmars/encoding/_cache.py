@@ -14,6 +14,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import BufferedRandom
 from pathlib import Path
 from typing import IO, Any
 
@@ -170,11 +171,10 @@ class Folder:
         return True
 
     def _write(self, name: str, dump: Callable[[IO[bytes]], Any]) -> None:
-        def write(path: Path) -> None:
-            with open(path, "w+b") as file:
-                dump(file)
-                length = file.seek(0, os.SEEK_END)
-                file.write(self._seal(file, length, name))
+        def write(file: BufferedRandom) -> None:
+            dump(file)
+            length = file.seek(0, os.SEEK_END)
+            file.write(self._seal(file, length, name))
 
         with self._usable():
             write_whole(self.path / name, write)

@@ -42,7 +42,7 @@ class Items(Sequence[Any]):
     max_image_pixels : int
         Larger images are unusable.
     previous : Items, default=None
-        Values that stand in the same place of these are known, and not looked at again.
+        What the encoder was fitted on; tells what is odd among the values.
 
     Attributes
     ----------
@@ -67,17 +67,11 @@ class Items(Sequence[Any]):
         self.digests: list[bytes | None] = []
         digester = _digester(kind, max_image_pixels)
         for i, value in enumerate(values):
-            known: bytes | None = None
-            if previous is not None and i < len(previous) and value is previous.values[i]:
-                known, problem = previous.digests[i], previous.problems.get(i)
-            else:
-                try:
-                    known, problem = digest(value, kind, max_image_pixels, digester), None
-                except UnusableContent as unusable:
-                    problem = str(unusable)
-            self.digests.append(known)
-            if problem is not None:
-                self.problems[i] = problem
+            try:
+                self.digests.append(digest(value, kind, max_image_pixels, digester))
+            except UnusableContent as problem:
+                self.digests.append(None)
+                self.problems[i] = str(problem)
 
     def __len__(self) -> int:
         return len(self.values)

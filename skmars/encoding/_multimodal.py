@@ -335,7 +335,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
                 encoded_by(fitted.encoder.key).recall(
                     known.digests, own, self.catalog_.missing[name]
                 )
-                items = Items(content_of(catalog, name), kind, self.max_image_pixels)
+                items = Items(content_of(catalog, name), kind, self.max_image_pixels, known)
                 modality = _Modality(fitted.encoder, items)
             found = self._features(name, modality, catalog, None)
             if found.missing.all():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+pytest.importorskip("benchmarks.fuzz", reason="the benchmarks are not part of a source package")
 from benchmarks.fuzz.content import checks, fuzz
 
 
