@@ -60,6 +60,10 @@ _NO_CODE = {
 }  # fmt: skip
 
 
+# Where the files of installed modules are.
+_PLACES = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"))
+
+
 class NoDigest(TypeError):
     """Why a value can't be told from others by its content."""
 
@@ -134,8 +138,12 @@ class Digester:
         if self._left < 0:
             raise NoDigest(f"more than {MAX_PARTS:,} parts")
         kind = type(value)
+        data = None
         if kind in _LEAVES and not (kind is str and self.is_file(value)):
             data, tag = _LEAVES[kind](value), kind.__name__
+        elif issubclass(kind, np.generic) and kind is not np.void:
+            data, tag = value.tobytes(), value.dtype.str
+        if data is not None:
             if len(data) > 64:
                 data, tag = hash_of(data), f"long {tag}"
             return b"%s %d:%s" % (tag.encode(), len(data), data)
@@ -161,16 +169,19 @@ class Digester:
 
     def _encoded_code(self, value: Any) -> bytes:
         """Take a class or function apart once, wherever it is met first."""
+        if id(value) in self._known:
+            return self._known[id(value)][1]
         module, name = value.__module__, value.__qualname__
         if _is_installed(module) and _found(module, name) is value:
-            return self._encoded(("installed", module, name, _version(module)))
-        if self._within_code:
+            encoded = self._encoded(("installed", module, name, _version(module)))
+        elif self._within_code:  # which is known only as a whole
             return self._encoded_parts(value)
-        if id(value) not in self._known:
+        else:
             outer, self._open, self._within_code = self._open, {}, True
-            self._known[id(value)] = value, self._encoded_parts(value)
+            encoded = self._encoded_parts(value)
             self._open, self._within_code = outer, False
-        return self._known[id(value)][1]
+        self._known[id(value)] = value, encoded
+        return encoded
 
     def _function_parts(self, function: FunctionType) -> Iterator[Any]:
         yield from (function.__code__, function.__defaults__, function.__kwdefaults__)
@@ -220,7 +231,9 @@ def _array_parts(array: Any) -> list[Any]:
     else:
         plain = plain.astype(plain.dtype.newbyteorder("="), copy=False)  # pickles change it, too
         data = plain.tobytes()
-    parts = [plain.dtype, array.shape, data]
+    dtype = plain.dtype
+    named = dtype.kind in "biufcmMSUO" and dtype.metadata is None  # fully, by `str`
+    parts = [dtype.str if named else dtype, array.shape, data]
     if kind not in (np.ndarray, np.memmap):
         parts += [kind, getattr(array, "__dict__", None)]
     return parts
@@ -339,5 +352,4 @@ def _is_installed(name: str | None) -> bool:
 
 
 def _came_with_a_package(file: str) -> bool:
-    places = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"))
-    return any(place in file for place in places)
+    return any(place in file for place in _PLACES)
