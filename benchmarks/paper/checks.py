@@ -34,7 +34,7 @@ from skmars.metrics import (
     retrieval_recall_at_k,
     uniformity_score,
 )
-from skmars.retrieval._embeddings import ItemSpace
+from skmars.retrieval._embeddings import ItemSpace, user_vectors
 
 KS = (1, 3, 10, 30)
 N_LOOKALIKES, PRIOR = 30, 3  # of the AUC of support
@@ -112,11 +112,11 @@ def spaces(
         X = encoder(experiment).fit(X[problem.train]).transform(X)
         _, aligner, _ = aligned(experiment, problem, X[problem.train], mars, override, seed)
         Z = aligner.transform(X)
-        items = ItemSpace.of(Z.catalog, "embedding")
-        yield "aligned items of the history", Z, lambda Z: items.mean_over(Z.history, units=True)
+        items = ItemSpace(Z.catalog, "embedding").view(Z.catalog)
+        yield "aligned items of the history", Z, lambda Z: user_vectors(Z, items, "units")
         yield "aligned space, Eq. 13", Z, of_rows
-        content = ItemSpace.of(X.catalog, "features")
-        yield "mean content", X, lambda rows: content.mean_over(rows.history)
+        content = ItemSpace(X.catalog, "features").view(X.catalog)
+        yield "mean content", X, lambda rows: user_vectors(rows, content, "vectors")
     ids_only = {**override, "align__modalities": []}
     _, aligner, _ = aligned(experiment, problem, X[problem.train], mars, ids_only, seed)
     yield "aligner on ids alone", aligner.transform(X), of_rows

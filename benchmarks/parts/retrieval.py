@@ -15,7 +15,8 @@ from benchmarks.measure import Result, chosen, compare
 from skmars import Impressions, ItemCatalog, SequenceRetrievalAugmenter
 from skmars.data import Sequences
 from skmars.retrieval._ann import HNSWNeighbors, NNDescentNeighbors
-from skmars.retrieval._neighbors import CosineNeighbors, unit
+from skmars.retrieval._embeddings import unit
+from skmars.retrieval._neighbors import CosineNeighbors
 from skmars.utils import _ragged as ragged
 
 # Few factors: embeddings of users, means of items, have far fewer dimensions than components.
@@ -187,7 +188,7 @@ def shop(n_low: int, n_donors: int, n_items: int, width: int) -> tuple[Impressio
 def transform(arguments: Any) -> list[Result]:
     """Time `SequenceRetrievalAugmenter.transform` against the product and top-k that it needs.
 
-    One donor is enough to borrow from; asking the default number of look-alikes takes as many.
+    One donor is enough to borrow from; the default number of look-alikes takes as many.
     """
     n_low, n_donors = max(1, arguments.queries // ROWS_A_USER), arguments.donors
     fitted, X = shop(n_low, n_donors, arguments.items, arguments.width)

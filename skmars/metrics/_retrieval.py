@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_array
 
-from skmars.utils._ids import as_ids, factorize, joined
+from skmars.utils._ids import as_ids, check_same_kind, factorize, joined
 
 BLOCK = 4_000_000  # similarities that are held at once
 
@@ -173,14 +173,11 @@ def _labels(
                 f"{m} candidates. Pass query_labels and candidate_labels."
             )
         return np.arange(n), np.arange(m)
-    sides = [
-        as_ids(v if isinstance(v, np.ndarray) else list(v), name)  # type: ignore[arg-type]
-        for v, name in ((query_labels, "query_labels"), (candidate_labels, "candidate_labels"))
-    ]
-    for side, length, name in zip(sides, (n, m), ("query_labels", "candidate_labels")):
+    names = "query_labels", "candidate_labels"
+    sides = [as_ids(v, name) for v, name in zip((query_labels, candidate_labels), names)]
+    for side, length, name in zip(sides, (n, m), names):
         if len(side) != length:
             raise ValueError(f"{name} has {len(side)} entries for {length} rows.")
-    if sides[0].dtype != sides[1].dtype:
-        raise TypeError("query_labels and candidate_labels must both be integers or both strings.")
+    check_same_kind(sides[0], names[0], sides[1], names[1])
     codes = factorize(joined(*sides))[1].astype(np.int64)
     return codes[:n], codes[n:]
