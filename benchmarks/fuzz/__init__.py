@@ -1,7 +1,7 @@
 """Inputs by the thousand that nobody would write.
 
     python -m benchmarks.fuzz.door --n 10000 --seed 0             # catalogues, logs, tables
-    python -m benchmarks.fuzz.content pictures --n 10000 --seed 0  # also texts, digests, caches
+    python -m benchmarks.fuzz.content --n 10000 --seed 0          # contents, digests, caches
     python -m benchmarks.fuzz.command_line --n 10000 --seed 0
     python -m benchmarks.fuzz.model_file --n 10000 --seed 0
 

@@ -589,7 +589,10 @@ def _column(values: Sequence[Any] | NDArray[Any], name: str, n_items: int) -> ND
         return _frozen(values)
     # Entry by entry: NumPy would merge equally sized images into one array.
     entries = values.to_pylist() if hasattr(values, "to_pylist") else values
-    return _frozen(as_objects(_frozen(v) if isinstance(v, np.ndarray) else v for v in entries))
+    # By its type: contents may be broken objects, which say anything, or raise.
+    return _frozen(
+        as_objects(_frozen(v) if issubclass(type(v), np.ndarray) else v for v in entries)
+    )
 
 
 def _features(
