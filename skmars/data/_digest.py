@@ -76,8 +76,8 @@ class Digester:
     """
 
     def __init__(self) -> None:
-        self._open: dict[int, int] = {}  # what is being taken apart, by how deep it lies
-        self._known: dict[int, tuple[Any, bytes]] = {}  # code that was taken apart before
+        self._open: list[Any] = []  # what is being taken apart, the outermost first
+        self._known: dict[Any, bytes] = {}  # functions and classes that were taken apart before
         self._within_code = False
         self._left = MAX_PARTS
 
@@ -90,7 +90,7 @@ class Digester:
             If it has no content of its own (an open file, a lock), does not end, or fails when it
             is taken apart.
         """
-        self._open, self._within_code, self._left = {}, False, MAX_PARTS
+        self._open, self._within_code, self._left = [], False, MAX_PARTS
         try:
             return hash_of(self._encoded(value))
         except NoDigest:
@@ -156,31 +156,32 @@ class Digester:
         return False
 
     def _encoded_parts(self, value: Any) -> bytes:
-        if id(value) in self._open:  # it contains itself
-            return b"^%d:" % self._open[id(value)]
-        self._open[id(value)] = len(self._open)
+        for depth, outer in enumerate(self._open):
+            if outer is value:  # it contains itself
+                return b"^%d:" % depth
+        self._open.append(value)
         self._left -= CONTAINER
         tag, parts = self.taken_apart(value)
         node = hashlib.blake2b(f"{tag}:".encode(), digest_size=16)
         for part in parts:
             node.update(self._encoded(part))
-        del self._open[id(value)]
+        self._open.pop()
         return b"(" + node.digest()
 
     def _encoded_code(self, value: Any) -> bytes:
         """Take a class or function apart once, wherever it is met first."""
-        if id(value) in self._known:
-            return self._known[id(value)][1]
+        if value in self._known:
+            return self._known[value]
         module, name = value.__module__, value.__qualname__
         if _is_installed(module) and _found(module, name) is value:
             encoded = self._encoded(("installed", module, name, _version(module)))
         elif self._within_code:  # which is known only as a whole
             return self._encoded_parts(value)
         else:
-            outer, self._open, self._within_code = self._open, {}, True
+            outer, self._open, self._within_code = self._open, [], True
             encoded = self._encoded_parts(value)
             self._open, self._within_code = outer, False
-        self._known[id(value)] = value, encoded
+        self._known[value] = encoded
         return encoded
 
     def _function_parts(self, function: FunctionType) -> Iterator[Any]:
