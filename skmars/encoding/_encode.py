@@ -265,11 +265,13 @@ class _Batches:
 
     def mask_failures(self) -> None:
         """Mask what the encoder failed on, unless it is like what it did encode, or is all."""
+        if not self.failures:
+            return
         sound = {
             likeness(value)
             for items in self._looked_at()
             for value, digest in zip(items.values, items.digests)
-            if self.failures and digest in self.vectors.rows
+            if digest in self.vectors.rows
         }
         for i, error in self.failures.items():
             if not sound or likeness(self.items[i]) in sound:
