@@ -93,13 +93,13 @@ def test_an_unknown_item_is_the_same_from_everywhere(data, model) -> None:
 def n_embedded(monkeypatch) -> list[int]:
     """How many items the aligner embeds, call by call."""
     calls: list[int] = []
-    embed = AlignmentEncoder.embed_items
+    embed = AlignmentEncoder._embed_part
 
-    def counted(self: AlignmentEncoder, catalog: ItemCatalog) -> np.ndarray:
-        calls.append(len(catalog))
-        return embed(self, catalog)
+    def counted(self: AlignmentEncoder, part: ItemCatalog) -> ItemCatalog:
+        calls.append(len(part))
+        return embed(self, part)
 
-    monkeypatch.setattr(AlignmentEncoder, "embed_items", counted)
+    monkeypatch.setattr(AlignmentEncoder, "_embed_part", counted)
     return calls
 
 

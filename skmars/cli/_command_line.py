@@ -379,15 +379,11 @@ def _check_columns(arguments: argparse.Namespace) -> None:
             "MARS compares items by their texts and pictures: pass --items ITEMS, or --base for "
             "DIN alone."
         )
-    used = {PROBABILITY: "the column of the predictions"}
-    for option in ("user", "item", "label", "time", "order"):
-        column = getattr(arguments, option)
-        if column in used and (option, used[column]) != ("order", "--time"):
+    for option in ("user", "item", "time"):
+        if getattr(arguments, option) == PROBABILITY:
             raise argparse.ArgumentTypeError(
-                f"--{option} {column!r} is {used[column]} already. Name another column."
+                f"--{option} can't be {PROBABILITY!r}, as the predictions are. Rename the column."
             )
-        if column is not None:
-            used[column] = f"--{option}"
 
 
 # --- the commands ---------------------------------------------------------------------------

@@ -91,9 +91,10 @@ def read_rows(model: Model, path: Path, *, log: Path | None, items: Path | None)
         histories = model.histories.with_catalog(read_items(items, model))
     else:
         histories = model.histories
-    frame = Table(table, str(path))
-    seconds = frame.seconds(time) if time is not None and time in frame.columns else None
-    user, item = frame.ids(columns.user), frame.ids(columns.item)
+    frame = Table(table, "rows")
+    known = time is not None and time in frame.columns
+    seconds = _told(path, frame.seconds, time) if known else None
+    user, item = (_told(path, frame.ids, name) for name in (columns.user, columns.item))
     return rows, _told(path, histories.impressions, user, item, seconds)
 
 

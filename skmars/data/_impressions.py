@@ -305,7 +305,7 @@ class Impressions:
             `event_time`), that one is taken. None says that there are no times.
         order : str, default=None
             Column that orders the events of a user, for logs without times, or where it is more
-            reliable than these. Times then bound only what other users may lend: an impression is
+            reliable than these. Times then only bound what may be borrowed: an impression is
             taken to be no earlier than what its user did before it, an event no later than what
             its user did after it.
         label : str, default=None

@@ -254,7 +254,7 @@ def _moments(
 ) -> tuple[NDArray[Any], NDArray[np.float64] | None, NDArray[np.float64] | None]:
     """Return the moment of each row, its time as an impression, and its time as an event.
 
-    The moment says what is in whose history. The times say what other users may lend. A moment,
+    The moment says what is in whose history. The times say what may be borrowed. A moment,
     and a time of an impression, of -inf has nothing before it.
     """
     if seconds is None:

@@ -140,17 +140,17 @@ def _hits_at_k(
 
     n_codes = max(query_code.max(), candidate_code.max()) + 1
     n_relevant = np.bincount(candidate_code, minlength=n_codes)[query_code]
-    asked = np.flatnonzero(n_relevant)
-    if len(asked) == 0:
+    scored = np.flatnonzero(n_relevant)
+    if len(scored) == 0:
         raise ValueError("No query has a relevant candidate: no label occurs on both sides.")
-    hits = np.empty((len(asked), len(ks)), dtype=np.int64)
+    hits = np.empty((len(scored), len(ks)), dtype=np.int64)
     block = max(1, BLOCK // len(C))
-    for begin in range(0, len(asked), block):
-        rows = asked[begin : begin + block]
+    for begin in range(0, len(scored), block):
+        rows = scored[begin : begin + block]
         nearest = _nearest(Q[rows] @ C.T, int(ks.max()))
         relevant = candidate_code[nearest] == query_code[rows, None]
         hits[begin : begin + block] = np.cumsum(relevant, axis=1)[:, ks - 1]
-    return hits, n_relevant[asked], ks
+    return hits, n_relevant[scored], ks
 
 
 def _nearest(similarity: NDArray[np.float64], k: int) -> NDArray[np.int64]:

@@ -267,7 +267,10 @@ def test_data_errors_exit_with_1_and_say_the_way_out(
     assert "--user" in message
     assert "absent.csv" in error(capsys, 1, "fit", "absent.csv", "--base", "--out", out)
     assert ".parquet" in error(capsys, 1, "fit", "log.xlsx", "--base", "--out", out)
-    assert "--click-from" in error(capsys, 1, *fit, "--label", "timestamp", "--no-time")
+    assert "--click-from" in error(capsys, 1, *fit, "--label", "timestamp")
+    message = error(capsys, 1, *fit, "--user", "item_id")
+    assert "'item_id'" in message
+    assert "user and as item" in message
     assert "no folder" in error(capsys, 1, *fit[:-1], tmp_path / "no" / "m.skmars")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     assert "broken.parquet" in error(capsys, 1, "predict", model, tmp_path / "broken.parquet")

@@ -100,10 +100,7 @@ def test_what_is_wrong_with_out_is_told_first(capsys, here: Path, command: str) 
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (["--user", "item_id"], ["--item 'item_id'", "--user already"]),
-        (["--label", "timestamp"], ["--time 'timestamp'", "--label already"]),
-        (["--order", "clicked"], ["--order 'clicked'", "--label already"]),
-        (["--item", "probability"], ["--item 'probability'", "predictions"]),
+        (["--item", "probability"], ["--item", "'probability'", "predictions"]),
         (["--seed", "-1"], ["--seed", "0 to 4294967295"]),
         (["--seed", "x"], ["--seed", "'x'"]),
         (["--click-from", "nan"], ["--click-from", "'nan'"]),
