@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -80,14 +81,16 @@ def test_grid_search_over_theta_lam_beta(data) -> None:
 
 
 class CountingVectorizer(TfidfVectorizer):
-    """Notes every text that it encodes in a file, whatever the process."""
+    """Notes every text that it encodes in a file, whatever the process.
 
-    def __init__(self, log: str = ""):
+    A parameter that names the file would make it another encoder whenever the file changes.
+    """
+
+    def __init__(self):
         super().__init__(max_features=16)
-        self.log = log
 
     def transform(self, raw_documents):
-        with open(self.log, "a") as file:
+        with open(os.environ["SKMARS_TEST_LOG"], "a") as file:
             file.write("encode\n" * len(raw_documents))
         return super().transform(raw_documents)
 
@@ -106,13 +109,16 @@ class CountingAligner(SteinAligner):
         return super().fit(X, y)
 
 
-def test_memory_encodes_once_and_aligns_once_per_setting_and_fold(data, tmp_path: Path) -> None:
+def test_memory_encodes_once_and_aligns_once_per_setting_and_fold(
+    data, tmp_path: Path, monkeypatch
+) -> None:
     X, y = data
     log = tmp_path / "fits.txt"
     CountingAligner.log = str(log)
+    monkeypatch.setenv("SKMARS_TEST_LOG", str(log))
     pipeline = Pipeline(
         [
-            ("encode", MultimodalEncoder({"text": CountingVectorizer(str(log))})),
+            ("encode", MultimodalEncoder({"text": CountingVectorizer()})),
             ("align", CountingAligner(4, id_dim=4, max_iter=1, random_state=0)),
             ("augment", SequenceRetrievalAugmenter(theta=0.0)),
             ("ctr", DINClassifier(hidden_units=(4,), max_iter=1, random_state=0)),

@@ -108,7 +108,8 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
     Notes
     -----
     An encoder that is fitted (scikit-learn tag `requires_fit`) counts as the same one only if
-    its parameters and the content that it is fitted on are the same. Each batch is a task for
+    its parameters and the content that it is fitted on are the same. A file that a parameter or
+    the code of an encoder names counts by its content. Each batch is a task for
     callbacks; they can't stop it, because all items need features.
 
     References
