@@ -103,10 +103,10 @@ class CountingAligner(SteinAligner):
 
     log: str
 
-    def fit(self, X, y=None):
+    def _fit(self, X, y, **options):
         with open(CountingAligner.log, "a") as file:
             file.write(f"align {self.lam} {self.beta} {len(X)}\n")
-        return super().fit(X, y)
+        return super()._fit(X, y, **options)
 
 
 def test_memory_encodes_once_and_aligns_once_per_setting_and_fold(
