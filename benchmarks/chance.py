@@ -12,7 +12,7 @@ Settings:
 
 default pipeline         aligner (ids alone, as there is no content), augmenter, DIN
 aligner early stopping   the same, with `SteinAligner(early_stopping=True)`
-nobody asked             the same, but look-alikes are not asked about the target
+no look-alike features   the same, without look-alike features
 all item features        items have random vectors as text and image, and DIN reads all features
 DIN alone                DIN on ids
 
@@ -54,7 +54,7 @@ CONTENT = {"text": 16, "image": 16}
 SETTINGS: dict[str, dict[str, Any]] = {
     "default pipeline": {},
     "aligner early stopping": {"align__early_stopping": True},
-    "nobody asked": {"augment__n_lookalikes": 0},
+    "no look-alike features": {"augment__n_lookalikes": 0},
     "all item features": {
         "align__modalities": list(CONTENT),
         "ctr__item_features": [FACTORS, *CONTENT],

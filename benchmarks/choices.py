@@ -13,8 +13,8 @@ factors                                  no augmenter: DIN reads ids and item fa
 default                                  all steps
 look-alike features in the network       what look-alikes make of the target is read by the network
                                          itself, instead of joining its logit in the end
-nothing lent                             look-alikes are asked about the target, and lend no items
-no look-alike features                   look-alikes lend items, and nobody is asked
+no borrowed items                        look-alike features alone
+no look-alike features                   borrowed items alone
 look-alikes in the aligned space         items are compared by their aligned embeddings
 aligned items as features, too           DIN reads the aligned embeddings of items, too
 all item features                        DIN reads texts and images, too (data with content only)
@@ -72,7 +72,7 @@ CHOICES: dict[str, tuple[str, Settings]] = {
     ),
     ALL_FEATURES: ("augmented", {}),  # their names are those of the catalogue
     "held-out users": ("augmented", {"ctr__holdout": "users"}),
-    "nothing lent": ("augmented", {"augment__theta": 1.1}),
+    "no borrowed items": ("augmented", {"augment__theta": 1.1}),
     "no look-alike features": ("augmented", {"augment__n_lookalikes": 0}),
     "look-alikes in the aligned space": (
         "augmented",

@@ -7,7 +7,7 @@ say less. The paper's Table 3 on them: the aligned space of ids, texts and image
 what is left of it without a part. It is the paper's space, without item factors (`n_factors=0`),
 unless said otherwise. Items are compared in it (`item_representation="embedding"`): by default they
 are compared by their features, which an aligner leaves as they are. All other settings are
-defaults; DIN reads ids, and look-alikes are asked about the target.
+defaults; DIN reads ids, and there are look-alike features.
 
 For each space: how often a donor is of the user's planted group (training and test rows), and the
 AUC over the last impressions of all users; mean, and difference to the whole space with its 95 %

@@ -90,8 +90,8 @@ def unpredicted(rows: tuple[Impressions, ...], aligner: SteinAligner) -> tuple[I
     train, *others = rows
     catalog = others[0].catalog
     folds = aligner.encoder_.out_of_fold(train, aligner.cv)
-    described = aligner.encoder_.describe(catalog).with_folds(
-        fold.describe(catalog) for fold in folds
+    described = aligner.encoder_.with_factors(catalog).with_folds(
+        fold.with_factors(catalog) for fold in folds
     )
     return tuple(part.with_catalog(described) for part in rows)
 

@@ -7,10 +7,10 @@ All estimators have their default settings (but `item_features=None` for DIN on 
 
 base     DIN on ids
 factors  DIN on ids and item factors, nothing borrowed
-items    DIN on ids, items borrowed from look-alikes, nobody asked about the target
-random   DIN on ids, items borrowed from random donors, who are asked about the target
+items    DIN on ids, items borrowed from look-alikes, no look-alike features about the target
+random   DIN on ids, items borrowed from random donors, and look-alike features of these
 borrow   the same with look-alikes
-mars     the whole pipeline: what `factors` knows, and what look-alikes lend and say
+mars     the whole pipeline: item factors, borrowed items and look-alike features
 
 For each seed it prints how often a donor is of the user's own planted group (training and test
 rows, as DIN reads them), and the AUC of each model over the last impressions of the low-active

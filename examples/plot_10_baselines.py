@@ -33,7 +33,7 @@ X_train, y_train = aligned.fit_transform(X[train], y[train]), y[train]
 
 # %%
 # A baseline rewrites training histories (``fit_transform``) and leaves those to predict as they
-# are (``transform``). The augmenter of MARS lends in both: to training rows from users of other
+# are (``transform``). The augmenter of MARS acts in both: training rows borrow from users of other
 # folds, as the aligner made their features without the users of their own fold, like
 # scikit-learn's :class:`~sklearn.preprocessing.TargetEncoder`.
 steps = {

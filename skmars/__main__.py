@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from skmars.cli._command_line import main
+from skmars.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -166,7 +166,7 @@ MISTAKES = (
         "Times are words",
         'log["timestamp"] = "1 January"\nImpressions.from_log(log, catalog)',
         TypeError,
-        ("column 'timestamp' of log", "numbers or datetimes", "String", "pandas.to_datetime"),
+        ("column 'timestamp' of log", "numbers or datetimes", "got str", "pandas.to_datetime"),
         'log["timestamp"] = pd.to_datetime(log["timestamp"], format=...)',
     ),
     Mistake(

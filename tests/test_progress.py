@@ -18,7 +18,7 @@ from skmars import (
     make_multimodal_ctr,
 )
 from skmars.encoding import clear_memory_cache
-from skmars.retrieval import _retrieve as retrieve
+from skmars.retrieval import _plan as plan
 
 LINES = (
     "[MultimodalEncoder] text: encoded 30 items in",
@@ -73,7 +73,7 @@ def search_over(pipeline: Pipeline) -> GridSearchCV:
 
 @pytest.mark.parametrize("within_a_search", [False, True])
 def test_tasks(data: Any, within_a_search: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retrieve, "_BLOCK_ROWS", 8)
+    monkeypatch.setattr(plan, "BLOCK_ROWS", 8)
     model = search_over(make_pipeline()) if within_a_search else make_pipeline()
     recorder = Recorder()
     model.set_callbacks(recorder).fit(*data)

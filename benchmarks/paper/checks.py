@@ -34,10 +34,10 @@ from skmars.metrics import (
     retrieval_recall_at_k,
     uniformity_score,
 )
-from skmars.retrieval._embeddings import ItemSpace
+from skmars.retrieval._embeddings import ItemSpace, user_vectors
 
 KS = (1, 3, 10, 30)
-N_VOTERS, PRIOR = 30, 3  # of the AUC of support
+N_LOOKALIKES, PRIOR = 30, 3  # of the AUC of support
 Row = dict[str, Any]
 Embed = Callable[[Impressions], np.ndarray]
 
@@ -69,8 +69,7 @@ def retrieval(experiment: Experiment, problem: Problem, seed: int) -> list[Row]:
     """Return precision and recall at k of the donors that each space finds."""
     train = problem.X[problem.train]
     active, row = UserActivity.of(train)
-    lends = is_high(active.longest, *thresholds(active.longest, 0.3, 0.7))
-    donors = row[lends]
+    donors = row[is_high(active.longest, *thresholds(active.longest, 0.3, 0.7))]
     asks = problem.low[problem.X.user[problem.test]]
     asks &= problem.X.history.length[problem.test] > 0
     queries = problem.test[asks]
@@ -83,7 +82,7 @@ def retrieval(experiment: Experiment, problem: Problem, seed: int) -> list[Row]:
     for name, X, embed in spaces(experiment, problem, seed):
         nearest = nearest_donors(embed(X[queries]), embed(X[problem.train[donors]]))
         touched = likes[nearest, target[:, None]]
-        n = min(N_VOTERS, nearest.shape[1])
+        n = min(N_LOOKALIKES, nearest.shape[1])
         support = (touched[:, :n].sum(axis=1) + PRIOR) / (n * share + PRIOR)
         hits = touched[liked]
         found = [k for k in KS if k <= nearest.shape[1]]
@@ -113,11 +112,11 @@ def spaces(
         X = encoder(experiment).fit(X[problem.train]).transform(X)
         _, aligner, _ = aligned(experiment, problem, X[problem.train], mars, override, seed)
         Z = aligner.transform(X)
-        items = ItemSpace.of(Z.catalog, "embedding")
-        yield "aligned items of the history", Z, lambda Z: items.mean_over(Z.history, units=True)
+        items = ItemSpace(Z.catalog, "embedding").view(Z.catalog)
+        yield "aligned items of the history", Z, lambda Z: user_vectors(Z, items, "units")
         yield "aligned space, Eq. 13", Z, of_rows
-        content = ItemSpace.of(X.catalog, "features")
-        yield "mean content", X, lambda rows: content.mean_over(rows.history)
+        content = ItemSpace(X.catalog, "features").view(X.catalog)
+        yield "mean content", X, lambda rows: user_vectors(rows, content, "vectors")
     ids_only = {**override, "align__modalities": []}
     _, aligner, _ = aligned(experiment, problem, X[problem.train], mars, ids_only, seed)
     yield "aligner on ids alone", aligner.transform(X), of_rows
@@ -133,7 +132,7 @@ def spaces(
         n = np.maximum(rows.history.length, 1)[:, None]
         return np.asarray(history_matrix(rows.history, n_items) @ (items - items.mean(axis=0)) / n)
 
-    yield "mean item of co-liked items", X, mean_item
+    yield "mean item factors", X, mean_item
     rng = np.random.RandomState(seed)
     yield "random donors", X, lambda rows: rng.normal(size=(len(rows), 16))
 

@@ -70,9 +70,9 @@ DIN: Candidates = (
 FEW, MANY = (
     {"augment__n_neighbors": k, "augment__max_borrowed": m} for k, m in [(3, 20), (10, 60)]
 )
-# With a theta that no item reaches, look-alikes are asked about the target and lend nothing.
-NOTHING_LENT = {"augment__theta": 1.1}
-BORROW: Candidates = ({}, NOTHING_LENT, FEW, MANY)
+# A theta that no item reaches: look-alike features alone.
+NO_BORROWED = {"augment__theta": 1.1}
+BORROW: Candidates = ({}, NO_BORROWED, FEW, MANY)
 # What does not filter has no theta: the fourth choice is a number of donors of its own.
 WHOLE: Candidates = ({}, FEW, MANY, {"augment__n_neighbors": 5, "augment__max_borrowed": 60})
 LIGHT = {"rewrite__crop": 0.6, "rewrite__mask": 0.3, "rewrite__reorder": 0.6}
@@ -90,8 +90,8 @@ IN_ALIGNED_SPACE = {"augment__item_representation": "embedding"}
 ALL_FEATURES = ["text", "image", "factors"]
 WHOLE_DIN = {"ctr__item_features": "auto", "ctr__activity_feature": True}
 
-# Content is for retrieval alone: DIN reads ids, like the paper's, and the activity. Not the paper's
-# letter: look-alikes are asked, too.
+# Content is for retrieval alone: DIN reads ids, like the paper's, and the activity. Not as
+# printed: there are look-alike features, too.
 RETRIEVAL = Method(
     "MARS, DIN on ids",
     aligned=True,
@@ -125,8 +125,10 @@ ABLATIONS = {
     ),
     "no-factors": _changed("aligned-space", "space without item factors", {"align__n_factors": 0}),
     "eq-13": _changed("retrieval", "look-alikes by the user embedding (Eq. 13)", BY_EMBEDDING),
-    "no-voters": _changed("mars", "whole pipeline, nobody asked", {"augment__n_lookalikes": 0}),
-    "no-items": _changed("mars", "whole pipeline, nothing lent", NOTHING_LENT),
+    "no-lookalikes": _changed(
+        "mars", "whole pipeline, no look-alike features", {"augment__n_lookalikes": 0}
+    ),
+    "no-items": _changed("mars", "whole pipeline, no borrowed items", NO_BORROWED),
     "aligned-features": _changed(
         "mars",
         "whole pipeline, the aligned items as features, too",
@@ -173,7 +175,7 @@ METHODS = {
     ),
     "borrow": replace(
         RETRIEVAL,
-        label="MARS, DIN on ids, nobody asked",
+        label="MARS, DIN on ids, no look-alike features",
         fixed={**RETRIEVAL.fixed, "augment__n_lookalikes": 0},
     ),
     "retrieval": RETRIEVAL,

@@ -15,7 +15,8 @@ from benchmarks.measure import Result, chosen, compare
 from skmars import Impressions, ItemCatalog, SequenceRetrievalAugmenter
 from skmars.data import Sequences
 from skmars.retrieval._ann import HNSWNeighbors, NNDescentNeighbors
-from skmars.retrieval._neighbors import CosineNeighbors, unit
+from skmars.retrieval._embeddings import unit
+from skmars.retrieval._neighbors import CosineNeighbors
 from skmars.utils import _ragged as ragged
 
 # Few factors: embeddings of users, means of items, have far fewer dimensions than components.
@@ -148,8 +149,8 @@ def search(arguments: Any) -> list[Result]:
 
     part = f"retrieval ({size}, k = {arguments.k})"
     work = 2.0 * len(queries) * len(donors) * arguments.width
-    asked = {name: ask(name) for name in built}
-    searched = compare(part, asked, arguments.repeats, work=work)
+    queries = {name: ask(name) for name in built}
+    searched = compare(part, queries, arguments.repeats, work=work)
     nearest = found[EXACT][:, 0]
     for result in searched:
         rate = len(queries) / median(result.seconds)
@@ -187,16 +188,16 @@ def shop(n_low: int, n_donors: int, n_items: int, width: int) -> tuple[Impressio
 def transform(arguments: Any) -> list[Result]:
     """Time `SequenceRetrievalAugmenter.transform` against the product and top-k that it needs.
 
-    One donor is enough to borrow from; asking the default number of look-alikes takes as many.
+    One donor is enough to borrow from; the default number of look-alikes takes as many.
     """
     n_low, n_donors = max(1, arguments.queries // ROWS_A_USER), arguments.donors
     fitted, X = shop(n_low, n_donors, arguments.items, arguments.width)
     contenders: dict[str, Callable[[], Any]] = {}
     augmenter = SequenceRetrievalAugmenter(low_quantile=0.0, high_quantile=1.0, neighbors="exact")
     n_lookalikes = augmenter.n_lookalikes
-    for strategy, asked in (("filter", 0), ("most_similar", 0), ("filter", n_lookalikes)):
-        augmenter = clone(augmenter).set_params(strategy=strategy, n_lookalikes=asked).fit(fitted)
-        contenders[f"skmars, {strategy}, {asked} asked"] = partial(augmenter.transform, X)
+    for strategy, n in (("filter", 0), ("most_similar", 0), ("filter", n_lookalikes)):
+        augmenter = clone(augmenter).set_params(strategy=strategy, n_lookalikes=n).fit(fitted)
+        contenders[f"skmars, {strategy}, {n} look-alikes"] = partial(augmenter.transform, X)
     users = vectors(n_low, arguments.width, seed=2)
     bare = MatrixProduct().fit(augmenter.donor_embedding_)
     for k in (1, n_lookalikes):

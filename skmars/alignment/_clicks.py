@@ -5,37 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 
-from skmars.alignment import _stein as stein
 from skmars.alignment._encoder import AlignmentEncoder
-from skmars.alignment._inputs import ItemInputs, make_passage, run_passage
 from skmars.alignment._item_factors import ItemFactors
-from skmars.alignment._network import AlignmentNetwork, Items, Projection
-from skmars.alignment._segments import batches, find_segments
+from skmars.alignment._items import modality_names
+from skmars.alignment._learning import Objective, Sampling
+from skmars.alignment._network import AlignmentNetwork, ItemBatch
+from skmars.alignment._packing import Batch, find_segments, make_batches, pack_batch
+from skmars.alignment._parameters import AlignerParameters
+from skmars.alignment._stein import SteinObjective
 from skmars.data import Impressions
 from skmars.data._checks import check_target
 from skmars.data._columns import FACTORS
-from skmars.data._folds import EVERYBODY
-from skmars.utils._ids import joined
+from skmars.data._folds import EVERYBODY, user_folds
+from skmars.utils._ids import Lookup, joined
 from skmars.utils._stacked import take_rows
-from skmars.utils._torch import new_generator, to_cpu
+from skmars.utils._torch import to_cpu
 
-# Items on which the geometry of the space is measured, at most.
-MEASURED_ITEMS = 2000
-
-Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
+# Items on which the space is measured, at most.
+MAX_SAMPLE = 2000
 
 
 def click_target(
-    y: Any, n_rows: int, estimator_name: str, *, one_class: bool
+    y: ArrayLike | None, n_rows: int, estimator_name: str, *, one_class: bool
 ) -> NDArray[np.float32]:
     """Return `y` as 0.0 and 1.0; with `one_class` zeros or ones alone will do.
 
@@ -44,9 +44,9 @@ def click_target(
     ValueError
         As `skmars.data._checks.check_target`.
     """
-    if one_class and y is not None and len(y) == n_rows:
+    if one_class and y is not None and np.shape(y) == (n_rows,):
         values = np.asarray(y)
-        if values.ndim == 1 and values.dtype.kind in "biuf" and np.isin(values, (0, 1)).all():
+        if values.dtype.kind in "biuf" and np.isin(values, (0, 1)).all():
             return values.astype(np.float32)
     return check_target(y, n_rows, estimator_name=estimator_name)[0]
 
@@ -61,67 +61,71 @@ def occurring_items(X: Impressions) -> NDArray[np.int64]:
     return np.unique(np.concatenate([X.target, history.items[covered]]))
 
 
-def new_encoder(
-    X: Impressions,
-    modalities: Sequence[str],
-    device: str,
-    factors: ItemFactors | None = None,
-    **options: Any,
-) -> AlignmentEncoder:
+def new_encoder(X: Impressions, parameters: AlignerParameters, seed: int) -> AlignmentEncoder:
     """Return an encoder with an untrained network for the items of `X`.
 
     Item factors are fused last.
     """
+    modalities = modality_names(parameters.modalities, X.catalog)
+    factors = ItemFactors.of(X, parameters.n_factors, seed, modalities)
     items = occurring_items(X)
-    sizes = {m: X.catalog.features[m].shape[1] for m in modalities}
+    sizes = {name: X.catalog.widths[name] for name in modalities}
     if factors is not None:
         sizes.pop(FACTORS, None)
         sizes[FACTORS] = factors.vectors.shape[1]
-    feedback = X.history.feedback is not None
-    network = AlignmentNetwork(sizes, len(items), feedback=feedback, **options)
-    encoder = AlignmentEncoder(network, X.catalog.ids[items], device, factors)
-    inputs = encoder.inputs(X.catalog)
-    for projection, matrix, there in zip(network.projections, inputs.features, inputs.present):
-        measured = take_rows(matrix, items[take_rows(there, items)])
-        if len(measured):
-            # One spread for all columns: how much each varies is part of what an encoder says.
-            spread = float(np.sqrt(measured.var(0, dtype=np.float64).mean())) or 1.0
-            assert isinstance(projection, Projection)
-            projection.standardize(measured.mean(0, dtype=np.float64), spread)
+    network = AlignmentNetwork(
+        sizes,
+        len(items),
+        n_components=parameters.n_components,
+        id_dim=parameters.id_dim,
+        n_heads=parameters.n_heads,
+        residual=parameters.residual,
+        causal=parameters.causal,
+        max_length=parameters.max_length,
+        dropout=parameters.dropout,
+        feedback=X.history.feedback is not None,
+    )
+    known = Lookup(X.catalog.ids[items], "item_id of the rows of fit")
+    encoder = AlignmentEncoder(network, known, factors)
+    parts = encoder.inputs(X.catalog).parts
+    for name, projection in zip(sizes, network.projections):
+        missing = take_rows([part.missing[name] for part in parts], items)
+        if not missing.all():
+            features = [part.features[name] for part in parts]
+            projection.standardize(take_rows(features, items[~missing]))  # type: ignore[operator]
     return encoder
 
 
-def continued_encoder(encoder: AlignmentEncoder, X: Impressions, device: str) -> AlignmentEncoder:
+def continued_encoder(encoder: AlignmentEncoder, X: Impressions) -> AlignmentEncoder:
     """Return a copy of a trained encoder that also has an embedding for the new items of `X`."""
     ids = X.catalog.ids[occurring_items(X)]
     new = ids[encoder.items(ids, "item_id of X") < 0]
     network = deepcopy(encoder.network)
     network.extend_ids(len(new))
-    return AlignmentEncoder(network, joined(encoder.item_ids, new), device, encoder.factors)
+    items = Lookup(joined(encoder.items.ids, new), encoder.items.name)
+    return AlignmentEncoder(network, items, encoder.factors)
 
 
-class ClickObjective:
+def folds_of_rows(X: Impressions, n_folds: int, known: ItemFactors | None) -> NDArray[np.int8]:
+    """Return the fold of each row's user.
+
+    Where an aligner goes on, its item factors are those of an earlier fit (`known`): of users of
+    whom they know nothing later than these rows, it may keep what it knows of everybody.
+    """
+    fold = user_folds(X.users, n_folds)[X.user]
+    if known is None:
+        return fold
+    own = np.zeros(len(X.users), dtype=bool)
+    own[X.user[known.users.outlasts(X)]] = True
+    return np.where(own[X.user], fold, np.int8(EVERYBODY))
+
+
+class ClickObjective(Objective[AlignmentNetwork, Batch]):
     """``L_CTR + beta * L_stein`` over batches of user segments.
 
-    Parameters
-    ----------
-    encoder : AlignmentEncoder
-        Its network is trained in place, on `device`.
-    X : Impressions
-    y : ndarray of shape (n_rows,), float32
-    train, valid : ndarray of int64
-        Rows to learn from, and rows to score.
-    batch_size : int
-        Rows a step, more or less.
-    beta : float
-    stein_objective : SteinObjective
-    rng : RandomState
-        Shuffles, and seeds what torch draws.
-    device : torch.device
-    folds : sequence of AlignmentEncoder, default=()
-        The encoder without the users of each fold. Empty where it learnt nothing of users.
-    fold : ndarray of shape (n_rows,), int8, default=None
-        Which of these each row reads; negative for the encoder as it is.
+    `folds` are encoders that read the items for the rows of each fold of users; all share the
+    network of `encoder`. `fold` tells which of them each row is of; it is negative, as for all rows
+    by default, where `encoder` reads.
     """
 
     def __init__(
@@ -129,102 +133,116 @@ class ClickObjective:
         encoder: AlignmentEncoder,
         X: Impressions,
         y: NDArray[np.float32],
-        *,
-        train: NDArray[np.int64],
-        valid: NDArray[np.int64],
-        batch_size: int,
+        sampling: Sampling,
+        stein: SteinObjective,
         beta: float,
-        stein_objective: stein.SteinObjective,
-        rng: np.random.RandomState,
-        device: torch.device,
         folds: Sequence[AlignmentEncoder] = (),
         fold: NDArray[np.int8] | None = None,
     ) -> None:
-        self.network = encoder.network.to(device)
-        self._encoder, self._device = encoder, device
-        self._inputs: ItemInputs = encoder.inputs(X.catalog)
-        nobody = np.full(len(X), EVERYBODY, dtype=np.int8)
-        self._fold = fold if folds and fold is not None else nobody
-        self._inputs_of_fold = [each.inputs(X.catalog) for each in folds]
-        self._X, self._y, self._train, self.valid = X, y, train, valid
-        self._batch_size, self._beta, self._stein = batch_size, beta, stein_objective
-        self._rng = rng
-        self._generator = self.network.dropout.generator = new_generator(rng, device)
+        super().__init__(encoder.network, sampling, stein)
+        self.network.dropout.generator = self.generator
+        self._X, self._y, self._beta = X, y, beta
+        self._encoder, self._fold_encoders = encoder, folds
+        readers = {EVERYBODY: encoder, **dict(enumerate(folds))}
+        self._inputs = {k: reader.inputs(X.catalog) for k, reader in readers.items()}
+        self.fold = np.full(len(X), EVERYBODY, dtype=np.int8) if fold is None else fold
+        self._read_as = self.fold if folds else np.full_like(self.fold, EVERYBODY)
         self._segments = find_segments(X, causal=self.network.causal, reach=self.network.reach)
-        self._local = np.zeros(len(X.catalog), dtype=np.int64)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Shuffle the segments and group them; the rows of a batch are of one fold."""
-        found = list(self._batches(self._train, self._rng))
+        found = list(self._batches(self.sampling.train, self.sampling.rng))
         # One fold after another would leave the network with the items as the last one sees them.
-        for at in self._rng.permutation(len(found)):
+        for at in self.sampling.rng.permutation(len(found)):
             yield found[at]
 
     def _batches(
         self, rows: NDArray[np.int64], rng: np.random.RandomState | None = None
     ) -> Iterator[Batch]:
-        for fold in np.unique(self._fold[rows]):
-            of_fold = rows[self._fold[rows] == fold]
-            yield from batches(self._segments, of_fold, self._batch_size, rng)
+        for fold in np.unique(self._read_as[rows]):
+            of_fold = rows[self._read_as[rows] == fold]
+            yield from make_batches(self._segments, of_fold, self.sampling.batch_size, rng)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of a batch."""
-        logit, items = self._forward(*batch)
-        y = torch.from_numpy(self._y[batch[1]]).to(self._device)
+        logit, items = self._forward(batch)
+        y = torch.from_numpy(self._y[batch[1]]).to(self.sampling.device)
         loss = F.binary_cross_entropy_with_logits(logit, y)
         if self._beta and items.projected:
-            stein_loss = self._stein(items.projected, items.present, self._generator)
+            stein_loss = self.stein(items.projected, items.present, self.generator)
             loss = loss + self._beta * stein_loss
         return loss
 
     @torch.no_grad()
     def evaluate(self) -> float:
         """Return the AUC of the validation rows (minus their log loss if all are of one class)."""
+        valid = self.sampling.valid
         logit = np.empty(len(self._y))
-        for batch in self._batches(self.valid):
-            logit[batch[1]] = self._forward(*batch)[0].cpu().numpy()
-        y, logit = self._y[self.valid], logit[self.valid]
+        for batch in self._batches(valid):
+            logit[batch[1]] = self._forward(batch)[0].cpu().numpy()
+        y, logit = self._y[valid], logit[valid]
         if not np.isfinite(logit).all():
             return -np.inf  # the next loss says so
         if y.min() == y.max():
-            return -float(log_loss(y, 1.0 / (1.0 + np.exp(-logit)), labels=[0, 1]))
+            return -float(log_loss(y, expit(logit), labels=[0, 1]))
         return float(roc_auc_score(y, logit))
 
     def encoder(self) -> AlignmentEncoder:
         """Return the encoder as trained so far, a copy on the CPU."""
-        network, trained = to_cpu(deepcopy(self.network)), self._encoder
-        return AlignmentEncoder(network, trained.item_ids, trained.device, trained.factors)
+        return self._encoder.with_network(to_cpu(deepcopy(self.network)))
 
-    @torch.no_grad()
-    def measured(self) -> tuple[list[Tensor], list[Tensor]]:
+    def fold_encoders(self, encoder: AlignmentEncoder) -> tuple[AlignmentEncoder, ...]:
+        """Return what the rows of each fold are read by, with the network of a trained encoder."""
+        return tuple(fold.with_network(encoder.network) for fold in self._fold_encoders)
+
+    def embed_sample(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return the modalities of items that occur, and which of the items have them."""
-        known = np.flatnonzero(np.concatenate(self._inputs.ids))
-        chosen = np.sort(self._rng.permutation(known)[:MEASURED_ITEMS])
+        inputs = self._inputs[EVERYBODY]
+        known = np.flatnonzero(np.concatenate(inputs.ids))
+        chosen = np.sort(self.sampling.rng.permutation(known)[:MAX_SAMPLE])
         self.network.eval()
-        items = self._inputs.take(chosen, self.network, self._device)
+        items = inputs.take(chosen, self.network, self.sampling.device)
         if items.projected:
             return items.projected, items.present
         return [self.network.id_embedding(items.ids)], [items.ids > 0]
 
-    def _forward(self, segment: NDArray[np.int64], row: NDArray[np.int64]) -> tuple[Tensor, Items]:
+    def _forward(self, batch: Batch) -> tuple[Tensor, ItemBatch]:
         """Return the log-odds of some rows, and the distinct items they needed."""
-        network = self.network
-        targets, single = np.unique(self._X.target[row], return_inverse=True)
-        passage = make_passage(
+        network, device, row = self.network, self.sampling.device, batch[1]
+        targets, target = np.unique(self._X.target[row], return_inverse=True)
+        sequences = pack_batch(
             self._X.history,
             self._segments,
-            segment,
-            row,
+            batch,
             max_length=network.max_length,
-            device=self._device,
+            device=device,
             singles=targets,
         )
-        codes = np.unique(passage.code)
-        self._local[codes] = np.arange(len(codes))
-        fold = self._fold[row[0]]
-        inputs = self._inputs if fold < 0 else self._inputs_of_fold[fold]
-        items = inputs.take(codes, network, self._device)
-        items = replace(items, ids=network.hide_ids(items.ids))
-        shown, users = run_passage(network, passage, items, self._local[passage.code])
-        of_row = torch.from_numpy(single).to(self._device)
-        return network.logits(users, shown[of_row]), items
+        inputs = self._inputs[int(self._read_as[row[0]])]
+        items = inputs.take(sequences.codes, network, device)
+        items = replace(items, ids=network.mask_ids(items.ids))
+        shown, users = network(items, sequences)
+        return network.logits(users, shown[torch.from_numpy(target).to(device)]), items
+
+
+def click_objective(
+    X: Impressions,
+    y: NDArray[np.float32],
+    known: AlignmentEncoder | None,
+    parameters: AlignerParameters,
+    seeds: tuple[int, int],
+) -> ClickObjective:
+    """Return what a fit on impressions trains: a new network, or a copy of a known one."""
+    encoder = continued_encoder(known, X) if known else new_encoder(X, parameters, seeds[1])
+    # Where it computes when trained: it may be loaded on a machine without a GPU.
+    encoder.device = "cpu" if parameters.device == "cpu" else "auto"
+    return ClickObjective(
+        encoder,
+        X,
+        y,
+        Sampling.of(X, y, parameters, seeds),
+        SteinObjective(parameters.lam, parameters.entropy, parameters.eta),
+        parameters.beta,
+        encoder.out_of_fold(X, parameters.cv),
+        folds_of_rows(X, parameters.cv, None if known is None else known.factors),
+    )

@@ -2,78 +2,76 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from skmars.alignment._inputs import ItemInputs, make_passage, run_passage, single_items
 from skmars.alignment._item_factors import ItemFactors
-from skmars.alignment._network import AlignmentNetwork, Items
-from skmars.alignment._segments import MAX_POSITIONS, batches, find_segments
+from skmars.alignment._items import ItemInputs, check_features
+from skmars.alignment._network import AlignmentNetwork
+from skmars.alignment._packing import (
+    MAX_POSITIONS,
+    find_segments,
+    make_batches,
+    pack_batch,
+    pack_items,
+)
 from skmars.data import Impressions, ItemCatalog
+from skmars.data._catalog import MAX_PARTS
 from skmars.data._memo import Memo
-from skmars.utils import _ragged as ragged
 from skmars.utils._ids import Lookup
 from skmars.utils._torch import resolve_device
 
 # Items whose features are held as tensors at a time.
 BLOCK = 8192
+# Parts of catalogues whose inputs and embeddings are kept: more than one catalogue has.
+REMEMBERED = 2 * MAX_PARTS
+NO_ITEMS = np.empty(0, dtype=np.int32)
 
 
 class AlignmentEncoder:
     """Embeds the items of a catalogue and the users of impressions.
 
     `SteinAligner.transform` attaches it to impressions, which call it when somebody asks for
-    user embeddings. It never changes: a further fit makes a new one.
+    user embeddings. It never changes: a further fit makes a new one. What it makes of a catalogue
+    it keeps by the content of the catalogue's parts.
 
     Parameters
     ----------
     network : AlignmentNetwork
         On the CPU, in evaluation mode.
-    item_ids : ndarray
-        Ids of the items that the network has an embedding for.
-    device : {"auto", "cpu"}
-        Where to compute.
+    items : Lookup
+        The items that the network has an embedding for.
     factors : ItemFactors or None
         A modality that catalogues do not bring along.
+    device : {"auto", "cpu"}
+        Where to compute.
     """
 
     def __init__(
         self,
         network: AlignmentNetwork,
-        item_ids: NDArray[Any],
-        device: str = "cpu",
+        items: Lookup,
         factors: ItemFactors | None = None,
+        device: str = "cpu",
     ) -> None:
-        self.network, self.device, self.factors = network, device, factors
-        self.items = Lookup(item_ids, "item_id of the rows of fit")
-        self._inputs: Memo[ItemInputs] = Memo()
-        self._embedded: Memo[ItemCatalog] = Memo()
-
-    @property
-    def item_ids(self) -> NDArray[Any]:
-        return self.items.ids
+        self.network, self.items, self.device, self.factors = network, items, device, factors
+        self._inputs: Memo[ItemInputs] = Memo(REMEMBERED)
+        self._embedded: Memo[ItemCatalog] = Memo(REMEMBERED)
 
     def __repr__(self) -> str:
         modalities = ", ".join(self.network.modality_sizes) or "ids only"
-        return f"AlignmentEncoder({modalities}; {len(self.item_ids)} known items)"
+        return f"AlignmentEncoder({modalities}; {len(self.items)} known items)"
 
-    def inputs(self, catalog: ItemCatalog) -> ItemInputs:
-        """Return what the network reads of a catalogue, checked."""
-
-        def read(part: ItemCatalog) -> ItemInputs:
-            return ItemInputs.of(self.describe(part), self.network.modality_sizes, self.items)
-
-        return ItemInputs.stacked([self._inputs.get(part, read) for part in catalog.parts])
-
-    def describe(self, catalog: ItemCatalog) -> ItemCatalog:
-        """Return the catalogue with all modalities, the item factors too."""
-        return catalog if self.factors is None else self.factors.attach(catalog)
+    def with_network(self, network: AlignmentNetwork) -> AlignmentEncoder:
+        """Return an encoder with other weights, which reads catalogues as this one does."""
+        new = copy(self)  # the memory of what was read is shared
+        new.network, new._embedded = network, Memo(REMEMBERED)
+        return new
 
     def out_of_fold(self, X: Impressions, n_folds: int) -> tuple[AlignmentEncoder, ...]:
         """Return the encoder once for each fold of users, with item factors made without them.
@@ -83,35 +81,52 @@ class AlignmentEncoder:
         if self.factors is None:
             return ()
         return tuple(
-            AlignmentEncoder(self.network, self.item_ids, self.device, factors)
+            AlignmentEncoder(self.network, self.items, factors, self.device)
             for factors in self.factors.out_of_fold(X, n_folds)
         )
 
-    def embed_catalog(self, catalog: ItemCatalog) -> ItemCatalog:
-        """Return the catalogue as described, with its aligned item embedding.
+    # --- items ----------------------------------------------------------------------------
 
-        Items that users hardly know have factors predicted from their content, for later steps;
-        here their content stands in.
+    def with_factors(self, catalog: ItemCatalog) -> ItemCatalog:
+        """Return the catalogue with all modalities, the item factors among them."""
+        return catalog if self.factors is None else catalog.map_parts(self.factors.attach)
+
+    def inputs(self, catalog: ItemCatalog) -> ItemInputs:
+        """Return what the network reads of a catalogue, checked."""
+        read = [self._inputs.get(part, self._read) for part in catalog.parts]
+        return read[0] if len(read) == 1 else ItemInputs.joined(read)
+
+    def _read(self, part: ItemCatalog) -> ItemInputs:
+        read = self.with_factors(part)
+        check_features(read, self.network.modality_sizes)
+        return ItemInputs((read,), (self.items(part.ids, "item_id of X").astype(np.int64) + 1,))
+
+    def embed_catalog(self, catalog: ItemCatalog) -> ItemCatalog:
+        """Return the catalogue with item factors and its aligned item embedding.
+
+        Items of too few users have factors that are predicted from their other features, for later
+        steps; here they lack this modality.
         """
         return catalog.map_parts(lambda part: self._embedded.get(part, self._embed_part))
 
     def _embed_part(self, part: ItemCatalog) -> ItemCatalog:
-        described = self.describe(part)
+        inputs = self.inputs(part)
+        (full,) = inputs.parts
         if self.factors is not None:
-            described = self.factors.predict(described)
-        return described.with_embedding(self.embed_items(part))
+            full = self.factors.predict(full)
+        return full.with_embedding(self._embed(inputs))
 
-    @torch.no_grad()
     def embed_items(self, catalog: ItemCatalog) -> NDArray[np.float32]:
         """Embed each item in a sequence of its own, shape (n_items, n_components)."""
+        return self._embed(self.inputs(catalog))
+
+    @torch.no_grad()
+    def _embed(self, inputs: ItemInputs) -> NDArray[np.float32]:
         network, device = self._ready()
-        inputs = self.inputs(catalog)
-        result = np.empty((len(catalog), network.n_components), dtype=np.float32)
-        for begin in range(0, len(catalog), BLOCK):
-            codes = np.arange(begin, min(begin + BLOCK, len(catalog)), dtype=np.int32)
-            passage = single_items(codes, device)
+        result = np.empty((len(inputs), network.n_components), dtype=np.float32)
+        for codes in np.split(np.arange(len(result)), range(BLOCK, len(result), BLOCK)):
             items = inputs.take(codes, network, device)
-            embedding, _ = run_passage(network, passage, items, np.arange(len(codes)))
+            embedding, _ = network(items, pack_items(codes.astype(np.int32), device))
             result[codes] = embedding.cpu().numpy()
         return _finite(result, "items")
 
@@ -119,16 +134,14 @@ class AlignmentEncoder:
     def embed_modalities(self, catalog: ItemCatalog) -> dict[str, NDArray[np.float32]]:
         """Embed each modality on its own, as `L_stein` compares them: Eq. 3 at unit length.
 
-        Returns
-        -------
-        dict of str to ndarray of shape (n_items, n_components)
-            Rows of items that lack the modality mean nothing, see ``describe(catalog).missing``.
+        Rows of items that lack the modality (see `with_factors`) mean nothing.
         """
         network, device = self._ready()
-        codes = np.arange(len(catalog), dtype=np.int32)
-        items = self._items(codes, self.inputs(catalog), network, device)
+        items = self.inputs(catalog).take(np.arange(len(catalog)), network, device)
         units = [F.normalize(h, dim=1).cpu().numpy() for h in items.projected]
         return dict(zip(network.modality_sizes, units))
+
+    # --- users ----------------------------------------------------------------------------
 
     @torch.no_grad()
     def __call__(self, X: Impressions) -> NDArray[np.float32]:
@@ -138,37 +151,21 @@ class AlignmentEncoder:
         history gives zeros.
         """
         network, device = self._ready()
+        inputs = self.inputs(X.catalog)
         segments = find_segments(X, causal=network.causal, reach=network.reach)
-        codes = np.unique(X.history.items[ragged.ranges(segments.start, segments.length)])
-        items = self._items(codes, self.inputs(X.catalog), network, device)
-        local = np.zeros(len(X.catalog), dtype=np.int64)
-        local[codes] = np.arange(len(codes))
         result = np.zeros((len(X), network.n_components), dtype=np.float32)
-        for segment, row in batches(segments, np.flatnonzero(segments.prefix), MAX_POSITIONS):
-            passage = make_passage(
-                X.history, segments, segment, row, max_length=network.max_length, device=device
+        for batch in make_batches(segments, np.flatnonzero(segments.prefix), MAX_POSITIONS):
+            sequences = pack_batch(
+                X.history,
+                segments,
+                batch,
+                max_length=network.max_length,
+                device=device,
+                singles=NO_ITEMS,
             )
-            _, users = run_passage(network, passage, items, local[passage.code])
-            result[row] = users.cpu().numpy()
+            _, users = network(inputs.take(sequences.codes, network, device), sequences)
+            result[batch[1]] = users.cpu().numpy()
         return _finite(result, "users")
-
-    def _items(
-        self,
-        codes: NDArray[np.int32],
-        inputs: ItemInputs,
-        network: AlignmentNetwork,
-        device: torch.device,
-    ) -> Items:
-        """Project all needed items once, some at a time."""
-        blocks = [
-            inputs.take(codes[i : i + BLOCK], network, device)
-            for i in range(0, max(len(codes), 1), BLOCK)
-        ]
-        return Items(
-            [torch.cat(parts) for parts in zip(*(b.projected for b in blocks))],
-            [torch.cat(parts) for parts in zip(*(b.present for b in blocks))],
-            torch.cat([b.ids for b in blocks]),
-        )
 
     def _ready(self) -> tuple[AlignmentNetwork, torch.device]:
         device = resolve_device(self.device)
@@ -180,12 +177,7 @@ class AlignmentEncoder:
 class OutOfFoldEncoder:
     """Embeds each user without what was learnt of the users of their fold, see `Impressions.fold`.
 
-    Parameters
-    ----------
-    encoder : AlignmentEncoder
-        For rows of no fold.
-    folds : tuple of AlignmentEncoder
-        For those of each fold.
+    `encoder` serves rows of no fold.
     """
 
     encoder: AlignmentEncoder

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,71 +13,71 @@ from sklearn.linear_model import Ridge, RidgeCV
 
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._activity import UserActivity
-from skmars.data._catalog import side_by_side
+from skmars.data._catalog import Matrix, side_by_side
 from skmars.data._columns import FACTORS
 from skmars.data._folds import user_folds
-from skmars.utils._ids import Lookup
+from skmars.utils._ids import Ids, Lookup
 
-# Of an item that fewer users touched, its vector would say who they are, not what it is.
+# Of an item with fewer users, its factors would say who they are, not what it is.
 MIN_USERS = 3
-# Prediction from content is taught by so many items at most, the most touched ones, from so many
-# components; leave-one-out chooses the penalty.
+# The regression of factors on features is fitted to so many items at most, those with the most
+# users, and so many components of the features; leave-one-out chooses the penalty.
 MAX_ITEMS, MAX_COMPONENTS, PENALTIES = 5_000, 256, np.logspace(-2, 3, 11)
 
 
 @dataclass(frozen=True)
-class Content:
-    """Ridge regression of item factors on what the other modalities say of an item.
-
-    Attributes
-    ----------
-    modalities : tuple of str
-    components : PCA
-        Of their features, side by side.
-    ridge : Ridge or RidgeCV
-    """
+class FactorRegression:
+    """Ridge regression of item factors on the features of the other modalities."""
 
     modalities: tuple[str, ...]
-    components: PCA
-    ridge: Any
+    components: PCA  # of their features, side by side
+    ridge: Ridge | RidgeCV
 
-    def reduce(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(self.components.transform(features))  # whatever `set_config` asks for
+    @classmethod
+    def fit(
+        cls, modalities: tuple[str, ...], features: Matrix, vectors: Matrix, seed: int
+    ) -> FactorRegression | None:
+        """Fit it to items with features; None if there are fewer than three."""
+        if len(features) < 3:
+            return None
+        components = PCA(min(MAX_COMPONENTS, *features.shape), random_state=seed).fit(features)
+        unfitted = cls(modalities, components, RidgeCV(PENALTIES))
+        return replace(unfitted, ridge=unfitted.ridge.fit(unfitted.reduce(features), vectors))
 
-    def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        predicted: NDArray[np.float32] = self.ridge.predict(self.reduce(features))
-        return predicted
+    def refit(self, features: Matrix, vectors: Matrix) -> FactorRegression | None:
+        """Return it for other vectors of such items, with the same components and penalty."""
+        if len(features) < 3:
+            return None
+        ridge = Ridge(self.ridge.alpha_).fit(self.reduce(features), vectors)
+        return replace(self, ridge=ridge)
+
+    def reduce(self, features: Matrix) -> Matrix:
+        # Whatever container `set_config` asks for, this is an array.
+        return np.asarray(self.components.transform(features))
+
+    def predict(self, features: Matrix) -> Matrix:
+        vectors = self.ridge.predict(self.reduce(features)).reshape(len(features), -1)
+        return vectors.astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
 class ItemFactors:
-    """A vector for each item that enough users touched.
+    """A vector for each item that enough users interacted with."""
 
-    Attributes
-    ----------
-    ids : ndarray of shape (n_items,)
-    vectors : ndarray of shape (n_items, n_factors), float32
-        Right singular vectors times singular values.
-    users : UserActivity
-        Whose histories they were made of.
-    content : Content or None
-        What predicts the vector of another item from its content.
-    """
+    items: Lookup
+    vectors: Matrix  # right singular vectors times singular values, shape (n_items, n_factors)
+    users: UserActivity  # whose histories they were made of
+    regression: FactorRegression | None = None  # predicts them from the features of an item
 
-    ids: NDArray[Any]
-    vectors: NDArray[np.float32]
-    users: UserActivity
-    content: Content | None = None
-
-    @cached_property
-    def _lookup(self) -> Lookup:
-        return Lookup(self.ids, "item_id of the rows of fit")
+    @property
+    def ids(self) -> Ids:
+        return self.items.ids
 
     @classmethod
     def of(
         cls, X: Impressions, n_factors: int, seed: int, modalities: Iterable[str] = ()
     ) -> ItemFactors | None:
-        """Factorise who touched what in the histories of `X`; None if that says nothing.
+        """Factorise the user-item matrix of `X`; None if it has too few users or items.
 
         Items that the same users like, and dislike, get similar vectors: the right singular
         vectors, times the singular values, of the matrix of users by items whose columns have
@@ -89,24 +87,25 @@ class ItemFactors:
         if n_factors == 0:
             return None
         users, matrix = user_item_matrix(X)
-        touched = np.bincount(matrix.indices, minlength=matrix.shape[1])
-        items = np.flatnonzero(touched >= MIN_USERS)
+        n_users = np.bincount(matrix.indices, minlength=matrix.shape[1])
+        items = np.flatnonzero(n_users >= MIN_USERS)
         n_factors = min(n_factors, len(items) - 1, matrix.shape[0] - 1)
         if n_factors < 1:
             return None
         matrix = matrix[:, items]
         scale = _inverse(np.sqrt(matrix.power(2).sum(axis=0)))
         svd = TruncatedSVD(n_factors, random_state=seed).fit(matrix @ diags_array(scale))
-        vectors = (svd.components_.T * svd.singular_values_).astype(np.float32)
-        content = None
+        strength = svd.singular_values_
+        # Beyond the rank of the matrix, a factor is what rounding leaves.
+        real = strength > strength.max() * max(matrix.shape) * np.finfo(np.float32).eps
+        vectors = (svd.components_.T * strength)[:, real].astype(np.float32)
+        if not real.any():
+            return None
         modalities = tuple(name for name in modalities if name != FACTORS)
         features = side_by_side(X.catalog, modalities, items)
-        taught = _most_touched(features, touched[items])
-        if len(taught) > 2:
-            components = PCA(min(MAX_COMPONENTS, *features[taught].shape), random_state=seed)
-            said = np.asarray(components.fit_transform(features[taught]))
-            content = Content(modalities, components, RidgeCV(PENALTIES).fit(said, vectors[taught]))
-        return cls(X.catalog.ids[items], vectors, users, content)
+        rows = _most_used(features, n_users[items])
+        regression = FactorRegression.fit(modalities, features[rows], vectors[rows], seed)
+        return cls(_lookup(X.catalog.ids[items]), vectors, users, regression)
 
     def out_of_fold(self, X: Impressions, n_folds: int) -> tuple[ItemFactors, ...]:
         r"""Return the factors without the users of each fold, all in the basis of these factors.
@@ -123,56 +122,54 @@ class ItemFactors:
         fold = user_folds(users.ids, n_folds)
         codes = X.catalog.codes(self.ids)
         there = np.flatnonzero(codes >= 0)
-        matrix = matrix[:, codes[there]].astype(np.float64)
+        codes = codes[there]
+        matrix = matrix[:, codes].astype(np.float64)
         # U = A D V / s, where D scales the columns to length one and `vectors` holds V s.
         square = matrix.power(2)
         scale = _inverse(np.sqrt(square.sum(axis=0)))
         strength = np.square(self.vectors, dtype=np.float64).sum(axis=0)
         left = matrix @ (scale[:, None] * self.vectors[there] / strength)
-        features = None
-        if self.content is not None:
-            features = side_by_side(X.catalog, self.content.modalities, codes[there])
+        regression = self.regression
+        if regression is not None:
+            features = side_by_side(X.catalog, regression.modalities, codes)
 
         def without(k: int) -> ItemFactors:
             kept = np.flatnonzero(fold != k)
             rest = matrix[kept]
-            touched = np.bincount(rest.indices, minlength=len(there))
-            known = np.flatnonzero(touched >= MIN_USERS)
+            n_users = np.bincount(rest.indices, minlength=len(there))
+            known = np.flatnonzero(n_users >= MIN_USERS)
             length = np.sqrt(square[kept].sum(axis=0))
             vectors = (_inverse(length)[:, None] * (rest.T @ left[kept])).astype(np.float32)[known]
-            content = self.content
-            if features is not None and content is not None:
-                taught = _most_touched(features[known], touched[known])
-                if len(taught) > 2:
-                    said = content.reduce(features[known][taught])
-                    ridge = Ridge(content.ridge.alpha_).fit(said, vectors[taught])
-                    content = Content(content.modalities, content.components, ridge)
-            return ItemFactors(self.ids[there][known], vectors, users, content)
+            refitted = None
+            if regression is not None:
+                rows = _most_used(features[known], n_users[known])
+                refitted = regression.refit(features[known[rows]], vectors[rows])
+            return ItemFactors(_lookup(self.ids[there[known]]), vectors, users, refitted)
 
         return tuple(without(k) for k in range(n_folds))
 
     def attach(self, catalog: ItemCatalog) -> ItemCatalog:
         """Return the catalogue with these vectors; other items lack this modality."""
-        row = self._lookup(catalog.ids, "item_id of X")
-        features = np.where(row[:, None] >= 0, self.vectors[row], np.float32(0))
+        row = self.items(catalog.ids, "item_id of X")
+        features = np.zeros((len(row), self.vectors.shape[1]), dtype=np.float32)
+        features[row >= 0] = self.vectors[row[row >= 0]]
         return catalog.with_features({FACTORS: features}, {FACTORS: row < 0})
 
     def predict(self, catalog: ItemCatalog) -> ItemCatalog:
-        """Return an attached catalogue in which items that users hardly know have a vector, too.
+        """Return a catalogue that has the factors with those of further items predicted.
 
-        It is what ridge regression makes of their content; items without any still lack one.
+        Items that have no features of another modality still lack them.
         """
-        if self.content is None:
+        if self.regression is None:
             return catalog
         new = np.flatnonzero(catalog.missing[FACTORS])
-        features = side_by_side(catalog, self.content.modalities, new)
-        described = _described(features)
-        if not described.any():
+        features = side_by_side(catalog, self.regression.modalities, new)
+        usable = _usable(features)
+        if not usable.any():
             return catalog
-        vectors = catalog.features[FACTORS].copy()
-        missing = catalog.missing[FACTORS].copy()
-        vectors[new[described]] = self.content.predict(features[described])
-        missing[new[described]] = False
+        vectors, missing = catalog.features[FACTORS].copy(), catalog.missing[FACTORS].copy()
+        vectors[new[usable]] = self.regression.predict(features[usable])
+        missing[new[usable]] = False
         return catalog.with_features({FACTORS: vectors}, {FACTORS: missing})
 
 
@@ -190,15 +187,19 @@ def user_item_matrix(X: Impressions) -> tuple[UserActivity, csr_array]:
     return users, matrix
 
 
+def _lookup(ids: Ids) -> Lookup:
+    return Lookup(ids, "item_id of the rows of fit")
+
+
 def _inverse(length: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.divide(1.0, length, out=np.zeros(len(length)), where=length > 0)
 
 
-def _described(content: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return np.asarray(content.any(axis=1) & np.isfinite(content).all(axis=1))
+def _usable(features: Matrix) -> NDArray[np.bool_]:
+    return np.asarray(features.any(axis=1) & np.isfinite(features).all(axis=1))
 
 
-def _most_touched(content: NDArray[np.float32], touched: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the rows that teach the regression: described, the most touched ones."""
-    known = np.flatnonzero(_described(content))
-    return known[np.argsort(-touched[known], kind="stable")[:MAX_ITEMS]]
+def _most_used(features: Matrix, n_users: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows that the regression is fitted to: with features, and the most users."""
+    rows = np.flatnonzero(_usable(features))
+    return rows[np.argsort(-n_users[rows], kind="stable")[:MAX_ITEMS]]

@@ -1,4 +1,4 @@
-"""The Stein-kernel alignment loss (Eq. 5-8 of arXiv 2509.01184), and the geometry it shapes.
+"""The Stein-kernel alignment loss (Eq. 5-8 of arXiv 2509.01184).
 
 Pure functions of tensors. The entropy term follows the purpose that the paper states, not
 the sign that it prints: with a detached score, ``-E[s(e) . e]`` has the gradient *of the
@@ -8,17 +8,15 @@ collapses. `stein_loss` therefore subtracts it; ``entropy="paper"`` keeps the pr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Entropy = Literal["maximize", "paper"] | None
+from skmars.alignment._parameters import Entropy
 
 # What the entropy estimate H is multiplied by in the loss.
 ENTROPY_SIGN: dict[str | None, float] = {"maximize": -1.0, "paper": 1.0, None: 0.0}
@@ -49,22 +47,10 @@ def stein_score(x: Tensor, bandwidth: Tensor | float, *, eta: float = 0.1) -> Te
     The Stein gradient estimator with an RBF kernel, the ingredient of Eq. 6:
     :math:`\hat G = -(K + \eta I)^{-1} \langle\nabla, K\rangle` with
     :math:`\langle\nabla, K\rangle = (\mathrm{diag}(K 1) X - K X) / \gamma^2`, which takes
-    :math:`O(n^2 d + n^3)` operations and no tensor of shape (n, n, d).
-
-    Parameters
-    ----------
-    x : Tensor of shape (n, d)
-        The samples.
-    bandwidth : Tensor or float
-        The kernel's :math:`\gamma`.
-    eta : float, default=0.1
-        Ridge. Positive, because the kernel matrix is singular as soon as a sample repeats.
-
-    Returns
-    -------
-    Tensor of shape (n, d)
-        The scores, detached. Their magnitude shrinks with d, eta and small n; their direction
-        is what counts.
+    :math:`O(n^2 d + n^3)` operations and no tensor of shape (n, n, d). The bandwidth is
+    :math:`\gamma`. The ridge :math:`\eta` is positive, because the kernel matrix is singular as
+    soon as a sample repeats, and not less than what rounding leaves of the matrix. The magnitude
+    of the scores shrinks with d, :math:`\eta` and small n; their direction is what counts.
 
     References
     ----------
@@ -72,8 +58,8 @@ def stein_score(x: Tensor, bandwidth: Tensor | float, *, eta: float = 0.1) -> Te
     """
     kernel = rbf_kernel(x, x, bandwidth)
     repulsion = (kernel.sum(1, keepdim=True) * x - kernel @ x) / bandwidth**2
-    ridge = eta * torch.eye(len(x), dtype=x.dtype, device=x.device)
-    return -torch.linalg.solve(kernel + ridge, repulsion)
+    kernel.diagonal().add_(max(eta, len(x) * torch.finfo(x.dtype).eps))
+    return -torch.linalg.solve(kernel, repulsion)
 
 
 def kernel_alignment(a: Tensor, b: Tensor, bandwidth: Tensor | float) -> Tensor:
@@ -102,27 +88,10 @@ def stein_loss(
 ) -> Tensor:
     """Return ``-L_align - lam * H`` of two modalities' embeddings of the same items (Eq. 8).
 
-    Parameters
-    ----------
-    text, image : Tensor of shape (n, d)
-        Row i of both belongs to the same item. Taken to the unit sphere here: an entropy
-        bonus on raw embeddings has no upper bound.
-    lam : float
-        Weight of the entropy term. It has a meaning only together with d, eta and n.
-    entropy : {"maximize", "paper"} or None, default="maximize"
-        "maximize" rewards dispersion, "paper" keeps the printed sign (which contracts the
-        space), None leaves the term out.
-    bandwidth : Tensor, float or None, default=None
-        Kernel bandwidth; None is the median over all cross-modal pairs.
-    eta : float, default=0.1
-        Ridge of the score estimator.
-    mask : Tensor of shape (n,), bool, or None, default=None
-        Which items have both modalities; the others are left out.
-
-    Returns
-    -------
-    Tensor of shape ()
-        The loss; zero, with a graph, if fewer than two items are left.
+    Embeddings, shape (n, d), are taken to the unit sphere here: an entropy bonus on raw ones has no
+    upper bound. `lam` has a meaning only together with d, eta and n. The bandwidth is the median
+    over all cross-modal pairs by default. `mask` tells which items have both modalities; if these
+    are fewer than two, the loss is zero, with a graph.
 
     Examples
     --------
@@ -149,51 +118,16 @@ def stein_loss(
     return loss
 
 
-def multimodal_stein_loss(
-    embeddings: Sequence[Tensor],
-    present: Sequence[Tensor],
-    *,
-    lam: float,
-    entropy: Entropy = "maximize",
-    eta: float = 0.1,
-) -> Tensor:
-    """Return the mean `stein_loss` over all pairs of any number of modalities.
-
-    Parameters
-    ----------
-    embeddings : sequence of Tensor of shape (n, d)
-        One matrix a modality, row i of all belongs to the same item.
-    present : sequence of Tensor of shape (n,), bool
-        Which items have the modality.
-    lam, entropy, eta
-        As in `stein_loss`.
-
-    Returns
-    -------
-    Tensor of shape ()
-        Of a single modality, which has nothing to be aligned with, the entropy term alone.
-    """
-    options: dict[str, Any] = {"lam": lam, "entropy": entropy, "eta": eta}
-    if len(embeddings) == 1:
-        # Aligned with itself a modality contributes the constant -1 and no gradient.
-        return 1.0 + stein_loss(embeddings[0], embeddings[0], mask=present[0], **options)
-    losses = [
-        stein_loss(embeddings[i], embeddings[j], mask=present[i] & present[j], **options)
-        for i, j in combinations(range(len(embeddings)), 2)
-    ]
-    return torch.stack(losses).mean()
-
-
 @dataclass(frozen=True)
 class SteinObjective:
-    """`multimodal_stein_loss` with its options, on a random part of the items if there are many.
+    """The mean `stein_loss` over all pairs of any number of modalities.
 
-    The score takes O(n^3) operations.
+    Of more than `max_items` it takes so many at random: the score takes O(n^3) operations.
     """
 
     lam: float
-    entropy: Entropy
-    eta: float
+    entropy: Entropy = "maximize"
+    eta: float = 0.1
     max_items: int = 256
 
     def __call__(
@@ -202,54 +136,23 @@ class SteinObjective:
         present: Sequence[Tensor],
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Return the loss of these items; `generator`, on their device, draws the part."""
-        if len(embeddings[0]) > self.max_items:
-            n, device = len(embeddings[0]), embeddings[0].device
+        """Return the loss of items: for each modality, their embeddings and which have it.
+
+        Of a single modality, which has nothing to be aligned with, it is the entropy term alone.
+        """
+        n, device = len(embeddings[0]), embeddings[0].device
+        if n > self.max_items:
             chosen = torch.randperm(n, generator=generator, device=device)[: self.max_items]
             embeddings = [e[chosen] for e in embeddings]
             present = [p[chosen] for p in present]
-        return multimodal_stein_loss(
-            embeddings, present, lam=self.lam, entropy=self.entropy, eta=self.eta
-        )
+        if len(embeddings) == 1:
+            # Aligned with itself a modality contributes the constant -1 and no gradient.
+            return 1.0 + self._of_pair(embeddings[0], embeddings[0], present[0])
+        losses = [
+            self._of_pair(embeddings[i], embeddings[j], present[i] & present[j])
+            for i, j in combinations(range(len(embeddings)), 2)
+        ]
+        return torch.stack(losses).mean()
 
-
-@torch.no_grad()
-def alignment(a: Tensor, b: Tensor) -> float:
-    """Return the mean cosine of the matched pairs (`skmars.metrics.alignment_score`)."""
-    return float(F.cosine_similarity(a, b).mean())
-
-
-@torch.no_grad()
-def uniformity(x: Tensor) -> float:
-    """Return ``-log mean exp(-2 |x_i - x_j|^2)`` on the unit sphere, i < j; larger: more spread.
-
-    Equals `skmars.metrics.uniformity_score`.
-    """
-    squared = torch.pdist(F.normalize(x, dim=1)).square()
-    return float(math.log(max(len(squared), 1)) - torch.logsumexp(-2.0 * squared, 0))
-
-
-@torch.no_grad()
-def effective_rank(x: Tensor) -> float:
-    """Return the exponential of the entropy of the normalised singular values of centred `x`.
-
-    Equals `skmars.metrics.effective_rank`.
-    """
-    singular = torch.linalg.svdvals(x - x.mean(0))
-    share = singular / singular.sum().clamp_min(torch.finfo(x.dtype).tiny)
-    return float(torch.special.entr(share).sum().exp())
-
-
-def geometry(embeddings: Sequence[Tensor], present: Sequence[Tensor]) -> tuple[float, ...]:
-    """Return mean alignment over pairs, mean uniformity and mean effective rank of modalities.
-
-    NaN where there is nothing to measure: no pair, or fewer than two items.
-    """
-    pairs = [
-        alignment(embeddings[i][both], embeddings[j][both])
-        for i, j in combinations(range(len(embeddings)), 2)
-        if (both := present[i] & present[j]).any()
-    ]
-    clouds = [F.normalize(e[p], dim=1) for e, p in zip(embeddings, present) if p.sum() > 1]
-    values = (pairs, [uniformity(c) for c in clouds], [effective_rank(c) for c in clouds])
-    return tuple(sum(v) / len(v) if v else math.nan for v in values)
+    def _of_pair(self, a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
+        return stein_loss(a, b, lam=self.lam, entropy=self.entropy, eta=self.eta, mask=mask)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.random import RandomState
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skmars.baselines._operators import Operator
+from skmars.baselines._auxiliary import FeatureLookup, Network, Positions, TrainingBatch
+from skmars.baselines._operators import Operator, keep, one_of
 from skmars.baselines._similarity import hybrid_nearest
-from skmars.baselines._views import ItemChoice, View, two_views
+from skmars.baselines._views import ItemChoice, View, view_of
+from skmars.utils import _ragged as ragged
 
 POSITION_STD = 0.02  # as SASRec
 
@@ -27,26 +32,11 @@ def nt_xent(
         \ell_i = -\log \frac{\exp(z_i \cdot z_{i'} / \tau)}
                             {\sum_{j \ne i} \exp(z_i \cdot z_j / \tau)}
 
-    where `i'` is the other view of the same history; the other 2(n - 1) views are negatives.
+    where `i'` is the other view of the same history, and the other 2(n - 1) views are negatives
+    (Xie et al., arXiv:2010.14395, Eq. 3; Chen et al., arXiv:2002.05709, Eq. 1). Views have shape
+    (n, n_features); `weight`, of shape (n,), tells how often the terms of a pair count. Without
+    pairs, the loss is 0.
 
-    Parameters
-    ----------
-    first, second : Tensor of shape (n, n_features)
-    temperature : float, default=1.0
-    weight : Tensor of shape (n,), optional
-        How often the terms of a pair count.
-
-    Returns
-    -------
-    Tensor
-        A scalar; 0 without pairs.
-
-    References
-    ----------
-    Xie et al., arXiv:2010.14395, Eq. 3; Chen et al., arXiv:2002.05709, Eq. 1.
-
-    Examples
-    --------
     >>> nt_xent(torch.eye(2), torch.eye(2))
     tensor(0.5514)
     """
@@ -64,19 +54,11 @@ def nt_xent(
 
 
 class ViewEncoder(nn.Module):
-    """One vector a history, from the embeddings of its positions.
+    """One vector a history, from the embeddings, of `width` units, of its positions.
 
-    Parameters
-    ----------
-    width : int
-        Of the embeddings.
-    max_length : int
-        Most positions of a history.
-    n_layers : int
-        Causal self-attention layers, of which the last position's output is taken; 0 takes the
-        mean of the positions, and two linear layers after it.
-    token : bool
-        A learnt vector stands for masked items.
+    Of `n_layers` causal self-attention layers the last position's output is taken; 0 takes the
+    mean of the positions, and two linear layers after it. A history has at most `max_length`
+    positions. With `token`, a learnt vector stands for masked items.
     """
 
     def __init__(self, width: int, max_length: int, n_layers: int, token: bool) -> None:
@@ -120,81 +102,66 @@ class ViewEncoder(nn.Module):
         return last
 
 
-class ContrastiveObjective:
+@dataclass(eq=False)
+class ContrastiveLoss:
     """Two views of each history should be recognisable as such; see `CL4SRec` and `CoSeRec`.
 
-    Parameters
-    ----------
-    module : ViewEncoder
-        Trained along with the network.
-    ways : sequence of operators
-    choice : ItemChoice
-    few, short : int
-        Of how many of the first operators a history of at most `short` items may choose.
-    weight, temperature : float
-    max_length : int
-    similarity : csr_array or None
-        Of items by co-occurrence; with it, similar items are found anew in each epoch, by
-        co-occurrence or embedding.
-    warm_up : int
-        Epochs before that begins.
+    A history is changed by two different operators of `ways`; one of at most `short` items by two
+    of the first `few`, or by none if these are none. The last `max_length` items of it, and of a
+    view, are used. With `similarity`, that of items by co-occurrence, similar items are found anew
+    in each epoch after the first `warm_up`, by co-occurrence or embedding.
     """
 
-    pretrains = False
-
-    def __init__(
-        self,
-        module: ViewEncoder,
-        ways: Sequence[Operator],
-        choice: ItemChoice,
-        *,
-        few: int,
-        short: int,
-        weight: float,
-        temperature: float,
-        max_length: int,
-        similarity: csr_array | None = None,
-        warm_up: int = 0,
-    ) -> None:
-        self.module = module
-        self.ways, self.choice = ways, choice
-        self.few, self.short = few, short
-        self.weight, self.temperature, self.max_length = weight, temperature, max_length
-        self.similarity, self.warm_up = similarity, warm_up
+    module: ViewEncoder
+    ways: Sequence[Operator]
+    choice: ItemChoice
+    few: int
+    short: int
+    weight: float
+    temperature: float
+    max_length: int
+    similarity: csr_array | None = None
+    warm_up: int = 0
+    pretrains: bool = False
 
     @torch.no_grad()
-    def begin_epoch(self, epoch: int, network: Any, features: Any) -> None:
+    def begin_epoch(self, epoch: int, network: Network, features: FeatureLookup | None) -> None:
         """Find similar items by the embeddings of now."""
         if self.similarity is None or epoch < self.warm_up:
             return
         codes = self.choice.vocabulary
-        device = network.items.weight.device
-        ids = (torch.from_numpy(a).to(device) for a in (self.choice.table_row[codes], codes))
-        vectors = network.item_embedding(*ids, features).cpu().numpy()
-        self.choice.similar = hybrid_nearest(self.similarity, vectors, codes)
+        device = next(self.module.parameters()).device
+        items = torch.from_numpy(self.choice.table_row[codes]).to(device)
+        vectors = network.item_embedding(items, torch.from_numpy(codes).to(device), features)
+        self.choice.similar = hybrid_nearest(self.similarity, vectors.cpu().numpy(), codes)
 
-    def draw(self, batch: Any, random_state: np.random.RandomState) -> View:
-        """Draw the views of a batch of arrays."""
-        return two_views(
-            batch,
-            self.ways,
-            self.choice,
-            random_state,
-            few=self.few,
-            short=self.short,
-            max_length=self.max_length,
-            token=self.module.token is not None,
-        )
+    def draw(
+        self, batch: TrainingBatch[NDArray[Any]], random_state: RandomState
+    ) -> View[NDArray[Any]]:
+        """Draw the views of a batch: all first ones, then all second ones; empty rows have none."""
+        bag: Positions[NDArray[Any]] = batch.history
+        rows = np.flatnonzero(bag.length)
+        length = np.minimum(bag.length[rows], self.max_length)
+        positions = ragged.ranges(ragged.offsets(bag.length)[1:][rows] - length, length)
+        n = np.where(length > self.short, len(self.ways), self.few)
+        first = random_state.randint(0, np.maximum(n, 1))
+        second = (first + 1 + random_state.randint(0, np.maximum(n - 1, 1))) % np.maximum(n, 1)
+        way = np.concatenate([np.where(n > 0, w, len(self.ways)) for w in (first, second)])
+        edit = one_of([*self.ways, keep], way, np.tile(length, 2), random_state)
+        if self.module.token is None:
+            edit = edit.without_masked()
+        edit, positions = edit.last(self.max_length), np.tile(positions, 2)
+        return view_of(batch, positions, edit, rows, self.choice, random_state)
 
     def loss(
         self,
-        network: Any,
-        batch: Any,
-        features: Any,
+        network: Network,
+        batch: TrainingBatch[Tensor],
+        features: FeatureLookup | None,
         target: Tensor,
         weight: Tensor | None,
         seen: Any,
-        drawn: View,
+        drawn: View[Tensor],
     ) -> Tensor:
         """Return the weighted loss of a batch of tensors; nothing of it depends on the labels."""
         key = network.keys(drawn.items, drawn.codes, drawn, features)

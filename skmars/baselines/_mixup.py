@@ -3,56 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
+from numpy.random import RandomState
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from skmars.baselines._views import ItemChoice, View, same_length_view
+from skmars.baselines._auxiliary import FeatureLookup, Network, TrainingBatch
+from skmars.baselines._views import ItemChoice, T, View, same_length_view
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """What is drawn for a batch; arrays, or tensors of the same shapes.
+class Mixture(Generic[T]):
+    """What is drawn for a batch; of shape (n_rows,) where nothing else is said."""
 
-    Attributes
-    ----------
-    view : View
-        A changed history of each row, position by position.
-    share : float ndarray of shape (n_rows,)
-        Of its own history that a row keeps.
-    relevance : float ndarray of shape (n_rows,)
-        Weight of a row with the mixed history.
-    other : int64 ndarray of shape (n_rows,)
-        The row that each is mixed with.
-    share_of_row : float ndarray of shape (n_rows, 1)
-    share_of_unit : float ndarray of shape (n_rows, item_dim)
-        Of itself that a row keeps: one share, or one for each unit of its vectors.
-    """
-
-    view: View
-    share: Any
-    relevance: Any
-    other: Any
-    share_of_row: Any
-    share_of_unit: Any
+    view: View[T]  # a changed history of each row, position by position
+    share: T  # of its own history that a row keeps
+    relevance: T  # weight of a row with the mixed history
+    other: T  # the row that each is mixed with
+    share_of_row: T  # of itself that a row keeps: (n_rows, 1)
+    share_of_unit: T  # one share for each unit of its vectors: (n_rows, width)
 
 
 def relevance(share: NDArray[np.float64], rate: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return ``1 / (share * rate)``, scaled to [0, 1] over the batch; 1 where all are alike.
 
-    Parameters
-    ----------
-    share, rate : ndarray of shape (n_rows,)
-
-    Returns
-    -------
-    ndarray of shape (n_rows,)
-
-    Examples
-    --------
     >>> relevance(np.array([0.5, 0.25, 1.0]), np.array([0.5, 0.5, 0.5])).round(3)
     array([0.333, 1.   , 0.   ])
     >>> relevance(np.array([0.5]), np.array([0.3]))
@@ -63,64 +40,43 @@ def relevance(share: NDArray[np.float64], rate: NDArray[np.float64]) -> NDArray[
     return (value - low) / (high - low) if high > low else np.ones_like(value)
 
 
-class MixupObjective:
-    """Mixup within and between the rows of a batch; see `BASRec`.
+@dataclass(eq=False)
+class MixupLoss:
+    """Mixup within and between the rows of a batch; see `BASRec` for the parameters."""
 
-    Parameters
-    ----------
-    width : int
-        Of the network's item vectors.
-    choice : ItemChoice
-    weight, low_rate, high_rate, concentration : float
-        See `BASRec`.
-    """
+    width: int  # of the network's item vectors
+    choice: ItemChoice
+    weight: float
+    low_rate: float
+    high_rate: float
+    concentration: float
+    module: None = None
+    pretrains: bool = True
 
-    module = None
-    pretrains = True
-
-    def __init__(
-        self,
-        width: int,
-        choice: ItemChoice,
-        *,
-        weight: float,
-        low_rate: float,
-        high_rate: float,
-        concentration: float,
-    ) -> None:
-        self.width, self.choice, self.weight = width, choice, weight
-        self.rates, self.concentration = (low_rate, high_rate), concentration
-
-    def begin_epoch(self, epoch: int, network: Any, features: Any) -> None:
+    def begin_epoch(self, epoch: int, network: Network, features: FeatureLookup | None) -> None:
         """Prepare nothing."""
 
-    def draw(self, batch: Any, random_state: np.random.RandomState) -> Mixture:
+    def draw(
+        self, batch: TrainingBatch[NDArray[Any]], random_state: RandomState
+    ) -> Mixture[NDArray[Any]]:
         """Draw what is mixed, and in which shares, for a batch of arrays."""
-        n = len(batch.target)
-
-        def shares(*shape: int) -> NDArray[np.float64]:
-            return random_state.beta(self.concentration, self.concentration, shape)
-
-        rate = random_state.uniform(*self.rates, n)
-        share = shares(n)
-        return Mixture(
-            same_length_view(batch, rate, self.choice, random_state),
-            share,
-            relevance(share, rate),
-            random_state.permutation(n),
-            shares(n, 1),
-            shares(n, self.width),
-        )
+        n, c = len(batch.target), self.concentration
+        rate = random_state.uniform(self.low_rate, self.high_rate, n)
+        share = random_state.beta(c, c, n)
+        view = same_length_view(batch, rate, self.choice, random_state)
+        other = random_state.permutation(n)
+        by_row, by_unit = (random_state.beta(c, c, (n, width)) for width in (1, self.width))
+        return Mixture(view, share, relevance(share, rate), other, by_row, by_unit)
 
     def loss(
         self,
-        network: Any,
-        batch: Any,
-        features: Any,
+        network: Network,
+        batch: TrainingBatch[Tensor],
+        features: FeatureLookup | None,
         target: Tensor,
         weight: Tensor | None,
         seen: Any,
-        drawn: Mixture,
+        drawn: Mixture[Tensor],
     ) -> Tensor:
         """Return the weighted loss of a batch of tensors."""
         changed = network.keys(drawn.view.items, drawn.view.codes, drawn.view, features)

@@ -1,43 +1,29 @@
-"""Auxiliary objectives of DINClassifier, as parameter objects.
-
-``objective(X, table_row, width, n_epochs)`` gives what takes part in a training. It has `module`
-(trained along with the network, or None), `pretrains` (the network is to be trained without it
-first), ``begin_epoch(epoch, network, features)``, ``draw(batch, random_state)``, which works on
-NumPy arrays and gives a dataclass of arrays, and ``loss(network, batch, features, target, weight,
-seen, drawn)`` on tensors, where `seen` is what the head of the network read of the batch.
-"""
+"""Baselines that take part in the training of DIN, as objectives for its `auxiliary`."""
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 
-from skmars.baselines import _operators as operators
-from skmars.baselines._base import MASK_SHARE, SHARE
+from skmars.baselines._operators import with_shares
+from skmars.baselines._parameters import N_ITEMS, NOT_NEGATIVE, POSITIVE, SHARES, Number
 from skmars.baselines._similarity import item_cf_iuf, nearest, user_sequences
 from skmars.baselines._views import ItemChoice
 from skmars.data import Impressions
 from skmars.utils._base import DocLinkMixin
 
-_CONTRASTIVE: dict[str, list[Any]] = {
-    "weight": [Interval(Real, 0, None, closed="left")],
-    "temperature": [Interval(Real, 0, None, closed="neither")],
-    "crop": [SHARE],
-    "mask": [MASK_SHARE],
-    "reorder": [SHARE],
-    "mask_token": ["boolean"],
-    "encoder": [StrOptions({"attention", "pool"})],
-    "n_layers": [Interval(Integral, 1, None, closed="left")],
-    "max_length": [Interval(Integral, 1, None, closed="left")],
-}
+if TYPE_CHECKING:
+    from skmars.baselines._contrastive import ContrastiveLoss
+    from skmars.baselines._mixup import MixupLoss
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class CL4SRec(DocLinkMixin, BaseEstimator):
     r"""Contrastive learning of histories, as an auxiliary objective of `DINClassifier`.
 
@@ -91,80 +77,50 @@ class CL4SRec(DocLinkMixin, BaseEstimator):
 
     References
     ----------
-    Xie et al., "Contrastive Learning for Sequential Recommendation", ICDE 2022,
-    arXiv:2010.14395.
+    Xie et al., "Contrastive Learning for Sequential Recommendation", ICDE 2022, arXiv:2010.14395,
+    Eq. 3.
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> from skmars import DINClassifier
+    >>> from skmars import DINClassifier, make_multimodal_ctr
     >>> from skmars.baselines import CL4SRec
-    >>> X = pd.DataFrame({
-    ...     "user_id": ["ann", "bob"],
-    ...     "item_id": ["tea", "tea"],
-    ...     "history": [["jam", "rum"], ["rum", "gin"]],
-    ... })
+    >>> X, y = make_multimodal_ctr(n_users=20, n_items=20, random_state=0)
     >>> din = DINClassifier(auxiliary=CL4SRec(encoder="pool"), max_iter=2, random_state=0)
-    >>> din.fit(X, [1, 0]).set_params(auxiliary__weight=0.5).auxiliary.weight
+    >>> din.fit(X, y).set_params(auxiliary__weight=0.5).auxiliary.weight
     0.5
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = _CONTRASTIVE
+    weight: float = field(default=0.1, kw_only=False)
+    temperature: float = 1.0
+    crop: float = 0.6
+    mask: float = 0.3
+    reorder: float = 0.6
+    mask_token: bool = False
+    encoder: str = "attention"
+    n_layers: int = 1
+    max_length: int = 50
 
-    def __init__(
-        self,
-        weight: float = 0.1,
-        *,
-        temperature: float = 1.0,
-        crop: float = 0.6,
-        mask: float = 0.3,
-        reorder: float = 0.6,
-        mask_token: bool = False,
-        encoder: str = "attention",
-        n_layers: int = 1,
-        max_length: int = 50,
-    ) -> None:
-        self.weight = weight
-        self.temperature = temperature
-        self.crop = crop
-        self.mask = mask
-        self.reorder = reorder
-        self.mask_token = mask_token
-        self.encoder = encoder
-        self.n_layers = n_layers
-        self.max_length = max_length
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "weight": NOT_NEGATIVE,
+        "temperature": POSITIVE,
+        **{name: SHARES[name] for name in ("crop", "mask", "reorder")},
+        "mask_token": ["boolean"],
+        "encoder": [StrOptions({"attention", "pool"})],
+        "n_layers": [Number(Integral, 1, 100, closed="both")],
+        "max_length": N_ITEMS,
+    }
 
     def objective(
         self, X: Impressions, table_row: NDArray[np.int64], width: int, n_epochs: int = 0
-    ) -> Any:
-        """Return what adds the loss to a training.
-
-        Parameters
-        ----------
-        X : Impressions
-            The training rows.
-        table_row : ndarray of shape (n_items,)
-            Row of the embedding table of each item of the catalogue, 0 for items it lacks.
-        width : int
-            Of the network's item vectors.
-        n_epochs : int, default=0
-            How many epochs the network has been trained before.
-
-        Returns
-        -------
-        skmars.baselines._contrastive.ContrastiveObjective
-        """
+    ) -> ContrastiveLoss:
+        """Return what adds the loss to a training; see `AuxiliaryObjective.objective`."""
         self._validate_params()
-        from skmars.baselines._contrastive import ContrastiveObjective
+        from skmars.baselines._contrastive import ContrastiveLoss, ViewEncoder
 
-        ways = [
-            partial(operators.crop, share=self.crop),
-            partial(operators.mask, rate=self.mask),
-            partial(operators.reorder, rate=self.reorder),
-        ]
-        return ContrastiveObjective(
-            _view_encoder(self, width),
-            ways,
+        n_layers = self.n_layers if self.encoder == "attention" else 0
+        return ContrastiveLoss(
+            ViewEncoder(width, self.max_length, n_layers, bool(self.mask_token)),
+            with_shares(["crop", "mask", "reorder"], self),
             ItemChoice(table_row),
             few=0,
             short=1,
@@ -174,26 +130,20 @@ class CL4SRec(DocLinkMixin, BaseEstimator):
         )
 
 
-class CoSeRec(DocLinkMixin, BaseEstimator):
-    r"""Contrastive learning with informative operators, as an auxiliary objective.
+@dataclass(eq=False, repr=False, kw_only=True)
+class CoSeRec(CL4SRec):
+    """Contrastive learning with operators that know similar items, as an auxiliary objective.
 
-    As `CL4SRec`, with five operators that heed the length n of a history: one of more than
-    `short` items is changed by two different ones of {crop, mask, reorder, substitute, insert};
-    a shorter one, which cropping and reordering would harm, by two of {mask, substitute,
-    insert}.
+    As `CL4SRec`, with five operators that heed the length of a history: one of more than `short`
+    items is changed by two different ones of {crop, mask, reorder, substitute, insert}; a shorter
+    one, which cropping and reordering would harm, by two of {mask, substitute, insert}.
 
     Parameters
     ----------
     weight : float, default=0.1
         Weight of the contrastive loss.
-    temperature : float, default=1.0
-        Of the contrastive loss.
-    crop : float, default=0.2
-        Share of a history that a crop keeps.
-    mask : float, default=0.7
-        Share that is masked, below 1.
-    reorder : float, default=0.2
-        Share that is shuffled.
+    crop, mask, reorder : float, default=0.2, 0.7, 0.2
+        Shares of a history, as of `CL4SRec`.
     substitute : float, default=0.1
         Share that is replaced by similar items; at least one item.
     insert : float, default=0.4
@@ -202,14 +152,8 @@ class CoSeRec(DocLinkMixin, BaseEstimator):
         Length up to which a history is short.
     warm_up : int, default=1
         Epochs in which similarity is that of co-occurrence alone.
-    mask_token : bool, default=False
-        Whether a learnt vector stands for masked items, instead of their being deleted.
-    encoder : {"attention", "pool"}, default="attention"
+    temperature, mask_token, encoder, n_layers, max_length : default=1.0, False, "attention", 1, 50
         See `CL4SRec`.
-    n_layers : int, default=1
-        Self-attention layers.
-    max_length : int, default=50
-        Items of a history, and of a view, that are used: the last ones.
 
     See Also
     --------
@@ -227,7 +171,7 @@ class CoSeRec(DocLinkMixin, BaseEstimator):
     References
     ----------
     Liu et al., "Contrastive Self-supervised Sequential Recommendation with Robust Augmentation",
-    arXiv:2108.06479.
+    arXiv:2108.06479 (CoSeRec).
 
     Examples
     --------
@@ -239,77 +183,40 @@ class CoSeRec(DocLinkMixin, BaseEstimator):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **_CONTRASTIVE,
-        "substitute": [SHARE],
-        "insert": [SHARE],
-        "short": [Interval(Integral, 0, None, closed="left")],
-        "warm_up": [Interval(Integral, 0, None, closed="left")],
-    }
+    crop: float = 0.2
+    mask: float = 0.7
+    reorder: float = 0.2
+    substitute: float = 0.1
+    insert: float = 0.4
+    short: int = 4
+    warm_up: int = 1
 
-    def __init__(
-        self,
-        weight: float = 0.1,
-        *,
-        temperature: float = 1.0,
-        crop: float = 0.2,
-        mask: float = 0.7,
-        reorder: float = 0.2,
-        substitute: float = 0.1,
-        insert: float = 0.4,
-        short: int = 4,
-        warm_up: int = 1,
-        mask_token: bool = False,
-        encoder: str = "attention",
-        n_layers: int = 1,
-        max_length: int = 50,
-    ) -> None:
-        self.weight = weight
-        self.temperature = temperature
-        self.crop = crop
-        self.mask = mask
-        self.reorder = reorder
-        self.substitute = substitute
-        self.insert = insert
-        self.short = short
-        self.warm_up = warm_up
-        self.mask_token = mask_token
-        self.encoder = encoder
-        self.n_layers = n_layers
-        self.max_length = max_length
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **CL4SRec._parameter_constraints,
+        **SHARES,
+        "short": [Number(Integral, 0, None, closed="left")],
+        "warm_up": [Number(Integral, 0, None, closed="left")],
+    }
 
     def objective(
         self, X: Impressions, table_row: NDArray[np.int64], width: int, n_epochs: int = 0
-    ) -> Any:
-        """Return what adds the loss to a training; see `CL4SRec.objective`."""
-        self._validate_params()
-        from skmars.baselines._contrastive import ContrastiveObjective
-
-        informative = [
-            partial(operators.mask, rate=self.mask),
-            partial(operators.substitute, rate=self.substitute),
-            partial(operators.insert, rate=self.insert),
-        ]
-        ways = [
-            *informative,
-            partial(operators.crop, share=self.crop),
-            partial(operators.reorder, rate=self.reorder),
-        ]
+    ) -> ContrastiveLoss:
+        """Return what adds the loss to a training; see `AuxiliaryObjective.objective`."""
+        loss = super().objective(X, table_row, width, n_epochs)
+        informative = ["mask", "substitute", "insert"]
         similarity = item_cf_iuf(user_sequences(X), len(table_row))
-        return ContrastiveObjective(
-            _view_encoder(self, width),
-            ways,
-            ItemChoice(table_row, nearest(similarity)[0][:, 0]),
+        return replace(
+            loss,
+            ways=with_shares([*informative, "crop", "reorder"], self),
+            choice=ItemChoice(table_row, nearest(similarity)[0]),
             few=len(informative),
             short=self.short,
-            weight=self.weight,
-            temperature=self.temperature,
-            max_length=self.max_length,
             similarity=similarity,
             warm_up=self.warm_up - n_epochs,
         )
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class BASRec(DocLinkMixin, BaseEstimator):
     r"""Mixup of histories and of rows, as an auxiliary objective of `DINClassifier`.
 
@@ -354,7 +261,7 @@ class BASRec(DocLinkMixin, BaseEstimator):
     References
     ----------
     Dang et al., "Augmenting Sequential Recommendation with Balanced Relevance and Diversity",
-    AAAI 2025, arXiv:2412.08300.
+    AAAI 2025, arXiv:2412.08300, sections "Single-sequence" and "Cross-sequence Augmentation".
 
     Examples
     --------
@@ -366,45 +273,28 @@ class BASRec(DocLinkMixin, BaseEstimator):
     4
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "weight": [Interval(Real, 0, None, closed="left")],
-        "low_rate": [Interval(Real, 0, 1, closed="right")],
-        "high_rate": [Interval(Real, 0, 1, closed="right")],
-        "concentration": [Interval(Real, 0, None, closed="neither")],
-    }
+    weight: float = field(default=1.0, kw_only=False)
+    low_rate: float = 0.2
+    high_rate: float = 0.51
+    concentration: float = 0.3
 
-    def __init__(
-        self,
-        weight: float = 1.0,
-        *,
-        low_rate: float = 0.2,
-        high_rate: float = 0.51,
-        concentration: float = 0.3,
-    ) -> None:
-        self.weight = weight
-        self.low_rate = low_rate
-        self.high_rate = high_rate
-        self.concentration = concentration
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "weight": NOT_NEGATIVE,
+        "low_rate": [Number(Real, 0, 1, closed="right")],
+        "high_rate": [Number(Real, 0, 1, closed="right")],
+        "concentration": POSITIVE,
+    }
 
     def objective(
         self, X: Impressions, table_row: NDArray[np.int64], width: int, n_epochs: int = 0
-    ) -> Any:
-        """Return what adds the losses to a training; see `CL4SRec.objective`."""
+    ) -> MixupLoss:
+        """Return what adds the losses to a training; see `AuxiliaryObjective.objective`."""
         self._validate_params()
         if self.low_rate > self.high_rate:
             raise ValueError(
                 f"low_rate={self.low_rate} of BASRec must not exceed high_rate={self.high_rate}."
             )
-        from skmars.baselines._mixup import MixupObjective
+        from skmars.baselines._mixup import MixupLoss
 
         similar, _ = nearest(item_cf_iuf(user_sequences(X), len(table_row)))
-        return MixupObjective(
-            width, ItemChoice(table_row, similar[:, 0]), **self.get_params(deep=False)
-        )
-
-
-def _view_encoder(parameters: CL4SRec | CoSeRec, width: int) -> Any:
-    from skmars.baselines._contrastive import ViewEncoder
-
-    n_layers = parameters.n_layers if parameters.encoder == "attention" else 0
-    return ViewEncoder(width, parameters.max_length, n_layers, bool(parameters.mask_token))
+        return MixupLoss(width, ItemChoice(table_row, similar), **self.get_params())

@@ -1,17 +1,20 @@
 """Ways to change ragged rows by chance: crop, mask, reorder, substitute, insert.
 
-An operator knows nothing of items. It is given the lengths of the rows and says which positions
-of the old rows make up the new ones (an `Edit`); whatever stands at these positions (items,
-feedback, times, embeddings) is gathered alike.
+An operator knows nothing of items. It is given the lengths n of the rows (zeros among them) and a
+share from 0 to 1, one for all rows or one each, and says which positions of the old rows make up
+the new ones (an `Edit`). Whatever stands at these positions is gathered alike: items, feedback,
+times, embeddings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from skmars.utils import _ragged as ragged
@@ -19,24 +22,16 @@ from skmars.utils import _ragged as ragged
 # What an edit does to the item at a position.
 KEPT, SIMILAR, MASKED = 0, 1, 2
 
+Share = float | NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Edit:
-    """New rows, told as positions of the old ones, which stand row after row.
+    """New rows, told as positions of the old ones, which stand row after row."""
 
-    Attributes
-    ----------
-    length : ndarray of shape (n_rows,), int64
-        Length of each new row.
-    source : ndarray of shape (n_new,), int64
-        The old position behind each new one.
-    change : ndarray of shape (n_new,), int8
-        What becomes of the item there: `KEPT`, replaced by a `SIMILAR` one, or `MASKED`.
-    """
-
-    length: NDArray[np.int64]
-    source: NDArray[np.int64]
-    change: NDArray[np.int8]
+    length: NDArray[np.int64]  # of each new row: (n_rows,)
+    source: NDArray[np.int64]  # the old position behind each new one: (n_new,)
+    change: NDArray[np.int8]  # of the item there: KEPT, replaced by a SIMILAR one, or MASKED
 
     def without_masked(self) -> Edit:
         """Return the edit that deletes what this one masks."""
@@ -52,14 +47,12 @@ class Edit:
         return Edit(length, self.source[stays], self.change[stays])
 
 
-Operator = Callable[..., Edit]
+Operator = Callable[..., Edit]  # of the lengths of rows, and `random_state`
 
 
-def keep(length: NDArray[Any], random_state: np.random.RandomState | None = None) -> Edit:
+def keep(length: NDArray[Any], *, random_state: RandomState | None = None) -> Edit:
     """Change nothing.
 
-    Examples
-    --------
     >>> keep(np.array([1, 2])).source
     array([0, 1, 2])
     """
@@ -67,23 +60,9 @@ def keep(length: NDArray[Any], random_state: np.random.RandomState | None = None
     return Edit(np.asarray(length, np.int64), np.arange(n), np.zeros(n, dtype=np.int8))
 
 
-def crop(length: NDArray[Any], share: Any, random_state: np.random.RandomState) -> Edit:
+def crop(length: NDArray[Any], share: Share, random_state: RandomState) -> Edit:
     """Keep one window of ``int(share * n)`` positions; at least one stays.
 
-    Parameters
-    ----------
-    length : ndarray of shape (n_rows,)
-        Lengths n of the rows; an empty row stays empty.
-    share : float or ndarray of shape (n_rows,)
-        Of the positions that stay.
-    random_state : RandomState
-
-    Returns
-    -------
-    Edit
-
-    Examples
-    --------
     >>> crop(np.array([4]), 0.5, np.random.RandomState(0)).source
     array([0, 1])
     """
@@ -93,67 +72,50 @@ def crop(length: NDArray[Any], share: Any, random_state: np.random.RandomState) 
     return Edit(size, source, np.zeros(len(source), dtype=np.int8))
 
 
-def mask(length: NDArray[Any], rate: Any, random_state: np.random.RandomState) -> Edit:
-    """Mask ``int(rate * n)`` positions.
+def mask(length: NDArray[Any], share: Share, random_state: RandomState) -> Edit:
+    """Mask ``int(share * n)`` positions.
 
-    Parameters and what is returned are as for `crop`.
-
-    Examples
-    --------
     >>> mask(np.array([4]), 0.5, np.random.RandomState(0)).change
     array([2, 0, 0, 2], dtype=int8)
     """
     edit = keep(length)
-    edit.change[chosen(length, _part(length, rate), random_state)] = MASKED
+    edit.change[chosen(length, share * length // 1, random_state)] = MASKED
     return edit
 
 
-def reorder(length: NDArray[Any], rate: Any, random_state: np.random.RandomState) -> Edit:
-    """Shuffle one window of ``int(rate * n)`` positions.
+def reorder(length: NDArray[Any], share: Share, random_state: RandomState) -> Edit:
+    """Shuffle one window of ``int(share * n)`` positions.
 
-    Parameters and what is returned are as for `crop`.
-
-    Examples
-    --------
     >>> reorder(np.array([4]), 0.8, np.random.RandomState(0)).source
     array([0, 2, 1, 3])
     """
     edit = keep(length)
-    start, size = _window(length, rate, random_state)
+    start, size = _window(length, share, random_state)
     window = ragged.ranges(ragged.offsets(length)[:-1] + start, size)
     row = np.repeat(np.arange(len(size)), size)
     edit.source[window] = window[np.lexsort((random_state.random_sample(len(window)), row))]
     return edit
 
 
-def substitute(length: NDArray[Any], rate: Any, random_state: np.random.RandomState) -> Edit:
-    """Replace ``max(int(rate * n), 1)`` items by similar ones.
+def substitute(length: NDArray[Any], share: Share, random_state: RandomState) -> Edit:
+    """Replace ``max(int(share * n), 1)`` items by similar ones.
 
-    Parameters and what is returned are as for `crop`.
-
-    Examples
-    --------
     >>> substitute(np.array([3]), 0.1, np.random.RandomState(0)).change
     array([1, 0, 0], dtype=int8)
     """
     edit = keep(length)
-    size = np.maximum(_part(length, rate), 1)
-    edit.change[chosen(length, size, random_state)] = SIMILAR
+    edit.change[chosen(length, np.maximum(share * length // 1, 1), random_state)] = SIMILAR
     return edit
 
 
-def insert(length: NDArray[Any], rate: Any, random_state: np.random.RandomState) -> Edit:
-    """Put before each of ``max(int(rate * n), 1)`` items a similar one.
+def insert(length: NDArray[Any], share: Share, random_state: RandomState) -> Edit:
+    """Put before each of ``max(int(share * n), 1)`` items a similar one.
 
-    Parameters and what is returned are as for `crop`.
-
-    Examples
-    --------
     >>> edit = insert(np.array([3]), 0.1, np.random.RandomState(0))
     >>> edit.source, edit.change
     (array([0, 0, 1, 2]), array([1, 0, 0, 0], dtype=int8))
     """
-    before = chosen(length, np.maximum(_part(length, rate), 1), random_state)
+    before = chosen(length, np.maximum(share * length // 1, 1), random_state)
     row = np.repeat(np.arange(len(length)), length)
     copies = 1 + before.astype(np.int64)
     source = np.repeat(np.arange(len(row)), copies)
@@ -162,29 +124,22 @@ def insert(length: NDArray[Any], rate: Any, random_state: np.random.RandomState)
     return Edit(np.bincount(row[source], minlength=len(length)), source, change)
 
 
+OPERATORS = {o.__name__: o for o in (crop, mask, reorder, substitute, insert)}
+
+
+def with_shares(names: Sequence[str], shares: object) -> list[Operator]:
+    """Return operators by name, each with the share that `shares` has as attribute of that name."""
+    return [partial(OPERATORS[name], share=getattr(shares, name)) for name in names]
+
+
 def one_of(
     operators: Sequence[Operator],
     choice: NDArray[Any],
     length: NDArray[Any],
-    random_state: np.random.RandomState,
+    random_state: RandomState,
 ) -> Edit:
-    """Change each row by the operator chosen for it.
+    """Change each row by the operator whose index is chosen for it.
 
-    Parameters
-    ----------
-    operators : sequence of callable
-        ``operator(length, random_state=...)`` gives the edit of rows of these lengths.
-    choice : ndarray of shape (n_rows,)
-        Index into `operators`.
-    length : ndarray of shape (n_rows,)
-    random_state : RandomState
-
-    Returns
-    -------
-    Edit
-
-    Examples
-    --------
     >>> def backwards(length, random_state):
     ...     edit = keep(length)
     ...     return Edit(length, edit.source[::-1], edit.change)
@@ -212,36 +167,19 @@ def one_of(
 def changed_items(
     items: NDArray[Any],
     edit: Edit,
-    random_state: np.random.RandomState,
-    *,
-    similar: NDArray[Any] | None = None,
-    vocabulary: NDArray[Any] | None = None,
+    random_state: RandomState,
+    similar: NDArray[Any] | None,
+    vocabulary: NDArray[Any],
     token: int | None = None,
 ) -> NDArray[Any]:
-    """Return the items of the new rows.
+    """Return the items of the new rows, from those of the old rows, row after row.
 
-    Parameters
-    ----------
-    items : ndarray of shape (n_old,)
-        Item codes of the old rows, row after row.
-    edit : Edit
-    random_state : RandomState
-    similar : ndarray of shape (n_codes,), default=None
-        The most similar item of each; -1 for an item without neighbours, in whose stead stands
-        a random one of `vocabulary`.
-    vocabulary : ndarray, default=None
-        Item codes.
-    token : int, default=None
-        Stands where an item is masked.
+    `similar` has the most similar item of each code; where that is -1, a random one of
+    `vocabulary` stands in its stead. `token` stands where an item is masked.
 
-    Returns
-    -------
-    ndarray of shape (n_new,)
-
-    Examples
-    --------
     >>> edit = Edit(np.array([3]), np.array([0, 0, 1]), np.array([1, 0, 2], dtype=np.int8))
-    >>> changed_items(np.array([4, 5]), edit, None, similar=np.arange(9) + 1, token=0)
+    >>> v = np.arange(9)
+    >>> changed_items(np.array([4, 5]), edit, None, similar=v + 1, vocabulary=v, token=0)
     array([5, 4, 0])
     """
     new = items[edit.source]
@@ -250,7 +188,6 @@ def changed_items(
         partner = similar[new[swapped]]
         alone = np.flatnonzero(partner < 0)
         if len(alone):
-            assert vocabulary is not None
             partner[alone] = vocabulary[random_state.randint(len(vocabulary), size=len(alone))]
         new[swapped] = partner
     if token is not None:
@@ -259,22 +196,10 @@ def changed_items(
 
 
 def chosen(
-    length: NDArray[Any], size: Any, random_state: np.random.RandomState
+    length: NDArray[Any], size: float | NDArray[Any], random_state: RandomState
 ) -> NDArray[np.bool_]:
-    """Choose `size` positions of each row, every subset alike; all where there are fewer.
+    """Mark `size` positions of each row, every subset alike; all where there are fewer.
 
-    Parameters
-    ----------
-    length : ndarray of shape (n_rows,)
-    size : int or ndarray of shape (n_rows,)
-    random_state : RandomState
-
-    Returns
-    -------
-    ndarray of shape (sum(length),), bool
-
-    Examples
-    --------
     >>> chosen(np.array([2, 3]), 1, np.random.RandomState(0))
     array([ True, False, False, False,  True])
     """
@@ -286,15 +211,9 @@ def chosen(
     return rank < np.broadcast_to(size, len(length))[row]
 
 
-def _part(length: NDArray[Any], share: Any) -> NDArray[np.int64]:
-    """Return ``int(share * n)``."""
-    return np.floor(np.asarray(share) * length).astype(np.int64)
-
-
 def _window(
-    length: NDArray[Any], share: Any, random_state: np.random.RandomState
+    length: NDArray[Any], share: Share, random_state: RandomState
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw a window of L = int(share * n) positions, its start from U{0, n - L - 1}."""
-    size = _part(length, share)
-    start = random_state.randint(0, np.maximum(length - size, 1))
-    return start, size
+    size = (share * length).astype(np.int64)
+    return random_state.randint(0, np.maximum(length - size, 1)), size

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.random import RandomState
 from numpy.typing import NDArray
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 
-from skmars.baselines._base import HistoryAugmenter, gathered, with_rows, with_token
+from skmars.baselines._augmenter import HistoryAugmenter, gathered
 from skmars.baselines._operators import chosen
-from skmars.data import Impressions, ItemCatalog, Sequences
+from skmars.baselines._parameters import ITEM_ID, MOST_ITEMS, N_ITEMS, Number
+from skmars.data import Impressions, Sequences
 from skmars.utils import _ragged as ragged
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class RandomItems(HistoryAugmenter):
     """Put random items in front of the histories of training rows (Ran).
 
@@ -30,23 +34,19 @@ class RandomItems(HistoryAugmenter):
         Where they go: to the left of the history, or to places among its items, every
         arrangement alike.
     users : {"all", "low_active"}, default="all"
-        Whose rows are rewritten. "low_active": those of the users whose activity (the longest
-        history among their rows) is at most the quantile `low_quantile` of all users'.
+        Whose rows are rewritten. "low_active": those of the users whose longest history is at
+        most as long as the quantile `low_quantile` of all users' longest histories.
     low_quantile : float, default=0.3
-        For ``users="low_active"``.
+        For ``users="low_active"``, from 0 to 1.
     max_length : int, default=200
         A rewritten history keeps its last `max_length` items.
-    catalog : ItemCatalog, default=None
-        Items, for input that comes as a frame.
     random_state : int, RandomState instance or None, default=None
         Pass an int for the same draws in every `fit_transform`.
 
     Attributes
     ----------
-    n_features_in_ : int
-        Number of columns of the rows of `fit`.
-    feature_names_in_ : ndarray of str
-        Their names.
+    n_features_in_, feature_names_in_ : int, ndarray of str
+        Number of columns of the rows of `fit`, and their names.
 
     See Also
     --------
@@ -55,22 +55,19 @@ class RandomItems(HistoryAugmenter):
 
     Notes
     -----
-    The items become part of the history and are not ``borrowed``: a baseline changes *the*
-    sequence that a model reads. (As borrowed items, `DINClassifier` would pool them apart in
-    training and find none in prediction, and the method would come to nothing.) For the same
-    reason the `activity_feature` of `DINClassifier` sees the longer history in training;
+    The items become part of the history and are not ``borrowed``: `DINClassifier` would pool
+    borrowed ones apart in training and find none in prediction, and the method would come to
+    nothing. For the same reason its `activity_feature` sees the longer history in training;
     without it, training and prediction agree.
 
     There is one draw a row: all epochs of a later training see the same histories, and rows that
-    the classifier holds out for early stopping are rewritten like the others.
-
-    In histories with feedback, a random item is liked as often as the items of the rewritten
-    histories are. When it was touched is unknown.
+    the classifier holds out for early stopping are rewritten like the others. A random item is
+    liked as often as the items of the rewritten histories are; when it was touched is unknown.
 
     References
     ----------
     "MARS: Modality-Aligned Retrieval for Sequence Augmented CTR Prediction",
-    arXiv 2509.01184, Table 2 (Ran).
+    arXiv:2509.01184, Table 2 (Ran).
 
     Examples
     --------
@@ -84,41 +81,23 @@ class RandomItems(HistoryAugmenter):
     ['a', 'b']
     """
 
-    _parameter_constraints = {  # noqa: RUF012
+    n_items: int = field(default=10, kw_only=False)
+    position: str = "prepend"
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **HistoryAugmenter._parameter_constraints,
-        "n_items": [Interval(Integral, 1, None, closed="left")],
+        "n_items": N_ITEMS,
         "position": [StrOptions({"prepend", "random"})],
     }
 
-    def __init__(
-        self,
-        n_items: int = 10,
-        *,
-        position: str = "prepend",
-        users: str = "all",
-        low_quantile: float = 0.3,
-        max_length: int = 200,
-        catalog: ItemCatalog | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.n_items = n_items
-        self.position = position
-        self.users = users
-        self.low_quantile = low_quantile
-        self.max_length = max_length
-        self.catalog = catalog
-        self.random_state = random_state
-
-    def _augmented(
-        self, X: Impressions, rows: NDArray[np.int64], random_state: np.random.RandomState
-    ) -> Impressions:
-        history = X.history[rows]
-        new = with_random_items(
-            history, self.n_items, len(X.catalog), self.position == "random", random_state
-        )
-        return with_rows(X, rows, new.last(self.max_length))
+    def _rewritten(
+        self, X: Impressions, history: Sequences, token: int | None, random_state: RandomState
+    ) -> Sequences:
+        scattered = self.position == "random"
+        return with_random_items(history, self.n_items, len(X.catalog), scattered, random_state)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class RandomSequence(HistoryAugmenter):
     """Put random items of its own in front of each history of training rows (Ran-S).
 
@@ -129,24 +108,13 @@ class RandomSequence(HistoryAugmenter):
     ----------
     n_items : int, default=10
         Items that a row gets.
-    users : {"all", "low_active"}, default="all"
-        Whose rows are rewritten. "low_active": those of the users whose activity (the longest
-        history among their rows) is at most the quantile `low_quantile` of all users'.
-    low_quantile : float, default=0.3
-        For ``users="low_active"``.
-    max_length : int, default=200
-        A rewritten history keeps its last `max_length` items.
-    catalog : ItemCatalog, default=None
-        Items, for input that comes as a frame.
-    random_state : int, RandomState instance or None, default=None
-        Pass an int for the same draws in every `fit_transform`.
+    users, low_quantile, max_length, random_state : default="all", 0.3, 200, None
+        See `RandomItems`.
 
     Attributes
     ----------
-    n_features_in_ : int
-        Number of columns of the rows of `fit`.
-    feature_names_in_ : ndarray of str
-        Their names.
+    n_features_in_, feature_names_in_ : int, ndarray of str
+        Number of columns of the rows of `fit`, and their names.
 
     See Also
     --------
@@ -155,7 +123,7 @@ class RandomSequence(HistoryAugmenter):
     References
     ----------
     "MARS: Modality-Aligned Retrieval for Sequence Augmented CTR Prediction",
-    arXiv 2509.01184, Table 2 (Ran-S).
+    arXiv:2509.01184, Table 2 (Ran-S).
 
     Examples
     --------
@@ -167,35 +135,20 @@ class RandomSequence(HistoryAugmenter):
     ['a', 'b', 'b', 'a', 'b']
     """
 
-    _parameter_constraints = {  # noqa: RUF012
+    n_items: int = field(default=10, kw_only=False)
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **HistoryAugmenter._parameter_constraints,
-        "n_items": [Interval(Integral, 1, None, closed="left")],
+        "n_items": N_ITEMS,
     }
 
-    def __init__(
-        self,
-        n_items: int = 10,
-        *,
-        users: str = "all",
-        low_quantile: float = 0.3,
-        max_length: int = 200,
-        catalog: ItemCatalog | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.n_items = n_items
-        self.users = users
-        self.low_quantile = low_quantile
-        self.max_length = max_length
-        self.catalog = catalog
-        self.random_state = random_state
-
-    def _augmented(
-        self, X: Impressions, rows: NDArray[np.int64], random_state: np.random.RandomState
-    ) -> Impressions:
-        new = with_own_items(X.history[rows], self.n_items, random_state)
-        return with_rows(X, rows, new.last(self.max_length))
+    def _rewritten(
+        self, X: Impressions, history: Sequences, token: int | None, random_state: RandomState
+    ) -> Sequences:
+        return with_own_items(history, self.n_items, random_state)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class RepeatPad(HistoryAugmenter):
     r"""Fill the room to the left of a history with copies of it, in training rows (RepPad).
 
@@ -209,27 +162,18 @@ class RepeatPad(HistoryAugmenter):
         Number m of further copies: fixed, :math:`U\{1, \lfloor N / n \rfloor\}`,
         :math:`U\{0, \lfloor N / n \rfloor\}`, or :math:`\lfloor N / n \rfloor`.
     delimiter : int or str, default=None
-        Id of an item that stands between two copies, for example 0 or "[pad]". It joins the
-        catalogue, and a model learns its embedding. None puts nothing between copies, which is
+        Id, which no item has, that stands between two copies, for example -1 or "[pad]". It joins
+        the catalogue, and a model learns its embedding. None puts nothing between copies, which is
         also what padding comes to in a model that skips it.
-    users : {"all", "low_active"}, default="all"
-        Whose rows are rewritten. "low_active": those of the users whose activity (the longest
-        history among their rows) is at most the quantile `low_quantile` of all users'.
-    low_quantile : float, default=0.3
-        For ``users="low_active"``.
     max_length : int, default=200
-        Room N, delimiters included.
-    catalog : ItemCatalog, default=None
-        Items, for input that comes as a frame.
-    random_state : int, RandomState instance or None, default=None
-        Pass an int for the same draws in every `fit_transform`.
+        Room N, in items, delimiters included.
+    users, low_quantile, random_state : default="all", 0.3, None
+        See `RandomItems`.
 
     Attributes
     ----------
-    n_features_in_ : int
-        Number of columns of the rows of `fit`.
-    feature_names_in_ : ndarray of str
-        Their names.
+    n_features_in_, feature_names_in_ : int, ndarray of str
+        Number of columns of the rows of `fit`, and their names.
 
     See Also
     --------
@@ -246,7 +190,7 @@ class RepeatPad(HistoryAugmenter):
     References
     ----------
     Dang et al., "Repeated Padding for Sequential Recommendation", RecSys 2024,
-    arXiv:2403.06372.
+    arXiv:2403.06372 (RepPad).
 
     Examples
     --------
@@ -260,62 +204,33 @@ class RepeatPad(HistoryAugmenter):
     ['a', 'b', '-', 'a', 'b']
     """
 
-    _parameter_constraints = {  # noqa: RUF012
+    copies: int | str = field(default="random", kw_only=False)
+    delimiter: int | str | None = None
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **HistoryAugmenter._parameter_constraints,
         "copies": [
-            Interval(Integral, 0, None, closed="left"),
+            Number(Integral, 0, MOST_ITEMS, closed="both"),
             StrOptions({"random", "random_from_zero", "max"}),
         ],
-        "delimiter": [Integral, str, None],
+        "delimiter": [*ITEM_ID, None],
     }
+    _token = "delimiter"
 
-    def __init__(
-        self,
-        copies: int | str = "random",
-        *,
-        delimiter: Any = None,
-        users: str = "all",
-        low_quantile: float = 0.3,
-        max_length: int = 200,
-        catalog: ItemCatalog | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.copies = copies
-        self.delimiter = delimiter
-        self.users = users
-        self.low_quantile = low_quantile
-        self.max_length = max_length
-        self.catalog = catalog
-        self.random_state = random_state
-
-    def _augmented(
-        self, X: Impressions, rows: NDArray[np.int64], random_state: np.random.RandomState
-    ) -> Impressions:
-        X, delimiter = with_token(X, self.delimiter, "delimiter")
-        history = X.history[rows]
+    def _rewritten(
+        self, X: Impressions, history: Sequences, token: int | None, random_state: RandomState
+    ) -> Sequences:
         copies = n_copies(history.length, self.copies, self.max_length, random_state)
-        return with_rows(X, rows, repeated(history, copies, self.max_length, delimiter))
+        return repeated(history, copies, self.max_length, token)
 
 
 def with_random_items(
-    history: Sequences,
-    n_items: int,
-    n_codes: int,
-    scattered: bool,
-    random_state: np.random.RandomState,
+    history: Sequences, n_items: int, n_codes: int, scattered: bool, random_state: RandomState
 ) -> Sequences:
     """Return the rows with `n_items` items drawn from ``range(n_codes)`` before or among them.
 
-    Parameters
-    ----------
-    history : Sequences
-    n_items, n_codes : int
-    scattered : bool
-        Among them, instead of before.
-    random_state : RandomState
+    An item drawn has the feedback of a random position, 1 where there is none, and no time.
 
-    Examples
-    --------
     >>> s = Sequences(np.array([5], dtype=np.int32), np.array([0]), np.array([1]))
     >>> with_random_items(s, 2, 1, False, np.random.RandomState(0)).items
     array([0, 0, 5], dtype=int32)
@@ -324,34 +239,23 @@ def with_random_items(
     if scattered:
         new = chosen(length, n_items, random_state)
     else:
-        new = np.zeros(int(length.sum()), dtype=bool)
-        new[ragged.ranges(ragged.offsets(length)[:-1], np.full(len(length), n_items))] = True
-    old, drawn = np.flatnonzero(~new), np.flatnonzero(new)
-    own = history.positions()
-    items = np.empty(len(new), dtype=np.int32)
-    items[old] = history.items[own]
-    items[drawn] = random_state.randint(n_codes, size=len(drawn))
+        new = _leading(length, np.full(len(length), n_items))
+    own, n_new = history.positions(), len(history) * n_items
+    drawn = random_state.randint(n_codes, size=n_new)
     feedback = time = None
     if history.feedback is not None:
-        # Where no event tells how often items are liked, all are.
-        feedback = np.ones(len(new), dtype=np.int8)
-        feedback[old] = history.feedback[own]
-        if len(own):
-            feedback[drawn] = feedback[old[random_state.randint(len(own), size=len(drawn))]]
+        liked = history.feedback[own]
+        some = liked[random_state.randint(len(own), size=n_new)] if len(own) else np.ones(n_new)
+        feedback = _merged(new, some, liked)
     if history.time is not None:
-        time = np.full(len(new), np.inf)
-        time[old] = history.time[own]
-    start = ragged.offsets(length)[:-1]
+        time = _merged(new, np.full(n_new, np.inf), history.time[own])
+    items, start = _merged(new, drawn, history.items[own]), ragged.offsets(length)[:-1]
     return Sequences(items, start, length.astype(np.int32), feedback=feedback, time=time)
 
 
-def with_own_items(
-    history: Sequences, n_items: int, random_state: np.random.RandomState
-) -> Sequences:
+def with_own_items(history: Sequences, n_items: int, random_state: RandomState) -> Sequences:
     """Return the rows with `n_items` of their own items, drawn with replacement, before them.
 
-    Examples
-    --------
     >>> s = Sequences(np.array([5], dtype=np.int32), np.array([0]), np.array([1]))
     >>> with_own_items(s, 2, np.random.RandomState(0)).items
     array([5, 5, 5], dtype=int32)
@@ -360,23 +264,14 @@ def with_own_items(
     drawn = random_state.randint(0, np.repeat(history.length, n_drawn).astype(np.int64))
     drawn = drawn + np.repeat(history.start, n_drawn)
     length = history.length + n_drawn
-    begin = ragged.offsets(length)[:-1]
-    source = np.empty(int(length.sum()), dtype=np.int64)
-    source[ragged.ranges(begin, n_drawn)] = drawn
-    source[ragged.ranges(begin + n_drawn, history.length)] = history.positions()
-    return gathered(history, length, source, history.items[source])
+    return gathered(history, length, _merged(_leading(length, n_drawn), drawn, history.positions()))
 
 
 def n_copies(
-    length: NDArray[Any],
-    copies: int | str,
-    max_length: int,
-    random_state: np.random.RandomState,
+    length: NDArray[Any], copies: int | str, max_length: int, random_state: RandomState
 ) -> NDArray[np.int64]:
     """Return how many further copies each row gets; see `RepeatPad`.
 
-    Examples
-    --------
     >>> n_copies(np.array([0, 3, 8, 9]), "max", 8, None)
     array([0, 2, 0, 0])
     """
@@ -399,8 +294,6 @@ def repeated(
 
     A delimiter takes feedback and time of the item to its right.
 
-    Examples
-    --------
     >>> s = Sequences(np.array([5, 6], dtype=np.int32), np.array([0]), np.array([2]))
     >>> repeated(s, np.array([1]), 9, delimiter=0).items
     array([5, 6, 0, 5, 6], dtype=int32)
@@ -418,3 +311,17 @@ def repeated(
     if delimiter is not None:
         items = np.where(between, delimiter, items)
     return gathered(history, length, source, items)
+
+
+def _leading(length: NDArray[Any], n: NDArray[Any]) -> NDArray[np.bool_]:
+    """Mark the first `n` positions of each row."""
+    leads = np.zeros(int(length.sum()), dtype=bool)
+    leads[ragged.ranges(ragged.offsets(length)[:-1], n)] = True
+    return leads
+
+
+def _merged(new: NDArray[np.bool_], drawn: NDArray[Any], own: NDArray[Any]) -> NDArray[Any]:
+    """Return an array of the type of `own`: `drawn` where `new`, `own` elsewhere, in order."""
+    merged = np.empty(len(new), dtype=own.dtype)
+    merged[new], merged[~new] = drawn, own
+    return merged

@@ -29,25 +29,13 @@ def item_cf_iuf(sequences: Sequences, n_items: int) -> csr_array:
         C_{ij} = \sum_{u: i, j \in S_u} \frac{1}{\log(1 + |S_u|)}
 
     over users `u` with the set of items :math:`S_u`; :math:`N_i` users have item `i`. An item
-    is not similar to itself.
-
-    Parameters
-    ----------
-    sequences : Sequences
-        One row a user. An item that occurs several times in it counts once.
-    n_items : int
-        Number of item codes.
-
-    Returns
-    -------
-    csr_array of shape (n_items, n_items), float64
-        Without diagonal; rounded to nine decimals.
+    is not similar to itself. `sequences` has one row a user, `n_items` is the number of item codes;
+    the result has shape (n_items, n_items), sorted indices, and values of nine decimals.
 
     References
     ----------
     Breese, Heckerman, Kadie, "Empirical Analysis of Predictive Algorithms for Collaborative
-    Filtering", UAI 1998 (inverse user frequency); Liu et al., "Contrastive Self-supervised
-    Sequential Recommendation with Robust Augmentation", arXiv:2108.06479 (its use here).
+    Filtering", UAI 1998 (inverse user frequency); Liu et al., arXiv:2108.06479 (its use here).
 
     Examples
     --------
@@ -76,42 +64,24 @@ def item_cf_iuf(sequences: Sequences, n_items: int) -> csr_array:
     return similarity
 
 
-def nearest(similarity: csr_array, k: int = 1) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Return the `k` most similar items of each; among equals, those of lower code.
+def nearest(similarity: csr_array) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Return the most similar item of each, and how similar it is: -1 and -inf where none is.
 
-    Parameters
-    ----------
-    similarity : csr_array of shape (n_items, n_items)
-        With sorted indices.
-    k : int, default=1
+    Among equals, that of lower code. Indices of `similarity` have to be sorted.
 
-    Returns
-    -------
-    items : ndarray of shape (n_items, k), int32
-        Most similar first; -1 where an item has fewer neighbours.
-    scores : ndarray of shape (n_items, k), float64
-        Their similarity; -inf where there is none.
-
-    Examples
-    --------
-    >>> nearest(csr_array([[0, 0.2, 0.7], [0.2, 0, 0], [0, 0, 0]]), k=2)[0]
-    array([[ 2,  1],
-           [ 0, -1],
-           [-1, -1]], dtype=int32)
+    >>> nearest(csr_array([[0, 0.2, 0.7], [0.2, 0, 0], [0, 0, 0]]))[0]
+    array([ 2,  0, -1], dtype=int32)
     """
     n = similarity.shape[0]
-    items = np.full((n, k), -1, dtype=np.int32)
-    scores = np.full((n, k), -np.inf)
+    items, scores = np.full(n, -1, dtype=np.int32), np.full(n, -np.inf)
     count = np.diff(similarity.indptr)
-    begin = similarity.indptr[:-1][count > 0]
-    row, left = np.repeat(np.arange(n), count), similarity.data.copy()
-    for j in range(k if len(left) else 0):
-        best = np.repeat(np.maximum.reduceat(left, begin), count[count > 0])
-        hit = np.flatnonzero((left == best) & (left > -np.inf))
+    has = np.flatnonzero(count)
+    if len(has):
+        scores[has] = np.maximum.reduceat(similarity.data, similarity.indptr[has])
+        row = np.repeat(np.arange(n), count)
+        hit = np.flatnonzero(similarity.data == scores[row])
         first = hit[np.diff(row[hit], prepend=-1) > 0]  # codes increase within a row
-        items[row[first], j] = similarity.indices[first]
-        scores[row[first], j] = left[first]
-        left[first] = -np.inf
+        items[row[first]] = similarity.indices[first]
     return items, scores
 
 
@@ -120,39 +90,21 @@ def hybrid_nearest(
 ) -> NDArray[np.int32]:
     """Return the most similar item of each by co-occurrence or by embedding.
 
-    Similarities by co-occurrence and dot products of embeddings are scaled to [0, 1] each (by
-    the least and the largest of all pairs of different items; of the pairs that occur together,
-    for co-occurrence); the better of both wins, co-occurrence among equals.
+    The hybrid correlation of Liu et al., arXiv:2108.06479: similarities by co-occurrence and dot
+    products of embeddings are scaled to [0, 1] each (by the least and the largest of all pairs of
+    different items; of the pairs that occur together, for co-occurrence); the better of both wins,
+    co-occurrence among equals. `vectors`, of shape (n_vocabulary, n_components), embed the items of
+    `vocabulary`, increasing codes. Items without neighbours get -1.
 
-    Parameters
-    ----------
-    similarity : csr_array of shape (n_items, n_items)
-    vectors : ndarray of shape (n_vocabulary, n_components)
-        Embeddings of the items of `vocabulary`.
-    vocabulary : ndarray of shape (n_vocabulary,)
-        Item codes, increasing.
-
-    Returns
-    -------
-    ndarray of shape (n_items,), int32
-        -1 for items without neighbours.
-
-    References
-    ----------
-    Liu et al., arXiv:2108.06479, section 3.2 (hybrid correlation).
-
-    Examples
-    --------
     >>> together = csr_array([[0, 0.5, 0.4], [0.5, 0, 0], [0.4, 0, 0]])
     >>> hybrid_nearest(together, np.array([[1.0, 0], [0.2, 0.9], [0.1, 1.0]]), np.arange(3))
     array([1, 0, 1], dtype=int32)
     """
-    (best,), (score,) = (part.T for part in nearest(similarity))
+    best, score = nearest(similarity)
     found, product, low, high = _nearest_by_product(vectors)
     if len(similarity.data):
         score = _scaled(score, similarity.data.min(), similarity.data.max())
     closer = _scaled(product, low, high) > score[vocabulary]
-    best = best.copy()
     best[vocabulary[closer]] = vocabulary[found[closer]]
     return best
 
@@ -164,13 +116,9 @@ def _scaled(x: NDArray[Any], low: float, high: float) -> NDArray[Any]:
 def _nearest_by_product(
     vectors: NDArray[Any],
 ) -> tuple[NDArray[np.int64], NDArray[Any], float, float]:
-    """Return for each vector the other one of largest product, and that product.
-
-    Also the least and the largest product of all pairs.
-    """
-    n = len(vectors)
+    """Return of each vector the best other one, and their product; the least and largest one."""
+    n, low = len(vectors), np.inf
     found, best = np.zeros(n, dtype=np.int64), np.full(n, -np.inf)
-    low = np.inf
     if n < 2:
         return found, best, 0.0, 0.0
     for start in range(0, n, BLOCK_ITEMS):

@@ -2,60 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
+from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from skmars.baselines import _operators as operators
-from skmars.baselines._operators import KEPT, MASKED, Edit, Operator
-from skmars.utils import _ragged as ragged
+from skmars.baselines._auxiliary import Positions, TrainingBatch
+from skmars.baselines._operators import KEPT, MASKED, Edit
+
+T = TypeVar("T")  # an array, or a tensor of the same shape
 
 
 @dataclass(frozen=True)
-class View:
-    """Histories of some rows of a batch; arrays, or tensors of the same shapes.
+class View(Generic[T]):
+    """Histories of some rows of a batch, position by position; integers all."""
 
-    Attributes
-    ----------
-    items, codes : int64 ndarray of shape (n_distinct,)
-        The distinct items, as rows of the embedding table and as codes into the catalogue.
-    item : int64 ndarray of shape (n_positions,)
-        Index into `items`.
-    feedback, borrowed, masked : int64 ndarray of shape (n_positions,)
-        What is known of each position, and whether its item is masked.
-    length : int64 ndarray of shape (n_histories,)
-    row : int64 ndarray
-        Rows of the batch whose histories these are.
-    """
-
-    items: Any
-    codes: Any
-    item: Any
-    feedback: Any
-    borrowed: Any
-    masked: Any
-    length: Any
-    row: Any
+    items: T  # the distinct items, as rows of the embedding table: (n_distinct,)
+    codes: T  # the same as codes into the catalogue
+    item: T  # index into `items`: (n_positions,)
+    feedback: T  # as in `Positions`
+    borrowed: T
+    masked: T  # 1 where the item is masked
+    length: T  # (n_histories,)
+    row: T  # rows of the batch whose histories these are
 
 
 @dataclass
 class ItemChoice:
-    """Which items may stand for others.
+    """Which items may stand for others; arrays of shape (n_codes,)."""
 
-    Attributes
-    ----------
-    table_row : ndarray of shape (n_codes,)
-        Row of the embedding table of each item code; 0 for items that it lacks.
-    similar : ndarray of shape (n_codes,), or None
-        The most similar item of each item code, -1 for none.
-    """
-
-    table_row: NDArray[np.int64]
-    similar: NDArray[np.int32] | None = None
+    table_row: NDArray[np.int64]  # row of the embedding table of each item; 0 where it has none
+    similar: NDArray[np.int32] | None = None  # the most similar item of each; -1 where none is
 
     @cached_property
     def vocabulary(self) -> NDArray[np.int64]:
@@ -64,113 +45,39 @@ class ItemChoice:
 
 
 def view_of(
-    batch: Any,
+    batch: TrainingBatch[NDArray[Any]],
     positions: NDArray[np.int64],
     edit: Edit,
     row: NDArray[np.int64],
     choice: ItemChoice,
-    random_state: np.random.RandomState,
-) -> View:
-    """Return the edited histories.
-
-    Parameters
-    ----------
-    batch : Batch of arrays
-    positions : ndarray of shape (n_old,)
-        Positions in ``batch.history``, row after row, which `edit` changes.
-    edit : Edit
-    row : ndarray
-        Rows of the batch.
-    choice : ItemChoice
-    random_state : RandomState
-    """
-    bag = batch.history
+    random_state: RandomState,
+) -> View[NDArray[Any]]:
+    """Return the edited histories of the rows `row` of a batch, whose positions are `positions`."""
+    bag: Positions[NDArray[Any]] = batch.history
     items = operators.changed_items(
         batch.codes[bag.item[positions]] % len(choice.table_row),  # whatever the fold of the row
         edit,
         random_state,
-        similar=choice.similar,
-        vocabulary=choice.vocabulary,
+        choice.similar,
+        choice.vocabulary,
     )
     codes, item = np.unique(items, return_inverse=True)
-    old = positions[edit.source]
-    return View(
-        choice.table_row[codes],
-        codes,
-        item,
-        bag.feedback[old],
-        bag.borrowed[old],
-        (edit.change == MASKED).astype(np.int64),
-        edit.length,
-        row,
-    )
-
-
-def two_views(
-    batch: Any,
-    ways: Sequence[Operator],
-    choice: ItemChoice,
-    random_state: np.random.RandomState,
-    *,
-    few: int,
-    short: int,
-    max_length: int,
-    token: bool,
-) -> View:
-    """Change each history that is not empty by two different operators.
-
-    Parameters
-    ----------
-    batch : Batch of arrays
-    ways : sequence of operators
-    choice : ItemChoice
-    random_state : RandomState
-    few, short : int
-        A history of at most `short` items may choose of the first `few` operators only; of 0,
-        both views are the history itself.
-    max_length : int
-        The last items of a history, and of a view, that are used.
-    token : bool
-        Masked items stay, marked, instead of being deleted.
-
-    Returns
-    -------
-    View
-        All first views, then all second ones.
-    """
-    bag = batch.history
-    rows = np.flatnonzero(bag.length)
-    length = np.minimum(bag.length[rows], max_length)
-    positions = ragged.ranges(ragged.offsets(bag.length)[1:][rows] - length, length)
-    n = np.where(length > short, len(ways), few)
-    first = random_state.randint(0, np.maximum(n, 1))
-    second = (first + 1 + random_state.randint(0, np.maximum(n - 1, 1))) % np.maximum(n, 1)
-    way = np.concatenate([np.where(n > 0, w, len(ways)) for w in (first, second)])
-    edit = operators.one_of([*ways, operators.keep], way, np.tile(length, 2), random_state)
-    if not token:
-        edit = edit.without_masked()
-    return view_of(batch, np.tile(positions, 2), edit.last(max_length), rows, choice, random_state)
+    old, masked = positions[edit.source], (edit.change == MASKED).astype(np.int64)
+    known = bag.feedback[old], bag.borrowed[old]
+    return View(choice.table_row[codes], codes, item, *known, masked, edit.length, row)
 
 
 def same_length_view(
-    batch: Any, rate: NDArray[np.float64], choice: ItemChoice, random_state: np.random.RandomState
-) -> View:
-    """Reorder each history, or substitute some of its items (M-Reorder, M-Substitute of BASRec).
+    batch: TrainingBatch[NDArray[Any]],
+    rate: NDArray[np.float64],
+    choice: ItemChoice,
+    random_state: RandomState,
+) -> View[NDArray[Any]]:
+    """Reorder the share `rate` of each history, or substitute it (M-Reorder, M-Substitute).
 
-    Parameters
-    ----------
-    batch : Batch of arrays
-    rate : ndarray of shape (n_rows,)
-        Share of each history that is changed.
-    choice : ItemChoice
-    random_state : RandomState
-
-    Returns
-    -------
-    View
-        Of all rows; position by position as ``batch.history``.
+    The view goes, position by position, with ``batch.history``.
     """
-    length = batch.history.length
+    length: NDArray[np.int64] = batch.history.length
     reorders = random_state.randint(2, size=len(length)) == 1
     source = operators.reorder(length, np.where(reorders, rate, 0), random_state).source
     change = operators.substitute(length, rate, random_state).change

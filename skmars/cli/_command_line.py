@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import argparse
 import ast
+import math
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import skmars
+from skmars.cli._tables import ENDINGS, PROBABILITY
 from skmars.cli._terminal import Interrupted, interrupt_ends, one_line_warnings, progress
-
-if TYPE_CHECKING:
-    import narwhals.stable.v2 as nw
+from skmars.utils._files import check_writable
 
 # As the shell says it of a program that a signal ended: SIGINT, SIGPIPE.
 INTERRUPTED, UNREAD = 128 + 2, 128 + 13
+
+MADE_BY = "file that `skmars fit` wrote"
+MODELS, TABLES = (".skmars",), ENDINGS
 
 # Errors that explain themselves; of any other, the type is told as well.
 PLAIN = (ValueError, TypeError, OSError, ImportError, FloatingPointError, RuntimeError)
@@ -30,7 +35,7 @@ Click prediction for users with hardly any history, from files.
 A log has one row an event (who, which item, when, clicked or not), a table of items
 one row an item (id, title, text, path of a picture). skmars learns from both what people
 click, and lets users who have done little borrow from look-alikes (arXiv 2509.01184).
-Tables are .parquet or .csv files."""
+Tables are .parquet or .csv files; models are .skmars files."""
 
 EXAMPLES = """\
 from a log to predictions:
@@ -43,15 +48,20 @@ how good is it? Keep each user's last impressions out of training, and score the
 
 exit codes: 0 all is well; 1 the data or the model is not usable, one line on stderr says
 why (--traceback tells where in the program); 2 the command is not; 130 interrupted.
-Results alone go to stdout. A file that is written is complete or not there at all.
+Results alone go to stdout. A file that is written is complete, or not there at all, and
+never one that is read: --out takes neither an input nor a name that does not fit.
+
+CSV files are UTF-8 text with a header line; commas, semicolons or tabs separate values.
+Ids stay what they are: a column of plain integers (no 007, +7, 7.0, none from 2**63)
+holds integers, any other strings, in all tables of a model alike.
 
 A model file is a joblib file, and opening one runs code that is in it: open only files
 that you, or people you trust, have made. It holds the histories of the users in the log."""
 
 FIT_EXAMPLES = """\
-columns: the log has user_id, item_id, clicked (0/1) and, if there is one, timestamp
-(numbers of seconds, or dates); the items have item_id, title, text, image. Call them
-otherwise with the options. Paths of images are taken from the folder of ITEMS.
+columns: the log has user_id, item_id, clicked (0/1) and, if there is one, timestamp (numbers
+of seconds, or dates like 2026-01-31 18:30:00); the items have item_id, title, text, image.
+Call them otherwise with the options. Paths of images are taken from the folder of ITEMS.
 
 history: what the user did strictly before the row. Rows of the same time (a page, a slate) are
 in none of each other's histories, and a row without a time is in nobody's. Without times the
@@ -124,20 +134,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     SystemExit
         With code 2 if the arguments are not usable, and 0 after ``--help`` and ``--version``.
     """
-    parser = make_parser()
-    arguments = parser.parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     program = f"skmars {arguments.command}"
     results = sys.stdout
     try:
         # Whatever a library prints, stdout is for results.
         with redirect_stdout(sys.stderr), one_line_warnings(program), interrupt_ends():
+            _check(arguments)
             arguments.run(arguments, results)
         return 0
     except Interrupted:
-        print(f"{program}: interrupted; nothing was written.", file=sys.stderr)
+        print(f"{program}: interrupted.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), results.fileno())  # nor complain at exit
+        _give_up(results)
         return UNREAD
     except argparse.ArgumentTypeError as error:
         used: argparse.ArgumentParser = arguments.parser
@@ -145,16 +155,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if arguments.traceback:
             traceback.print_exc()
-        message = " ".join(str(error).split())
-        if not isinstance(error, PLAIN):
+        message = _one_line(error)
+        if not isinstance(error, PLAIN) or not message:
             message = f"{type(error).__name__}: {message} (--traceback tells where)"
         print(f"{program}: error: {message}", file=sys.stderr)
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(_one_line(message))
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+def _give_up(results: TextIO) -> None:
+    """Let nothing more be written to stdout, which Python would try when it ends."""
+    with suppress(OSError, ValueError):  # no file of the operating system
+        os.dup2(os.open(os.devnull, os.O_WRONLY), results.fileno())
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command `skmars`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="skmars",
         description=OVERVIEW,
         epilog=EXAMPLES,
@@ -178,12 +203,12 @@ def make_parser() -> argparse.ArgumentParser:
     _add_fit(command("fit", _fit, "learn a model from a log and items", FIT_EXAMPLES))
 
     epilog = f"{ROWS}\n\n{PREDICT_EXAMPLES}"
-    _add_rows(command("predict", _predict, "predict the probability of clicks", epilog))
+    _add_rows(command("predict", _answer, "predict the probability of clicks", epilog))
     epilog = f"{ROWS}\n\n{EXPLAIN_EXAMPLES}"
-    _add_rows(command("explain", _explain, "say what rows borrow, from whom and why", epilog))
+    _add_rows(command("explain", _answer, "say what rows borrow, from whom and why", epilog))
 
-    sub = command("evaluate", _evaluate, "measure a model on a log", EVALUATE_EXAMPLES)
-    _add_model(sub)
+    sub = command("evaluate", _answer, "measure a model on a log", EVALUATE_EXAMPLES)
+    sub.add_argument("model", metavar="MODEL", type=Path, help=MADE_BY)
     sub.add_argument("log", metavar="LOG", type=Path, help="the whole log, with labels")
     sub.add_argument(
         "--holdout",
@@ -201,7 +226,9 @@ def _add_fit(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--items", type=Path, help="table with one row an item (not needed with --base)"
     )
-    sub.add_argument("--out", metavar="MODEL", type=Path, required=True, help="file to write")
+    sub.add_argument(
+        "--out", metavar="MODEL", type=Path, required=True, help="file to write, .skmars"
+    )
     group = sub.add_argument_group("columns")
     group.add_argument("--user", metavar="COLUMN", default="user_id", help="default: user_id")
     group.add_argument("--item", metavar="COLUMN", default="item_id", help="default: item_id")
@@ -233,7 +260,7 @@ def _add_fit(sub: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--click-from",
         metavar="VALUE",
-        type=float,
+        type=_number,
         help="labels of at least VALUE are clicks (4, for stars from 1 to 5)",
     )
     group.add_argument(
@@ -265,19 +292,15 @@ def _add_fit(sub: argparse.ArgumentParser) -> None:
         default="none",
         help="keep the last two impressions of each user out of training, for evaluate",
     )
-    group.add_argument("--seed", type=int, default=0, help="same seed, same model (default: 0)")
+    group.add_argument("--seed", type=_seed, default=0, help="same seed, same model (default: 0)")
     sub.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def _add_rows(sub: argparse.ArgumentParser) -> None:
-    _add_model(sub)
+    sub.add_argument("model", metavar="MODEL", type=Path, help=MADE_BY)
     sub.add_argument("rows", metavar="ROWS", type=Path, help="table of users and items")
     sub.add_argument("--log", type=Path, help="histories, instead of those that fit saw")
     _add_output(sub)
-
-
-def _add_model(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("model", metavar="MODEL", type=Path, help="file that `skmars fit` wrote")
 
 
 def _add_output(sub: argparse.ArgumentParser) -> None:
@@ -290,44 +313,93 @@ def _setting(text: str) -> tuple[str, Any]:
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"write STEP__PARAM=VALUE, got {text!r}")
     try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings(action="ignore"):  # of odd Python
+            return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return name, value  # a word
+
+
+def _number(text: str) -> float:
+    with suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise argparse.ArgumentTypeError(f"write a number, got {text!r}")
+
+
+def _seed(text: str) -> int:
+    with suppress(ValueError):
+        if 0 <= (seed := int(text)) < 2**32:
+            return seed
+    raise argparse.ArgumentTypeError(f"write a number from 0 to 4294967295, got {text!r}")
+
+
+# --- before any work ------------------------------------------------------------------------
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raise what is wrong with the command and its output, before anything is read.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If the command contradicts itself.
+    OSError, ValueError
+        If the output can't be written.
+    """
+    if arguments.command == "fit":
+        _check_columns(arguments)
+    out, endings = arguments.out, MODELS if arguments.command == "fit" else TABLES
+    if out is None:
+        return
+    for name in ("model", "log", "rows", "items"):
+        path = getattr(arguments, name, None)
+        if path is not None and _same(out, path):
+            raise argparse.ArgumentTypeError(
+                f"--out {out} is the same file as {path}, which is read: the {name} would be lost. "
+                "Name another file."
+            )
+    if out.suffix.lower() not in endings:
+        raise ValueError(f"--out {out}: the name must end in {' or '.join(endings)}.")
+    try:
+        check_writable(out)
+    except (OSError, ValueError) as error:
+        raise OSError(f"--out: {error}") from error
+
+
+def _same(out: Path, path: Path) -> bool:
+    try:
+        return out.samefile(path)
+    except (OSError, ValueError):  # one of them is not there
+        return False
+
+
+def _check_columns(arguments: argparse.Namespace) -> None:
+    if arguments.items is None and not arguments.base:
+        raise argparse.ArgumentTypeError(
+            "MARS compares items by their texts and pictures: pass --items ITEMS, or --base for "
+            "DIN alone."
+        )
+    for option in ("user", "item", "time"):
+        if getattr(arguments, option) == PROBABILITY:
+            raise argparse.ArgumentTypeError(
+                f"--{option} can't be {PROBABILITY!r}, as the predictions are. Rename the column."
+            )
 
 
 # --- the commands ---------------------------------------------------------------------------
 
 
 def _fit(arguments: argparse.Namespace, results: TextIO) -> None:
-    if arguments.items is None and not arguments.base:
-        raise argparse.ArgumentTypeError(
-            "MARS compares items by their texts and pictures: pass --items ITEMS, or --base for "
-            "DIN alone."
-        )
     from skmars.cli import _commands as commands
-    from skmars.cli import _files as files
-    from skmars.persistence._model_file import Columns, save_model
+    from skmars.persistence import Columns, save_model
 
-    files.check_target(arguments.out)
     try:
         pipeline = commands.make_pipeline(
             base=arguments.base, seed=arguments.seed, settings=arguments.set
         )
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"--set: {error}") from error
-    columns = Columns(
-        user=arguments.user,
-        item=arguments.item,
-        time=arguments.time,
-        order=arguments.order,
-        label=arguments.label,
-        title=arguments.title,
-        text=arguments.text,
-        image=arguments.image,
-        click_from=arguments.click_from,
-        history=arguments.history,
-        duplicates=arguments.duplicates,
-    )
+    columns = Columns(**{field.name: getattr(arguments, field.name) for field in fields(Columns)})
     with progress(pipeline, quiet=arguments.quiet):
         model = commands.fit(
             arguments.log, arguments.items, pipeline, columns=columns, holdout=arguments.holdout
@@ -337,53 +409,26 @@ def _fit(arguments: argparse.Namespace, results: TextIO) -> None:
         print(f"skmars fit: wrote {arguments.out}", file=sys.stderr)
 
 
-def _predict(arguments: argparse.Namespace, results: TextIO) -> None:
+def _answer(arguments: argparse.Namespace, results: TextIO) -> None:
+    """Predict, explain or evaluate, and write the table."""
     from skmars.cli import _commands as commands
+    from skmars.cli._tables import csv_of, write_table
+    from skmars.persistence import load_model
 
-    _write(
-        arguments,
-        results,
-        lambda model: commands.predict(
-            model, arguments.rows, log=arguments.log, items=arguments.items
-        ),
-    )
-
-
-def _explain(arguments: argparse.Namespace, results: TextIO) -> None:
-    from skmars.cli import _commands as commands
-
-    _write(
-        arguments,
-        results,
-        lambda model: commands.explain(
-            model, arguments.rows, log=arguments.log, items=arguments.items
-        ),
-    )
-
-
-def _evaluate(arguments: argparse.Namespace, results: TextIO) -> None:
-    from skmars.cli import _commands as commands
-
-    _write(
-        arguments,
-        results,
-        lambda model: commands.evaluate(
-            model, arguments.log, holdout=arguments.holdout, items=arguments.items
-        ),
-    )
-
-
-def _write(arguments: argparse.Namespace, results: TextIO, answer: Any) -> None:
-    """Open the model, and write the table that `answer` makes with it."""
-    from skmars.cli import _files as files
-    from skmars.persistence._model_file import load_model
-
-    if arguments.out is not None:
-        files.library_for(arguments.out)
-        files.check_target(arguments.out)
-    table: nw.DataFrame[Any] = answer(load_model(arguments.model))
-    if arguments.out is not None:
-        files.write_table(table, arguments.out)
+    model, items = load_model(arguments.model), arguments.items
+    if arguments.command == "evaluate":
+        table = commands.evaluate(model, arguments.log, holdout=arguments.holdout, items=items)
     else:
-        results.write(table.write_csv() or "")
-        results.flush()
+        answer = commands.predict if arguments.command == "predict" else commands.explain
+        table = answer(model, arguments.rows, log=arguments.log, items=items)
+    if arguments.out is not None:
+        write_table(table, arguments.out)
+    else:
+        try:
+            results.write(csv_of(table))
+            results.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _give_up(results)
+            raise OSError(f"stdout can't be written: {error.strerror}. Use --out FILE.") from error

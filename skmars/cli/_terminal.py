@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,9 @@ def interrupt_ends() -> Iterator[None]:
     def interrupt(*_: Any) -> NoReturn:
         raise Interrupted
 
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
     previous = signal.signal(signal.SIGINT, interrupt)
     try:
         yield

@@ -32,6 +32,7 @@ from skmars.data._checks import as_impressions, check_columns, check_range
 from skmars.utils._base import SkmarsMixin, all_or_nothing, with_callbacks
 
 if TYPE_CHECKING:
+    from skmars.baselines import AuxiliaryObjective
     from skmars.ctr._network import DINNetwork
     from skmars.ctr._optimizer import OptimizerState
 
@@ -117,7 +118,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         than 50 steps counts for less: at least 50 times as many steps go by before that.
     tol : float, default=0.0001
         Least improvement of the AUC that counts.
-    auxiliary : CL4SRec, CoSeRec, BASRec or None, default=None
+    auxiliary : CL4SRec, CoSeRec, BASRec, other `AuxiliaryObjective` or None, default=None
         A further objective of the training, whose loss is added to that of the clicks; its
         parameters can be searched as ``auxiliary__weight`` and so on. `BASRec` doubles the
         number of epochs. Prediction knows nothing of it. Not for arrays.
@@ -218,7 +219,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         validation_fraction: float | str = "auto",
         n_iter_no_change: int = 3,
         tol: float = 1e-4,
-        auxiliary: Any = None,
+        auxiliary: AuxiliaryObjective | None = None,
         class_weight: Mapping[Any, float] | str | None = None,
         warm_start: bool = False,
         random_state: int | np.random.RandomState | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import lru_cache
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skmars.baselines._auxiliary import FeatureLookup, Positions
 from skmars.ctr._batches import N_FEEDBACK, Batch, RaggedItems, Representation
 from skmars.ctr._layers import AttentionPooling, Perceptron
 from skmars.ctr._row_encoder import EncodedRows
@@ -22,22 +23,9 @@ from skmars.utils._torch import resolve_device
 # do not unlearn (AUC -0.003 on MovieLens-1M, far more on small logs).
 EMBEDDING_STD = 1e-3
 
-# Item features by their name and codes (see `Batch`), a row a code; zeros where they are missing.
-ItemFeatureLookup = Callable[[str, Tensor], Tensor]
 T = TypeVar("T")
 # Where the parameter `device` leads, without asking the driver in every call.
 known_device = lru_cache(resolve_device)
-
-
-class Positions(Protocol):
-    """History positions to embed, as `RaggedItems` has them."""
-
-    @property
-    def item(self) -> Tensor: ...
-    @property
-    def feedback(self) -> Tensor: ...
-    @property
-    def borrowed(self) -> Tensor: ...
 
 
 class DINNetwork(nn.Module):
@@ -121,7 +109,7 @@ class DINNetwork(nn.Module):
     def forward(
         self,
         batch: Batch[Tensor],
-        item_features: ItemFeatureLookup | None = None,
+        item_features: FeatureLookup | None = None,
         weight: Tensor | None = None,
     ) -> Tensor:
         """Return the logit of each row, shape (n_rows,).
@@ -130,7 +118,7 @@ class DINNetwork(nn.Module):
         ----------
         batch : Batch of tensors
         item_features : callable, optional
-            Gives the features of that name of ``batch.codes``, see `ItemFeatureLookup`.
+            Gives the features of that name of ``batch.codes``, see `FeatureLookup`.
         weight : Tensor of shape (n_rows,), optional
             Row weights in the batch statistics.
         """
@@ -139,7 +127,7 @@ class DINNetwork(nn.Module):
     def represent(
         self,
         batch: Batch[Tensor],
-        item_features: ItemFeatureLookup | None = None,
+        item_features: FeatureLookup | None = None,
         weight: Tensor | None = None,
         mix: Callable[[Tensor], Tensor] | None = None,
     ) -> Representation:
@@ -195,8 +183,8 @@ class DINNetwork(nn.Module):
         self,
         items: Tensor,
         codes: Tensor,
-        positions: Positions,
-        item_features: ItemFeatureLookup | None = None,
+        positions: Positions[Tensor],
+        item_features: FeatureLookup | None = None,
     ) -> Tensor:
         """Embed history positions, shape (n_positions, item_dim): item, feedback and provenance.
 
@@ -212,7 +200,7 @@ class DINNetwork(nn.Module):
         return self._look_up(self._tagged(item), positions)
 
     def item_embedding(
-        self, items: Tensor, codes: Tensor, item_features: ItemFeatureLookup | None = None
+        self, items: Tensor, codes: Tensor, item_features: FeatureLookup | None = None
     ) -> Tensor:
         """Embed distinct items: id embedding, then one projection a feature matrix."""
         assert self.items is not None
@@ -233,7 +221,7 @@ class DINNetwork(nn.Module):
             tag = (tag[:, None] + self.provenance).flatten(0, 1)
         return item[:, None] + tag
 
-    def _look_up(self, tagged: Tensor, positions: Positions) -> Tensor:
+    def _look_up(self, tagged: Tensor, positions: Positions[Tensor]) -> Tensor:
         n_tags = tagged.shape[1]
         at = positions.item * n_tags
         if self.feedback is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,16 @@ BLOCK_POSITIONS = 1 << 16
 BLOCK_ROWS = 1 << 13
 
 Codes = NDArray[np.int64]
+
+
+class UsedItems(NamedTuple):
+    """What is used of histories: some of the attributes of `Sequences`, after `cut`."""
+
+    items: NDArray[np.int32]
+    start: NDArray[np.int64]
+    length: NDArray[np.int32]
+    feedback: NDArray[np.int8] | None = None
+    similarity: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +97,7 @@ class RowEncoder:
                 categorical = np.asarray(self.categories.transform(words), np.int64) + 1
             else:
                 categorical = words.astype(np.int64)
-        history, borrowed = self.sequences(X)
+        history, borrowed = self.used_items(X)
         return EncodedRows(
             dense.astype(np.float32),
             categorical,
@@ -112,7 +122,7 @@ class RowEncoder:
         rows = [self._table_rows.get(part, look_up) for part in catalog.parts]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
-    def sequences(self, X: Impressions) -> tuple[Sequences, Sequences | None]:
+    def used_items(self, X: Impressions) -> tuple[UsedItems, UsedItems | None]:
         """Return histories and borrowed items, cut to what is used."""
         # A pool, or a mark, for borrowed items that no borrowed item has trained adds noise.
         heed = self.has_borrowed or self.borrowed == "joint"
@@ -178,8 +188,8 @@ class EncodedRows:
     table_row: Codes | None = None  # row of the embedding table of each item code, 0 for none
     target: NDArray[Any] | None = None  # item codes
     length: NDArray[Any] | None = None  # of the user's own history, before it was cut
-    history: Sequences | None = None
-    borrowed: Sequences | None = None
+    history: UsedItems | None = None
+    borrowed: UsedItems | None = None
     shift: Codes | None = None  # what the fold of each row adds to item codes, see `Batch`
     merge: bool = False  # whether borrowed items join `history` in the batches
     features: ItemFeatures | None = None
@@ -234,7 +244,7 @@ class EncodedRows:
             start = stop
 
 
-def _gather(pool: list[tuple[Sequences, bool]], rows: Codes | slice) -> RaggedItems[NDArray[Any]]:
+def _gather(pool: list[tuple[UsedItems, bool]], rows: Codes | slice) -> RaggedItems[NDArray[Any]]:
     """Put the sequences of each row behind one another; a flag says which are borrowed."""
     lengths = [part.length[rows].astype(np.int64) for part, _ in pool]
     length = np.sum(lengths, axis=0)
@@ -273,15 +283,16 @@ def _distinct(codes: list[Codes], n_codes: int) -> tuple[Codes, list[Codes]]:
 
 def cut(
     history: Sequences, borrowed: Sequences | None, max_length: int
-) -> tuple[Sequences, Sequences | None]:
+) -> tuple[UsedItems, UsedItems | None]:
     """Keep the last `max_length` items of each row; borrowed ones, which stand left, go first."""
 
-    def last(part: Sequences, n: Any) -> Sequences:
+    def last(part: Sequences, n: Any) -> UsedItems:
         length = np.minimum(part.length, n)
-        return replace(part, start=part.start + (part.length - length), length=length)
+        start = part.start + (part.length - length)
+        return UsedItems(part.items, start, length, part.feedback, part.similarity)
 
-    history = last(history, max_length)
-    return history, None if borrowed is None else last(borrowed, max_length - history.length)
+    used = last(history, max_length)
+    return used, None if borrowed is None else last(borrowed, max_length - used.length)
 
 
 def feature_widths(catalog: ItemCatalog) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from skmars.baselines import AuxiliaryLoss
+from skmars.baselines._auxiliary import auxiliary_loss
 from skmars.ctr._batches import Batch
 from skmars.ctr._embeddings import add_items, fill_unseen, penalty
 from skmars.ctr._fusion import fuse_if_better
@@ -26,6 +28,9 @@ from skmars.ctr._vocabulary import learn_encoder, with_items_of
 from skmars.data import Impressions
 from skmars.utils._torch import DrawFrom, new_generator, to_cpu
 from skmars.utils._training import EpochCallbacks, TrainingResult, check_finite, train
+
+if TYPE_CHECKING:
+    from skmars.baselines._auxiliary import TrainingBatch
 
 _OF_COLUMNS = ("max_length", "borrowed", "item_features", "linear_context")
 _OF_NETWORK = (
@@ -122,7 +127,9 @@ class TrainingRun:
     def _encoded(self, data: Data) -> LabelledRows[EncodedRows]:
         return LabelledRows(self.encoder.encode(data.X), data.y, data.count, data.weight)
 
-    def _auxiliary_objective(self, X: Impressions | NDArray[Any], n_epochs: int) -> Any:
+    def _auxiliary_objective(
+        self, X: Impressions | NDArray[Any], n_epochs: int
+    ) -> AuxiliaryLoss | None:
         auxiliary = self.parameters["auxiliary"]
         if auxiliary is None:
             return None
@@ -133,7 +140,7 @@ class TrainingRun:
             )
         table_row = self.encoder.table_row(X.catalog)
         with DrawFrom(new_generator(self.random_state)):
-            return auxiliary.objective(X, table_row, self.network.item_dim, n_epochs)
+            return auxiliary_loss(auxiliary, X, table_row, self.network.item_dim, n_epochs)
 
     def trained(self) -> tuple[RowEncoder, DINNetwork]:
         """Return encoder and network as of now, ready to predict.
@@ -166,7 +173,7 @@ class TrainingRun:
         check_finite([logit], self.optimizer, epoch=result.n_iter - 1, name=self.name)  # type: ignore[arg-type]
         return result
 
-    def _train(self, objective: Any, callbacks: EpochCallbacks) -> TrainingResult:
+    def _train(self, objective: AuxiliaryLoss | None, callbacks: EpochCallbacks) -> TrainingResult:
         network, rows, parameters = self.network, self.data.X, self.parameters
         device, dtype = network.head.output.bias.device, network.head.output.bias.dtype
         features, embedding_l2 = rows.features, parameters["embedding_l2"]
@@ -191,7 +198,8 @@ class TrainingRun:
             for part in np.array_split(order, n_batches):
                 batch, drawn = rows.batch(part), None
                 if objective is not None:
-                    drawn = to_tensors(objective.draw(batch, self.random_state), device, dtype)
+                    of_items = cast("TrainingBatch[NDArray[Any]]", batch)
+                    drawn = to_tensors(objective.draw(of_items, self.random_state), device, dtype)
                 yield (
                     to_tensors(batch, device, dtype),
                     y[part].to(device),
@@ -207,8 +215,11 @@ class TrainingRun:
             if embedding_l2 > 0:
                 value = value + embedding_l2 * penalty(network, batch, item_count, category_counts)
             if objective is not None:
+                of_items = cast("TrainingBatch[Tensor]", batch)
                 with frozen_statistics(network):
-                    value = value + objective.loss(network, batch, features, target, w, seen, drawn)
+                    value = value + objective.loss(
+                        network, of_items, features, target, w, seen, drawn
+                    )
             return value
 
         return train(

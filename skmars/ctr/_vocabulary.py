@@ -15,6 +15,7 @@ from skmars.ctr._row_encoder import (
     ALIGNED,
     Codes,
     RowEncoder,
+    UsedItems,
     feature_widths,
     numbers,
     numeric_columns,
@@ -22,7 +23,6 @@ from skmars.ctr._row_encoder import (
 )
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._columns import FACTORS, LOOKALIKES
-from skmars.data._sequences import Sequences
 from skmars.utils._ids import Lookup, joined
 
 
@@ -76,7 +76,7 @@ def learn_encoder(
 def with_items_of(encoder: RowEncoder, X: Impressions) -> RowEncoder:
     """Return the encoder with the rows' items counted, and new ones behind the known ones."""
     assert encoder.items is not None
-    history, borrowed = encoder.sequences(X)
+    history, borrowed = encoder.used_items(X)
     count = count_items(len(X.catalog), X.target, history, borrowed)
     seen = np.flatnonzero(count)
     row = encoder.items(X.catalog.ids[seen], "item_id of X")
@@ -128,7 +128,7 @@ def _chosen_features(catalog: ItemCatalog, names: str | Sequence[str] | None) ->
     return {name: offered[name] for name in names}
 
 
-def count_items(n_items: int, target: NDArray[Any], *parts: Sequences | None) -> Codes:
+def count_items(n_items: int, target: NDArray[Any], *parts: UsedItems | None) -> Codes:
     """Count how often each item code occurs in the rows: as target, in histories, borrowed.
 
     Histories are views, so that the times each flat position is used are counted (a running sum
@@ -147,10 +147,10 @@ def count_items(n_items: int, target: NDArray[Any], *parts: Sequences | None) ->
     return count
 
 
-def _count_feedback(part: Sequences) -> Codes:
+def _count_feedback(part: UsedItems) -> Codes:
     if part.feedback is None:
         count = np.zeros(N_FEEDBACK, dtype=np.int64)
         count[UNKNOWN_FEEDBACK] = part.length.sum(dtype=np.int64)
         return count
-    seen = replace(part, items=part.feedback.astype(np.int32))
+    seen = part._replace(items=part.feedback.astype(np.int32))
     return count_items(N_FEEDBACK, np.zeros(0, dtype=np.int64), seen)

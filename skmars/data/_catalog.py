@@ -6,17 +6,21 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skmars.data._content import content_key
+from skmars.data._content import content_key, is_absent
 from skmars.data._display import catalog_html
 from skmars.data._frames import Table, is_frame
-from skmars.utils._ids import Lookup, as_ids, factorize, joined
+from skmars.utils._ids import Lookup, as_ids, check_joinable, factorize, joined
 from skmars.utils._ragged import offsets
 from skmars.utils._stacked import take_rows
+from skmars.utils._values import as_matrix, as_objects, is_sequence
+
+if TYPE_CHECKING:
+    from skmars.data._frames import Frame
 
 TITLE_LENGTH = 60
 # An extension of an extension has one part more; beyond so many, the small ones are joined.
@@ -24,6 +28,16 @@ MAX_PARTS = 8
 
 Matrix = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+
+
+def require_catalog(catalog: Any) -> ItemCatalog:
+    """Return the catalogue; TypeError if it is something else, such as a table of items."""
+    if not isinstance(catalog, ItemCatalog):
+        raise TypeError(
+            f"catalog must be an ItemCatalog, got {type(catalog).__name__}. "
+            "Build one with ItemCatalog.from_frame(items)."
+        )
+    return catalog
 
 
 class ItemCatalog:
@@ -88,12 +102,12 @@ class ItemCatalog:
         missing: Mapping[str, ArrayLike] | None = None,
         embedding: ArrayLike | None = None,
     ) -> None:
-        if is_frame(ids):
+        if is_frame(ids) or isinstance(ids, ItemCatalog):
             raise TypeError(
                 f"ids must be an array of item ids, got a {type(ids).__name__}. A table of items "
                 "becomes a catalogue with ItemCatalog.from_frame(items)."
             )
-        known = as_ids(ids, "ids of the catalogue")  # type: ignore[arg-type]
+        known = as_ids(ids, "ids of the catalogue")
         distinct, codes = factorize(known)
         if len(distinct) != len(known):
             count = np.bincount(codes)
@@ -108,20 +122,22 @@ class ItemCatalog:
             {k: _column(v, f"content[{k!r}]", len(self)) for k, v in _items(content, "content")}
         )
         self.features, self.missing = _features(features, missing, len(self), known=())
-        self.embedding = None if embedding is None else _matrix(embedding, "embedding", len(self))
+        self.embedding = (
+            None if embedding is None else _frozen(as_matrix(embedding, "embedding", len(self)))
+        )
         self.folds: tuple[ItemCatalog, ...] = ()
 
     @classmethod
     def from_frame(
         cls,
-        frame: Any,
+        frame: Frame,
         *,
         item: str = "item_id",
         title: str | None = None,
-        text: str | Iterable[str] | None = None,
+        text: str | Sequence[str] | None = None,
         image: str | None = None,
         content: Mapping[str, str] | None = None,
-        features: Mapping[str, str] | None = None,
+        features: Mapping[str, str | list[str]] | None = None,
     ) -> ItemCatalog:
         """Build a catalogue from a pandas, polars or pyarrow table with one row an item.
 
@@ -137,8 +153,9 @@ class ItemCatalog:
             columns, which are joined by a line break.
         content : mapping of str to str, default=None
             Further raw content: modality name to column.
-        features : mapping of str to str, default=None
-            Precomputed vectors: modality name to list column. A missing vector masks the item.
+        features : mapping of str to str or list of str, default=None
+            Precomputed vectors: modality name to list column, to a column of numbers (a vector
+            of length one), or to several columns. What is missing masks the item.
 
         Returns
         -------
@@ -147,7 +164,9 @@ class ItemCatalog:
         Raises
         ------
         ValueError
-            If a named column is not there.
+            If a named column is not there, or does not hold what it should.
+        TypeError
+            If `frame` is no table, `content` or `features` no mapping to names of columns.
 
         Examples
         --------
@@ -158,16 +177,23 @@ class ItemCatalog:
         """
         table = Table(frame, "items")
         raw: dict[str, NDArray[Any]] = {}
-        for modality, column in {"title": title, "text": text, "image": image}.items():
-            if column is not None and not isinstance(column, str):
+        named: dict[str, Any] = {"title": title, "text": text, "image": image}
+        for modality, column in named.items():
+            if isinstance(column, list | tuple):
                 raw[modality] = _joined_texts([table.objects(c) for c in column])
             elif column is not None or modality in table.columns:
-                raw[modality] = table.objects(column or modality)
-        raw |= {modality: table.objects(c) for modality, c in (content or {}).items()}
-        matrices, missing = {}, {}
-        for modality, column in (features or {}).items():
-            matrices[modality], missing[modality] = table.vectors(column)
-        return cls(table.ids(item), content=raw, features=matrices, missing=missing)
+                raw[modality] = table.objects(modality if column is None else column)
+        for name, column in _items(content, "content"):
+            if named.get(name) is not None:
+                raise ValueError(f"content[{name!r}] and {name}= name two columns; pass one.")
+            raw[name] = table.objects(column)
+        vectors = {name: table.vectors(column) for name, column in _items(features, "features")}
+        return cls(
+            table.ids(item),
+            content=raw,
+            features={name: matrix for name, (matrix, _) in vectors.items()},
+            missing={name: gone for name, (_, gone) in vectors.items()},
+        )
 
     # --- the parts of an extended catalogue ----------------------------------------------
 
@@ -311,7 +337,7 @@ class ItemCatalog:
 
     def with_embedding(self, embedding: ArrayLike) -> ItemCatalog:
         """Return a catalogue with these aligned item embeddings; all else is shared."""
-        matrix = _matrix(embedding, "embedding", len(self))
+        matrix = _frozen(as_matrix(embedding, "embedding", len(self)))
 
         def change(part: ItemCatalog, at: slice) -> ItemCatalog:
             folds = tuple(change(fold, at) for fold in part.folds)
@@ -331,7 +357,7 @@ class ItemCatalog:
         -------
         ItemCatalog
         """
-        seen = [fold.parts for fold in folds]
+        seen = [require_catalog(fold).parts for fold in folds]
         return self._of_parts(
             [
                 part._derive(folds=tuple(parts[i] for parts in seen))
@@ -363,14 +389,14 @@ class ItemCatalog:
         ------
         TypeError
             If these ids are strings and those of the catalogue integers, or the other way round.
+        ValueError
+            If no integer type holds all ids.
         """
         ids = as_ids(ids, "ids")
         new, _ = factorize(ids[self.codes(ids) < 0])
         if len(new) == 0:
             return self
-        if len(self) == 0:
-            first = ItemCatalog(new, content={k: [None] * len(new) for k in self.content})
-            return first
+        check_joinable(*(part.ids for part in self.parts), new)
         one = self.parts[0]
         nothing = np.full(len(new), None, dtype=object)
         part = ItemCatalog(
@@ -384,7 +410,7 @@ class ItemCatalog:
                 else np.zeros((len(new), one.embedding.shape[1]), np.float32)
             ),
         )
-        parts = (*self.parts, part)
+        parts = (*self.parts, part) if len(self) else (part,)
         if len(parts) > MAX_PARTS:
             parts = (one, self._of_parts(parts[1:])._flat())
         return self._of_parts(parts)
@@ -483,7 +509,7 @@ class ItemCatalog:
             code -= len(part)
         named = part.content.get("title", part.content.get("text"))
         value = None if named is None else named[code]
-        return str(part.ids[code]) if value is None else str(value)[:TITLE_LENGTH]
+        return str(part.ids[code]) if is_absent(value) else str(value)[:TITLE_LENGTH]
 
     def __len__(self) -> int:
         return sum(len(part.ids) for part in self.parts)
@@ -531,10 +557,8 @@ class ItemCatalog:
 
 
 def _joined_texts(columns: list[NDArray[Any]]) -> NDArray[Any]:
-    texts = ["\n".join(str(part) for part in row if part) for row in zip(*columns)]
-    joined = np.empty(len(texts), dtype=object)
-    joined[:] = [text or None for text in texts]
-    return joined
+    rows = ([str(part) for part in row if not is_absent(part)] for row in zip(*columns))
+    return as_objects("\n".join(parts) or None for parts in rows)
 
 
 def _items(mapping: Mapping[str, Any] | None, name: str) -> Iterable[tuple[str, Any]]:
@@ -543,7 +567,7 @@ def _items(mapping: Mapping[str, Any] | None, name: str) -> Iterable[tuple[str, 
     if not isinstance(mapping, Mapping):
         raise TypeError(
             f"{name} must be a mapping from the name of a modality to a column, got "
-            f"{type(mapping).__name__}."
+            f"{type(mapping).__name__}. Pass a dict, such as {{'text': ...}}."
         )
     for key in mapping:
         if not isinstance(key, str) or not key:
@@ -553,48 +577,22 @@ def _items(mapping: Mapping[str, Any] | None, name: str) -> Iterable[tuple[str, 
 
 def _column(values: Sequence[Any] | NDArray[Any], name: str, n_items: int) -> NDArray[Any]:
     """Return a column with one entry an item, safe against later changes by the caller."""
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__len__"):
-        raise TypeError(f"{name} must be a sequence with one entry an item, got {values!r}.")
+    if not is_sequence(values):
+        what = type(values).__name__ if hasattr(values, "columns") else repr(values)
+        raise TypeError(
+            f"{name} must be a sequence with one entry an item, got {what}. A table of items "
+            "becomes a catalogue with ItemCatalog.from_frame(items)."
+        )
     if len(values) != n_items:
         raise ValueError(f"{name} has {len(values)} entries for {n_items} items.")
     if isinstance(values, np.ndarray) and values.ndim == 1:
         return _frozen(values)
     # Entry by entry: NumPy would merge equally sized images into one array.
-    column = np.empty(n_items, dtype=object)
-    for i, value in enumerate(values):
-        column[i] = _frozen(value) if isinstance(value, np.ndarray) else value
-    return _frozen(column)
-
-
-def _matrix(values: ArrayLike, name: str, n_items: int) -> Matrix:
-    """Return vectors, one row an item, as float32, safe against later changes by the caller."""
-    try:
-        given = np.asarray(values)
-        kind = given.dtype.kind
-        matrix = given.astype(np.float64) if kind == "O" else given
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{name} must have one vector of numbers an item, all of one length: {error}."
-        ) from error
-    if kind not in "iufbO":
-        raise TypeError(f"{name} must hold numbers, got dtype {given.dtype}.")
-    if matrix.ndim != 2 or len(matrix) != n_items:
-        raise ValueError(
-            f"{name} must have shape ({n_items}, n_features), one row an item; "
-            f"got shape {matrix.shape}."
-        )
-    if matrix.dtype == np.float32:
-        return _frozen(matrix)
-    with np.errstate(over="ignore"):
-        converted = matrix.astype(np.float32)
-    beyond = np.isinf(converted) & np.isfinite(matrix)
-    if beyond.any():
-        row, column = np.argwhere(beyond)[0]
-        raise ValueError(
-            f"{name} holds {matrix[row, column]:g} in row {row}, which float32 can't hold. Scale "
-            "the vectors."
-        )
-    return _frozen(converted)
+    entries = values.to_pylist() if hasattr(values, "to_pylist") else values
+    # By its type: contents may be broken objects, which say anything, or raise.
+    return _frozen(
+        as_objects(_frozen(v) if issubclass(type(v), np.ndarray) else v for v in entries)
+    )
 
 
 def _features(
@@ -604,7 +602,10 @@ def _features(
     known: Iterable[str],
 ) -> tuple[Mapping[str, Matrix], Mapping[str, Mask]]:
     """Return checked feature matrices, and for each the mask of the items that lack it."""
-    matrices = {k: _matrix(v, f"features[{k!r}]", n_items) for k, v in _items(features, "features")}
+    matrices = {
+        k: _frozen(as_matrix(v, f"features[{k!r}]", n_items))
+        for k, v in _items(features, "features")
+    }
     masks = {}
     for name, values in _items(missing, "missing"):
         if name not in matrices:
@@ -659,7 +660,7 @@ def side_by_side(
     codes = np.arange(len(catalog)) if items is None else items
     blocks = [np.zeros((len(codes), 0))]
     for name in names:
-        block = catalog.take_features(name, codes)
+        block = catalog.take_features(name, codes).astype(np.float64)  # squares overflow float32
         norm = np.linalg.norm(block, axis=1, keepdims=True)
         with np.errstate(invalid="ignore"):  # who uses infinite features says so
             blocks.append(block / np.where(norm > 0, norm, 1.0))

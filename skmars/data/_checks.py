@@ -11,14 +11,12 @@ from scipy.sparse import issparse
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
-from skmars.data._columns import OPTIONAL, REQUIRED
-from skmars.data._frames import Table, is_frame
+from skmars.data._columns import REQUIRED, RESERVED
+from skmars.data._frames import column_names, is_frame
 from skmars.data._impressions import Impressions
 
 # Largest number that a network takes: its products with weights stay within float32 (3.4e38).
 LARGEST = 1e30
-# Columns that steps of the pipeline add: present in one stage and not in another.
-_ADDED = {*REQUIRED, *OPTIONAL, "borrowed_timestamp"}
 
 
 def as_impressions(X: Any) -> Impressions | None:
@@ -45,7 +43,7 @@ def as_impressions(X: Any) -> Impressions | None:
         )
     if not is_frame(X):
         return None
-    columns = Table(X, "X").columns
+    columns = column_names(X, "X")
     missing = [name for name in REQUIRED if name not in columns]
     if len(missing) == len(REQUIRED):
         return None
@@ -83,7 +81,7 @@ def check_columns(estimator: Any, X: Impressions, *, reset: bool) -> None:
         estimator.feature_names_in_ = np.array(X.columns, dtype=object)
         return
     names = getattr(estimator, "feature_names_in_", ())
-    missing = [n for n in names if n not in _ADDED and n not in X.context]
+    missing = [n for n in names if n not in RESERVED and n not in X.context]
     if missing:
         raise ValueError(
             f"X lacks the context column {missing[0]!r}, which {type(estimator).__name__} was "

@@ -16,7 +16,9 @@ OPTIONAL = (
     "borrowed_similarity",
     "borrowed_donor_similarity",
     "borrowed_feedback",
+    "borrowed_timestamp",
 )
+RESERVED = (*REQUIRED, *OPTIONAL)
 
 # Look-alike features, columns of the context: of all donors, and of the look-alikes compared with
 # them.

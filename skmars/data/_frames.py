@@ -4,21 +4,51 @@ from __future__ import annotations
 
 from importlib import import_module
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import narwhals.stable.v2 as nw
 import numpy as np
+from narwhals.exceptions import DuplicateError
 from numpy.typing import NDArray
 
 from skmars.utils import _ragged as ragged
 from skmars.utils._ids import Ids, as_ids
+from skmars.utils._values import (
+    NUMBERS,
+    as_numbers,
+    as_objects,
+    as_seconds,
+    holds_dates,
+    in_words,
+    is_missing,
+    is_sequence,
+    kinds,
+    missing,
+)
+
+if TYPE_CHECKING:
+    from narwhals.stable.v2.typing import IntoDataFrame
+
+    Frame: TypeAlias = IntoDataFrame
 
 FRAMES = ("pandas", "polars", "pyarrow")
+# A list column: its values, row after row, and the length of each row.
+Lists = tuple[NDArray[Any], NDArray[np.int64]]
 
 
 def is_frame(X: Any) -> bool:
     """Say whether `X` is a pandas, polars or pyarrow table."""
-    return isinstance(nw.from_native(X, pass_through=True), nw.DataFrame | nw.LazyFrame)
+    try:
+        return isinstance(nw.from_native(X, pass_through=True), nw.DataFrame | nw.LazyFrame)
+    except DuplicateError:  # of the names of columns
+        return True
+
+
+def column_names(frame: Any, name: str) -> list[Any]:
+    """Return the names of the columns of a table, also where they repeat."""
+    if hasattr(frame, "collect"):
+        raise TypeError(f"{name} is a lazy frame; pass {name}.collect().")
+    return list(frame.column_names if hasattr(frame, "column_names") else frame.columns)
 
 
 class Table:
@@ -33,11 +63,22 @@ class Table:
     Raises
     ------
     TypeError
-        If `frame` is not such a table, or is lazy.
+        If `frame` is not such a table, is lazy, or has columns of several levels.
+    ValueError
+        If several columns have one name.
     """
 
-    def __init__(self, frame: Any, name: str) -> None:
-        table = nw.from_native(frame, pass_through=True)
+    def __init__(self, frame: Frame, name: str) -> None:
+        try:
+            table: Any = nw.from_native(frame, pass_through=True)
+            self.columns: list[str] = list(getattr(table, "columns", ()))
+        except DuplicateError as error:
+            names = column_names(frame, name)
+            several = [c for c in dict.fromkeys(names) if names.count(c) > 1]
+            raise ValueError(
+                f"{name} has several columns of the name {several[0]!r}. Rename or drop all but "
+                "one of them."
+            ) from error
         if isinstance(table, nw.LazyFrame):
             raise TypeError(f"{name} is a lazy frame; pass {name}.collect().")
         if not isinstance(table, nw.DataFrame):
@@ -45,8 +86,13 @@ class Table:
                 f"{name} must be a pandas, polars or pyarrow table, got {type(frame).__name__}. "
                 "Build one, for example with pandas.DataFrame(...)."
             )
+        odd = [c for c in self.columns if not isinstance(c, str | int)]
+        if odd:
+            raise TypeError(
+                f"{name} has a column of the name {odd[0]!r}, but names of columns must be "
+                "strings. Rename the columns; of several levels, keep one."
+            )
         self.name = name
-        self.columns: list[str] = list(table.columns)
         self._table = table
 
     def __len__(self) -> int:
@@ -54,46 +100,39 @@ class Table:
 
     def series(self, column: str) -> nw.Series[Any]:
         """Return a column; ValueError names it and the columns there are, if it is missing."""
+        if not isinstance(column, str | int):
+            raise TypeError(
+                f"a column of {self.name} is named by a string, but {column!r} was passed."
+            )
         if column not in self.columns:
-            found = ", ".join(map(repr, self.columns))
+            found = ", ".join(map(repr, self.columns)) or "no column"
             raise ValueError(
                 f"{self.name} has no column {column!r}; it has {found}. Rename a column, or pass "
                 "the name that it has here."
             )
-        return self._table[column]
+        return self._table.get_column(column)
 
     def describe(self, column: str) -> str:
         """Name a column in a message."""
         return f"column {column!r} of {self.name}"
 
+    def values(self, column: str) -> NDArray[Any]:
+        """Return a column as numbers, datetimes or objects; see `_values`."""
+        return _values(self.series(column))
+
     def ids(self, column: str) -> Ids:
         """Return a column of ids; see `skmars.utils._ids.as_ids` for the errors."""
-        series = self.series(column)
-        return as_ids(_plain(series), self.describe(column))
+        ids = as_ids(self.values(column), self.describe(column))
+        # The type tells of what kind the ids of no row are.
+        return ids.astype(object) if len(ids) == 0 and _is_text(self.series(column)) else ids
 
     def objects(self, column: str) -> NDArray[Any]:
         """Return a column as objects, None where a value is missing."""
-        result = np.empty(len(self), dtype=object)
-        series = self.series(column)
-        result[:] = series.to_list()
-        missing = [v is None or (isinstance(v, float) and v != v) for v in result]
-        # pandas.NA is neither None nor a float.
-        result[np.array(missing, dtype=bool) | series.is_null().to_numpy()] = None
-        return result
+        return _objects(self.series(column))
 
     def seconds(self, column: str) -> NDArray[np.float64]:
-        """Return a column of times in seconds, NaN where missing; numbers stay as they are."""
-        series = self.series(column)
-        if series.dtype == nw.Date:
-            series = series.cast(nw.Datetime("us"))
-        if series.dtype == nw.Datetime:
-            return np.asarray(_floats(series.dt.timestamp("us"))) / 1e6
-        if not self.holds_times(column):
-            raise TypeError(
-                f"{self.describe(column)} must hold numbers or datetimes, got {series.dtype}. "
-                "Parse it first, for example with pandas.to_datetime."
-            )
-        return _floats(series)
+        """Return a column of times in seconds, NaN where missing; see `as_seconds`."""
+        return as_seconds(self.values(column), self.describe(column))
 
     def places(self, column: str) -> NDArray[np.int64]:
         """Return the place of each row in the order of a column; equal values share one.
@@ -103,47 +142,62 @@ class Table:
         ValueError
             If a value is missing.
         """
-        series = self.series(column)
-        exact = series.dtype.is_integer() and not series.null_count()
-        values = series.to_numpy() if exact else self.seconds(column)
-        missing = np.isnan(values)
-        if missing.any():
+        values, name = self.values(column), self.describe(column)
+        gone = missing(values)
+        if gone.any():
             raise ValueError(
-                f"{self.describe(column)} is missing in {np.count_nonzero(missing)} rows (first: "
-                f"row {int(np.argmax(missing))}), but it is to order the events. Fill it, or drop "
+                f"{name} is missing in {np.count_nonzero(gone)} rows (first: row "
+                f"{int(np.argmax(gone))}), but it is to order the events. Fill it, or drop "
                 "these rows."
             )
+        if values.dtype.kind == "O" and kinds(values) == {"int"}:
+            values = as_numbers(values, name)
+        if values.dtype.kind not in "iu":  # floats would not tell large integers apart
+            values = as_seconds(values, name)
         return np.unique(values, return_inverse=True)[1]
 
-    def is_datetime(self, column: str) -> bool:
-        """Tell whether a column holds dates or datetimes by its type."""
-        return self.series(column).dtype in (nw.Date, nw.Datetime)
-
-    def holds_times(self, column: str) -> bool:
-        """Tell whether `seconds` can read a column."""
-        return self.is_datetime(column) or self.series(column).dtype.is_numeric()
-
-    def is_numeric(self, column: str) -> bool:
-        """Tell whether a column holds numbers or booleans by its type."""
-        dtype = self.series(column).dtype
-        return dtype == nw.Boolean or dtype.is_numeric()
+    def holds_dates(self, column: str) -> bool:
+        """Tell whether a column holds dates or datetimes."""
+        series = self.series(column)
+        if series.dtype.is_numeric() or series.dtype in (nw.String, nw.Boolean):
+            return False
+        return holds_dates(_values(series.drop_nulls().head(1)))
 
     def context(self, column: str) -> NDArray[Any]:
-        """Return a context column: numbers as numbers, everything else as strings."""
-        series = self.series(column)
-        if self.is_numeric(column):
-            if series.null_count() or series.dtype.is_float():
-                return _floats(series)
-            return series.to_numpy()
-        if _is_list(series):
-            raise TypeError(
-                f"{self.describe(column)} is a list column; context columns hold one number or "
-                "string a row. Drop it, or spread it over columns."
-            )
-        values = self.objects(column)
-        return np.array(["" if v is None else str(v) for v in values], dtype=object)
+        """Return a context column: numbers, or strings as objects ("" where one is missing).
 
-    def lists(self, column: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        Raises
+        ------
+        TypeError
+            If it holds neither, or both.
+        ValueError
+            If a number is infinite, or too large to be known exactly.
+        """
+        series, name = self.series(column), self.describe(column)
+        if not isinstance(column, str):
+            raise TypeError(f"{name} is context, whose names must be strings. Rename it.")
+        values = _values(series)
+        known = values[~missing(values)]
+        found = {"bool"} if values.dtype.kind in "biuf" else kinds(known)
+        if found == {"str"} or (len(known) == 0 < len(values) and values.dtype == object):
+            return as_objects("" if v is None else str(v) for v in values)
+        if not found <= NUMBERS:
+            raise TypeError(
+                f"{name} holds {in_words(found)} ({series.dtype}); context columns hold numbers, "
+                "or strings. Make one of them of it, such as the hour of a time, or drop it."
+            )
+        categories = series.dtype in (nw.Categorical, nw.Enum)
+        numbers = as_numbers(values, name, exact=not categories)
+        if np.isinf(numbers).any():
+            raise ValueError(
+                f"{name} holds infinite numbers (first: row {int(np.argmax(np.isinf(numbers)))}). "
+                "Replace them, or drop these rows."
+            )
+        if categories:
+            return as_objects("" if is_missing(v) else str(v) for v in values)
+        return numbers
+
+    def lists(self, column: str) -> Lists:
         """Return a list column as its values, row after row, and the length of each row.
 
         Raises
@@ -151,62 +205,115 @@ class Table:
         TypeError
             If a row is not a list.
         """
-        series = self.series(column)
-        native = series.to_native()
-        if series.implementation.is_polars() and _is_list(series):
-            length = native.list.len().fill_null(0).to_numpy().astype(np.int64)
-            return native.filter(length > 0).explode().to_numpy(), length
-        if series.implementation.is_pyarrow() and _is_list(series):
-            compute = import_module("pyarrow.compute")
-            length = compute.fill_null(compute.list_value_length(native), 0)
-            flat = compute.list_flatten(native)
-            return flat.to_numpy(), np.asarray(length).astype(np.int64)
-        rows = [() if v is None else v for v in self.objects(column)]
+        series, name = self.series(column), self.describe(column)
+        if _is_list(series):
+            return _typed_lists(series)
+        rows: list[Any] = [() if v is None else v for v in _objects(series)]
         for i, row in enumerate(rows):
-            if isinstance(row, str | bytes) or not hasattr(row, "__len__"):
+            if not is_sequence(row):
                 raise TypeError(
-                    f"{self.describe(column)} must hold a list in every row, got {row!r} at row "
-                    f"{i}. Gather the items of each history into one list, oldest first."
+                    f"{name} must hold a list in every row, got {row!r} at row {i}. Gather the "
+                    "items of each history into one list, oldest first."
                 )
-        length = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
-        flat = list(chain.from_iterable(rows))
-        if not flat or any(isinstance(v, str) for v in flat):
-            objects = np.empty(len(flat), dtype=object)
-            objects[:] = flat
-            return objects, length
-        return np.asarray(flat), length
+        length = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+        filled = [row.to_pylist() if hasattr(row, "to_pylist") else row for row in rows if len(row)]
+        arrays = all(isinstance(row, np.ndarray) and row.ndim == 1 for row in filled)
+        if filled and arrays and len({row.dtype for row in filled}) == 1:
+            flat = np.concatenate(filled)
+            return (flat.astype(object) if flat.dtype.kind in "UT" else flat), length
+        return as_objects(chain.from_iterable(filled)), length
 
-    def vectors(self, column: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return a column of equally long vectors as a matrix, and which rows have none."""
+    def vectors(self, column: str | list[str]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return vectors as a matrix, and which rows have none.
+
+        Parameters
+        ----------
+        column : str or list of str
+            A list column of equally long vectors, a column of numbers (vectors of length one),
+            or several of these, whose numbers stand side by side.
+        """
+        if isinstance(column, list | tuple):
+            if not column:
+                raise ValueError(f"the columns of {self.name} that make a vector are none.")
+            parts = [self.vectors(c) for c in column]
+            gone = np.logical_or.reduce([without for _, without in parts])
+            return np.concatenate([matrix for matrix, _ in parts], axis=1), gone
+        series, name = self.series(column), self.describe(column)
+        values = None if _is_list(series) else _values(series)
+        if values is not None and (
+            values.dtype.kind in "biuf"
+            or (values.dtype.kind == "O" and kinds(values[~missing(values)]) <= NUMBERS)
+        ):
+            numbers = as_numbers(values, name, exact=False)[:, None]
+            gone = missing(numbers[:, 0])
+            return np.where(gone[:, None], 0, numbers), gone
         flat, length = self.lists(column)
         sizes = np.unique(length[length > 0])
         if len(sizes) != 1:
             found = "no vector at all" if len(sizes) == 0 else f"lengths {sizes.tolist()}"
-            raise ValueError(
-                f"{self.describe(column)} must hold vectors of one length, got {found}."
-            )
-        matrix = np.zeros((len(length), sizes[0]), dtype=np.float32)
-        matrix[length > 0] = np.asarray(flat, dtype=np.float32).reshape(-1, sizes[0])
+            raise ValueError(f"{name} must hold vectors of one length, got {found}.")
+        filled = as_numbers(flat, f"the vectors of {name}", exact=False).reshape(-1, sizes[0])
+        matrix = np.zeros((len(length), sizes[0]), dtype=filled.dtype)
+        matrix[length > 0] = filled
         return matrix, length == 0
 
 
-def _is_list(series: nw.Series[Any]) -> bool:
-    return series.dtype in (nw.List, nw.Array)
+def _values(series: nw.Series[Any]) -> NDArray[Any]:
+    """Return a column as NumPy holds it best.
+
+    Integers, booleans and floats (NaN where missing) as such, datetimes and dates in
+    microseconds; all else, and integers and booleans of which some are missing, as objects with
+    None for what is missing.
+    """
+    dtype = series.dtype
+    if dtype in (nw.Date, nw.Datetime):
+        series = series.cast(nw.Datetime("us")) if dtype == nw.Date else series
+        microseconds = series.dt.timestamp("us").fill_null(np.iinfo(np.int64).min)
+        return microseconds.to_numpy().astype(np.int64).view("M8[us]")
+    whole = (dtype.is_integer() and dtype not in (nw.Int128, nw.UInt128)) or dtype == nw.Boolean
+    if dtype.is_float() or (whole and not series.null_count()):
+        values = series.to_numpy()
+        if values.dtype.kind in "biuf":
+            return values
+    return _objects(series)
 
 
-def _floats(series: nw.Series[Any]) -> NDArray[np.float64]:
-    return np.asarray(series.cast(nw.Float64).to_numpy(), dtype=np.float64)
-
-
-def _plain(series: nw.Series[Any]) -> NDArray[Any]:
-    """Integers without a missing value as they are; everything else as objects or floats."""
-    if series.dtype.is_integer():
-        return _floats(series) if series.null_count() else series.to_numpy()
-    if series.dtype.is_float():
-        return _floats(series)
-    values = np.empty(len(series), dtype=object)
-    values[:] = series.to_list()
+def _objects(series: nw.Series[Any]) -> NDArray[Any]:
+    values = as_objects(series.to_list())
+    values[missing(values)] = None
     return values
+
+
+def _is_list(series: nw.Series[Any]) -> bool:
+    # Of a list-view of Arrow, narwhals does not know the type.
+    return series.dtype in (nw.List, nw.Array) or "list_view" in str(_arrow_type(series))
+
+
+def _arrow_type(series: nw.Series[Any]) -> Any:
+    return getattr(series.to_native(), "type", None)
+
+
+def _is_text(series: nw.Series[Any]) -> bool:
+    return series.dtype in (nw.String, nw.Categorical, nw.Enum)
+
+
+def _typed_lists(series: nw.Series[Any]) -> Lists:
+    """Read a column whose type says that it holds lists."""
+    native: Any
+    if series.implementation.is_polars():
+        native = series.to_native()
+        if series.dtype == nw.Array:
+            native = native.arr.to_list()
+        length = native.list.len().fill_null(0).to_numpy().astype(np.int64)
+        flat = native.filter(length > 0).explode()
+    else:
+        compute, arrow = import_module("pyarrow.compute"), import_module("pyarrow")
+        native = series.to_native() if series.implementation.is_pyarrow() else series.to_arrow()
+        length = np.asarray(compute.fill_null(compute.list_value_length(native), 0))
+        length = length.astype(np.int64)
+        flat = compute.list_flatten(native)
+        flat = flat if isinstance(flat, arrow.ChunkedArray) else arrow.chunked_array([flat])
+    return _values(nw.from_native(flat, series_only=True)), length
 
 
 def make_frame(columns: dict[str, Any], kind: str) -> Any:
@@ -262,7 +369,10 @@ def _list_column(column: Any) -> Any:
 
 def _polars_column(polars: Any, column: Any, source: Any) -> Any:
     if not isinstance(column, list):
-        return polars.Series(column.tolist() if column.dtype == object else column)
+        if column.dtype == object:
+            # Of no value, polars would not know the type.
+            return polars.Series(column.tolist(), dtype=None if len(column) else polars.String)
+        return polars.Series(column)
     values = source[0] if isinstance(source, tuple) else source
     inner = polars.String if values.dtype == object else polars.Series(values[:0].ravel()).dtype
     return polars.Series(column, dtype=polars.List(inner))

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, overload
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data._catalog import ItemCatalog
+from skmars.data._catalog import ItemCatalog, require_catalog
 from skmars.data._display import impressions_html
+from skmars.data._fields import (
+    Fields,
+    as_embedding,
+    as_encoder,
+    as_fold,
+    check_sequences,
+    checked,
+)
+from skmars.data._folds import EVERYBODY
 from skmars.data._frames import make_frame
 from skmars.data._log import read_log
-from skmars.data._rows import frame_columns, read_rows
+from skmars.data._rows import read_rows
 from skmars.data._sequences import Sequences
+
+if TYPE_CHECKING:
+    from skmars.data._frames import Frame
 
 UserEncoder = Callable[["Impressions"], NDArray[np.float32]]
 
@@ -27,7 +40,7 @@ class Impressions:
     selecting rows copies a few integers a row, however long the histories are. scikit-learn
     slices it like an array; the catalogue goes along by reference.
 
-    Most people build it with `from_log` or `from_frame`.
+    Most people build it with `from_log` or `from_frame`. What is built by hand is checked once.
 
     Parameters
     ----------
@@ -90,17 +103,23 @@ class Impressions:
     _embedding: NDArray[np.float32] | None = None
     _encoder: UserEncoder | None = None
 
+    # What `replace` makes of checked impressions, such as a selection, is not checked again.
+    _checked: bool = False
+
     def __post_init__(self) -> None:
-        columns = {
-            "target": self.target,
-            "history": self.history,
-            "time": self.time,
-            "borrowed": self.borrowed,
-            "fold": self.fold,
-            "user_embedding": self._embedding,
-            **self.context,
-        }
-        for name, column in columns.items():
+        if not self._checked:
+            given = {f.name: getattr(self, f.name) for f in fields(self)}
+            vars(self).update(checked(cast(Fields, given)), _checked=True)  # past the frozen ones
+        columns: tuple[tuple[str, Any], ...] = (
+            ("target", self.target),
+            ("history", self.history),
+            ("time", self.time),
+            ("borrowed", self.borrowed),
+            ("fold", self.fold),
+            ("user_embedding", self._embedding),
+            *self.context.items(),
+        )
+        for name, column in columns:
             if column is not None and len(column) != len(self.user):
                 raise ValueError(f"{name} has {len(column)} rows, but user has {len(self.user)}.")
 
@@ -120,7 +139,7 @@ class Impressions:
     def __getitem__(self, rows: Any) -> Impressions:
         """Select rows by an int array, a mask, a slice, or ``(rows, ...)``."""
         if isinstance(rows, tuple):
-            rows = next(part for part in rows if part is not Ellipsis)
+            rows = next((part for part in rows if part is not Ellipsis), slice(None))
         if not isinstance(rows, slice):
             rows = np.atleast_1d(np.asarray(rows))
             if rows.dtype.kind not in "biu":
@@ -187,12 +206,7 @@ class Impressions:
         TypeError
             If its ids are strings and those of the rows integers, or the other way round.
         """
-        if not isinstance(catalog, ItemCatalog):
-            raise TypeError(
-                f"catalog must be an ItemCatalog, got {type(catalog).__name__}. "
-                "Build one with ItemCatalog.from_frame(items)."
-            )
-        if catalog.continues(self.catalog):
+        if require_catalog(catalog).continues(self.catalog):
             return replace(self, catalog=catalog)
         codes = catalog.codes(self.catalog.ids, "item_id of X")
         if (codes < 0).any():
@@ -211,19 +225,19 @@ class Impressions:
 
     def with_borrowed(self, borrowed: Sequences | None) -> Impressions:
         """Return the same rows with these borrowed items to the left of each history."""
-        return replace(self, borrowed=borrowed)
+        return replace(self, borrowed=check_sequences(borrowed, "borrowed", self.catalog))
 
     def with_fold(self, fold: NDArray[np.int8] | None) -> Impressions:
         """Return the same rows, which say that their features were made without these folds."""
-        return replace(self, fold=fold)
+        return replace(self, fold=as_fold(fold))
 
     def with_user_embedding(self, embedding: NDArray[np.float32] | None) -> Impressions:
         """Return the same rows with these user embeddings, shape (n_rows, n_components)."""
-        return replace(self, _embedding=embedding, _encoder=None)
+        return replace(self, _embedding=as_embedding(embedding), _encoder=None)
 
     def with_user_encoder(self, encoder: UserEncoder) -> Impressions:
         """Return the same rows with user embeddings that are computed when asked for."""
-        return replace(self, _embedding=None, _encoder=encoder)
+        return replace(self, _embedding=None, _encoder=as_encoder(encoder))
 
     # --- frames ---------------------------------------------------------------------------
 
@@ -231,7 +245,7 @@ class Impressions:
     @classmethod
     def from_log(
         cls,
-        log: Any,
+        log: Frame,
         catalog: ItemCatalog | None = ...,
         *,
         user: str = ...,
@@ -240,14 +254,14 @@ class Impressions:
         order: str | None = ...,
         label: str,
         history: str = ...,
-        context: Any = ...,
+        context: Iterable[str] = ...,
         duplicates: str = ...,
     ) -> tuple[Impressions, NDArray[np.int64]]: ...
     @overload
     @classmethod
     def from_log(
         cls,
-        log: Any,
+        log: Frame,
         catalog: ItemCatalog | None = ...,
         *,
         user: str = ...,
@@ -256,13 +270,13 @@ class Impressions:
         order: str | None = ...,
         label: None = ...,
         history: str = ...,
-        context: Any = ...,
+        context: Iterable[str] = ...,
         duplicates: str = ...,
     ) -> tuple[Impressions, None]: ...
     @classmethod
     def from_log(
         cls,
-        log: Any,
+        log: Frame,
         catalog: ItemCatalog | None = None,
         *,
         user: str = "user_id",
@@ -271,7 +285,7 @@ class Impressions:
         order: str | None = None,
         label: str | None = None,
         history: str = "positive",
-        context: Any = (),
+        context: Iterable[str] = (),
         duplicates: str = "warn",
     ) -> tuple[Impressions, NDArray[np.int64] | None]:
         """Turn an interaction log into impressions: row `i` of the log becomes row `i`.
@@ -291,7 +305,7 @@ class Impressions:
             `event_time`), that one is taken. None says that there are no times.
         order : str, default=None
             Column that orders the events of a user, for logs without times, or where it is more
-            reliable than these. Times then bound only what other users may lend: an impression is
+            reliable than these. Times then only bound what may be borrowed: an impression is
             taken to be no earlier than what its user did before it, an event no later than what
             its user did after it.
         label : str, default=None
@@ -301,7 +315,8 @@ class Impressions:
             What a history holds: the items that the user clicked (what a click log is), or all
             items with the label of each as feedback.
         context : sequence of str, default=()
-            Further columns to keep: numbers or strings.
+            Further columns to keep: numbers or strings. A column has one meaning: those of
+            users, items, times, order and label are no context.
         duplicates : {"warn", "keep", "drop"}, default="warn"
             What to do with rows that repeat user, item and time: keep them with a warning, or
             without, or drop all but the first (rows of X then no longer match those of the log).
@@ -318,11 +333,12 @@ class Impressions:
         Raises
         ------
         TypeError
-            If `log` is not a table, or ids mix integers and strings.
+            If `log` is not a table, a parameter not the name of a column, ids mix integers and
+            strings, or a column holds what it can't: strings as times, say, or lists as context.
         ValueError
-            If a column is missing, the log is empty, an id or a place in the order is missing,
-            no time is known, or the label is not binary. If there is no column `timestamp`, but
-            several that may hold the times, or one that holds strings.
+            If a column is missing or named twice, the log is empty, an id or a place in the order
+            is missing, no time is known, or the label is not binary. If there is no column
+            `timestamp`, but several that may hold the times.
 
         Warns
         -----
@@ -338,8 +354,7 @@ class Impressions:
         >>> X.catalog.ids[X.history.row(2)]
         array([1])
         """
-        return read_log(
-            cls,
+        read, y = read_log(
             log,
             catalog,
             user=user,
@@ -351,9 +366,10 @@ class Impressions:
             context=context,
             duplicates=duplicates,
         )
+        return cls(**read), y
 
     @classmethod
-    def from_frame(cls, frame: Any, catalog: ItemCatalog | None = None) -> Impressions:
+    def from_frame(cls, frame: Frame, catalog: ItemCatalog | None = None) -> Impressions:
         """Read a table with one row an impression, as `to_frame` writes it.
 
         Parameters
@@ -381,10 +397,26 @@ class Impressions:
         ...     {"user_id": [1], "item_id": ["c"], "history": [["a", "b"]], "hour": [7]}))
         Impressions(1 rows, 1 users, 3 items, history 2-2, context: hour)
         """
-        return read_rows(cls, frame, catalog)
+        return cls(**read_rows(frame, catalog))
 
     def _frame_columns(self) -> dict[str, Callable[[], Any]]:
-        return frame_columns(self)
+        """Return the columns of the table, each as a function that makes its values.
+
+        Names are needed far more often than values (`shape` asks for them).
+        """
+        columns: dict[str, Callable[[], Any]] = {
+            "user_id": lambda: self.user_ids,
+            "item_id": lambda: self.item_ids,
+            **self.history.columns("history", lambda: self.catalog.ids),
+        }
+        if self.time is not None:
+            columns["timestamp"] = lambda: self.time
+        columns |= {name: partial(self.context.__getitem__, name) for name in self.context}
+        if self._embedding is not None or self._encoder is not None:
+            columns["user_embedding"] = lambda: self.user_embedding
+        if self.borrowed is not None:
+            columns |= self.borrowed.columns("borrowed", lambda: self.catalog.ids)
+        return columns
 
     def to_frame(self, frame: str = "pandas") -> Any:
         """Write a table with one row an impression, ids instead of codes.
@@ -397,10 +429,10 @@ class Impressions:
         -------
         pandas.DataFrame, polars.DataFrame or pyarrow.Table
             ``Impressions.from_frame(X.to_frame(), X.catalog)`` gives the same impressions. Rows
-            that `fit_transform` made have their `fold` in the column `user_fold`.
+            of which a step made features have their `fold` in the column `user_fold`.
         """
         columns = {name: make() for name, make in self._frame_columns().items()}
-        if self.fold is not None and (self.fold >= 0).any():
+        if self.fold is not None and (self.fold != EVERYBODY).any():
             columns["user_fold"] = self.fold
         return make_frame(columns, frame)
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data._catalog import ItemCatalog
+from skmars.data._catalog import ItemCatalog, require_catalog
+from skmars.data._columns import LOOKALIKES, RESERVED
+from skmars.data._fields import Fields
 from skmars.data._frames import Table
 from skmars.data._histories import Timeline
 from skmars.data._sequences import Sequences
 from skmars.utils._ids import check_same_kind, factorize
+from skmars.utils._values import NUMBERS, as_numbers, kinds, missing
+
+if TYPE_CHECKING:
+    from skmars.data._frames import Frame
 
 # The column of times need not be there as long as it goes by this name.
 DEFAULT_TIME = "timestamp"
@@ -26,8 +32,7 @@ TIME_NAMES = {
 
 
 def read_log(
-    cls: Any,
-    log: Any,
+    log: Frame,
     catalog: ItemCatalog | None,
     *,
     user: str,
@@ -36,23 +41,23 @@ def read_log(
     order: str | None,
     label: str | None,
     history: str,
-    context: Any,
+    context: Iterable[str],
     duplicates: str,
-) -> tuple[Any, NDArray[np.int64] | None]:
+) -> tuple[Fields, NDArray[np.int64] | None]:
     """Do what `Impressions.from_log` promises."""
-    if history not in ("positive", "all"):
-        raise ValueError(f"history must be 'positive' or 'all', got {history!r}.")
-    if duplicates not in ("warn", "keep", "drop"):
-        raise ValueError(f"duplicates must be 'warn', 'keep' or 'drop', got {duplicates!r}.")
-    if isinstance(context, str):
-        raise TypeError(f"context must be a list of columns, got the string {context!r}.")
+    _check_choice("history", history, ("positive", "all"))
+    _check_choice("duplicates", duplicates, ("warn", "keep", "drop"))
+    roles = {"user": user, "item": item, "label": label, "order": order}
+    context = _check_names({**roles, "time": time}, context)
     table = Table(log, "log")
+    time = _time_column(table, time, used=roles.values())
+    _check_roles(table, {**roles, "time": time}, context)
     users, user_code = factorize(table.ids(user))
     item_ids = table.ids(item)
     if len(table) == 0:
         raise ValueError("log has no rows; impressions need at least one event.")
     y = None if label is None else _binary(table, label)
-    seconds = _seconds(table, time, used={user, item, label, order})
+    seconds = None if time is None else _seconds(table, time)
     place = None if order is None else table.places(order)
     extra = {name: table.context(name) for name in context}
 
@@ -70,22 +75,63 @@ def read_log(
     timeline = Timeline(user_code[kept], moment[kept], len(users))
     event = kept[timeline.order]
     codes = catalog.codes(item_ids)
-    X = cls(
-        catalog,
-        users,
-        user_code,
-        codes,
-        Sequences(
-            codes[event],
-            timeline.start[user_code],
-            timeline.count_before(user_code, moment).astype(np.int32),
-            feedback=y[event].astype(np.int8) if history == "all" and y is not None else None,
-            time=None if up is None else up[event],
-        ),
-        time=down,
-        context=extra,
+    past = Sequences(
+        codes[event],
+        timeline.start[user_code],
+        timeline.count_before(user_code, moment).astype(np.int32),
+        feedback=y[event].astype(np.int8) if history == "all" and y is not None else None,
+        time=None if up is None else up[event],
     )
-    return X, y
+    fields: Fields = {
+        "catalog": catalog,
+        "users": users,
+        "user": user_code,
+        "target": codes,
+        "history": past,
+        "time": down,
+        "context": extra,
+        "_checked": True,
+    }
+    return fields, y
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if not isinstance(value, str) or value not in choices:
+        words = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
+        raise ValueError(f"{name} must be {words}, got {value!r}.")
+
+
+def _check_names(roles: Mapping[str, Any], context: Any) -> list[str]:
+    """Return the context columns; TypeError if a parameter can't be the name of a column."""
+    if isinstance(context, str | bytes | Mapping) or not isinstance(context, Iterable):
+        raise TypeError(f"context must be a list of columns, got {context!r}.")
+    names = list(context)
+    for role, column in (*roles.items(), *(("context", column) for column in names)):
+        optional = role in ("label", "order", "time") and column is None
+        if not optional and (not isinstance(column, str | int) or isinstance(column, bool)):
+            raise TypeError(f"{role} must be the name of a column of the log, got {column!r}.")
+    return names
+
+
+def _check_roles(table: Table, roles: Mapping[str, str | None], context: list[str]) -> None:
+    """Raise ValueError if a column is named twice, or context has the name of something else."""
+    role_of: dict[str, str] = {}
+    for role, column in (*roles.items(), *(("context", column) for column in context)):
+        if column is None:
+            continue
+        # An order may well be that of the times.
+        if column in role_of and (role_of[column], role) != ("order", "time"):
+            raise ValueError(
+                f"{table.describe(column)} is named twice: as {role_of[column]} and as {role}. "
+                "A column has one meaning; name another one, or leave one of them out."
+            )
+        role_of[column] = role
+    for column in context:
+        if column in (*RESERVED, *LOOKALIKES):
+            raise ValueError(
+                f"{table.describe(column)} can't be context: impressions have a column of this "
+                "name, which means something else. Rename it."
+            )
 
 
 def time_candidates(table: Table, used: Collection[str | None]) -> list[str]:
@@ -95,32 +141,32 @@ def time_candidates(table: Table, used: Collection[str | None]) -> list[str]:
     return [
         column
         for column in table.columns
-        if column not in used and (column.lower() in TIME_NAMES or table.is_datetime(column))
+        if column not in used and (str(column).lower() in TIME_NAMES or table.holds_dates(column))
     ]
 
 
-def _seconds(
-    table: Table, time: str | None, used: Collection[str | None]
-) -> NDArray[np.float64] | None:
-    """Return the times of the events, NaN where unknown; None if the log has none."""
-    if time == DEFAULT_TIME:
-        found = time_candidates(table, used)
-        if len(found) > 1:
-            raise ValueError(
-                f"{table.name} has no column {time!r}, but several that may hold the times: "
-                f"{', '.join(map(repr, found))}. Say which one, for example time={found[0]!r}, or "
-                "pass time=None if the order of the log is that of the events."
-            )
-        time = found[0] if found else None
-        if time not in (None, DEFAULT_TIME) and not table.holds_times(time):
-            raise ValueError(
-                f"{table.describe(time)} may hold the times, but as {table.series(time).dtype}. "
-                "Convert it to datetimes, for example with pandas.to_datetime, or pass time=None "
-                "if the order of the log is that of the events."
-            )
-    if time is None:
-        return None
-    seconds = table.seconds(time)
+def _time_column(table: Table, time: str | None, used: Collection[str | None]) -> str | None:
+    """Return the column of the times; None if the log has none."""
+    if time != DEFAULT_TIME:
+        return time
+    found = time_candidates(table, used)
+    if len(found) > 1:
+        raise ValueError(
+            f"{table.name} has no column {time!r}, but several that may hold the times: "
+            f"{', '.join(map(repr, found))}. Say which one, for example time={found[0]!r}, or "
+            "pass time=None if the order of the log is that of the events."
+        )
+    return found[0] if found else None
+
+
+def _seconds(table: Table, time: str) -> NDArray[np.float64]:
+    """Return the times of the events, NaN where unknown."""
+    try:
+        seconds = table.seconds(time)
+    except TypeError as error:
+        raise TypeError(
+            f"{error} Pass time=None if the order of the log is that of the events."
+        ) from error
     seconds = np.where(np.isfinite(seconds), seconds, np.nan)
     if np.isnan(seconds).all():
         raise ValueError(
@@ -132,23 +178,21 @@ def _seconds(
 
 def _binary(table: Table, label: str) -> NDArray[np.int64]:
     """Return a column of 0 and 1, or say what it holds instead."""
-    if table.is_numeric(label):  # millions of rows need no Python object each
-        numbers = table.context(label)
-        if np.isin(numbers, (0, 1)).all():
-            return numbers.astype(np.int64)
-    values = table.objects(label)
-    missing = np.array([v is None for v in values], dtype=bool)
-    if missing.any():
+    values, name = table.values(label), table.describe(label)
+    gone = missing(values)
+    if gone.any():
         raise ValueError(
-            f"{table.describe(label)} is missing in {np.count_nonzero(missing)} rows (first: row "
-            f"{int(np.argmax(missing))}). Drop these rows, or leave label=None."
+            f"{name} is missing in {np.count_nonzero(gone)} rows (first: row "
+            f"{int(np.argmax(gone))}). Drop these rows, or leave label=None."
         )
-    distinct = set(values)
-    if not distinct <= {0, 1}:
-        shown = ", ".join(sorted(map(repr, distinct))[:5])
+    if values.dtype.kind == "O" and kinds(values) <= NUMBERS:
+        values = as_numbers(values, name, exact=False)
+    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
+        distinct = set(map(repr, values.tolist()))
         raise ValueError(
-            f"{table.describe(label)} must be binary (0 and 1, or booleans), got {len(distinct)} "
-            f"distinct values ({shown}). Make it so, for example log['liked'] = log['rating'] >= 4."
+            f"{name} must be binary (0 and 1, or booleans), got {len(distinct)} distinct values "
+            f"({', '.join(sorted(distinct)[:5])}). Make it so, for example "
+            "log['liked'] = log['rating'] >= 4."
         )
     return values.astype(np.int64)
 
@@ -188,12 +232,7 @@ def _catalog_of(item_ids: NDArray[Any], catalog: ItemCatalog | None, name: str) 
     """Return a catalogue that has all items of the log."""
     if catalog is None:
         return ItemCatalog(factorize(item_ids)[0])
-    if not isinstance(catalog, ItemCatalog):
-        raise TypeError(
-            f"catalog must be an ItemCatalog, got {type(catalog).__name__}. "
-            "Build one with ItemCatalog.from_frame(items)."
-        )
-    check_same_kind(item_ids, name, catalog.ids, "the catalogue")
+    check_same_kind(item_ids, name, require_catalog(catalog).parts[0].ids, "the catalogue")
     extended = catalog.extend(item_ids)
     new = extended.ids[len(catalog) :]
     if len(new):
@@ -215,7 +254,7 @@ def _moments(
 ) -> tuple[NDArray[Any], NDArray[np.float64] | None, NDArray[np.float64] | None]:
     """Return the moment of each row, its time as an impression, and its time as an event.
 
-    The moment says what is in whose history. The times say what other users may lend. A moment,
+    The moment says what is in whose history. The times say what may be borrowed. A moment,
     and a time of an impression, of -inf has nothing before it.
     """
     if seconds is None:

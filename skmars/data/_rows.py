@@ -1,130 +1,105 @@
-"""Impressions as a table with one row an impression, and back."""
+"""A table with one row an impression becomes impressions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data._catalog import ItemCatalog
-from skmars.data._columns import OPTIONAL, REQUIRED
-from skmars.data._frames import Table
+from skmars.data._catalog import ItemCatalog, require_catalog
+from skmars.data._columns import REQUIRED, RESERVED
+from skmars.data._fields import Fields, as_fold
+from skmars.data._frames import Lists, Table
 from skmars.data._sequences import Sequences
 from skmars.utils import _ragged as ragged
 from skmars.utils._ids import as_ids, check_same_kind, factorize, joined
+from skmars.utils._values import (
+    as_matrix,
+    as_numbers,
+    as_seconds,
+    check_same_unit,
+    holds_dates,
+    missing,
+)
+
+if TYPE_CHECKING:
+    from skmars.data._frames import Frame
 
 
-def frame_columns(X: Any) -> dict[str, Callable[[], Any]]:
-    """Return the columns of the table, each as a function that makes its values.
-
-    Names are needed far more often than values (`shape` asks for them), hence the functions.
-    """
-    columns: dict[str, Callable[[], Any]] = {
-        "user_id": lambda: X.user_ids,
-        "item_id": lambda: X.item_ids,
-        **_sequence_columns("history", X.history, X.catalog),
-    }
-    if X.time is not None:
-        columns["timestamp"] = lambda: X.time
-    for name, column in X.context.items():
-        columns[name] = partial(_itself, column)
-    if X._embedding is not None or X._encoder is not None:
-        columns["user_embedding"] = lambda: X.user_embedding
-    if X.borrowed is not None:
-        columns |= _sequence_columns("borrowed", X.borrowed, X.catalog)
-    return columns
-
-
-def _itself(column: NDArray[Any]) -> NDArray[Any]:
-    return column
-
-
-def _sequence_columns(
-    name: str, sequences: Sequences, catalog: ItemCatalog
-) -> dict[str, Callable[[], Any]]:
-    def column(values: NDArray[Any] | None, ids: NDArray[Any] | None = None) -> Any:
-        def make() -> tuple[NDArray[Any], NDArray[Any]]:
-            taken = values[sequences.positions()]  # type: ignore[index]
-            return (taken if ids is None else ids[taken]), sequences.length
-
-        return make
-
-    columns = {name: column(sequences.items, catalog.ids)}
-    if sequences.donor is not None:
-        columns[f"{name}_donor"] = column(sequences.donor, sequences.donors)
-    for attribute, suffix in (
-        ("similarity", "similarity"),
-        ("donor_similarity", "donor_similarity"),
-        ("feedback", "feedback"),
-        ("time", "timestamp"),
-    ):
-        values = getattr(sequences, attribute)
-        if values is not None:
-            columns[f"{name}_{suffix}"] = column(values)
-    return columns
-
-
-def read_rows(cls: Any, frame: Any, catalog: ItemCatalog | None) -> Any:
+def read_rows(frame: Frame, catalog: ItemCatalog | None) -> Fields:
     """Do what `Impressions.from_frame` promises."""
     table = Table(frame, "X")
     for name in REQUIRED:
         table.series(name)
     users, user = factorize(table.ids("user_id"))
     target = table.ids("item_id")
-    lists = {"history": table.lists("history")}
-    if "borrowed" in table.columns:
-        lists["borrowed"] = table.lists("borrowed")
-    values = {name: as_ids(flat, f"column {name!r} of X") for name, (flat, _) in lists.items()}
+    lists = {name: table.lists(name) for name in ("history", "borrowed") if name in table.columns}
+    ids = {name: as_ids(flat, table.describe(name), "value") for name, (flat, _) in lists.items()}
     # An empty history tells nothing of the type of its items.
-    values = {k: v if len(v) else target[:0] for k, v in values.items()}
+    ids = {name: found if len(found) else target[:0] for name, found in ids.items()}
     if catalog is None:
-        for name, flat in values.items():
-            check_same_kind(flat, f"column {name!r} of X", target, "column 'item_id' of X")
-        catalog = ItemCatalog(factorize(joined(target, *values.values()))[0])
+        for name, found in ids.items():
+            check_same_kind(found, table.describe(name), target, table.describe("item_id"))
+        catalog = ItemCatalog(factorize(joined(target, *ids.values()))[0])
     else:
-        for name, ids in {"item_id": target, **values}.items():
-            check_same_kind(ids, f"column {name!r} of X", catalog.ids, "the catalogue")
-            catalog = catalog.extend(ids)
+        require_catalog(catalog)
+        known = catalog.parts[0].ids
+        for name, found in (("item_id", target), *ids.items()):
+            check_same_kind(found, table.describe(name), known, "the catalogue")
+            catalog = catalog.extend(found)
 
     time = table.seconds("timestamp") if "timestamp" in table.columns else None
-    sequences = {
-        name: Sequences(
-            catalog.codes(flat),
-            ragged.offsets(lists[name][1])[:-1],
-            lists[name][1].astype(np.int32),
-            feedback=_feedback(table, f"{name}_feedback", lists[name][1]),
-            time=_event_times(table, f"{name}_timestamp", lists[name][1], time),
+    sequences = {}
+    for name, (_, length) in lists.items():
+        sequences[name] = Sequences(
+            catalog.codes(ids[name]),
+            ragged.offsets(length)[:-1],
+            length.astype(np.int32),
+            feedback=_feedback(table, f"{name}_feedback", length),
+            time=_event_times(table, f"{name}_timestamp", length, time),
         )
-        for name, flat in values.items()
-    }
     if "borrowed" in sequences:
         sequences["borrowed"] = _with_provenance(table, sequences["borrowed"])
-    embedding = None
-    if "user_embedding" in table.columns:
-        embedding, _ = table.vectors("user_embedding")
-    fold = None
-    if "user_fold" in table.columns:
-        fold = np.asarray(table.context("user_fold")).astype(np.int8)
-    known = {*REQUIRED, *OPTIONAL, "borrowed_timestamp"}
-    return cls(
-        catalog,
-        users,
-        user,
-        catalog.codes(target),
-        sequences["history"],
-        time=None if time is None else np.where(np.isnan(time), -np.inf, time),
-        context={c: table.context(c) for c in table.columns if c not in known},
-        borrowed=sequences.get("borrowed"),
-        fold=fold,
-        _embedding=embedding,
-    )
+    context = [c for c in table.columns if c not in RESERVED]
+    return {
+        "catalog": catalog,
+        "users": users,
+        "user": user,
+        "target": catalog.codes(target),
+        "history": sequences["history"],
+        "time": None if time is None else np.where(np.isnan(time), -np.inf, time),
+        "context": {c: table.context(c) for c in context},
+        "borrowed": sequences.get("borrowed"),
+        "fold": _fold(table) if "user_fold" in table.columns else None,
+        "_embedding": _embedding(table) if "user_embedding" in table.columns else None,
+        "_checked": True,
+    }
 
 
-def _aligned(table: Table, column: str, length: NDArray[Any]) -> NDArray[Any] | None:
+def _fold(table: Table) -> NDArray[np.int8] | None:
+    name = table.describe("user_fold")
+    values = as_numbers(table.values("user_fold"), name)
+    if (missing(values) | (values != np.trunc(values))).any():
+        raise ValueError(f"{name} must hold whole numbers, as to_frame writes them.")
+    return as_fold(values.astype(np.int64))
+
+
+def _embedding(table: Table) -> NDArray[np.float32]:
+    name = table.describe("user_embedding")
+    if len(table) == 0:
+        return np.zeros((0, 0), dtype=np.float32)
+    vectors, gone = table.vectors("user_embedding")
+    if gone.any():
+        raise ValueError(
+            f"{name} is missing in {np.count_nonzero(gone)} rows (first: row "
+            f"{int(np.argmax(gone))}). Drop the column, or these rows."
+        )
+    return as_matrix(vectors, name, len(table))
+
+
+def _aligned(table: Table, column: str, length: NDArray[np.int64]) -> NDArray[Any] | None:
     """Values of a list column that goes along with another one; None if it is not there."""
     if column not in table.columns:
         return None
@@ -138,11 +113,15 @@ def _aligned(table: Table, column: str, length: NDArray[Any]) -> NDArray[Any] | 
     return flat
 
 
-def _feedback(table: Table, column: str, length: NDArray[Any]) -> NDArray[np.int8] | None:
+def _numbers(table: Table, column: str, length: NDArray[np.int64]) -> NDArray[Any] | None:
     flat = _aligned(table, column, length)
-    if flat is None:
+    return None if flat is None else as_numbers(flat, table.describe(column))
+
+
+def _feedback(table: Table, column: str, length: NDArray[np.int64]) -> NDArray[np.int8] | None:
+    values = _numbers(table, column, length)
+    if values is None:
         return None
-    values = np.asarray(flat, dtype=np.float64)
     if not np.isin(values, (0, 1)).all():
         wrong = values[~np.isin(values, (0, 1))][0]
         raise ValueError(f"{table.describe(column)} must hold 0 and 1 only, got {wrong}.")
@@ -150,11 +129,13 @@ def _feedback(table: Table, column: str, length: NDArray[Any]) -> NDArray[np.int
 
 
 def _event_times(
-    table: Table, column: str, length: NDArray[Any], time: NDArray[np.float64] | None
+    table: Table, column: str, length: NDArray[np.int64], time: NDArray[np.float64] | None
 ) -> NDArray[np.float64] | None:
     flat = _aligned(table, column, length)
     if flat is not None:
-        seconds = np.asarray(flat, dtype=np.float64)
+        seconds = as_seconds(flat, table.describe(column))
+        if time is not None and column == "history_timestamp":
+            _check_order(table, (flat, length), seconds, time)
     elif time is not None and column == "history_timestamp":
         # All that is known of a history is that it lies before its impression.
         seconds = np.repeat(time, length)
@@ -163,14 +144,39 @@ def _event_times(
     return np.where(np.isnan(seconds), np.inf, seconds)
 
 
+def _check_order(
+    table: Table, lists: Lists, seconds: NDArray[np.float64], time: NDArray[np.float64]
+) -> None:
+    """Raise ValueError where the times of histories can't be those of events before their rows."""
+    names = table.describe("history_timestamp"), table.describe("timestamp")
+    check_same_unit(seconds, names[0], time, names[1])
+    flat, length = lists
+    row = np.repeat(np.arange(len(time)), length)
+    known = np.isfinite(seconds) & np.isfinite(time[row])
+    if not known.any():
+        return
+    ago = (time[row] - seconds)[known]
+    # Datetimes are seconds since 1970; whether numbers are, is told by their size.
+    dates = [holds_dates(values) for values in (flat, table.values("timestamp"))]
+    typical = np.median(np.abs(time[row][known]))
+    odd_kinds = dates[0] != dates[1] and np.median(np.abs(ago)) > max(0.9 * typical, 1e8)
+    if odd_kinds or ((ago < 0).all() and (dates[0] != dates[1] or len(np.unique(row[known])) > 1)):
+        raise ValueError(
+            f"{names[0]} (such as {seconds[known][0]:.10g}) does not go with {names[1]} (such as "
+            f"{time[row][known][0]:.10g}, in seconds): what a history holds happened before its "
+            "row. Bring both to one unit, for example to datetimes."
+        )
+
+
 def _with_provenance(table: Table, borrowed: Sequences) -> Sequences:
+    length = borrowed.length.astype(np.int64)
     changes: dict[str, Any] = {}
-    donor = _aligned(table, "borrowed_donor", borrowed.length)
+    donor = _aligned(table, "borrowed_donor", length)
     if donor is not None:
-        donors, codes = factorize(as_ids(donor, table.describe("borrowed_donor")))
+        donors, codes = factorize(as_ids(donor, table.describe("borrowed_donor"), "value"))
         changes |= {"donors": donors, "donor": codes}
     for name in ("similarity", "donor_similarity"):
-        values = _aligned(table, f"borrowed_{name}", borrowed.length)
+        values = _numbers(table, f"borrowed_{name}", length)
         if values is not None:
-            changes[name] = np.asarray(values, dtype=np.float32)
+            changes[name] = values.astype(np.float32)
     return replace(borrowed, **changes)

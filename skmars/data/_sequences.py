@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skmars.utils import _ragged as ragged
+from skmars.utils._values import as_column
 
-# Arrays with one entry a value: shared between all row selections.
-FLAT = ("items", "feedback", "time", "donor", "similarity", "donor_similarity")
+# A list column of a table: its values, row after row, and the length of each row.
+Lists = tuple[NDArray[Any], NDArray[Any]]
+# Arrays with one entry a value, and their types: shared between all row selections.
+FLAT = {
+    "items": np.int32,
+    "feedback": np.int8,
+    "time": np.float64,
+    "donor": np.int32,
+    "similarity": np.float32,
+    "donor_similarity": np.float32,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +53,11 @@ class Sequences:
     donor_similarity : ndarray of shape (n_values,), float32, or None
         For borrowed items: cosine between the user and the donor (Eq. 15).
 
+    Raises
+    ------
+    TypeError, ValueError
+        If arrays of the wrong type or shape are passed, or a row lies outside the flat arrays.
+
     Examples
     --------
     >>> import numpy as np
@@ -60,6 +77,34 @@ class Sequences:
     donors: NDArray[Any] | None = None
     similarity: NDArray[np.float32] | None = None
     donor_similarity: NDArray[np.float32] | None = None
+    # What `replace` makes of checked sequences is not checked again.
+    _checked: bool = field(default=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self._checked:
+            return
+        types = {**FLAT, "start": np.int64, "length": np.int32}
+        given = {name: getattr(self, name) for name in types}
+        arrays = {k: as_column(v, t, k) for k, t in types.items() if (v := given[k]) is not None}
+        n_rows, n_values = len(arrays["start"]), len(arrays["items"])
+        for name, array in arrays.items():
+            wanted = n_rows if name in ("start", "length") else n_values
+            if len(array) != wanted:
+                what = "rows" if name == "length" else "values"
+                raise ValueError(f"{name} has {len(array)} entries for {wanted} {what}.")
+        start, length = arrays["start"], arrays["length"]
+        outside = (start < 0) | (length < 0) | (start + length > n_values)
+        if outside.any():
+            row = int(np.argmax(outside))
+            raise ValueError(
+                f"row {row} begins at start={start[row]} and has length={length[row]}, which lies "
+                f"outside the {n_values} items."
+            )
+        if self.feedback is not None and not np.isin(arrays["feedback"], (0, 1)).all():
+            raise ValueError("feedback must hold 0 and 1 only.")
+        if self.donor is not None and self.donors is not None:
+            check_codes(arrays["donor"], len(self.donors), "donor", "donors")
+        vars(self).update(arrays, _checked=True)  # past the frozen attributes
 
     def __len__(self) -> int:
         return len(self.start)
@@ -104,3 +149,41 @@ class Sequences:
     def recode(self, codes: NDArray[np.int32]) -> Sequences:
         """Return the same rows with item code `c` replaced by ``codes[c]``."""
         return replace(self, items=codes[self.items])
+
+    def columns(self, name: str, ids: Callable[[], NDArray[Any]]) -> dict[str, Callable[[], Lists]]:
+        """Return the list columns of a table, each as a function that makes its values.
+
+        Parameters
+        ----------
+        name : str
+            Of the column of the items, with which the names of the others begin.
+        ids : callable
+            Returns the ids of the items.
+        """
+
+        def column(values: NDArray[Any], ids: Callable[[], Any] | None = None) -> Lists:
+            taken = values[self.positions()]
+            return (taken if ids is None else ids()[taken]), self.length
+
+        columns: dict[str, Callable[[], Lists]] = {name: partial(column, self.items, ids)}
+        if self.donor is not None:
+            columns[f"{name}_donor"] = partial(column, self.donor, lambda: self.donors)
+        for suffix, values in (
+            ("similarity", self.similarity),
+            ("donor_similarity", self.donor_similarity),
+            ("feedback", self.feedback),
+            ("timestamp", self.time),
+        ):
+            if values is not None:
+                columns[f"{name}_{suffix}"] = partial(column, values)
+        return columns
+
+
+def check_codes(codes: NDArray[np.integer], n: int, name: str, of: str) -> None:
+    """Raise ValueError if a code is no position among `n`."""
+    if codes.min(initial=0) < 0 or codes.max(initial=-1) >= n:
+        row = int(np.argmax((codes < 0) | (codes >= n)))
+        raise ValueError(
+            f"{name} holds {codes[row]} at position {row}, but must lie between 0 and {n - 1}: the "
+            f"positions in {of}, which has {n}."
+        )

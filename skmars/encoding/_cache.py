@@ -12,16 +12,20 @@ import threading
 import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from io import BufferedRandom
 from pathlib import Path
 from typing import IO, Any
-from zipfile import BadZipFile
 
 import joblib
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+
+from skmars.data._content import open_file
+from skmars.data._digest import hash_of, reason
+from skmars.utils._files import write_whole
 
 Matrix = NDArray[np.float32]
 
@@ -29,55 +33,52 @@ Matrix = NDArray[np.float32]
 # encoder used last are always kept.
 MAX_BYTES = 2 * 1024**3
 
+_SEAL = 32  # bytes at the end of a file that tell whether it is as it was written, and where
+
 
 class Encoded:
-    """What one encoder has made so far: the fitted encoder, and a vector for each content.
+    """What one encoder has made so far: a vector for each content.
 
     Attributes
     ----------
     lock : RLock
         Held while encoding: threads that need the same vectors wait for them.
-    encoder : fitted transformer or None
-        Set where there was something to fit.
+    rows : dict of bytes to ndarray
+        Vectors by the digests of their contents.
+    fitted : object
+        Of what has no vectors itself: the encoder that a fit made.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.encoder: Any = None
-        self._rows: dict[bytes, tuple[int, int]] = {}  # digest -> block, row of it
-        self._blocks: list[Matrix] = []
+        self.rows: dict[bytes | None, Matrix] = {}
+        self.fitted: Any = None
         self._matrices: weakref.WeakValueDictionary[bytes, Matrix] = weakref.WeakValueDictionary()
         self._folders: dict[Path, Folder] = {}
 
     @property
     def nbytes(self) -> int:
-        return sum(block.nbytes for block in self._blocks)
+        return 4 * len(self.rows) * self.width
 
     @property
-    def width(self) -> int | None:
-        """Length of the vectors; None before the first."""
-        return self._blocks[0].shape[1] if self._blocks else None
+    def width(self) -> int:
+        """Length of the vectors; 0 before the first."""
+        return len(next(iter(self.rows.values()), ()))
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    def add(self, digests: Iterable[bytes | None], vectors: Matrix) -> None:
+        """Keep the vectors of further contents, if they fit; those that are known stay."""
+        if self.width in (0, vectors.shape[1]):
+            for digest, vector in zip(digests, vectors):
+                self.rows.setdefault(digest, vector)
 
-    def __contains__(self, digest: bytes) -> bool:
-        return digest in self._rows
-
-    def add(self, digests: Sequence[bytes], vectors: Matrix) -> None:
-        """Keep the vectors of further contents; those that are known stay as they are."""
-        new = [i for i, digest in enumerate(digests) if digest not in self._rows]
-        if new:
-            block = len(self._blocks)
-            self._blocks.append(vectors if len(new) == len(digests) else vectors[new])
-            self._rows.update({digests[i]: (block, row) for row, i in enumerate(new)})
-
-    def recall(self, digests: Sequence[bytes | None], matrix: Matrix, missing: Any) -> None:
+    def recall(
+        self, digests: Sequence[bytes | None], matrix: Matrix, missing: NDArray[np.bool_]
+    ) -> None:
         """Take over rows that an earlier process computed, unless there are vectors already."""
         with self.lock:
-            if not self._rows:
-                at = [i for i, d in enumerate(digests) if d is not None and not missing[i]]
-                self.add([d for d in map(digests.__getitem__, at) if d], matrix[at])
+            if not self.rows:
+                there = np.flatnonzero(~missing).tolist()
+                self.add([digests[i] for i in there], matrix[there])
 
     def matrix(self, digests: Sequence[bytes | None]) -> Matrix:
         """Return a row for each content, zero where it is None or unknown.
@@ -85,101 +86,143 @@ class Encoded:
         The same contents give the very same (read-only) array for as long as anybody uses it:
         the catalogues of all candidates of a grid share their features.
         """
-        known = [d if d in self._rows else None for d in digests]
-        key = hashlib.sha256(b"".join(d or bytes(16) for d in known)).digest()
+        known = [d if d in self.rows else None for d in digests]
+        key = hash_of(*(d or bytes(16) for d in known))
         matrix = self._matrices.get(key)
         if matrix is None:
-            at = [i for i, d in enumerate(known) if d is not None]
-            where = np.array([self._rows[d] for d in known if d is not None]).reshape(-1, 2)
-            matrix = np.zeros((len(known), self.width or 0), dtype=np.float32)
-            for block in np.unique(where[:, 0]):
-                here = where[:, 0] == block
-                matrix[np.asarray(at)[here]] = self._blocks[block][where[here, 1]]
+            matrix = np.zeros((len(known), self.width), dtype=np.float32)
+            there = [i for i, d in enumerate(known) if d is not None]
+            if there:
+                matrix[there] = np.stack([self.rows[known[i]] for i in there])
             matrix.flags.writeable = False
             self._matrices[key] = matrix
-            self._share(known, matrix)
+            self.rows.update((known[i], matrix[i]) for i in there)  # instead of a second copy
         return matrix
-
-    def _share(self, digests: list[bytes | None], matrix: Matrix) -> None:
-        """Let `matrix` serve as the store, if it holds everything, instead of a second copy."""
-        rows = {d: (0, i) for i, d in enumerate(digests) if d is not None}
-        if len(rows) == len(self._rows):
-            self._blocks, self._rows = [matrix], rows
 
     def folder(self, path: Path) -> Folder:
         """Return the folder that mirrors these vectors on disk."""
         return self._folders.setdefault(path, Folder(path))
 
-    def vectors(self, digests: Sequence[bytes]) -> Matrix:
-        """Return the vectors of known contents."""
-        where = [self._rows[digest] for digest in digests]
-        return np.stack([self._blocks[block][row] for block, row in where])
-
 
 class Folder:
-    """Vectors on disk, in files that are written once, whole, and never changed.
+    """What an encoder made, on disk, in files that are written once, whole, and never changed.
 
-    Readers need no lock. Who encodes holds `lock`, so that processes that start together wait
-    for the vectors of the first instead of each encoding everything.
+    Each ends in a seal: a digest of its bytes and of the place that it was written for. One that is
+    damaged, cut off, or that belongs elsewhere is removed, as if it had not been there.
+
+    Who reads or writes holds `lock`, so that processes that start together wait for the vectors
+    of the first instead of each encoding everything.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.stored: set[bytes] = set()
+        self.stored: set[bytes | None] = set()
         self._files: set[str] = set()
 
-    def lock(self) -> AbstractContextManager[Any]:
-        """Return the lock, which other processes and threads respect."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.path / "lock")
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder against other processes and threads."""
+        lock = FileLock(self.path / "lock")
+        with self._usable():
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
+            for part in self.path.glob("*.part*"):  # whoever wrote it is no more
+                part.unlink(missing_ok=True)
+            yield
+        finally:
+            lock.release()
 
-    def read(self) -> Iterator[tuple[list[bytes], Matrix]]:
-        """Yield contents and vectors of the files that appeared since the last call."""
+    def load(self, encoded: Encoded) -> None:
+        """Add the vectors that appeared in the folder since the last call."""
         files = {file.name for file in self.path.glob("*.npz")}
         if not self._files <= files:  # somebody emptied the cache
             self.stored, self._files = set(), set()
         for name in sorted(files - self._files):
+            found = self._read(name, _read_vectors)
+            if found is not None:
+                self._files.add(name)
+                self.stored.update(found[0])
+                encoded.add(*found)
+
+    def store(self, encoded: Encoded, digests: Iterable[bytes | None]) -> None:
+        """Write the vectors of those contents that the folder lacks."""
+        new = [d for d in dict.fromkeys(digests) if d in encoded.rows and d not in self.stored]
+        if new:
+            keys = np.frombuffer(b"".join(d or b"" for d in new), np.uint8).reshape(len(new), 16)
+            vectors = np.stack([encoded.rows[d] for d in new])
+            name = f"{uuid.uuid4().hex}.npz"
+            self._write(name, lambda file: np.savez(file, digests=keys, vectors=vectors))
+            self.stored.update(new)
             self._files.add(name)
-            try:
-                with np.load(self.path / name, allow_pickle=False) as data:
-                    digests, vectors = [bytes(row) for row in data["digests"]], data["vectors"]
-            except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-                continue  # a damaged file is as good as none: its items are encoded again
-            self.stored.update(digests)
-            yield digests, vectors
 
-    def write(self, digests: Sequence[bytes], vectors: Matrix) -> None:
-        """Store vectors of contents that the folder lacks."""
-        keys = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(digests), -1)
-        name = f"{uuid.uuid4().hex}.npz"
-        with _replaced(self.path / name) as file:
-            np.savez(file, digests=keys, vectors=vectors)
-        self.stored.update(digests)
-        self._files.add(name)
+    def read_fitted(self) -> Any:
+        """Return what `write_fitted` left here, or None."""
+        return self._read("encoder.joblib", joblib.load)
 
-    def read_encoder(self) -> Any:
-        """Return the fitted encoder that another process left here, or None."""
+    def write_fitted(self, fitted: Any) -> bool:
+        """Store a fitted encoder; False if it is one that can't be pickled."""
         try:
-            return joblib.load(self.path / "encoder.joblib")
-        except Exception:  # absent, damaged, or of other versions: fitted again
+            self._write("encoder.joblib", lambda file: joblib.dump(fitted, file))
+        except OSError:
+            raise
+        except Exception:  # pickling runs code of the encoder's own
+            return False
+        return True
+
+    def _write(self, name: str, dump: Callable[[IO[bytes]], Any]) -> None:
+        def write(file: BufferedRandom) -> None:
+            dump(file)
+            length = file.seek(0, os.SEEK_END)
+            file.write(self._seal(file, length, name))
+
+        with self._usable():
+            write_whole(self.path / name, write)
+
+    def _read(self, name: str, load: Callable[[IO[bytes]], Any]) -> Any:
+        path = self.path / name
+        try:
+            with open_file(path) as file:
+                length = file.seek(0, os.SEEK_END) - _SEAL
+                if length >= 0 and self._seal(file, length, name) == file.read():
+                    file.seek(0)
+                    return load(file)
+        except FileNotFoundError:
             return None
+        except Exception:  # no file, or one of other versions: as good as none
+            pass
+        with suppress(OSError):
+            path.unlink()
+        return None
 
-    def write_encoder(self, encoder: Any) -> None:
-        """Store the fitted encoder."""
-        with _replaced(self.path / "encoder.joblib") as file:
-            joblib.dump(encoder, file)
+    def _seal(self, file: IO[bytes], length: int, name: str) -> bytes:
+        """Digest so many bytes of a file, and its place; the position is behind them then."""
+        seal = hashlib.blake2b(f"{self.path.name}/{name}".encode(), digest_size=_SEAL)
+        file.seek(0)
+        while length:
+            block = file.read(min(length, 2**20))
+            length -= len(block)
+            seal.update(block)
+        return seal.digest()
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"The folder {str(self.path.parent)!r} of the cache can't be used "
+                f"({reason(error)}). Pass a folder that can be written to as `cache`, or None."
+            ) from error
 
 
-@contextmanager
-def _replaced(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears under its name once it is complete."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with open(partial, "wb") as file:
-            yield file
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _read_vectors(file: IO[bytes]) -> tuple[list[bytes], Matrix]:
+    with np.load(file, allow_pickle=False) as data:
+        digests, vectors = data["digests"], data["vectors"]
+    shapes = digests.shape == (len(vectors), 16) and vectors.ndim == 2 and vectors.shape[1] > 0
+    if not shapes or (digests.dtype, vectors.dtype) != (np.uint8, np.float32):
+        raise ValueError("these are no vectors of contents")
+    return [bytes(row) for row in digests], vectors
 
 
 _encoded: OrderedDict[str, Encoded] = OrderedDict()

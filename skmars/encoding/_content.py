@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data._content import content_key, is_absent
-from skmars.data._images import UnusableContent, load_image, reason
+from skmars.data._content import ContentDigester, file_digest, is_absent, open_file
+from skmars.data._digest import Digester, NoDigest, hash_of, picture_parts, reason
+from skmars.data._images import (
+    MAX_IMAGE_PIXELS,
+    UnusableContent,
+    check_array,
+    check_image,
+    image_bytes,
+    load_image,
+    max_bytes,
+)
 
 Kind = Literal["text", "image", "raw"]
 
@@ -33,7 +42,7 @@ class Items(Sequence[Any]):
     max_image_pixels : int
         Larger images are unusable.
     previous : Items, default=None
-        Values that stand in the same place of these are known, and not looked at again.
+        What the encoder was fitted on; tells what is odd among the values.
 
     Attributes
     ----------
@@ -41,6 +50,8 @@ class Items(Sequence[Any]):
         What identifies each item's content; None where there is nothing to encode.
     problems : dict of int to str
         Why an item can't be used. `load` adds what turns out to be unreadable.
+    values, kind, max_image_pixels, previous
+        The parameters.
     """
 
     def __init__(
@@ -51,26 +62,33 @@ class Items(Sequence[Any]):
         previous: Items | None = None,
     ) -> None:
         self.values, self.kind, self.max_image_pixels = values, kind, max_image_pixels
+        self.previous = previous
         self.problems: dict[int, str] = {}
         self.digests: list[bytes | None] = []
+        digester = _digester(kind, max_image_pixels)
         for i, value in enumerate(values):
-            if previous is not None and i < len(previous) and value is previous.values[i]:
-                known, problem = previous.digests[i], previous.problems.get(i)
-            else:
-                known, problem = _examined(value, kind)
-            self.digests.append(known)
-            if problem is not None:
-                self.problems[i] = problem
+            try:
+                self.digests.append(digest(value, kind, max_image_pixels, digester))
+            except UnusableContent as problem:
+                self.digests.append(None)
+                self.problems[i] = str(problem)
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, i: Any) -> Any:
-        if self.kind == "image":
-            return load_image(self.values[i], self.max_image_pixels)
-        return self.values[i]
+        value = self.values[i]
+        if self.kind == "text":
+            return str.__str__(value)
+        if self.kind == "raw":
+            return value
+        if isinstance(value, str | os.PathLike):
+            path, value = value, image_bytes(value, self.max_image_pixels)
+            if hash_of(value) != self.digests[i]:  # its vector would be that of another picture
+                raise UnusableContent(f"{os.fspath(path)}: changed while it was read")
+        return load_image(value, self.max_image_pixels)
 
-    def load(self, indices: Sequence[int]) -> Iterator[tuple[list[int], list[Any]]]:
+    def load(self, indices: Iterable[int]) -> Iterator[tuple[list[int], list[Any]]]:
         """Yield the readable ones among `indices` with their content, few large images at once."""
         found: list[int] = []
         contents: list[Any] = []
@@ -107,61 +125,98 @@ class Readable(Sequence[Any]):
         return self.items[self.indices[i]]
 
 
-def _examined(value: Any, kind: Kind) -> tuple[bytes | None, str | None]:
-    try:
-        return digest(value, kind), None
-    except UnusableContent as problem:
-        return None, str(problem)
+def _digester(kind: Kind, max_pixels: int) -> Digester:
+    return ContentDigester(max_bytes(max_pixels)) if kind == "raw" else Digester()
 
 
-def digest(value: Any, kind: Kind) -> bytes:
+def digest(
+    value: Any,
+    kind: Kind,
+    max_image_pixels: int = MAX_IMAGE_PIXELS,
+    digester: Digester | None = None,
+) -> bytes:
     """Return 16 bytes that identify a content wherever it lies; UnusableContent if none is there.
 
     Of an image file the bytes count, not the path: the same cover under two names is one.
     """
-    if is_absent(value):
-        raise UnusableContent(NO_CONTENT)
-    if kind == "text":
-        if not isinstance(value, str):
-            raise UnusableContent(f"{type(value).__name__} instead of a text")
-        return _hash(value.encode("utf-8", "surrogatepass"))
-    if kind == "image":
-        if isinstance(value, str | os.PathLike):
-            try:
-                state = os.stat(value)
-                return _file_digest(os.fspath(value), state.st_size, state.st_mtime_ns)
-            except (OSError, ValueError) as error:
-                raise UnusableContent(f"{value}: {reason(error)}") from error
-        if hasattr(value, "tobytes") and hasattr(value, "getpalette"):
-            try:
-                palette, pixels = value.getpalette("RGBA"), value.tobytes()
-            except Exception as error:  # a lazily opened file may fail in many ways
-                raise UnusableContent(reason(error)) from error
-            return _hash(f"{value.mode}{value.size}{palette}".encode(), pixels)
-    return _hash(content_key(value).encode())
+    try:
+        if is_absent(value):
+            raise UnusableContent(NO_CONTENT)
+        if kind == "text":
+            return hash_of(_checked_text(value))
+        if kind == "image" and isinstance(value, str | os.PathLike):
+            return _picture_file(value, max_bytes(max_image_pixels))
+        digester = digester or _digester(kind, max_image_pixels)
+        return digester.digest(value if kind == "raw" else _checked_image(value, max_image_pixels))
+    except UnusableContent:
+        raise
+    except NoDigest as error:
+        kind_of = type(value).__name__
+        raise UnusableContent(f"{kind_of} that can't be told from others: {error}") from error
+    except Exception as error:  # a lazily opened file, or an object with code of its own
+        raise UnusableContent(reason(error)) from error
 
 
-def _hash(*parts: bytes) -> bytes:
-    result = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        result.update(part)
-    return result.digest()
+def _checked_text(value: Any) -> bytes:
+    if not issubclass(type(value), str):
+        raise UnusableContent(f"{type(value).__name__} instead of a text")
+    try:
+        return str.encode(value)
+    except UnicodeEncodeError as error:
+        raise UnusableContent(f"half a character at position {error.start}") from error
 
 
-@lru_cache(maxsize=2**18)
-def _file_digest(path: str, size: int, changed: int) -> bytes:
-    """Digest a file; size and time of change are there to read it anew once it changed."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+def _picture_file(path: Any, limit: int) -> bytes:
+    try:
+        open_file(path, limit).close()
+        return file_digest(path)
+    except (OSError, ValueError) as error:
+        raise UnusableContent(f"{os.fspath(path)}: {reason(error)}") from error
 
 
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """Digest the content of a file, or of all files of a folder."""
-    if not os.path.isdir(path):
-        state = os.stat(path)
-        return _file_digest(os.fspath(path), state.st_size, state.st_mtime_ns).hex()
-    lines = []
-    for folder, _, names in os.walk(path):
-        files = (os.path.join(folder, name) for name in names)
-        lines += [f"{os.path.relpath(file, path)} {file_digest(file)}" for file in files]
-    return _hash("\n".join(sorted(lines)).encode()).hex()
+def _checked_image(value: Any, max_pixels: int) -> Any:
+    """Return what identifies an image that is no file."""
+    from PIL.Image import Image
+
+    if isinstance(value, Image):
+        check_image(value, max_pixels)
+        return picture_parts(value)
+    if isinstance(value, np.ndarray):
+        check_array(value)
+        return value
+    return image_bytes(value, max_pixels)
+
+
+def usual(values: Iterable[Any]) -> Hashable:
+    """Return the likeness of more than half of the raw contents that are there, or None."""
+    counts = Counter(likeness(value) for value in values if not is_absent(value))
+    first, count = counts.most_common(1)[0] if counts else (None, 0)
+    return first if 2 * count > counts.total() else None
+
+
+def likeness(value: Any) -> Hashable:
+    """Return what a raw content has in common with those of its kind: type, shape, soundness."""
+    try:
+        if isinstance(value, dict):
+            return "dict", frozenset((key, likeness(part)) for key, part in value.items())
+        if isinstance(value, str | bytes | bytearray | os.PathLike) or hasattr(value, "getpalette"):
+            return _readable_as(value)
+        numbers = np.asarray(value)
+        if numbers.dtype.kind in "biufc":
+            return "numbers", numbers.shape, bool(np.isfinite(numbers).all())
+        if isinstance(value, list | tuple):
+            return "list", frozenset(map(likeness, value))
+        return type(value), numbers.dtype.kind, numbers.shape
+    except Exception:  # objects run code of their own
+        return "broken"
+
+
+def _readable_as(value: Any) -> str:
+    try:
+        load_image(value)
+        return "picture"
+    except UnusableContent:
+        if not isinstance(value, str | os.PathLike):
+            return "no picture"
+        os.fspath(value).encode()  # half characters are broken
+        return "file" if os.path.isfile(value) else "text"

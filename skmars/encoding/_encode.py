@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import uuid
+import warnings
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +20,18 @@ from sklearn.base import clone
 from sklearn.utils import get_tags
 
 from skmars.data._content import is_absent
+from skmars.data._digest import NoDigest, reason
 from skmars.data._images import UnusableContent
 from skmars.encoding._cache import Encoded, Folder, Matrix, encoded_by
-from skmars.encoding._content import NO_CONTENT, Items, Readable
+from skmars.encoding._content import NO_CONTENT, Items, Readable, likeness, usual
 from skmars.encoding._fingerprint import fingerprint
+from skmars.utils._progress import as_tasks, report
 
 Chunks = list[list[int]]
 Watch = Callable[[Chunks], Iterable[list[int]]]
 
 # Part of every key: raise it when the meaning of stored vectors changes.
-_VERSION = 1
+_VERSION = 2
 # Vectors are stored at least this often, so that an interrupted encoding goes on from there.
 _SAVE_EVERY = 30.0
 _MAX_SPARSE_COLUMNS = 2**14
@@ -33,10 +39,14 @@ _MAX_SPARSE_COLUMNS = 2**14
 
 @dataclass(frozen=True)
 class ModalityEncoder:
-    """An encoder that is ready to encode, and the key of the vectors that it makes."""
+    """An encoder that is ready to encode, and the key of the vectors that it makes.
+
+    `lasting` says whether another process can find out what belongs to that key.
+    """
 
     transformer: Any
     key: str
+    lasting: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,10 @@ class Features:
     n_encoded: int = 0
 
 
+class BadVectors(ValueError):
+    """Why what an encoder returned can't be features; names the modality."""
+
+
 def requires_fit(transformer: Any) -> bool:
     """Say whether what a transformer computes depends on what it was fitted on."""
     if hasattr(transformer, "__sklearn_tags__"):
@@ -65,48 +79,74 @@ def fit_encoder(
 ) -> ModalityEncoder:
     """Fit a clone of `transformer` to the usable items, unless that was done before.
 
-    Parameters
-    ----------
-    transformer : scikit-learn transformer
-    items : Items
-    name : str
-        Modality, for messages.
-    folder : Path or None
-        Where vectors and fitted encoders are shared between processes.
-
-    Raises
-    ------
-    ValueError
-        If the transformer raises one.
+    In `folder` fitted encoders are shared between processes. An error of the transformer names
+    the modality, `name`.
     """
-    limit = items.max_image_pixels if items.kind == "image" else None
-    parts = [_VERSION, transformer, items.kind, limit]
-    if not requires_fit(transformer):
+    fits = requires_fit(transformer)
+    # What it may have learned before a fit does not count.
+    parts = [_VERSION, clone(transformer, safe=False) if fits else transformer, items.kind]
+    if fits:  # on other content, or by another version, it becomes another encoder
+        limit = items.max_image_pixels if items.kind == "image" else None
+        parts += [limit, sys.version, sklearn.__version__, items.digests]
+    try:
+        key, lasting = fingerprint(*parts), True
+    except NoDigest as error:
+        key, lasting = uuid.uuid4().hex, False
+        warnings.warn(
+            f"The vectors of the {name} encoder are not cached, and made in every fit: it can't be "
+            f"told from other encoders by its content ({error}).",
+            UserWarning,
+            stacklevel=5,
+        )
+    if not fits:
         ready = clone(transformer) if hasattr(transformer, "get_params") else transformer
-        return ModalityEncoder(ready, fingerprint(*parts))
-    # Fitted on other content it is another encoder, and its pickle belongs to one version. What
-    # it may have learned before does not count.
-    parts[1] = clone(transformer, safe=False)
-    # One string: a digest of many objects takes long.
-    contents = b"".join(digest or bytes(16) for digest in items.digests).hex()
-    key = fingerprint(*parts, sklearn.__version__, contents)
-    with _exclusive(key, folder) as (encoded, disk):
-        if encoded.encoder is None and disk is not None:
-            encoded.encoder = disk.read_encoder()
-        if encoded.encoder is None:
-            readable = Readable(items, [i for i in range(len(items)) if _is_readable(items, i)])
-            fitted = clone(transformer, safe=False)
-            if not readable.indices:  # nothing will be encoded either, which is for others to say
-                return ModalityEncoder(fitted, key)
-            try:
-                with sklearn.config_context(transform_output="default"):
-                    fitted.fit(readable if items.kind == "image" else list(readable), None)
-            except ValueError as error:
-                raise ValueError(f"The {name} encoder could not be fitted: {error}") from error
-            encoded.encoder = fitted
-            if disk is not None:
-                disk.write_encoder(fitted)
-        return ModalityEncoder(encoded.encoder, key)
+        return ModalityEncoder(ready, key, lasting)
+    with _exclusive(key, folder if lasting else None) as (encoded, disk):
+        stored = None if disk is None else disk.read_fitted()
+        if isinstance(stored, ModalityEncoder):
+            encoded.fitted = stored
+        elif encoded.fitted is None:
+            # Two fits on the same content may differ: the key of the vectors is that of the fit.
+            fitted = _fitted(transformer, items, name)
+            encoded.fitted = ModalityEncoder(fitted, uuid.uuid4().hex, lasting)
+        if disk is not None and stored is None and not disk.write_fitted(encoded.fitted):
+            encoded.fitted = replace(encoded.fitted, lasting=False)
+        return encoded.fitted
+
+
+def _fitted(transformer: Any, items: Items, name: str) -> Any:
+    """Fit a clone to the readable items; to those that are alike, if the others are in the way."""
+    there = [i for i in range(len(items)) if _is_readable(items, i)]
+    if not there:  # nothing will be encoded either, which is for others to say
+        return clone(transformer, safe=False)
+    try:
+        return _fit(transformer, items, there)
+    except Exception as error:
+        alike = usual(items[i] for i in there) if items.kind == "raw" else None
+        good = [i for i in there if alike is not None and likeness(items[i]) == alike]
+        if not 0 < len(good) < len(there):
+            raise _failure(name, "could not be fitted", error) from error
+    try:
+        return _fit(transformer, items, good)
+    except Exception as error:
+        raise _failure(name, "could not be fitted", error) from error
+
+
+def _fit(transformer: Any, items: Items, indices: list[int]) -> Any:
+    readable, fitted = Readable(items, indices), clone(transformer, safe=False)
+    with sklearn.config_context(transform_output="default"):
+        fitted.fit(readable if items.kind == "image" else list(readable), None)
+    return fitted
+
+
+def _failure(name: str, what: str, error: Exception) -> Exception:
+    """Return the error for an encoder that fails on content that has no fault."""
+    if isinstance(error, BadVectors):
+        return error
+    kinds = (TypeError, ValueError, OSError, ImportError)
+    kind = next((k for k in kinds if isinstance(error, k)), RuntimeError)
+    cause = reason(error) if kind in kinds else f"{type(error).__name__}: {reason(error)}"
+    return kind(f"The {name} encoder {what}: {cause}")
 
 
 def _is_readable(items: Items, i: int) -> bool:
@@ -148,54 +188,105 @@ def encode(
 
     Raises
     ------
-    ValueError
-        If the encoder returns NaN, infinity, or anything but one vector an item.
+    TypeError, ValueError, OSError, ImportError, RuntimeError
+        If the encoder fails, or returns anything but one finite vector an item, for content that
+        has no fault: named after the modality.
     """
-    with _exclusive(encoder.key, folder) as (encoded, disk):
+    digests = items.digests
+    with _exclusive(encoder.key, folder if encoder.lasting else None) as (encoded, disk):
         if disk is not None:
-            _synchronise(encoded, disk, items.digests)
+            disk.load(encoded)
         todo: dict[bytes, int] = {}
-        for i, digest in enumerate(items.digests):
-            if digest is not None and digest not in encoded:
+        for i, digest in enumerate(digests):
+            if digest is not None and digest not in encoded.rows:
                 todo.setdefault(digest, i)
         order = list(todo.values())
         if items.kind == "text":  # texts of one length need no padding
             order.sort(key=lambda i: -len(items[i]))
-        known = len(encoded)
-        pending: list[tuple[list[int], Matrix]] = []
-
-        def save() -> None:
-            if pending:
-                digests = [items.digests[i] for indices, _ in pending for i in indices]
-                vectors = np.concatenate([vectors for _, vectors in pending])
-                encoded.add(digests, vectors)  # type: ignore[arg-type]
-                if disk is not None:
-                    disk.write(digests, vectors)  # type: ignore[arg-type]
-                pending.clear()
-
-        saved = time.monotonic()
+        known, saved = len(encoded.rows), time.monotonic()
+        batches = _Batches(encoder.transformer, items, name, ids, encoded)
         try:
-            for chunk in watch(_chunks(order, batch_size)):
+            for chunk in watch(
+                [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+            ):
                 for indices, contents in items.load(chunk):
-                    vectors = _vectors(encoder.transformer, contents, name, ids[indices])
-                    width = pending[0][1].shape[1] if pending else encoded.width
-                    if width is not None and vectors.shape[1] != width:
-                        raise ValueError(
-                            f"The {name} encoder returned vectors of length {vectors.shape[1]} "
-                            f"for one batch and {width} for another."
-                        )
-                    pending.append((indices, vectors))
-                if time.monotonic() - saved > _SAVE_EVERY:
-                    save()
+                    batches.encode(indices, contents)
+                if disk is not None and time.monotonic() - saved > _SAVE_EVERY:
+                    disk.store(encoded, digests)
                     saved = time.monotonic()
         finally:
-            save()
-        for i, digest in enumerate(items.digests):  # the other items with an unreadable content
+            if disk is not None:
+                disk.store(encoded, digests)
+        batches.mask_failures()
+        for i, digest in enumerate(digests):  # the other items with an unreadable content
             if digest is not None and todo.get(digest) in items.problems:
                 items.problems[i] = items.problems[todo[digest]]
-        missing = np.array([d is None or d not in encoded for d in items.digests], dtype=bool)
-        matrix = encoded.matrix(items.digests)
-        return Features(matrix, missing, items.problems, len(encoded) - known)
+        missing = np.array([digest not in encoded.rows for digest in digests], dtype=bool)
+        return Features(encoded.matrix(digests), missing, items.problems, len(encoded.rows) - known)
+
+
+@dataclass
+class _Batches:
+    """Encodes batches of items; sets those aside that the encoder fails on.
+
+    Texts and images are known to be sound: the encoder is at fault if it fails on them. Other
+    contents are at fault if they are odd: most, or those that are encoded, are not like them.
+    """
+
+    transformer: Any
+    items: Items
+    name: str
+    ids: NDArray[Any]
+    vectors: Encoded
+    failures: dict[int, Exception] = field(default_factory=dict)
+    usual: Hashable = None
+
+    def encode(self, indices: list[int], contents: list[Any]) -> None:
+        """Add the vectors of some items."""
+        try:
+            vectors = _vectors(self.transformer, contents, self.name, self.ids[indices])
+            if self.vectors.width not in (0, vectors.shape[1]):
+                raise BadVectors(
+                    f"The {self.name} encoder returned vectors of length {vectors.shape[1]} for "
+                    f"one batch and {self.vectors.width} for another."
+                )
+            self.vectors.add([self.items.digests[i] for i in indices], vectors)
+        except Exception as error:
+            if self.items.kind == "raw" and not self.failures:
+                self.usual = usual(value for items in self._looked_at() for value in items.values)
+            if self.items.kind == "raw" and len(indices) > 1:
+                # Each by itself, first those of which there are most.
+                for i, content in sorted(zip(indices, contents), key=lambda x: self._is_odd(x[1])):
+                    self.encode([i], [content])
+            elif self.items.kind == "raw" and self._is_odd(contents[0]):
+                self.failures[indices[0]] = error
+            else:
+                raise self._error(indices, error) from error
+
+    def mask_failures(self) -> None:
+        """Mask what the encoder failed on, unless it is like what it did encode, or is all."""
+        if not self.failures:
+            return
+        sound = {
+            likeness(value)
+            for items in self._looked_at()
+            for value, digest in zip(items.values, items.digests)
+            if digest in self.vectors.rows
+        }
+        for i, error in self.failures.items():
+            if not sound or likeness(self.items[i]) in sound:
+                raise self._error([i], error) from error
+            self.items.problems[i] = f"{type(error).__name__}: {reason(error)}"
+
+    def _looked_at(self) -> list[Items]:
+        return [items for items in (self.items, self.items.previous) if items is not None]
+
+    def _is_odd(self, content: Any) -> bool:
+        return self.usual is None or likeness(content) != self.usual
+
+    def _error(self, indices: list[int], error: Exception) -> Exception:
+        some = ", ".join(map(str, self.ids[indices][:5]))
+        return _failure(self.name, f"failed (at items {some})", error)
 
 
 @contextmanager
@@ -207,27 +298,12 @@ def _exclusive(key: str, folder: Path | None) -> Iterator[tuple[Encoded, Folder 
         yield encoded, disk
 
 
-def _synchronise(encoded: Encoded, disk: Folder, digests: Sequence[bytes | None]) -> None:
-    """Learn what other processes stored, and store what only this one knows."""
-    for keys, vectors in disk.read():
-        encoded.add(keys, vectors)
-    unsaved = [
-        d for d in dict.fromkeys(digests) if d is not None and d in encoded and d not in disk.stored
-    ]
-    if unsaved:
-        disk.write(unsaved, encoded.vectors(unsaved))
-
-
-def _chunks(order: list[int], size: int) -> Chunks:
-    return [order[i : i + size] for i in range(0, len(order), size)]
-
-
 def _vectors(transformer: Any, contents: list[Any], name: str, ids: NDArray[Any]) -> Matrix:
     with sklearn.config_context(transform_output="default"):
         vectors = transformer.transform(contents)
     if hasattr(vectors, "toarray"):
         if vectors.shape[1] > _MAX_SPARSE_COLUMNS:
-            raise ValueError(
+            raise BadVectors(
                 f"The {name} encoder returned a sparse matrix with {vectors.shape[1]} columns; "
                 "features are dense. Let it end in a TruncatedSVD."
             )
@@ -238,17 +314,19 @@ def _vectors(transformer: Any, contents: list[Any], name: str, ids: NDArray[Any]
 def as_features(vectors: Any, name: str, ids: NDArray[Any]) -> Matrix:
     """Return `vectors` as a finite float32 matrix with one row for each of `ids`."""
     try:
-        matrix = np.asarray(vectors, dtype=np.float32)
+        if np.iscomplexobj(vectors):
+            raise TypeError("they are complex")
+        matrix = np.array(vectors, dtype=np.float32)  # encoders may use theirs again
     except (TypeError, ValueError) as error:
-        raise ValueError(f"The {name} vectors are not numbers: {error}") from error
+        raise BadVectors(f"The {name} vectors are not numbers: {error}") from error
     if matrix.ndim != 2 or len(matrix) != len(ids) or matrix.shape[1] == 0:
-        raise ValueError(
+        raise BadVectors(
             f"The {name} encoder must return one vector an item: shape ({len(ids)}, n_features), "
             f"got shape {matrix.shape}."
         )
     bad = ~np.isfinite(matrix).all(axis=1)
     if bad.any():
-        raise ValueError(
+        raise BadVectors(
             f"The {name} encoder returned NaN or infinity for {np.count_nonzero(bad)} items "
             f"(ids {', '.join(map(str, ids[bad][:5]))}). Clean their content, or set it to None "
             "to mask them."
@@ -266,7 +344,10 @@ def precomputed(values: NDArray[Any] | Sequence[Any], name: str, ids: NDArray[An
     """
     there = np.array([not is_absent(value) for value in values], dtype=bool)
     problems = {int(i): NO_CONTENT for i in np.flatnonzero(~there)}
-    rows = [np.ravel(value) for value, usable in zip(values, there) if usable]
+    try:
+        rows = [np.ravel(value) for value, usable in zip(values, there) if usable]
+    except Exception as error:  # ragged lists, objects with code of their own
+        raise ValueError(f"The {name} vectors are not numbers: {reason(error)}") from error
     lengths = np.array([len(row) for row in rows])
     if len(np.unique(lengths)) > 1:
         first, other = lengths[0], np.flatnonzero(lengths != lengths[0])[0]
@@ -278,3 +359,23 @@ def precomputed(values: NDArray[Any] | Sequence[Any], name: str, ids: NDArray[An
     if rows:
         matrix[there] = as_features(np.stack(rows), name, ids[there])
     return Features(matrix, ~there, problems)
+
+
+def watcher(estimator: Any, name: str, context: Any = None) -> Watch:
+    """Return what passes the batches of a modality on and reports on them.
+
+    `context` is the callback context of `fit`; None where no callback listens.
+    """
+
+    def watch(chunks: Chunks) -> Iterator[list[int]]:
+        n, done, start = sum(map(len, chunks)), 0, time.perf_counter()
+        for chunk in as_tasks(chunks, f"encode {name}", "batch", estimator, context):
+            yield chunk
+            done += len(chunk)
+            line = f"[MultimodalEncoder] {name}: {done} of {n} items"
+            report(line, estimator.verbose > 1, logging.DEBUG)
+        seconds = time.perf_counter() - start
+        line = f"[MultimodalEncoder] {name}: encoded {n} items in {seconds:.1f} s"
+        report(line, estimator.verbose)
+
+    return watch

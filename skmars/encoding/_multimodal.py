@@ -31,9 +31,8 @@ from skmars.encoding._catalogs import (
     with_features_of,
 )
 from skmars.encoding._content import NO_CONTENT, Items
-from skmars.encoding._encode import Features, ModalityEncoder, encode, fit_encoder
+from skmars.encoding._encode import Features, ModalityEncoder, encode, fit_encoder, watcher
 from skmars.encoding._pretrained import clone_sharing
-from skmars.encoding._progress import watcher
 from skmars.encoding._spec import PRECOMPUTED, as_transformer, content_kind, default_encoder
 from skmars.utils._base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
 
@@ -77,8 +76,9 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
     device : {"auto", "cpu", "cuda"}, default="auto"
         Where the models that `encoders` names run.
     max_image_pixels : int, default=89_478_485
-        Larger images are masked without being decoded. (Pillow refuses any beyond twice its
-        own ``Image.MAX_IMAGE_PIXELS``, which is this default.)
+        Larger images are masked without being decoded, and so are contents in files that are too
+        large for one: more than eight bytes a pixel, and a mebibyte. (Pillow refuses any beyond
+        twice its own ``Image.MAX_IMAGE_PIXELS``, which is this default.)
     random_state : int, RandomState instance or None, default=None
         Seed of the randomised SVD of the default text encoder and of random weights. None is
         the fixed seed 0, so that the same content has the same features in every fit.
@@ -108,7 +108,8 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
     Notes
     -----
     An encoder that is fitted (scikit-learn tag `requires_fit`) counts as the same one only if
-    its parameters and the content that it is fitted on are the same. Each batch is a task for
+    its parameters and the content that it is fitted on are the same. A file that a parameter or
+    the code of an encoder names counts by its content. Each batch is a task for
     callbacks; they can't stop it, because all items need features.
 
     References
@@ -335,7 +336,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
                 encoded_by(fitted.encoder.key).recall(
                     known.digests, own, self.catalog_.missing[name]
                 )
-                items = Items(content_of(catalog, name), kind, self.max_image_pixels)
+                items = Items(content_of(catalog, name), kind, self.max_image_pixels, known)
                 modality = _Modality(fitted.encoder, items)
             found = self._features(name, modality, catalog, None)
             if found.missing.all():

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Hashable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Self
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakValueDictionary
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from skmars.encoding._content import file_digest
+from skmars.data._content import file_digest
+from skmars.data._images import load_image
 from skmars.encoding._torchvision import repair_torchvision
 from skmars.utils._base import DocLinkMixin
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+Identity = tuple[str | int | None, ...]
+Estimator = TypeVar("Estimator", bound=BaseEstimator)
+
+# Of longer images only the middle is looked at: models resize the shorter side.
+_MAX_ASPECT = 16
 
 
 @dataclass
@@ -23,35 +38,72 @@ class Loaded:
 
     model: Any
     prepare: Any
-    device: Any
+    device: torch.device | None
 
 
 # Two encoders with the same model (text and image of one CLIP, say) hold it once.
-_loaded: WeakValueDictionary[Hashable, Loaded] = WeakValueDictionary()
+_loaded: WeakValueDictionary[tuple[type, Identity, str], Loaded] = WeakValueDictionary()
 
 
 class PretrainedEncoder(DocLinkMixin, TransformerMixin, BaseEstimator):
     """A transformer whose model is loaded when the first content needs it.
 
     The model is no part of pickles and clones: they load it again, if they need it at all.
-    Subclasses say what identifies the model, `_model_key`, and how it is loaded, `_load`.
+    Subclasses say what identifies the model, `_identity`, how it is loaded, `_load`, and what it
+    makes of a batch, `_encoded`.
     """
 
     device: str
-    _held: tuple[Hashable, Loaded]
+    batch_size: int
+    _held: tuple[tuple[type, Identity, str], Loaded]
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
         """Do nothing: the model is trained already."""
         return self
 
-    def _model_key(self) -> Hashable:
+    def transform(self, X: Iterable[Any]) -> NDArray[np.float32]:
+        """Return one vector a text or image.
+
+        Parameters
+        ----------
+        X : iterable of str, or of PIL images, paths, bytes or uint8 arrays
+
+        Returns
+        -------
+        ndarray of shape (n_items, width of the model), float32
+
+        Raises
+        ------
+        ImportError
+            If the library of the model is not installed.
+        OSError
+            If the model is neither on this machine nor can be downloaded.
+        ValueError
+            If the weights do not fit the model, or a parameter is out of range.
+        """
+        import torch
+
+        loaded, items = self._get_model(), list(X)
+        with torch.inference_mode():
+            starts = range(0, len(items), self.batch_size)
+            parts = [self._encoded(loaded, items[i : i + self.batch_size]) for i in starts]
+        return np.concatenate([torch.as_tensor(part).float().cpu().numpy() for part in parts])
+
+    def _identity(self) -> Identity:
         raise NotImplementedError
 
     def _load(self) -> Loaded:
         raise NotImplementedError
 
+    def _encoded(self, loaded: Loaded, batch: list[Any]) -> torch.Tensor | NDArray[Any]:
+        raise NotImplementedError
+
+    def _fingerprint(self) -> Any:
+        """Return all that the vectors depend on."""
+        return self._identity()
+
     def _get_model(self) -> Loaded:
-        key = (type(self), self._model_key(), self.device)
+        key = (type(self), self._identity(), self.device)
         if self.__dict__.get("_held", (None,))[0] != key:
             loaded = _loaded.get(key)
             if loaded is None:
@@ -71,16 +123,16 @@ class PretrainedEncoder(DocLinkMixin, TransformerMixin, BaseEstimator):
         return tags
 
 
-def clone_sharing(estimator: Any, name: str) -> Any:
+def clone_sharing(estimator: Estimator, name: str) -> Estimator:
     """Clone an estimator, but hand the parameter `name` on by reference, not as a deep copy."""
     light = copy.copy(estimator)
     setattr(light, name, None)
-    new = BaseEstimator.__sklearn_clone__(light)
+    new: Estimator = BaseEstimator.__sklearn_clone__(light)
     setattr(new, name, getattr(estimator, name))
     return new
 
 
-def import_model_library(library: str, extra: str) -> Any:
+def import_model_library(library: str, extra: str) -> ModuleType:
     """Import a library of models, after making sure that torchvision does not break it.
 
     Raises
@@ -98,18 +150,36 @@ def import_model_library(library: str, extra: str) -> Any:
         ) from error
 
 
-def unavailable(model: str, error: Exception, offline: str) -> OSError:
-    """Return the error for a model that is neither here nor can be downloaded."""
-    lines = str(error).splitlines()
-    reason = lines[0].rstrip(".") if lines else type(error).__name__
-    return OSError(
-        f"{model} was not found on this machine and could not be downloaded ({reason}). Without "
-        f"a network, {offline}, or use the encoders that need no download: encoders=None."
-    )
+@contextmanager
+def obtaining(model: str, offline: str) -> Iterator[None]:
+    """Say of a model that is neither here nor can be downloaded how to do without a network."""
+    try:
+        yield
+    except Exception as error:  # the hub's errors have no common base
+        lines = str(error).splitlines()
+        reason = lines[0].rstrip(".") if lines else type(error).__name__
+        raise OSError(
+            f"{model} was not found on this machine and could not be downloaded ({reason}). "
+            f"Without a network, {offline}, or use the encoders that need no download: "
+            "encoders=None."
+        ) from error
+
+
+def prepared_images(loaded: Loaded, images: Iterable[Any], prepare: Any) -> torch.Tensor:
+    """Return a batch of images as a model takes them."""
+    import torch
+
+    return torch.stack([prepare(_middle(load_image(x))) for x in images]).to(loaded.device)
+
+
+def _middle(image: Image) -> Image:
+    width, height = (min(side, _MAX_ASPECT * min(image.size)) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def weights_digest(path: str | os.PathLike[str]) -> str:
     """Digest a file of weights; FileNotFoundError says which one is not there."""
     if not os.path.isfile(path):
         raise FileNotFoundError(f"The weights file {os.fspath(path)!r} does not exist.")
-    return file_digest(path)
+    return file_digest(path).hex()

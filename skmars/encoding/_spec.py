@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from sklearn.pipeline import Pipeline
+
 from skmars.encoding._content import Kind
 from skmars.encoding._image import ImageStatisticsEncoder
 from skmars.encoding._open_clip import OpenClipEncoder
@@ -60,5 +62,7 @@ def as_transformer(name: str, spec: Any, *, batch_size: int, device: str, seed: 
 
 def content_kind(name: str, transformer: Any) -> Kind:
     """Return how content is read for an encoder: as it says, else by the modality's name."""
+    while isinstance(transformer, Pipeline) and transformer.steps:
+        transformer = transformer.steps[0][1]
     kinds: dict[str, Kind] = {"text": "text", "image": "image"}
     return kinds.get(getattr(transformer, "_content", name), "raw")

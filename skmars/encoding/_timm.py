@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from skmars.data._images import load_image
 from skmars.encoding._pretrained import (
+    Identity,
     Loaded,
     PretrainedEncoder,
     import_model_library,
-    unavailable,
+    obtaining,
+    prepared_images,
     weights_digest,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 
 class TimmImageEncoder(PretrainedEncoder):
@@ -54,33 +55,11 @@ class TimmImageEncoder(PretrainedEncoder):
         self.batch_size = batch_size
         self.device = device
 
-    def transform(self, X: Iterable[Any]) -> NDArray[np.float32]:
-        """Return the pooled features of each image.
+    def _encoded(self, loaded: Loaded, batch: list[Any]) -> torch.Tensor:
+        return loaded.model(prepared_images(loaded, batch, loaded.prepare))
 
-        Parameters
-        ----------
-        X : iterable of PIL images, paths, bytes or uint8 arrays
-
-        Returns
-        -------
-        ndarray of shape (n_images, width of the model), float32
-
-        Raises
-        ------
-        ImportError
-            If timm is not installed.
-        OSError
-            If the weights are neither on this machine nor can be downloaded.
-        ValueError
-            If the weights do not fit the model.
-        """
-        return encode_images(self._get_model(), list(X), self.batch_size)
-
-    def _fingerprint(self) -> Any:
+    def _identity(self) -> Identity:
         return self.model, None if self.weights is None else weights_digest(self.weights)
-
-    def _model_key(self) -> Hashable:
-        return self.model, None if self.weights is None else os.fspath(self.weights)
 
     def _load(self) -> Loaded:
         import torch
@@ -89,19 +68,16 @@ class TimmImageEncoder(PretrainedEncoder):
 
         timm = import_model_library("timm", "image")
         device = resolve_device(self.device)
-        try:
-            # What it draws is overwritten; torch's global generator is the caller's.
-            with DrawFrom(torch.Generator()):
-                model = timm.create_model(
-                    self.model, pretrained=self.weights is None, num_classes=0
-                )
-        except Exception as error:  # the hub's errors have no common base
-            raise unavailable(
+        # What it draws is overwritten; torch's global generator is the caller's.
+        with (
+            obtaining(
                 f"The timm model {self.model!r}",
-                error,
                 "pass a file of weights: TimmImageEncoder(model, weights='FILE') or "
                 "'timm:MODEL/FILE'",
-            ) from error
+            ),
+            DrawFrom(torch.Generator()),
+        ):
+            model = timm.create_model(self.model, pretrained=self.weights is None, num_classes=0)
         if self.weights is not None:
             load_weights(model, read_weights(self.weights), os.fspath(self.weights))
         config = timm.data.resolve_model_data_config(model)
@@ -109,23 +85,10 @@ class TimmImageEncoder(PretrainedEncoder):
         return Loaded(model.eval().to(device), prepare, device)
 
 
-def encode_images(loaded: Loaded, images: list[Any], batch_size: int) -> NDArray[np.float32]:
-    """Run a torch image model over images, a batch at a time."""
-    import torch
-
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(images), batch_size):
-            batch = [loaded.prepare(load_image(x)) for x in images[start : start + batch_size]]
-            parts.append(loaded.model(torch.stack(batch).to(loaded.device)).float().cpu().numpy())
-    return np.concatenate(parts)
-
-
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a file of weights into tensors by name, without running any code in it."""
     import torch
 
-    weights_digest(path)  # says so if there is no such file
     if os.fspath(path).endswith(".safetensors"):
         from safetensors.torch import load_file
 

@@ -25,17 +25,9 @@ _library: Any = None
 
 @cache
 def repair_torchvision() -> bool:
-    """Import torchvision; if its operators are missing, declare them and import it again.
+    """Import torchvision; if its operators are missing, declare them, import it again, return True.
 
-    Returns
-    -------
-    bool
-        Whether it was repaired: False where torchvision is healthy or not installed.
-
-    Raises
-    ------
-    RuntimeError
-        If torchvision fails to import for another reason than its missing operators.
+    A RuntimeError says why it can't be imported for another reason.
     """
     global _library
     if find_spec("torchvision") is None:

@@ -36,6 +36,8 @@ def check_scores(y_score: ArrayLike, name: str = "y_score") -> NDArray[np.float6
     if scores.ndim != 1:
         hint = " Pass predict_proba(X)[:, 1]." if scores.ndim == 2 else ""
         raise ValueError(f"{name} must have one entry a row, got shape {scores.shape}.{hint}")
+    if scores.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold numbers, got dtype {scores.dtype}.")
     scores = scores.astype(np.float64)
     if not np.isfinite(scores).all():
         n_bad = np.count_nonzero(~np.isfinite(scores))
@@ -73,7 +75,7 @@ def auc_by_group(
 
 def check_users(users: ArrayLike, n_rows: int) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """Return the distinct user ids and the code of each row; ValueError if the length differs."""
-    ids = as_ids(users if isinstance(users, np.ndarray) else list(users), "users")  # type: ignore[arg-type]
+    ids = as_ids(users, "users")
     if len(ids) != n_rows:
         raise ValueError(
             f"users must have one entry a row: got {len(ids)} users for {n_rows} rows. "

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_array
 
-from skmars.utils._ids import as_ids, factorize, joined
+from skmars.utils._ids import as_ids, check_same_kind, factorize, joined
 
 BLOCK = 4_000_000  # similarities that are held at once
 
@@ -140,17 +140,17 @@ def _hits_at_k(
 
     n_codes = max(query_code.max(), candidate_code.max()) + 1
     n_relevant = np.bincount(candidate_code, minlength=n_codes)[query_code]
-    asked = np.flatnonzero(n_relevant)
-    if len(asked) == 0:
+    scored = np.flatnonzero(n_relevant)
+    if len(scored) == 0:
         raise ValueError("No query has a relevant candidate: no label occurs on both sides.")
-    hits = np.empty((len(asked), len(ks)), dtype=np.int64)
+    hits = np.empty((len(scored), len(ks)), dtype=np.int64)
     block = max(1, BLOCK // len(C))
-    for begin in range(0, len(asked), block):
-        rows = asked[begin : begin + block]
+    for begin in range(0, len(scored), block):
+        rows = scored[begin : begin + block]
         nearest = _nearest(Q[rows] @ C.T, int(ks.max()))
         relevant = candidate_code[nearest] == query_code[rows, None]
         hits[begin : begin + block] = np.cumsum(relevant, axis=1)[:, ks - 1]
-    return hits, n_relevant[asked], ks
+    return hits, n_relevant[scored], ks
 
 
 def _nearest(similarity: NDArray[np.float64], k: int) -> NDArray[np.int64]:
@@ -173,14 +173,11 @@ def _labels(
                 f"{m} candidates. Pass query_labels and candidate_labels."
             )
         return np.arange(n), np.arange(m)
-    sides = [
-        as_ids(v if isinstance(v, np.ndarray) else list(v), name)  # type: ignore[arg-type]
-        for v, name in ((query_labels, "query_labels"), (candidate_labels, "candidate_labels"))
-    ]
-    for side, length, name in zip(sides, (n, m), ("query_labels", "candidate_labels")):
+    names = "query_labels", "candidate_labels"
+    sides = [as_ids(v, name) for v, name in zip((query_labels, candidate_labels), names)]
+    for side, length, name in zip(sides, (n, m), names):
         if len(side) != length:
             raise ValueError(f"{name} has {len(side)} entries for {length} rows.")
-    if sides[0].dtype != sides[1].dtype:
-        raise TypeError("query_labels and candidate_labels must both be integers or both strings.")
+    check_same_kind(sides[0], names[0], sides[1], names[1])
     codes = factorize(joined(*sides))[1].astype(np.int64)
     return codes[:n], codes[n:]

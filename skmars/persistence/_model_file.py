@@ -1,105 +1,105 @@
-"""A fitted model in a file, with what is needed to read further tables as its own."""
+"""A model in a file: a line that says what it is, with a checksum, then the model by joblib."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import os
+from io import BufferedRandom
 from pathlib import Path
 
 import joblib
-from sklearn.pipeline import Pipeline
 
 import skmars
-from skmars.data._log import DEFAULT_TIME
-from skmars.serving._histories import UserHistories
-from skmars.utils._files import write_whole
+from skmars.persistence._model import Model
+from skmars.utils._files import check_readable, write_whole
 
-MAGIC, FORMAT = b"skmars-model", 2
+MAGIC, FORMAT = b"skmars-model", 3
 
 
-@dataclass(frozen=True)
-class Columns:
-    """What the columns of the tables are called, and how labels and histories are meant.
+def save_model(model: Model, path: str | os.PathLike[str]) -> None:
+    """Write a model to a file. An earlier file stays as it is unless the new one is complete.
 
-    Attributes
+    Parameters
     ----------
-    user, item, label : str
-    time : str or None
-        "timestamp" stands for another name as well, as in `Impressions.from_log`; None says that
-        times are not looked at.
-    order : str or None
-        What orders the events of a user; None where the times do, or else the order of the log.
-    title, text, image : str or None
-        None stands for the usual name, where there is such a column.
-    click_from : float or None
-        Labels of at least so much are clicks; None where labels are 0 and 1.
-    history : {"all", "positive"}
-    duplicates : {"warn", "keep", "drop"}
-    """
-
-    user: str = "user_id"
-    item: str = "item_id"
-    time: str | None = DEFAULT_TIME
-    order: str | None = None
-    label: str = "clicked"
-    title: str | None = None
-    text: str | None = None
-    image: str | None = None
-    click_from: float | None = None
-    history: str = "positive"
-    duplicates: str = "warn"
-
-
-@dataclass(frozen=True)
-class Model:
-    """A fitted pipeline, the columns that it was fitted on, and what the users have done."""
-
-    pipeline: Pipeline
-    columns: Columns
-    histories: UserHistories
-    holdout: str
-
-
-def save_model(model: Model, path: Path) -> None:
-    """Write a line that says what the file is, then the model by joblib."""
-
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            file.write(b"%s %d %s\n" % (MAGIC, FORMAT, skmars.__version__.encode()))
-            joblib.dump(model, file)
-
-    write_whole(path, write)
-
-
-def load_model(path: Path) -> Model:
-    """Read a model. Reading a joblib file runs code that is in it: open your own only.
+    model : Model
+    path : str or path-like
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If the file is not there, is no model, of another format, or damaged. What it is, is
-        read off its first line, before any code in it runs.
+    TypeError
+        If `model` is no `Model`.
+    OSError
+        If the file can't be written.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist. `skmars fit` writes a model.")
+    if not isinstance(model, Model):
+        raise TypeError(f"model must be a skmars.persistence.Model, got {type(model).__name__}.")
+
+    def write(file: BufferedRandom) -> None:
+        blank = _head(0, "0" * 64)
+        file.write(blank)
+        joblib.dump(model, file)
+        length = file.tell() - len(blank)
+        file.seek(len(blank))
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        file.write(_head(length, digest))
+
+    write_whole(Path(path), write)
+
+
+def load_model(path: str | os.PathLike[str]) -> Model:
+    """Read a model. Reading a joblib file runs code that is in it: open your own only.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or it can't be read.
+    ValueError
+        If the file is no model, is damaged, or was written by another version of skmars. All this
+        is found out before any code in it runs.
+    """
+    path = Path(path)
+    check_readable(path, "`skmars fit ... --out FILE` writes a model.")
     with path.open("rb") as file:
-        head = file.readline(100).split()
-        if len(head) != 3 or head[0] != MAGIC:
+        head = file.readline(300)
+        words = head.split(b" ")
+        if words[0] != MAGIC or len(words) < 3:
             raise ValueError(
-                f"{path} is not a model. Pass the file that `skmars fit ... --out FILE` wrote."
+                f"{path} is {'not a model' if head else 'empty'}. Pass the file that `skmars fit "
+                "... --out FILE` wrote."
             )
-        if int(head[1]) != FORMAT:
+        form, version = (word.decode("ascii", "backslashreplace") for word in words[1:3])
+        if (form, version) != (str(FORMAT), skmars.__version__):
             raise ValueError(
-                f"{path} is a model of format {int(head[1])}, written by skmars "
-                f"{head[2].decode()}; skmars {skmars.__version__} reads format {FORMAT}. Fit it "
-                "again, or install that version."
+                f"{path} is a model of format {form}, written by skmars {version}; skmars "
+                f"{skmars.__version__} reads format {FORMAT} of its own version. Fit it again, or "
+                "install that version."
             )
+        length = os.fstat(file.fileno()).st_size - len(head)
+        if head != _head(length, hashlib.file_digest(file, "sha256").hexdigest()):
+            raise ValueError(
+                f"{path} is damaged or incomplete: what it holds does not match its checksum. Copy "
+                "it again from where it was written, or fit it again."
+            )
+        file.seek(len(head))
         try:
-            model = joblib.load(file)
+            return joblib.load(file)
         except Exception as error:
             raise ValueError(
-                f"{path}, written by skmars {head[2].decode()}, can't be opened with skmars "
-                f"{skmars.__version__} ({type(error).__name__}: {error}). It may be damaged, or "
-                "an installed package has changed: fit it again."
+                f"{path} can't be opened ({type(error).__name__}: {error}), though it is complete: "
+                "an installed package must have changed since. Fit it again."
             ) from error
-    assert isinstance(model, Model)
-    return model
+
+
+def _head(length: int, digest: str) -> bytes:
+    """Return the first line, which is as long for any model."""
+    version = skmars.__version__.encode()
+    return b"%s %d %s %020d %s\n" % (MAGIC, FORMAT, version, length, digest.encode())

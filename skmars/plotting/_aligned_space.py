@@ -115,7 +115,7 @@ class AlignedSpaceDisplay:
         catalog = X if impressions is None else impressions.catalog
         estimator._check_same_input(isinstance(catalog, ItemCatalog))
         if isinstance(catalog, ItemCatalog):
-            catalog = encoder.describe(catalog)
+            catalog = encoder.with_factors(catalog)
             after = encoder.embed_modalities(catalog)
             there = ~np.any([catalog.missing[name] for name in after], axis=0)
             before = {name: catalog.features[name][there] for name in after}

@@ -14,7 +14,7 @@ from skmars.data._checks import require_impressions
 from skmars.metrics import retrieval_precision_at_k
 from skmars.plotting._figure import axes_for, neutral, require_step
 from skmars.retrieval import SequenceRetrievalAugmenter
-from skmars.retrieval._retrieve import query_vectors
+from skmars.retrieval._donors import user_units
 
 MAX_K = 20
 
@@ -129,7 +129,7 @@ class RetrievalPrecisionDisplay:
                 f"user_labels lacks {len(unknown)} of the users (first: {unknown[0]!r})."
             )
         return cls.from_embeddings(
-            query_vectors(X, estimator._pool),
+            user_units(X, estimator._pool),
             estimator.donor_embedding_,
             query_labels=[user_labels[user] for user in query_ids],
             candidate_labels=[user_labels[user] for user in donor_ids],

@@ -1,28 +1,85 @@
-"""Approximate neighbour search of faiss and pynndescent behind `fit` and `kneighbors`."""
+"""Neighbour indices over the donors: the choice of one, and adaptors of faiss and pynndescent."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any, Protocol
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from joblib import cpu_count, effective_n_jobs
+from numpy.random import RandomState
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skmars.retrieval._neighbors import unit
+from skmars.retrieval._embeddings import Vectors, unit
 from skmars.utils._base import DocLinkMixin
 
+# Up to this many donors "auto" searches exactly, beyond it takes an index if one is installed.
+# Against a million (128 components, one thread) the build of the graph has paid off after some
+# 48,000 queries.
+AUTO_EXACT_MAX_DONORS = 50_000
 
-def _import(module: str, package: str, estimator: Any) -> Any:
-    from importlib import import_module
+Neighbors = tuple[NDArray[np.floating], NDArray[np.integer]] | NDArray[np.integer]
 
+
+class NeighborIndex(Protocol):
+    """A neighbour estimator in the manner of scikit-learn's `NearestNeighbors`."""
+
+    def fit(self, X: Any, /) -> Any: ...
+
+    def kneighbors(self, X: Any, n_neighbors: int, return_distance: bool) -> Any: ...
+
+
+def fit_index(
+    neighbors: str | NeighborIndex, donors: Vectors, n_jobs: int | None
+) -> NeighborIndex | None:
+    """Return a fitted neighbour estimator over the donors, or None for the exact search."""
+    if neighbors == "auto":
+        large = len(donors) > AUTO_EXACT_MAX_DONORS
+        neighbors = "hnsw" if large and find_spec("faiss") is not None else "exact"
+    if neighbors == "exact" or len(donors) == 0:
+        return None
+    index: NeighborIndex
+    if isinstance(neighbors, str):
+        adaptor = HNSWNeighbors if neighbors == "hnsw" else NNDescentNeighbors
+        index = adaptor(n_jobs=n_jobs)
+    else:
+        try:
+            index = clone(neighbors)
+        except TypeError as error:
+            raise TypeError(
+                f"neighbors={neighbors!r} must be an instance of an estimator with get_params, "
+                f"fit and kneighbors, which can be cloned: {error}"
+            ) from error
+    index.fit(donors)
+    return index
+
+
+def _import(package: str) -> ModuleType:
     try:
-        return import_module(module)
+        return import_module(package.removesuffix("-cpu"))
     except ImportError as error:
         raise ImportError(
-            f"{type(estimator).__name__} needs the package {package}: pip install 'skmars[ann]', "
+            f"This neighbour search needs the package {package}: pip install 'skmars[ann]', "
             "or search exactly with neighbors='exact'."
         ) from error
+
+
+@contextmanager
+def _threads(faiss: ModuleType, n_jobs: int | None) -> Iterator[None]:
+    """Set the number of threads of faiss, which has a global one, for the duration of a call."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(min(effective_n_jobs(n_jobs), cpu_count()))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 class HNSWNeighbors(DocLinkMixin, BaseEstimator):
@@ -57,62 +114,41 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
         self.ef_search = ef_search
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any = None) -> HNSWNeighbors:
-        """Build the graph. `y` is ignored.
-
-        Raises
-        ------
-        ImportError
-            If faiss is not installed.
-        """
-        faiss = _import("faiss", "faiss-cpu", self)
+    def fit(self, X: ArrayLike, y: object = None) -> HNSWNeighbors:
+        """Build the graph; ImportError if faiss is not installed. `y` is ignored."""
+        faiss = _import("faiss-cpu")
         vectors = unit(X)
         index = faiss.IndexHNSWFlat(vectors.shape[1], self.n_links, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = self.ef_construction
-        with _Threads(faiss, self.n_jobs):
+        with _threads(faiss, self.n_jobs):
             index.add(vectors)
         self.index_ = index
         return self
 
-    def kneighbors(self, X: Any, n_neighbors: int = 5, return_distance: bool = True) -> Any:
+    def kneighbors(
+        self, X: ArrayLike, n_neighbors: int = 5, return_distance: bool = True
+    ) -> Neighbors:
         """Return (1 - cosine, row numbers), each of shape (n_queries, n_neighbors).
 
         A row number is -1 where the search found no more neighbours.
         """
         check_is_fitted(self)
-        faiss = _import("faiss", "faiss-cpu", self)
+        faiss = _import("faiss-cpu")
         parameters = faiss.SearchParametersHNSW(efSearch=max(self.ef_search, n_neighbors))
-        with _Threads(faiss, self.n_jobs):
+        with _threads(faiss, self.n_jobs):
             cosine, neighbor = self.index_.search(unit(X), n_neighbors, params=parameters)
         return (1.0 - cosine, neighbor) if return_distance else neighbor
 
     def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
+        state: dict[str, Any] = super().__getstate__()
         if "index_" in state:
-            faiss = _import("faiss", "faiss-cpu", self)
-            state = {**state, "index_": faiss.serialize_index(state["index_"])}
+            state = {**state, "index_": _import("faiss-cpu").serialize_index(state["index_"])}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if isinstance(state.get("index_"), np.ndarray):
-            self.index_ = _import("faiss", "faiss-cpu", self).deserialize_index(state["index_"])
-
-
-class _Threads:
-    """faiss has one global number of threads; change it for the duration of a call."""
-
-    def __init__(self, faiss: Any, n_jobs: int | None) -> None:
-        from joblib import effective_n_jobs
-
-        self.faiss, self.n_threads = faiss, effective_n_jobs(n_jobs)
-
-    def __enter__(self) -> None:
-        self.before = self.faiss.omp_get_max_threads()
-        self.faiss.omp_set_num_threads(self.n_threads)
-
-    def __exit__(self, *error: Any) -> None:
-        self.faiss.omp_set_num_threads(self.before)
+            self.index_ = _import("faiss-cpu").deserialize_index(state["index_"])
 
 
 class NNDescentNeighbors(DocLinkMixin, BaseEstimator):
@@ -129,7 +165,7 @@ class NNDescentNeighbors(DocLinkMixin, BaseEstimator):
         often stop short of the nearest.
     epsilon : float, default=0.2
         How far beyond the current neighbours a query looks.
-    random_state : int or None, default=0
+    random_state : int, RandomState or None, default=0
         Seed of the graph.
     n_jobs : int, default=None
         Threads of the graph's construction; -1 for all.
@@ -145,7 +181,7 @@ class NNDescentNeighbors(DocLinkMixin, BaseEstimator):
         graph_neighbors: int = 30,
         n_candidates: int = 24,
         epsilon: float = 0.2,
-        random_state: Any = 0,
+        random_state: int | RandomState | None = 0,
         n_jobs: int | None = None,
     ) -> None:
         self.graph_neighbors = graph_neighbors
@@ -154,15 +190,9 @@ class NNDescentNeighbors(DocLinkMixin, BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any = None) -> NNDescentNeighbors:
-        """Build the graph. `y` is ignored.
-
-        Raises
-        ------
-        ImportError
-            If pynndescent is not installed.
-        """
-        pynndescent = _import("pynndescent", "pynndescent", self)
+    def fit(self, X: ArrayLike, y: object = None) -> NNDescentNeighbors:
+        """Build the graph; ImportError if pynndescent is not installed. `y` is ignored."""
+        pynndescent = _import("pynndescent")
         vectors = unit(X)
         index = pynndescent.NNDescent(
             vectors,
@@ -175,7 +205,9 @@ class NNDescentNeighbors(DocLinkMixin, BaseEstimator):
         self.index_, self.n_samples_fit_ = index, len(vectors)
         return self
 
-    def kneighbors(self, X: Any, n_neighbors: int = 5, return_distance: bool = True) -> Any:
+    def kneighbors(
+        self, X: ArrayLike, n_neighbors: int = 5, return_distance: bool = True
+    ) -> Neighbors:
         """Return (1 - cosine, row numbers), each of shape (n_queries, n_neighbors)."""
         check_is_fitted(self)
         k = min(self.n_samples_fit_, max(n_neighbors, self.n_candidates))

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data import Sequences
-from skmars.retrieval._embeddings import DECIMALS, Vectors
+from skmars.retrieval._embeddings import DECIMALS, ItemView
 from skmars.utils import _ragged as ragged
 
 _BLOCK = 1 << 22  # cells of the tables held at a time
@@ -31,27 +31,13 @@ def matched_events(
     own: Sequences,
     history: Sequences,
     permitted: NDArray[np.bool_],
-    units: Vectors,
+    items: ItemView,
     theta: float,
 ) -> NDArray[np.bool_]:
-    """Tell which donor events the best matching of each pair uses.
+    """Tell which of the permitted donor events the best matching of each pair uses.
 
-    Parameters
-    ----------
-    own : Sequences of n_pairs rows
-        The users' own items.
-    history : Sequences of n_pairs rows
-        The donors' items. Pairs of one donor should stand side by side.
-    permitted : ndarray of shape (sum of history.length,), bool
-        Donor events that may be matched.
-    units : ndarray of shape (n_items, n_components), float32
-        Centred unit vectors of the items.
-    theta : float
-        Least cosine of a matched pair.
-
-    Returns
-    -------
-    ndarray of shape (sum of history.length,), bool
+    Own items are in codes of their catalogue, those of donors in codes of `fit`. Pairs of one
+    donor should stand side by side. `theta` is the least cosine of matched items.
     """
     matched = np.zeros(len(permitted), dtype=bool)
     at = history.offsets
@@ -65,7 +51,7 @@ def matched_events(
         events = ragged.ranges(at[pairs], history.length[pairs])
         candidates = np.zeros(inside.shape, dtype=bool)
         candidates[inside] = permitted[events]
-        similarity = _similarity(own[pairs], history[pairs], units, theta)
+        similarity = _similarity(own[pairs], history[pairs], items, theta)
         similarity *= candidates[:, None, :]
         matched[events] = best_matching(similarity)[inside]
         begin = end
@@ -81,7 +67,7 @@ def _fitting(n: NDArray[np.int32], m: NDArray[np.int32]) -> int:
 
 
 def _similarity(
-    own: Sequences, history: Sequences, units: Vectors, theta: float
+    own: Sequences, history: Sequences, items: ItemView, theta: float
 ) -> NDArray[np.int32]:
     """Return c_ij in millionths, 0 where i and j can't be matched; (n_pairs, n, m), padded."""
     shape = (len(own), int(own.length.max()), int(history.length.max()))
@@ -92,8 +78,8 @@ def _similarity(
     edges = np.concatenate([[0], np.flatnonzero(~same_donor) + 1, [len(own)]])
     for first, end in zip(edges[:-1], edges[1:]):
         mine = own[first:end]
-        theirs = units[history.row(first)].astype(np.float64)
-        cosine = units[mine.items[mine.positions()]].astype(np.float64) @ theirs.T
+        theirs = items.stacked_units[0][history.row(first)].astype(np.float64)
+        cosine = items.units(mine.items[mine.positions()]).astype(np.float64) @ theirs.T
         cosine *= scale
         np.rint(cosine, out=cosine)
         np.minimum(cosine, scale, out=cosine)

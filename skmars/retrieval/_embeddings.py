@@ -1,26 +1,34 @@
-"""Centred, unit-length embeddings of users and items, and the cosine between them."""
+"""Vectors of items and users: what stands for them, centred unit vectors, and their cosine."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
-from skmars.data import ItemCatalog, Sequences
+from skmars.data import Impressions, ItemCatalog, Sequences
 from skmars.data._catalog import side_by_side
-from skmars.utils._ids import check_same_kind
+from skmars.data._memo import Memo
+from skmars.utils._ids import Lookup
+from skmars.utils._ragged import offsets
+from skmars.utils._stacked import take_rows
 
 Vectors = NDArray[np.float32]
+_Part = tuple[NDArray[np.int32], tuple[Vectors, Vectors] | None]
 
 # Cosines are rounded to this many decimals: finer differences depend on the order in which the
 # processor adds, and would let ties and values at theta fall one way or the other by chance.
 DECIMALS = 6
 _GATHER = 1 << 22  # values gathered at a time
-# So many items tell whether a space is that of fit; computed twice, embeddings differ by less.
-_COMPARED, _SAME = 256, 1e-3
+# Vectors of one item that differ by no more, relative to their size, are of the same space:
+# computed twice, they differ by less.
+_SAME = 1e-3
+_REMEMBERED = 16  # parts of catalogues: twice as many as one catalogue has
 
 
 def has_embedding(vectors: NDArray[Any]) -> NDArray[np.bool_]:
@@ -46,6 +54,11 @@ def centred_units(vectors: NDArray[Any], center: NDArray[np.float64]) -> Vectors
     return (centred / norm).astype(np.float32)
 
 
+def unit(vectors: ArrayLike) -> Vectors:
+    """Scale rows to length 1, in float32; zero rows stay."""
+    return np.ascontiguousarray(centred_units(np.asarray(vectors, np.float64), np.zeros(1)))
+
+
 def rounded(cosines: NDArray[np.float64]) -> NDArray[np.float64]:
     """Clip cosines to [-1, 1] and round them to `DECIMALS`, in place."""
     np.clip(cosines, -1.0, 1.0, out=cosines)
@@ -53,7 +66,7 @@ def rounded(cosines: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def pairwise_cosine(
-    a: NDArray[Any], i: NDArray[Any], b: NDArray[Any], j: NDArray[Any]
+    a: NDArray[Any], i: NDArray[np.integer], b: NDArray[Any], j: NDArray[np.integer]
 ) -> NDArray[np.float64]:
     """Return the rounded cosine of row ``a[i[p]]`` with row ``b[j[p]]`` for each pair `p`.
 
@@ -68,162 +81,196 @@ def pairwise_cosine(
     return rounded(result)
 
 
-class ItemSpace:
-    """Item ids with their vectors, the centre of these, and the centred unit vectors.
+def check_finite(vectors: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return `vectors`; ValueError if some are NaN or infinite."""
+    wrong = ~np.isfinite(vectors).all(axis=1)
+    if wrong.any():
+        raise ValueError(
+            f"{name} holds NaN or infinite values in {np.count_nonzero(wrong)} of {len(wrong)} "
+            "rows. Replace them; a row of zeros stands for 'no embedding'."
+        )
+    return vectors
 
-    Parameters
-    ----------
-    catalog : ItemCatalog
-        Of which the ids are used.
-    vectors : ndarray of shape (n_items, n_components), float32, or None
-        Vectors as they are. May hold more rows, of items that are not in `catalog`.
-    kind : {"features", "embedding"}
-        What `item_vectors` made them of.
-    center : ndarray of shape (n_components,), default=None
-        Default: the mean of `vectors`.
-    seen : ndarray of shape (n_seen, n_aligned), default=None
-        Aligned embedding of some items of fit, by which another space is noticed.
+
+class ItemSpace:
+    """The items of `fit`: ids, vectors, the centre of these (Eq. 16), and centred unit vectors.
+
+    `representation` says what stands for an item, "features" or "embedding", if the catalogue has
+    both; without either, vectors are None.
     """
 
-    def __init__(
-        self,
-        catalog: ItemCatalog,
-        vectors: Vectors | None,
-        kind: str = "embedding",
-        center: NDArray[np.float64] | None = None,
-        seen: Vectors | None = None,
-    ) -> None:
-        self.catalog, self.vectors, self.kind = catalog, vectors, kind
-        self.center, self.seen = center, seen
-        if center is None and vectors is not None:
-            self.center = center_of(vectors)
+    def __init__(self, catalog: ItemCatalog, representation: str) -> None:
+        features_first = representation == "features" and catalog.widths
+        self.kind = "features" if features_first or catalog.embedding is None else "embedding"
+        self._lookup = Lookup(catalog.ids, "the catalogue of fit")
+        self.vectors = catalog.embedding
+        if self.kind == "features":
+            self.vectors = _item_vectors(catalog, self.kind, np.arange(len(catalog)))
+        if self.vectors is not None:
+            check_finite(self.vectors, "the item embedding (or features) of the catalogue")
+        self.center = None if self.vectors is None else center_of(self.vectors)
+        self._aligned = _marks(catalog.embedding)
+        begin = offsets(np.array([len(part) for part in catalog.parts])).tolist()
+        self._begin = dict(zip([part.fingerprint for part in catalog.parts], begin))
+        self._parts: Memo[_Part] = Memo(_REMEMBERED)
 
-    @classmethod
-    def of(cls, catalog: ItemCatalog, representation: str) -> ItemSpace:
-        """Read the space of a catalogue; `representation` is that of the augmenter."""
-        kind = "features" if catalog.embedding is None else "embedding"
-        if representation == "features" and catalog.features:
-            kind = "features"
-        some = _some(len(catalog))
-        seen = None if catalog.embedding is None else catalog.embedding[some]
-        return cls(ItemCatalog(catalog.ids), item_vectors(catalog, kind), kind, seen=seen)
+    @property
+    def ids(self) -> NDArray[Any]:
+        return self._lookup.ids
 
     @cached_property
     def units(self) -> Vectors | None:
         """Centred unit vectors, shape (n_items, n_components)."""
-        if self.vectors is None or self.center is None:
-            return None
-        return centred_units(self.vectors, self.center)
+        return None if self.vectors is None else self._units_of(self.vectors)
+
+    def _units_of(self, vectors: Vectors) -> Vectors:
+        assert self.center is not None
+        return centred_units(vectors, self.center)
 
     def __getstate__(self) -> dict[str, Any]:
         # The unit vectors are made anew, so that pickles hold the vectors once.
         return {k: v for k, v in self.__dict__.items() if k != "units"}
 
-    def join(self, catalog: ItemCatalog) -> tuple[ItemSpace, NDArray[np.int32] | None]:
-        """Return a space that also has the items of another catalogue.
+    def view(self, catalog: ItemCatalog) -> ItemView:
+        """Return the items of another catalogue as this space sees them.
 
-        Items known here keep code and embedding; new ones follow, with the embedding that
-        `catalog` has for them.
-
-        Returns
-        -------
-        space : ItemSpace
-        codes : ndarray of shape (len(catalog),), int32, or None
-            Code in the space of each item of `catalog`; None where the codes are the same.
+        Items known to `fit` keep the vector they had there, others have that of `catalog`. Each
+        part of a catalogue is looked up once, and refused if its vectors are of another space.
         """
-        check_same_kind(catalog.ids, "item_id of X", self.catalog.ids, "the catalogue of fit")
-        same = catalog.ids is self.catalog.ids or np.array_equal(catalog.ids, self.catalog.ids)
-        some = _some(len(self.catalog))
-        self._check_same_space(catalog, some if same else catalog.codes(self.catalog.ids[some]))
-        if same:
-            return self, None
-        codes = self.catalog.codes(catalog.ids)
+        view = ItemView([], [], [])
+        if self.vectors is not None and self.units is not None:
+            view = ItemView([], [self.vectors], [self.units])
+        n_new = 0
+        for items in catalog.parts:
+            codes, new = self._parts.get(items, self._read)
+            # New items of a further part are numbered behind those of the parts before it.
+            shifted = codes + np.int32(n_new) * (codes >= len(self.ids)) if n_new else codes
+            view.part_codes.append(shifted)
+            if new is not None:
+                n_new += len(new[0])
+                view.stacked_vectors.append(new[0])
+                view.stacked_units.append(new[1])
+        return view
+
+    def _read(self, part: ItemCatalog) -> _Part:
+        """Return the codes of a part's items, with vectors and unit vectors of unknown ones."""
+        begin = self._begin.get(part.fingerprint)
+        if begin is not None:
+            return np.arange(begin, begin + len(part), dtype=np.int32), None
+        codes = self._lookup(part.ids, "item_id of X")
+        vectors = _item_vectors(part, self.kind, np.arange(len(part)))
+        _check_same_space(self.vectors, vectors, codes)
+        # That of the aligner is compared even where features stand for items: later steps use it.
+        _check_same_space(self._aligned, _marks(part.embedding), codes)
         new = np.flatnonzero(codes < 0)
-        codes[new] = len(self.catalog) + np.arange(len(new), dtype=np.int32)
-        if len(new) == 0 or self.vectors is None:
-            return self, codes
-        added = item_vectors(catalog, self.kind, new)
-        if added is None:
-            added = np.zeros((len(new), self.vectors.shape[1]), np.float32)
-        if not np.isfinite(added).all():
-            raise ValueError("the item embedding of X holds NaN or infinite values.")
-        assert self.units is not None
-        assert self.center is not None
-        vectors = np.concatenate([self.vectors, added])
-        joined = ItemSpace(self.catalog, vectors, self.kind, self.center, self.seen)
-        joined.units = np.concatenate([self.units, centred_units(added, self.center)])
-        return joined, codes
-
-    def _check_same_space(self, catalog: ItemCatalog, codes: NDArray[np.integer]) -> None:
-        """Raise ValueError if items that are known here have other vectors in `catalog`.
-
-        A space that was made anew moves all of them, so that a few tell: those of `_some`, whose
-        codes in `catalog` are given (-1 for items that it lacks).
-        """
-        some = _some(len(self.catalog))
-        there = np.flatnonzero(codes >= 0)
-        pairs = [
-            (self.vectors, item_vectors(catalog, self.kind, codes[there]), some[there]),
-            (
-                self.seen,
-                None if catalog.embedding is None else catalog.embedding[codes[there]],
-                there,
-            ),
-        ]
-        for ours, theirs, rows in pairs:
-            if ours is None or theirs is None:
-                continue
-            if theirs.shape[1] != ours.shape[1]:
-                raise ValueError(
-                    f"the item embeddings of X have {theirs.shape[1]} columns, those of fit had "
-                    f"{ours.shape[1]}. Transform X with the steps that made the embeddings of fit."
-                )
-            known = ours[rows]
-            both = has_embedding(theirs) & has_embedding(known)
-            apart = np.abs(theirs[both] - known[both]).max(axis=1, initial=0.0)
-            moved = apart > _SAME * np.abs(known[both]).max(axis=1, initial=0.0)
-            if moved.any():
-                raise ValueError(
-                    "the item embeddings of X are not those that SequenceRetrievalAugmenter was "
-                    f"fitted with: {np.count_nonzero(moved)} of {len(moved)} items compared have "
-                    "moved (the aligner or encoder was fitted again since, say). Fit the "
-                    "augmenter again on rows of the new space, or transform X by the steps that "
-                    "made the old one."
-                )
-
-    def mean_over(self, history: Sequences, units: bool = False) -> Vectors:
-        """Return the mean embedding of each row's items, of those that have one (Eq. 13).
-
-        With `units` it is the mean of their centred unit vectors: every item counts the same, and
-        what all items have in common does not count.
-        """
-        vectors = self.units if units else self.vectors
-        assert vectors is not None
-        items, codes = np.unique(history.items[history.positions()], return_inverse=True)
-        vectors = vectors[items].astype(np.float64)
-        counts = csr_array(
-            (np.ones(len(codes)), codes, history.offsets), shape=(len(history), len(items))
-        )
-        n = counts @ has_embedding(vectors).astype(np.float64)
-        return ((counts @ vectors) / np.maximum(n, 1.0)[:, None]).astype(np.float32)
+        codes[new] = len(self.ids) + np.arange(len(new), dtype=np.int32)
+        if self.vectors is None or len(new) == 0:
+            return codes, None
+        if vectors is None:
+            vectors = np.zeros((len(part), self.vectors.shape[1]), np.float32)
+        check_finite(vectors[new], "the item embedding (or features) of X")
+        return codes, (vectors[new], self._units_of(vectors[new]))
 
 
-def _some(n_items: int) -> NDArray[np.int64]:
-    return np.arange(0, n_items, max(1, n_items // _COMPARED))
+@dataclass(frozen=True)
+class ItemView:
+    """The items of a catalogue as the space of `fit` sees them.
 
-
-def item_vectors(
-    catalog: ItemCatalog, kind: str, items: NDArray[np.integer] | None = None
-) -> Vectors | None:
-    """Return what stands for all items, or those with these codes.
-
-    Their aligned embedding ("embedding"), or their features side by side ("features"); None if
-    the catalogue has none.
+    `part_codes` has the codes of each part's items in the space; those unknown to `fit` are behind
+    the others. By code, `stacked_vectors` and `stacked_units` have the vectors, those of `fit`
+    first; they are empty where items have none.
     """
-    if kind == "features":
-        if not catalog.features:
-            return None
-        return side_by_side(catalog, sorted(catalog.features), items)
-    if catalog.embedding is None or items is None:
-        return catalog.embedding
-    return catalog.embedding[items]
+
+    part_codes: list[NDArray[np.int32]]
+    stacked_vectors: list[Vectors]
+    stacked_units: list[Vectors]
+
+    def codes(self, items: NDArray[np.integer]) -> NDArray[np.int32]:
+        """Return the code in the space of items of the catalogue."""
+        return take_rows(self.part_codes, items)
+
+    def units(self, items: NDArray[np.integer]) -> Vectors:
+        """Return the centred unit vectors of items of the catalogue."""
+        return take_rows(self.stacked_units, self.codes(items))
+
+    def vectors(self, items: NDArray[np.integer]) -> Vectors:
+        """Return the vectors of items of the catalogue as they are."""
+        return take_rows(self.stacked_vectors, self.codes(items))
+
+
+def user_vectors(X: Impressions, items: ItemView, kind: str) -> Vectors:
+    """Return the vector of each row's user, of one of three kinds.
+
+    "units" is the mean of the centred unit vectors of the history's items (every item counts the
+    same, and what all items have in common does not count), "embedding" the user embedding of `X`,
+    and "vectors" the mean of the item vectors as they are (Eq. 13 without context).
+    """
+    if kind != "embedding":
+        return _mean_over(X.history, items.units if kind == "units" else items.vectors)
+    vectors = X.user_embedding
+    if vectors is None:
+        raise ValueError(
+            "X has no user embedding, but the rows of fit had one. Transform X with the steps "
+            "that fit was given, or add the column 'user_embedding'."
+        )
+    with np.errstate(over="ignore"):  # what float32 can't hold is refused as infinite
+        return check_finite(np.asarray(vectors, dtype=np.float32), "user_embedding of X")
+
+
+def _mean_over(history: Sequences, vectors_of: Callable[[NDArray[np.int32]], Vectors]) -> Vectors:
+    """Return the mean vector of each row's items, of those that have one."""
+    items, codes = np.unique(history.items[history.positions()], return_inverse=True)
+    vectors = vectors_of(items).astype(np.float64)
+    counts = csr_array(
+        (np.ones(len(codes)), codes, history.offsets), shape=(len(history), len(items))
+    )
+    n = counts @ has_embedding(vectors).astype(np.float64)
+    return ((counts @ vectors) / np.maximum(n, 1.0)[:, None]).astype(np.float32)
+
+
+def _item_vectors(catalog: ItemCatalog, kind: str, items: NDArray[np.integer]) -> Vectors | None:
+    """Return what stands for items: their embedding, or their features side by side.
+
+    None if the catalogue has none.
+    """
+    if kind == "embedding":
+        return catalog.take_embedding(items)
+    return side_by_side(catalog, sorted(catalog.widths), items) if catalog.widths else None
+
+
+def _marks(embedding: Vectors | None) -> Vectors | None:
+    """Return a few numbers of each embedding by which another space is noticed.
+
+    A space that was made anew moves all columns: three of them, and the largest as their scale.
+    """
+    if embedding is None or embedding.shape[1] == 0:
+        return None
+    columns = embedding[:, [0, embedding.shape[1] // 2, -1]]
+    return np.column_stack([columns, np.abs(embedding).max(axis=1)])
+
+
+def _check_same_space(
+    ours: Vectors | None, theirs: Vectors | None, codes: NDArray[np.int32]
+) -> None:
+    """Raise ValueError if items of X have other vectors than fit had for those of these codes."""
+    if ours is None or theirs is None:
+        return
+    if theirs.shape[1] != ours.shape[1]:
+        raise ValueError(
+            f"the item embeddings of X have {theirs.shape[1]} columns, those of fit had "
+            f"{ours.shape[1]}. Transform X with the steps that made the embeddings of fit."
+        )
+    known = codes >= 0
+    ours, theirs = ours[codes[known]], theirs[known]
+    with np.errstate(over="ignore", invalid="ignore"):
+        apart = np.abs(theirs - ours).max(axis=1, initial=0.0)
+    moved = apart > _SAME * np.abs(ours).max(axis=1, initial=0.0)
+    moved &= has_embedding(theirs) & has_embedding(ours)
+    if moved.any():
+        raise ValueError(
+            "the item embeddings of X are not those that SequenceRetrievalAugmenter was "
+            f"fitted with: {np.count_nonzero(moved)} of {len(moved)} items compared have "
+            "moved (the aligner or encoder was fitted again since, say). Fit the "
+            "augmenter again on rows of the new space, or transform X by the steps that "
+            "made the old one."
+        )

@@ -3,51 +3,34 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from skmars.data import Impressions
 from skmars.data._frames import FRAMES, make_frame
 
+if TYPE_CHECKING:
+    from narwhals.typing import IntoDataFrame
 
-def explanation(X: Impressions, frame: str | None = None) -> Any:
-    """Return what each row of `X` borrowed, one line a borrowed item.
 
-    Parameters
-    ----------
-    X : Impressions
-        As the augmenter returns them.
-    frame : {"pandas", "polars", "pyarrow"}, default=None
-        Kind of table; None takes the first of these that is installed.
-
-    Returns
-    -------
-    pandas.DataFrame, polars.DataFrame or pyarrow.Table
-        Columns as `SequenceRetrievalAugmenter.explain` describes.
-    """
+def explanation(X: Impressions, frame: str | None) -> IntoDataFrame:
+    """Return what each row borrowed, one line an item; see `SequenceRetrievalAugmenter.explain`."""
     if frame is None:
-        installed = [kind for kind in FRAMES if find_spec(kind)]
-        if not installed:
+        frame = next(filter(find_spec, FRAMES), None)
+        if frame is None:
             raise ImportError("explain makes a table: install pandas, polars or pyarrow.")
-        frame = installed[0]
-    borrowed = X.borrowed
-    if borrowed is None or borrowed.donor is None or borrowed.donors is None:
-        raise ValueError("X holds no borrowed items; pass what transform returned.")
+    borrowed, catalog = X.borrowed, X.catalog
+    assert borrowed is not None
     at = borrowed.positions()
     row = np.repeat(np.arange(len(X)), borrowed.length)
-    items, donors = borrowed.items[at], borrowed.donors[borrowed.donor[at]]
-    distinct, code = np.unique(items, return_inverse=True)
-    titles = np.array(X.catalog.titles, dtype=object)[distinct] if len(distinct) else distinct
-    columns = {
-        "row": row,
-        "user_id": X.user_ids[row],
-        "donor_id": donors,
-        "donor_similarity": borrowed.donor_similarity[at],  # type: ignore[index]
-        "item_id": X.catalog.ids[items],
-        "title": titles[code],
-        "similarity": borrowed.similarity[at],  # type: ignore[index]
-    }
+    columns = {"row": row, "user_id": X.user_ids[row]}
+    columns["donor_id"] = borrowed.donors[borrowed.donor[at]]  # type: ignore[index]
+    columns["donor_similarity"] = borrowed.donor_similarity[at]  # type: ignore[index]
+    distinct, number = np.unique(borrowed.items[at], return_inverse=True)
+    columns["item_id"] = catalog.ids[distinct][number]
+    columns["title"] = np.array([catalog.title(i) for i in distinct], dtype=object)[number]
+    columns["similarity"] = borrowed.similarity[at]  # type: ignore[index]
     if borrowed.feedback is not None:
         columns["feedback"] = borrowed.feedback[at]
     if borrowed.time is not None:

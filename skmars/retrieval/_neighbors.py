@@ -1,23 +1,27 @@
-"""The most similar donors of each query (Eq. 15): exact search, and a choice of others."""
+"""The search: the donors most similar to each user (Eq. 15), exactly or by an index."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from joblib import Parallel, delayed
-from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone
+from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skmars.retrieval._embeddings import Vectors, pairwise_cosine
+from skmars.retrieval._ann import NeighborIndex, Neighbors
+from skmars.retrieval._embeddings import (
+    Vectors,
+    centred_units,
+    has_embedding,
+    pairwise_cosine,
+    unit,
+    user_vectors,
+)
+from skmars.retrieval._plan import Plan
 from skmars.utils._base import DocLinkMixin
 
-# Up to this many donors "auto" searches exactly, beyond it takes an index if one is installed.
-# Against a million (128 components, one thread) the build of the graph has paid off after some
-# 48,000 queries.
-AUTO_EXACT_MAX_DONORS = 50_000
 # Similarities are computed in tiles of so many queries and donors (8 MiB): large enough for the
 # product, small enough to be still in the cache when their maxima are taken.
 _TILE_QUERIES, _TILE_DONORS = 256, 8192
@@ -40,9 +44,7 @@ def top_k(
 
     Parameters
     ----------
-    queries : ndarray of shape (n_queries, n_components), float32
-        Unit (or zero) vectors.
-    donors : ndarray of shape (n_donors, n_components), float32
+    queries, donors : ndarray of shape (n_queries or n_donors, n_components), float32
         Unit (or zero) vectors.
     k : int
         Number of donors for each query.
@@ -55,10 +57,8 @@ def top_k(
 
     Returns
     -------
-    donor : ndarray of shape (n_queries, k), int32
-        Most similar first; -1 where there are no more.
-    similarity : ndarray of shape (n_queries, k), float64
-        Cosines, rounded; 0 where donor is -1.
+    donor, similarity : ndarray of shape (n_queries, k), int32 and float64
+        Most similar first; -1 and 0 where there are no more.
     """
     # The product's last bits depend on the shape of the tile. So it only nominates: all donors
     # that may be among the k best, within its error, are compared anew, each by itself.
@@ -84,9 +84,11 @@ def top_k(
         row, col = (np.concatenate(part) for part in zip(*nominated))
         return _ranked(row, col, queries[rows], donors, k)
 
-    blocks = Parallel(n_jobs=n_jobs, prefer="threads")(
-        delayed(block)(at) for at in range(0, max(1, len(queries)), _TILE_QUERIES)
-    )
+    if len(queries) <= _TILE_QUERIES:
+        return block(0)  # joblib alone would take longer
+    starts = range(0, len(queries), _TILE_QUERIES)
+    n_threads = min(effective_n_jobs(n_jobs), cpu_count(), len(starts))
+    blocks = Parallel(n_jobs=n_threads, prefer="threads")(delayed(block)(at) for at in starts)
     donor, similarity = zip(*blocks)
     return np.concatenate(donor), np.concatenate(similarity)
 
@@ -134,6 +136,71 @@ def _nominate(
     return np.repeat(row, there.sum(axis=1)), col[there]
 
 
+@dataclass(frozen=True)
+class Lookalikes:
+    """The donors most similar to some users (Eq. 15)."""
+
+    user: Vectors  # centred unit vectors of the users
+    donor: NDArray[np.int32]  # (n_users, k), the most similar first; -1 where there are no more
+    similarity: NDArray[np.float64]  # (n_users, k), cosines; 0 where there are no more
+
+
+def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
+    """Find the look-alikes of the users of some searches; none for users without a vector.
+
+    Where there is an index, it only names candidates: their cosines are computed here. Users for
+    whom it does not name enough permitted ones (none of its nearest had an event before the row,
+    say) are searched for exactly.
+    """
+    pool, k = plan.pool, plan.n_donors
+    rows = plan.first_row[block.start : block.stop]
+    users = centred_units(user_vectors(plan.X[rows], plan.items, pool.user_kind), pool.center)
+    donor = np.full((len(rows), k), -1, dtype=np.int32)
+    similarity = np.zeros(donor.shape)
+    search = np.flatnonzero(has_embedding(users))
+    own, first_event = plan.own_donor[rows], pool.first_event
+    before = None if plan.before is None else plan.before[rows]
+    if pool.index is not None and len(search):
+        # One more, as the user may be among their own neighbours; some may come too late.
+        wanted = min(len(pool.units), k + 1 if before is None else 4 * (k + 1))
+        row, col = _named(pool.index, users[search], wanted, len(pool.units))
+        row = search[row]
+        n_named = np.bincount(row, minlength=len(rows))
+        allowed = col != own[row]
+        if before is not None and first_event is not None:
+            allowed &= first_event[col] < before[row]
+        donor, similarity = _ranked(row[allowed], col[allowed], users, pool.units, k)
+        search = search[(donor[search, -1] < 0) & (n_named[search] < len(pool.units))]
+    if len(search):
+        donor[search], similarity[search] = top_k(
+            users[search],
+            pool.units,
+            k,
+            exclude=own[search],
+            first_event=first_event,
+            before=None if before is None else before[search],
+            n_jobs=plan.settings.n_jobs,
+        )
+    return Lookalikes(users, donor, similarity)
+
+
+def _named(
+    index: NeighborIndex, queries: Vectors, n_neighbors: int, n_donors: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return query and donor of all pairs that an index names, each once."""
+    named = np.asarray(index.kneighbors(queries, n_neighbors=n_neighbors, return_distance=False))
+    shape = (len(queries), n_neighbors)
+    if named.shape != shape or named.dtype.kind not in "iu" or named.max() >= n_donors:
+        raise ValueError(
+            f"kneighbors of neighbors={index!r} returned shape {named.shape} for {len(queries)} "
+            f"queries and n_neighbors={n_neighbors}, dtype {named.dtype}; expected row numbers "
+            f"below {n_donors} of shape {shape}."
+        )
+    query, place = np.nonzero(named >= 0)
+    pairs = np.unique(query * n_donors + named[query, place])
+    return pairs // n_donors, pairs % n_donors
+
+
 class CosineNeighbors(DocLinkMixin, BaseEstimator):
     """Exact nearest neighbours by cosine, as a blocked matrix product.
 
@@ -159,26 +226,17 @@ class CosineNeighbors(DocLinkMixin, BaseEstimator):
     def __init__(self, n_jobs: int | None = None) -> None:
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any = None) -> CosineNeighbors:
+    def fit(self, X: ArrayLike, y: object = None) -> CosineNeighbors:
         """Keep the vectors. `y` is ignored."""
         self.vectors_ = unit(X)
         return self
 
-    def kneighbors(self, X: Any, n_neighbors: int = 5, return_distance: bool = True) -> Any:
-        """Return the nearest vectors of `fit`.
+    def kneighbors(
+        self, X: ArrayLike, n_neighbors: int = 5, return_distance: bool = True
+    ) -> Neighbors:
+        """Return (1 - cosine, row numbers), each of shape (n_queries, n_neighbors).
 
-        Parameters
-        ----------
-        X : array-like of shape (n_queries, n_features)
-        n_neighbors : int, default=5
-        return_distance : bool, default=True
-
-        Returns
-        -------
-        distance : ndarray of shape (n_queries, n_neighbors)
-            1 - cosine. Only where `return_distance` is True.
-        neighbor : ndarray of shape (n_queries, n_neighbors)
-            Row numbers, nearest first; ties go to the lower one.
+        Nearest first; ties go to the lower number. Without `return_distance` the numbers alone.
         """
         check_is_fitted(self)
         if not 1 <= n_neighbors <= len(self.vectors_):
@@ -187,78 +245,5 @@ class CosineNeighbors(DocLinkMixin, BaseEstimator):
                 f"{len(self.vectors_)}; got {n_neighbors}."
             )
         neighbor, cosine = top_k(unit(X), self.vectors_, n_neighbors, n_jobs=self.n_jobs)
-        neighbor = neighbor.astype(np.int64)
-        return (1.0 - cosine, neighbor) if return_distance else neighbor
-
-
-def unit(X: Any) -> Vectors:
-    """Scale rows to length 1, in float32; zero rows stay."""
-    array = np.asarray(X, dtype=np.float64)
-    norm = np.linalg.norm(array, axis=1, keepdims=True)
-    return np.ascontiguousarray(array / np.where(norm > 0, norm, 1.0), dtype=np.float32)
-
-
-def fit_index(neighbors: Any, donors: Vectors, n_jobs: int | None) -> Any:
-    """Return a fitted neighbour estimator over the donors, or None for the exact search."""
-    if isinstance(neighbors, str):
-        if neighbors == "auto":
-            large = len(donors) > AUTO_EXACT_MAX_DONORS
-            neighbors = "hnsw" if large and find_spec("faiss") is not None else "exact"
-        if neighbors == "exact":
-            return None
-        from skmars.retrieval._ann import HNSWNeighbors, NNDescentNeighbors
-
-        kinds: dict[str, Any] = {"hnsw": HNSWNeighbors, "nndescent": NNDescentNeighbors}
-        return kinds[neighbors](n_jobs=n_jobs).fit(donors)
-    return clone(neighbors).fit(donors)
-
-
-def find_donors(
-    index: Any,
-    queries: Vectors,
-    donors: Vectors,
-    k: int,
-    *,
-    exclude: NDArray[np.int32],
-    first_event: NDArray[np.float64] | None,
-    before: NDArray[np.float64] | None,
-    n_jobs: int | None,
-) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Find the donors of each query, by `index` where there is one; see `top_k`.
-
-    An index only names candidates: their cosines are computed here. Queries for which it does
-    not name enough permitted ones (none of its nearest had an event before the impression,
-    say) are searched exactly.
-    """
-
-    def exact(rows: Any) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        return top_k(
-            queries[rows],
-            donors,
-            k,
-            exclude=exclude[rows],
-            first_event=first_event,
-            before=None if before is None else before[rows],
-            n_jobs=n_jobs,
-        )
-
-    if index is None:
-        return exact(slice(None))
-    # One more, as the user may be among their own neighbours, and some that may come too late.
-    ask = min(len(donors), k + 1 if before is None else 4 * (k + 1))
-    found = np.asarray(index.kneighbors(queries, n_neighbors=ask, return_distance=False))
-    if found.shape != (len(queries), ask):
-        raise ValueError(
-            f"kneighbors of neighbors={index!r} returned shape {found.shape} for "
-            f"{len(queries)} queries and n_neighbors={ask}; expected {(len(queries), ask)}."
-        )
-    row = np.repeat(np.arange(len(queries)), ask)
-    col = found.ravel()
-    allowed = (col >= 0) & (col != exclude[row])
-    if first_event is not None and before is not None:
-        allowed &= first_event[col] < before[row]
-    donor, similarity = _ranked(row[allowed], col[allowed], queries, donors, k)
-    short = np.flatnonzero((donor[:, -1] < 0) & (ask < len(donors)))
-    if len(short):
-        donor[short], similarity[short] = exact(short)
-    return donor, similarity
+        row = neighbor.astype(np.int64)
+        return (1.0 - cosine, row) if return_distance else row

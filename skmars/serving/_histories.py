@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from skmars.data import Impressions, ItemCatalog, Sequences
 from skmars.data._histories import Timeline
 from skmars.utils._ids import Lookup, factorize
+from skmars.utils._values import check_same_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ class UserHistories:
         TypeError
             If ids are strings here and integers in the log, or the other way round.
         ValueError
-            If times are passed, but the log has none.
+            If times are passed, but the log has none, or has them in another unit.
         """
         if time is not None and self.now is None:
             raise ValueError(
@@ -111,6 +112,8 @@ class UserHistories:
         if self.now is not None:
             seconds = np.full(len(user_ids), self.now)
             if time is not None:
+                known = np.array([self.now])
+                check_same_unit(time, "the time column of the rows", known, "the log")
                 seconds = np.where(np.isnan(time), self.now, time)
         who = self._lookup(user_ids, "the user column of the rows")
         known = np.flatnonzero(who >= 0)
@@ -123,4 +126,5 @@ class UserHistories:
         target = catalog.codes(item_ids, "the item column of the rows")
         users, user = factorize(user_ids)
         history = replace(self.events, start=start, length=length)
-        return Impressions(catalog, users, user, target, history, time=seconds)
+        # Known to be right: a check would look through all events.
+        return Impressions(catalog, users, user, target, history, time=seconds, _checked=True)

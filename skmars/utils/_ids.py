@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from functools import cached_property
 from typing import Any
-from uuid import UUID
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from skmars.utils._values import (
+    as_objects,
+    exact_integers,
+    in_words,
+    kinds,
+    missing,
+)
 
 Ids = NDArray[Any]
 
-# Up to here, every whole number has a float of its own.
-EXACT_FLOATS = 2**53
 
-
-def as_ids(values: Iterable[Any] | NDArray[Any], name: str) -> Ids:
+def as_ids(values: ArrayLike | Iterable[Any], name: str, each: str = "row") -> Ids:
     """Return ids as an array of integers or an object array of str, each with its exact value.
 
     Parameters
@@ -27,6 +31,8 @@ def as_ids(values: Iterable[Any] | NDArray[Any], name: str) -> Ids:
         string that it is written as.
     name : str
         What the ids are, for messages: ``"column 'item_id' of log"``.
+    each : str, default="row"
+        What there is one id of, for messages.
 
     Returns
     -------
@@ -40,28 +46,53 @@ def as_ids(values: Iterable[Any] | NDArray[Any], name: str) -> Ids:
     TypeError
         If integers and strings are mixed, or the ids are neither.
     """
-    array = values if isinstance(values, np.ndarray) else _to_array(values, name)
+    array = _to_array(values, name)
     if array.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}.")
     if array.dtype.kind in "iu":
         return _integers(array)
     if array.dtype.kind == "f":
-        return _whole(array, name)
+        return _whole(array, name, each, np.finfo(array.dtype).nmant)
     if array.dtype.kind in "UT":
         array = array.astype(object)
+        if len(array) == 0:
+            return array
     if array.dtype.kind != "O":
         raise TypeError(f"{name} must be integers or strings, got dtype {array.dtype}.")
-    return _object_ids(array, name)
+    _refuse_missing(array, name, each)
+    found = kinds(array)
+    if not found:
+        return np.zeros(0, dtype=np.int64)
+    if found == {"int"}:
+        return exact_integers(array, name)
+    if found == {"float"}:
+        digits = min(np.finfo(t).nmant for t in {np.asarray(v).dtype for v in array})
+        return _whole(array.astype(np.float64), name, each, digits)
+    if found == {"Decimal"}:
+        return _whole_decimals(array, name)
+    if found == {"str"}:
+        return _strings(array, name, each)
+    raise TypeError(
+        f"{name} must be all integers or all strings, got {in_words(found)}. "
+        "Convert the column to one type, for example with .astype(str)."
+    )
 
 
-def _to_array(values: Iterable[Any], name: str) -> NDArray[Any]:
-    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+def _to_array(values: Any, name: str) -> NDArray[Any]:
+    if hasattr(values, "columns"):
+        raise TypeError(f"{name} must be one column of ids, got a {type(values).__name__}.")
+    if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
         raise TypeError(f"{name} must be a sequence of ids, got {values!r}.")
+    if isinstance(values, np.ma.MaskedArray):
+        array = np.array(values, dtype=object)
+        array[np.ma.getmaskarray(values)] = None
+        return array
+    if isinstance(getattr(values, "dtype", None), np.dtype):
+        return np.asarray(values)
+    if hasattr(values, "to_pylist"):  # of Arrow, whose scalars are no Python objects
+        values = values.to_pylist()
     # np.asarray([1, "a"]) would silently turn the integer into a string.
-    values = list(values)
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
+    return as_objects(values)
 
 
 def _integers(array: NDArray[Any]) -> Ids:
@@ -70,83 +101,58 @@ def _integers(array: NDArray[Any]) -> Ids:
     return array.astype(np.int64, copy=False)
 
 
-def _whole(array: NDArray[np.floating], name: str) -> Ids:
-    _refuse_missing(~np.isfinite(array), name)
+def _whole(array: NDArray[np.floating], name: str, each: str, digits: int) -> Ids:
+    """Return whole numbers, which were floats with so many binary digits behind the point."""
+    _refuse_missing(np.where(np.isfinite(array), array, np.nan), name, each)
     if (array != np.trunc(array)).any():
         raise TypeError(
             f"{name} must be integers or strings, got fractions such as "
             f"{array[array != np.trunc(array)][0].item()!r}."
         )
-    if (np.abs(array) >= EXACT_FLOATS).any():
+    exponent = min(digits + 1, 53)
+    if (np.abs(array) >= 2.0**exponent).any():
         raise ValueError(
-            f"{name} holds floats from 2**53 on (the largest: {np.abs(array).max():.0f}), of which "
-            "several ids may have become one. Read the column as integers or strings."
+            f"{name} holds floats from 2**{exponent} on (the largest: {np.abs(array).max():.0f}), "
+            "of which several ids may have become one. Read the column as integers or strings."
         )
     return array.astype(np.int64)
 
 
-def _object_ids(array: NDArray[Any], name: str) -> Ids:
-    _refuse_missing(
-        np.array([v is None or type(v).__name__ in ("NAType", "NaTType") or v != v for v in array])
-        if len(array)
-        else np.zeros(0, dtype=bool),
-        name,
-    )
-    kinds = {_kind(v) for v in array}
-    if not kinds:
-        return np.zeros(0, dtype=np.int64)
-    if kinds == {"int"}:
-        return _exact(array, name)
-    if kinds in ({"float"}, {"Decimal"}):
-        numbers = array.astype(np.float64)
-        if kinds == {"float"} or not all(v == v.to_integral_value() for v in array):
-            return _whole(numbers, name)
-        return _exact(np.array([int(v) for v in array], dtype=object), name)
-    if kinds == {"str"}:
-        strings = np.array([str(v) for v in array], dtype=object)
-        empty = strings == ""
-        if empty.any():
-            raise ValueError(
-                f"{name} holds {np.count_nonzero(empty)} empty strings (first at row "
-                f"{int(np.argmax(empty))}). Drop these rows or give them an id."
-            )
-        return strings
-    found = " and ".join(sorted(kinds))
-    raise TypeError(
-        f"{name} must be all integers or all strings, got {found}. "
-        "Convert the column to one type, for example with .astype(str)."
-    )
+def _whole_decimals(array: NDArray[Any], name: str) -> Ids:
+    fractions = [v for v in array if not v.is_finite() or v != v.to_integral_value()]
+    if fractions:
+        raise TypeError(f"{name} must be integers or strings, got decimals such as {fractions[0]}.")
+    return exact_integers(as_objects(map(int, array)), name)
 
 
-def _exact(array: NDArray[Any], name: str) -> Ids:
-    """Return Python integers as int64 or uint64."""
-    low, high = min(array), max(array)
-    if low >= np.iinfo(np.int64).min and high <= np.iinfo(np.int64).max:
-        return array.astype(np.int64)
-    if low >= 0 and high <= np.iinfo(np.uint64).max:
-        return array.astype(np.uint64)
-    raise ValueError(
-        f"{name} holds integers from {low} to {high}, which 64 bits can't hold. Convert them to "
-        "strings, for example with .astype(str)."
-    )
-
-
-def _refuse_missing(missing: NDArray[np.bool_], name: str) -> None:
-    if missing.any():
+def _strings(array: NDArray[Any], name: str, each: str) -> Ids:
+    strings = array
+    if set(map(type, array)) != {str}:
+        # The value, also of a member of an enumeration, which would be written as its name.
+        strings = as_objects(str.__str__(v) if isinstance(v, str) else str(v) for v in array)
+    empty = strings == ""
+    if empty.any():
         raise ValueError(
-            f"{name} holds {np.count_nonzero(missing)} missing ids (first at row "
-            f"{int(np.argmax(missing))}). Drop these rows or give them an id."
+            f"{name} holds {np.count_nonzero(empty)} empty strings (first at {each} "
+            f"{int(np.argmax(empty))}). Drop these rows or give them an id."
         )
+    try:
+        "".join(strings).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} holds strings that are no text ({error.object[error.start]!r}). Read the "
+            "column with its right encoding."
+        ) from error
+    return strings
 
 
-def _kind(value: Any) -> str:
-    if isinstance(value, bool | np.bool_):
-        return "bool"
-    if isinstance(value, int | np.integer):
-        return "int"
-    if isinstance(value, float | np.floating):
-        return "float"
-    return "str" if isinstance(value, str | UUID) else type(value).__name__
+def _refuse_missing(array: NDArray[Any], name: str, each: str) -> None:
+    gone = missing(array)
+    if gone.any():
+        raise ValueError(
+            f"{name} holds {np.count_nonzero(gone)} missing ids (first at {each} "
+            f"{int(np.argmax(gone))}). Drop these rows or give them an id."
+        )
 
 
 def kind_of(ids: Ids) -> str:
@@ -164,12 +170,25 @@ def check_same_kind(ids: Ids, name: str, reference: Ids, reference_name: str) ->
         )
 
 
-def joined(*parts: Ids) -> Ids:
-    """Return ids of one kind one after another. (NumPy makes floats of int64 and uint64.)"""
+def check_joinable(*parts: Ids) -> None:
+    """Raise ValueError if no integer type holds all: some negative, some beyond int64."""
     filled = [part for part in parts if len(part)]
     if len({part.dtype for part in filled}) > 1:
-        return _exact(np.concatenate([part.astype(object) for part in filled]), "ids")
-    return np.concatenate(filled) if filled else parts[0]
+        negative = [part for part in filled if part.dtype == np.int64 and part.min() < 0]
+        if negative:
+            raise ValueError(
+                f"ids hold both {negative[0].min()} and integers beyond 2**63, which 64 bits can't "
+                "hold. Convert all ids to strings, for example with .astype(str)."
+            )
+
+
+def joined(*parts: Ids) -> Ids:
+    """Return ids of one kind one after another. (NumPy makes floats of int64 and uint64.)"""
+    filled = [part for part in parts if len(part)] or [parts[0]]
+    if len({part.dtype for part in filled}) > 1:
+        check_joinable(*filled)
+        filled = [part.astype(np.uint64) for part in filled]
+    return np.concatenate(filled)
 
 
 def factorize(ids: Ids) -> tuple[Ids, NDArray[np.int32]]:

@@ -23,15 +23,8 @@ def as_tasks(
 ) -> Iterator[Part]:
     """Yield the parts of some work, each a task of callbacks within one that is the whole.
 
-    Parameters
-    ----------
-    parts : sequence
-    name, part_name : str
-        What the whole and its parts are called.
-    estimator : estimator
-        At work.
-    context : CallbackContext, default=None
-        From ``estimator._init_callback_context``; None where no callback listens.
+    `name` and `part_name` say what the whole and its parts are called. The context is that of
+    ``estimator._init_callback_context``, None where no callback listens.
     """
     if context is None:
         yield from parts

@@ -12,16 +12,7 @@ Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 def resolve_device(device: str) -> torch.device:
-    """Return the torch device that the parameter `device` asks for.
-
-    Parameters
-    ----------
-    device : {"auto", "cpu", "cuda"} or "cuda:N"
-        "auto" is CUDA where PyTorch finds it and the CPU elsewhere.
-
-    Returns
-    -------
-    torch.device
+    """Return the device that "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N" asks for.
 
     Raises
     ------
@@ -57,12 +48,7 @@ class DrawFrom(TorchFunctionMode):
 
     What they draw, and in which order, is what they would draw from torch's global generator.
     That one is shared by all threads, and is neither read nor changed here; the block holds for
-    this thread alone.
-
-    Parameters
-    ----------
-    generator : torch.Generator
-        On the CPU, where modules are made.
+    this thread alone. The generator is on the CPU, where modules are made.
     """
 
     def __init__(self, generator: torch.Generator) -> None:

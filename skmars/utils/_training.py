@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -15,27 +15,17 @@ from sklearn.exceptions import ConvergenceWarning
 from skmars.utils._base import STEPS_AN_EPOCH
 from skmars.utils._progress import report
 
+Batch = TypeVar("Batch")
+
 
 @dataclass
 class TrainingResult:
-    """What a training run leaves behind besides the weights.
+    """What a training run leaves behind besides the weights."""
 
-    Attributes
-    ----------
-    loss_curve : list of float
-        Mean training loss of each completed epoch.
-    validation_curve : list of float
-        Validation score after each epoch, higher is better; empty without validation.
-    best_epoch : int
-        0-based epoch whose weights were kept; -1 if no epoch was completed.
-    stopped_by : {"max_iter", "patience", "callback", "interrupt"}
-        Why the run ended.
-    """
-
-    loss_curve: list[float] = field(default_factory=list)
-    validation_curve: list[float] = field(default_factory=list)
-    best_epoch: int = -1
-    stopped_by: str = "max_iter"
+    loss_curve: list[float] = field(default_factory=list)  # means of completed epochs
+    validation_curve: list[float] = field(default_factory=list)  # higher is better
+    best_epoch: int = -1  # whose weights were kept, from 0 on; -1 if none was completed
+    stopped_by: str = "max_iter"  # or "patience", "callback", "interrupt"
 
     @property
     def n_iter(self) -> int:
@@ -44,19 +34,11 @@ class TrainingResult:
 
 
 class EpochCallbacks:
-    """Reports epochs to scikit-learn's callbacks, one task an epoch.
+    """Reports epochs of an estimator's fit to scikit-learn's callbacks, one task an epoch.
 
-    Parameters
-    ----------
-    estimator : estimator
-        The estimator being fitted.
-    context : CallbackContext
-        From ``estimator._init_callback_context(max_subtasks=max_iter)``.
-    X, y : training data or None
-        Handed to callbacks that score.
-    reconstruct : callable or None
-        Returns the fitted attributes as of now, from which scikit-learn makes an estimator
-        that is ready to predict; called only if a callback asks.
+    The context is that of ``estimator._init_callback_context(max_subtasks=max_iter)``; `X` and `y`
+    are for callbacks that score. `reconstruct` returns the fitted attributes as of now, from which
+    scikit-learn makes an estimator that is ready to predict; called only if a callback asks.
     """
 
     def __init__(
@@ -67,11 +49,9 @@ class EpochCallbacks:
         y: Any = None,
         reconstruct: Callable[[], dict[str, Any]] | None = None,
     ) -> None:
-        self._estimator = estimator
-        self._root = context
+        self._estimator, self._root = estimator, context
         self._data = {"X": X, "y": y, "reconstruction_attributes": reconstruct}
-        root_data = {"X": X, "y": y}
-        self._root.call_on_fit_task_begin(estimator=estimator, **root_data)
+        self._root.call_on_fit_task_begin(estimator=estimator, X=X, y=y)
 
     def begin(self, epoch: int) -> None:
         """Tell the callbacks that an epoch begins."""
@@ -89,8 +69,8 @@ class EpochCallbacks:
 
 def train(
     module: torch.nn.Module,
-    batches: Callable[[int], Iterable[Any]],
-    loss: Callable[[Any], torch.Tensor],
+    batches: Callable[[int], Iterable[Batch]],
+    loss: Callable[[Batch], torch.Tensor],
     optimizer: torch.optim.Optimizer,
     *,
     max_iter: int,
@@ -101,33 +81,29 @@ def train(
     name: str = "estimator",
     verbose: int = 0,
 ) -> TrainingResult:
-    """Train a module; keep its best weights.
+    """Train a module in place; keep its best weights.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Trained in place.
     batches : callable
         ``batches(epoch)`` gives the mini-batches of an epoch.
     loss : callable
         ``loss(batch)`` gives a scalar tensor: a mean, so that the learning rate does not
         depend on the batch size.
     optimizer : torch.optim.Optimizer
-        Over the module's parameters.
     max_iter : int
         Largest number of epochs.
     evaluate : callable or None
         Validation score after an epoch, higher is better. The weights of the best epoch
         are restored at the end; without it the last ones stay.
     n_iter_no_change : int or None
-        Stop after so many epochs without an improvement by `tol` of the validation score,
-        or of the training loss where there is no validation; where epochs have less than
-        `STEPS_AN_EPOCH` steps, after as many steps as so many epochs of that length have: a
-        few steps tell nothing. None never stops early.
+        Stop after so many epochs without an improvement by `tol` of the validation score, or of the
+        training loss where there is none; where epochs have less than `STEPS_AN_EPOCH` steps, after
+        as many steps as so many epochs of that length have: a few steps tell nothing.
     tol : float
-        Least improvement that counts for `n_iter_no_change`.
     callbacks : EpochCallbacks or None
-        scikit-learn callbacks; one of them may stop the run.
+        One of them may stop the run.
     name : str
         Named in messages.
     verbose : int
@@ -140,8 +116,7 @@ def train(
     Raises
     ------
     FloatingPointError
-        If the loss, or a weight in the end, is not finite. The message names the epoch and the
-        likely cause.
+        If the loss, or a weight in the end, is not finite; with the epoch and the likely cause.
 
     Warns
     -----
@@ -159,7 +134,7 @@ def train(
                 module, batches(epoch), loss, optimizer, name=name, epoch=epoch
             )
             result.loss_curve.append(mean_loss)
-            score = -result.loss_curve[-1]
+            score = -mean_loss
             if evaluate is not None:
                 module.eval()
                 score = evaluate()
@@ -218,8 +193,8 @@ def check_finite(
 
 def _run_epoch(
     module: torch.nn.Module,
-    batches: Iterable[Any],
-    loss: Callable[[Any], torch.Tensor],
+    batches: Iterable[Batch],
+    loss: Callable[[Batch], torch.Tensor],
     optimizer: torch.optim.Optimizer,
     *,
     name: str,

@@ -13,6 +13,7 @@ from torch import Tensor
 from skmars import Impressions, ItemCatalog
 from skmars.alignment._clicks import new_encoder
 from skmars.alignment._encoder import AlignmentEncoder
+from skmars.alignment._parameters import AlignerParameters
 
 # Eq. 9-10 with nothing to query, as in the paper, and with a chain of fusions.
 MODALITIES = [(), ("text",), ("text", "image"), ("text", "image", "audio", "video")]
@@ -54,10 +55,18 @@ def random_encoder(
     max_length: int = 4,
 ) -> AlignmentEncoder:
     """An encoder all of whose weights say something, also those that begin as zero."""
-    sizes: dict[str, Any] = {"n_components": 6, "id_dim": 4, "n_heads": 2}
-    encoder = new_encoder(
-        X, modalities, "cpu", residual=residual, causal=causal, max_length=max_length, **sizes
+    parameters = AlignerParameters(
+        6,
+        id_dim=4,
+        modalities=modalities,
+        n_factors=0,
+        residual=residual,
+        causal=causal,
+        max_length=max_length,
+        dropout=0.0,
+        device="cpu",
     )
+    encoder = new_encoder(X, parameters, 0)
     generator = torch.Generator().manual_seed(seed)
     network = encoder.network.eval()
     with torch.no_grad():
@@ -101,7 +110,7 @@ def encode(
     i, j = torch.arange(len(codes))[:, None], torch.arange(len(codes))
     sees = (j <= i) & (j > i - network.max_length) if network.causal else (i == i) & (j == j)
 
-    row = {item: 1 + n for n, item in enumerate(encoder.item_ids.tolist())}
+    row = {item: 1 + n for n, item in enumerate(encoder.items.ids.tolist())}
     ids = [row.get(item, 0) for item in catalog.ids[codes].tolist()]
     e = network.id_embedding.weight[ids]
     if feedback is not None:
@@ -115,7 +124,7 @@ def encode(
         for h, layer, norm in zip(others, network.fusions, network.fusion_norms):
             x = norm(h + attend(layer, h, x, sees))  # Eq. 9-10
     else:
-        x = network.id_content(e)
+        x = network.id_projection(e)
     fused = attend(network.id_fusion, x, z, sees)
     if network.residual:
         x = network.id_fusion_norm(x + fused)  # Eq. 11

@@ -65,7 +65,8 @@ def test_attaches_item_and_user_embeddings(data, fitted) -> None:
     assert Z.user_embedding.dtype == np.float32
     empty = X.history.length == 0
     assert not Z.user_embedding[empty].any()
-    assert np.isfinite(Z.user_embedding).all()
+    assert np.linalg.norm(Z.user_embedding[~empty], axis=1).min() > 0
+    np.testing.assert_array_equal(Z[::3].user_embedding, fitted.transform(X[::3]).user_embedding)
     assert fitted.transform(X).catalog is Z.catalog  # shared, not computed again
     assert "user_embedding" in fitted.get_feature_names_out()
 
@@ -105,9 +106,15 @@ def test_a_failing_partial_fit_changes_nothing(data) -> None:
 @pytest.mark.parametrize("label", [0, 1])
 def test_a_first_partial_fit_of_one_class(data, label: int) -> None:
     X, y = data
-    aligner = make().partial_fit(X[y == label], y[y == label])
-    assert np.isfinite(aligner.transform(X).user_embedding).all()
+    """It moves the log-odds towards that class, and the next call goes on from there."""
+    one = X[y == label], y[y == label]
+    aligner = make().partial_fit(*one)
+    for _ in range(20):
+        aligner.partial_fit(*one)
+    first, *_, last = aligner.loss_curve_
+    assert last < first
     assert np.isfinite(aligner.partial_fit(X, y).transform(X).catalog.embedding).all()
+    assert aligner.loss_curve_[-1] > last  # the other class is news
 
 
 @pytest.mark.parametrize("array", [False, True])
@@ -172,8 +179,14 @@ def test_features_that_are_too_large_give_no_embedding(data, fitted) -> None:
 @pytest.mark.parametrize("modalities", [(), ("text",), ("image", "text")])
 def test_any_number_of_modalities(data, modalities) -> None:
     X, y = data
-    Z = make(modalities=modalities, residual=False).fit(X, y).transform(X)
+    aligner = make(modalities=modalities, residual=False).fit(X, y)
+    Z = aligner.transform(X)
     assert np.isfinite(Z.catalog.embedding).all()
+    assert list(aligner.encoder_.network.modality_sizes) == [*modalities, "factors"]
+    # What is not used does not count.
+    left_out = {m: 0 * v for m, v in X.catalog.features.items() if m not in modalities}
+    other = aligner.transform(X.with_catalog(X.catalog.with_features(left_out)))
+    np.testing.assert_array_equal(Z.catalog.embedding, other.catalog.embedding)
 
 
 def test_entropy_widens_the_space_of_impressions(data) -> None:
@@ -211,7 +224,10 @@ def test_ctrl_c_leaves_a_usable_estimator(data, monkeypatch) -> None:
     monkeypatch.setattr(ClickObjective, "loss", loss)
     with pytest.warns(ConvergenceWarning, match="SteinAligner: training was interrupted"):
         aligner = make(batch_size=128).fit(X, y)
-    assert np.isfinite(aligner.transform(X).catalog.embedding).all()
+    Z = aligner.transform(X)
+    affinity = (Z.user_embedding * Z.catalog.embedding[Z.target]).sum(1)
+    assert affinity.std() > 0
+    assert aligner.n_iter_ == len(aligner.loss_curve_) < 2
 
 
 class TestErrors:
@@ -268,3 +284,45 @@ def test_a_better_than_chance_click_model_ranks_rows(data) -> None:
     Z = aligner.transform(X)
     affinity = (Z.user_embedding * Z.catalog.embedding[Z.target]).sum(1)
     assert roc_auc_score(y, affinity) > 0.5
+
+
+@pytest.mark.parametrize("attached", [False, True], ids=["transform", "fit_transform"])
+def test_a_catalogue_is_known_by_its_content(data, attached: bool) -> None:
+    """Equal, unpickled and extended ones: what is known of them is not made again."""
+    X, y = data
+    aligner = make()
+    out = aligner.fit_transform(X, y) if attached else aligner.fit(X, y).transform(X)
+    known = X.catalog
+    embedded = aligner.transform(X).catalog
+    equal = ItemCatalog(
+        known.ids.copy(), content=known.content, features=known.features, missing=known.missing
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(aligner.encoder_), "_embed_part", None)  # would be needed for a new one
+        for catalog in (known, equal, pickle.loads(pickle.dumps(known))):
+            Z = aligner.transform(X.with_catalog(catalog))
+            assert Z.catalog.embedding is embedded.embedding
+            np.testing.assert_array_equal(Z.user_embedding, aligner.transform(X).user_embedding)
+    extended = aligner.transform(X.with_catalog(known.extend([10**6, 10**6 + 1])))
+    assert extended.catalog.parts[0].embedding is embedded.embedding
+    np.testing.assert_array_equal(extended.user_embedding, aligner.transform(X).user_embedding)
+    again = pickle.loads(pickle.dumps(out))
+    np.testing.assert_array_equal(again.user_embedding, out.user_embedding)
+
+
+def test_a_catalogue_of_many_parts_is_embedded_once(data) -> None:
+    X, y = data
+    aligner = make(max_iter=1).fit(X, y)
+    catalog = X.catalog
+    for new in range(1000, 1007):
+        catalog = catalog.extend([new])
+    assert len(catalog.parts) == 8
+    rows = X.with_catalog(catalog)
+    expected = aligner.transform(rows)
+    expected_users = expected.user_embedding
+    with pytest.MonkeyPatch.context() as patch:
+        for made in ("_embed_part", "_read"):
+            patch.setattr(type(aligner.encoder_), made, None)
+        Z = aligner.transform(rows)
+        np.testing.assert_array_equal(Z.user_embedding, expected_users)
+    np.testing.assert_array_equal(Z.catalog.embedding, expected.catalog.embedding)

@@ -8,7 +8,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from skmars.alignment._dropout import Dropout
+from skmars.alignment._network import Dropout
 
 
 def dropout(p: float, seed: int = 0) -> Dropout:

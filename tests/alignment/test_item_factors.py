@@ -10,6 +10,7 @@ import pytest
 from sklearn.preprocessing import normalize
 
 from skmars import Impressions, ItemCatalog, SteinAligner
+from skmars.alignment import _item_factors as module
 from skmars.alignment._item_factors import MIN_USERS, ItemFactors, user_item_matrix
 from skmars.data import Sequences
 from skmars.data._columns import FACTORS
@@ -38,7 +39,7 @@ def gram(vectors: ItemFactors) -> np.ndarray:
 
 
 @pytest.mark.parametrize("history", ["all", "positive"])
-def test_opinions_are_those_of_the_longest_histories(history) -> None:
+def test_the_user_item_matrix_is_that_of_the_longest_histories(history) -> None:
     X, _ = world(3, history=history)
     expected = np.zeros((len(np.unique(X.user)), len(X.catalog)))
     for i, user in enumerate(np.unique(X.user)):
@@ -81,18 +82,18 @@ def test_neither_the_order_of_rows_nor_shorter_histories_matter() -> None:
         np.testing.assert_allclose(gram(made), gram(expected), atol=1e-5)
 
 
-def test_who_is_hardly_touched_has_no_vector() -> None:
+def test_items_of_too_few_users_have_no_factors() -> None:
     X = tastes(n_users=10)
-    touched = np.count_nonzero(user_item_matrix(X)[1].toarray(), axis=0)
+    n_users_of = np.count_nonzero(user_item_matrix(X)[1].toarray(), axis=0)
     made = ItemFactors.of(X, 3, 0)
-    assert 0 < np.count_nonzero(touched < MIN_USERS) < len(X.catalog)
-    np.testing.assert_array_equal(made.ids, X.catalog.ids[touched >= MIN_USERS])
+    assert 0 < np.count_nonzero(n_users_of < MIN_USERS) < len(X.catalog)
+    np.testing.assert_array_equal(made.ids, X.catalog.ids[n_users_of >= MIN_USERS])
     described = made.attach(X.catalog)
-    np.testing.assert_array_equal(described.missing[FACTORS], touched < MIN_USERS)
-    assert not described.features[FACTORS][touched < MIN_USERS].any()
+    np.testing.assert_array_equal(described.missing[FACTORS], n_users_of < MIN_USERS)
+    assert not described.features[FACTORS][n_users_of < MIN_USERS].any()
 
 
-def told_apart_by_text(X: Impressions, lacks: np.ndarray) -> Impressions:
+def with_telling_text(X: Impressions, lacks: np.ndarray) -> Impressions:
     """Let the text say which taste an item is of, with noise; some items lack it."""
     rng = np.random.default_rng(1)
     n = len(X.catalog)
@@ -103,12 +104,12 @@ def told_apart_by_text(X: Impressions, lacks: np.ndarray) -> Impressions:
     return X.with_catalog(ItemCatalog(X.catalog.ids).with_features({"text": text}, {"text": lacks}))
 
 
-def test_new_items_get_the_vector_that_their_content_promises() -> None:
+def test_new_items_get_the_factors_that_their_text_promises() -> None:
     X = tastes(n_items=24)
     lacks = np.arange(24) == 5
-    X = told_apart_by_text(X, lacks)
+    X = with_telling_text(X, lacks)
     new = np.isin(np.arange(24), [2, 3, 5])
-    old = X[~np.isin(X.user, np.unique(X.user[new[X.target]]))]  # nobody touched the new items
+    old = X[~np.isin(X.user, np.unique(X.user[new[X.target]]))]  # nobody has the new items
     made = ItemFactors.of(old, 2, 0, ["text"])
     assert not np.isin(np.flatnonzero(new), made.ids).any()
     plain = made.attach(X.catalog)
@@ -126,11 +127,11 @@ def test_new_items_get_the_vector_that_their_content_promises() -> None:
 
 def test_predicted_vectors_are_for_later_steps_only() -> None:
     """The aligned space treats such an item as before: it lacks the modality."""
-    X = told_apart_by_text(tastes(n_users=12), np.zeros(20, dtype=bool))
+    X = with_telling_text(tastes(n_users=12), np.zeros(20, dtype=bool))
     y = np.arange(len(X)) % 2
     aligner = SteinAligner(4, id_dim=4, n_factors=2, max_iter=1, random_state=0).fit(X, y)
     catalog = aligner.transform(X).catalog
-    described = aligner.encoder_.describe(X.catalog)
+    described = aligner.encoder_.with_factors(X.catalog)
     predicted = described.missing[FACTORS]
     assert predicted.any()
     assert not catalog.missing[FACTORS].any()
@@ -166,7 +167,7 @@ def test_the_aligner_attaches_them_and_catalogues_of_other_items_take_them_by_id
     assert np.isfinite(described.embedding).all()
 
 
-def test_no_factors_are_the_papers_letter() -> None:
+def test_without_factors_as_printed() -> None:
     X = tastes()
     y = np.arange(len(X)) % 2
     aligner = SteinAligner(4, id_dim=4, n_factors=0, max_iter=1, random_state=0).fit(X, y)
@@ -193,3 +194,37 @@ def test_partial_fit_keeps_the_factors_of_the_first_call() -> None:
         np.testing.assert_array_equal(
             getattr(first, mapping)[FACTORS], getattr(later, mapping)[FACTORS]
         )
+
+
+def test_a_single_factor_is_predicted_too() -> None:
+    X = with_telling_text(tastes(n_items=24), np.zeros(24, dtype=bool))
+    old = X[~np.isin(X.user, np.unique(X.user[X.target == 2]))]
+    made = ItemFactors.of(old, 1, 0, ["text"])
+    full = made.predict(made.attach(X.catalog))
+    assert full.features[FACTORS].shape == (24, 1)
+    assert not full.missing[FACTORS].any()
+
+
+def test_factors_beyond_the_rank_of_the_matrix_are_left_out() -> None:
+    """They are what rounding leaves, which a division by the singular value would blow up."""
+    n_users, n = 40, 5
+    items = np.concatenate([np.arange(n) + n * (u % 2) for u in range(n_users)]).astype(np.int32)
+    history = Sequences(items, np.arange(n_users) * n, np.full(n_users, n, np.int32))
+    user = np.arange(n_users, dtype=np.int32)
+    X = Impressions(ItemCatalog(np.arange(2 * n)), np.arange(n_users), user, user % 10, history)
+    made = ItemFactors.of(X, 8, 0)
+    assert made.vectors.shape == (10, 2)  # two groups of users, each of one mind
+    for fold in made.out_of_fold(X, 3):
+        np.testing.assert_allclose(np.abs(fold.vectors), np.abs(made.vectors), rtol=0.3, atol=1e-5)
+
+
+def test_a_fold_that_holds_all_users_knows_no_item() -> None:
+    X = tastes(n_users=6)
+    made = ItemFactors.of(X, 2, 0, ["text"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "user_folds", lambda users, n: np.zeros(len(users), np.int8))
+        nobody, all_of_them = made.out_of_fold(X, 2)
+    assert nobody.regression is None  # that of all users would know what they did
+    assert nobody.attach(X.catalog).missing[FACTORS].all()
+    np.testing.assert_array_equal(nobody.predict(nobody.attach(X.catalog)).features[FACTORS], 0)
+    np.testing.assert_allclose(all_of_them.vectors, made.vectors, atol=1e-5)

@@ -12,17 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from skmars import Impressions
-from skmars.alignment import _segments as segments
-from skmars.alignment._inputs import run_passage, single_items
+from skmars.alignment import _packing as segments
+from skmars.alignment._attention import make_buckets, windowed_attention
 from skmars.alignment._network import (
     OUT_OF_VOCABULARY,
-    Items,
+    ItemBatch,
+    impute_missing,
     prefix_means,
-    rectangles,
-    running_sum,
-    stand_in_for_missing,
-    windowed_attention,
 )
+from skmars.alignment._packing import pack_items
 from skmars.data import Sequences
 
 from .reference import MODALITIES, encode, random_encoder, user_embedding, user_embeddings, world
@@ -147,7 +145,7 @@ def test_empty_histories_are_zero_and_alone_no_problem() -> None:
 def test_items_that_fit_never_saw_share_one_id() -> None:
     X, _ = world(0)
     encoder = random_encoder(X[:5])
-    unknown = np.setdiff1d(X.catalog.ids, encoder.item_ids)
+    unknown = np.setdiff1d(X.catalog.ids, encoder.items.ids)
     assert len(unknown)
     np.testing.assert_allclose(encoder(X), user_embeddings(encoder, X), **CLOSE)
     ids = random_encoder(X[:5], ()).embed_items(X.catalog)[unknown]
@@ -184,12 +182,12 @@ def test_attention_in_blocks_is_attention_under_a_mask(n, window, causal, seed) 
 
 
 @given(arrays(np.int64, st.integers(0, 30), elements=st.integers(1, 50)))
-def test_rectangles_hold_every_position_once_and_little_padding(lengths) -> None:
+def test_buckets_hold_every_position_once_and_little_padding(lengths) -> None:
     lengths = np.sort(lengths)
-    layout = rectangles(lengths, torch.device("cpu"))
-    assert sum(r.height for r in layout) == len(lengths)
-    assert sum(r.n_positions for r in layout) == lengths.sum()
-    for r in layout:
+    buckets = make_buckets(lengths, torch.device("cpu"))
+    assert sum(r.height for r in buckets) == len(lengths)
+    assert sum(r.n_positions for r in buckets) == lengths.sum()
+    for r in buckets:
         positions = torch.arange(r.n_positions)
         padded = positions if r.pad is None else positions[r.pad]
         there = padded if r.unpad is None else padded[r.unpad]
@@ -209,19 +207,13 @@ def test_running_means_are_means(seed, n, n_rows) -> None:
     expected = [x[e - m : e].mean(0, dtype=np.float64) if m else np.zeros(3) for e, m in
                 zip(end, length)]  # fmt: skip
     np.testing.assert_allclose(means, expected, rtol=1e-6)
-    tensor = torch.from_numpy(x).double()
-    torch.testing.assert_close(running_sum(tensor), tensor.cumsum(0))
-
-
-def test_running_sum_of_nothing() -> None:
-    assert running_sum(torch.zeros(0, 3)).shape == (0, 3)
 
 
 def test_the_mean_of_what_an_item_has_stands_in_for_what_it_lacks() -> None:
     text, image = torch.randn(2, 3, 4)
     there, lacking = torch.tensor([True, True, False]), torch.tensor([True, False, False])
-    items = Items([text, image], [there, lacking], torch.arange(3))
-    text_in, image_in = stand_in_for_missing(items)
+    items = ItemBatch([text, image], [there, lacking], torch.arange(3))
+    text_in, image_in = impute_missing(items)
     torch.testing.assert_close(text_in, torch.stack([text[0], text[1], torch.zeros(4)]))
     torch.testing.assert_close(image_in, torch.stack([image[0], text[1], torch.zeros(4)]))
 
@@ -240,9 +232,9 @@ def test_ids_hide_in_training_only() -> None:
     network = random_encoder(world(0)[0]).network
     network.dropout.p = 0.3
     ids = torch.arange(1, 2001)
-    assert torch.equal(network.hide_ids(ids), ids)
+    assert torch.equal(network.mask_ids(ids), ids)
     network.train()
-    hidden = network.hide_ids(ids)
+    hidden = network.mask_ids(ids)
     assert 0.2 < (hidden == OUT_OF_VOCABULARY).float().mean() < 0.4
     assert torch.equal(hidden[hidden > 0], ids[hidden > 0])
 
@@ -268,7 +260,7 @@ def test_gradients_are_finite_and_reach_everything_that_is_used(modalities, resi
     network, device = encoder.network, torch.device("cpu")
     codes = np.arange(len(X.catalog), dtype=np.int32)
     items = encoder.inputs(X.catalog).take(codes, network, device)
-    embedding, _ = run_passage(network, single_items(codes, device), items, codes.astype(np.int64))
+    embedding, _ = network(items, pack_items(codes, device))
     embedding.square().sum().backward()
     reached = {name for name, p in network.named_parameters() if p.grad is not None}
     for name in reached:
@@ -285,7 +277,7 @@ def test_a_row_of_reference_is_what_this_file_says() -> None:
     network = encoder.network
     row = int(np.flatnonzero(X.history.length == 1)[0])
     code = X.history.row(row)[0]
-    e = network.id_embedding.weight[1 + encoder.item_ids.tolist().index(X.catalog.ids[code])]
+    e = network.id_embedding.weight[1 + encoder.items.ids.tolist().index(X.catalog.ids[code])]
     z = network.id_attention.out(network.id_attention.key_value(e)[4:])  # one key: its value
     x = network.feed_forward(network.id_fusion.out(network.id_fusion.key_value(z)[6:]))
     np.testing.assert_allclose(user_embedding(encoder, X, row), x.detach(), **CLOSE)

@@ -21,7 +21,7 @@ SHARES = st.sampled_from([0.0, 0.1, 0.2, 0.4, 0.5, 0.7, 1.0]) | st.floats(0, 1)
 
 
 def operator(name, share):
-    return partial(getattr(operators, name), **{"share" if name == "crop" else "rate": share})
+    return partial(getattr(operators, name), share=share)
 
 
 def rows_after(edit, items):
@@ -93,7 +93,7 @@ def test_deleting_what_is_masked_and_cutting(length, rate, seed, n):
     assert rows_after(edit.without_masked().last(n), items) == [row[-n:] for row in expected]
 
 
-def test_rates_may_differ_by_row():
+def test_shares_may_differ_by_row():
     length = np.array([4, 4])
     edit = operators.mask(length, np.array([0.25, 0.75]), np.random.RandomState(0))
     assert (edit.change == operators.MASKED).reshape(2, 4).sum(axis=1).tolist() == [1, 3]

@@ -32,15 +32,23 @@ def test_item_cf_iuf_against_a_loop(rows):
     np.testing.assert_allclose(found.toarray(), reference.item_cf_iuf(rows, N_ITEMS), atol=1e-9)
 
 
-@given(rows=ROWS, k=st.integers(1, 4))
-def test_nearest_are_the_first_of_all_sorted(rows, k):
+@given(rows=ROWS)
+def test_nearest_are_the_first_of_all_sorted(rows):
     matrix = item_cf_iuf(sequences(rows), N_ITEMS)
-    items, scores = nearest(matrix, k)
+    items, scores = nearest(matrix)
     dense = matrix.toarray()
     for i in range(N_ITEMS):
-        ranked = sorted((-dense[i, j], j) for j in range(N_ITEMS) if dense[i, j] > 0)[:k]
-        assert items[i].tolist() == [j for _, j in ranked] + [-1] * (k - len(ranked))
-        assert scores[i, : len(ranked)].tolist() == [-s for s, _ in ranked]
+        ranked = [(-dense[i, j], j) for j in range(N_ITEMS) if dense[i, j] > 0]
+        score, item = min(ranked, default=(np.inf, -1))
+        assert (items[i], scores[i]) == (item, -score)
+
+
+@given(rows=ROWS, seed=st.integers(0, 99))
+def test_similarity_does_not_depend_on_the_order_of_users_and_events(rows, seed):
+    rng = np.random.default_rng(seed)
+    shuffled = [list(rng.permutation(rows[i])) for i in rng.permutation(len(rows))]
+    found = item_cf_iuf(sequences(shuffled), N_ITEMS).toarray()
+    assert np.array_equal(found, item_cf_iuf(sequences(rows), N_ITEMS).toarray())
 
 
 @given(rows=ROWS, seed=st.integers(0, 99), n=st.integers(2, N_ITEMS))

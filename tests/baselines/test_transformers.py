@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from itertools import pairwise
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,7 @@ AUGMENTERS = [
     CropMaskReorder(random_state=0),
     CropMaskReorderSubstituteInsert(random_state=0),
 ]
+FIRST = {"n_items", "copies"}  # the parameters that may be passed by position
 each_augmenter = pytest.mark.parametrize("augmenter", AUGMENTERS, ids=lambda a: type(a).__name__)
 
 
@@ -390,12 +391,10 @@ def test_scikit_learn_checks_that_need_no_data(augmenter, check):
 @each_augmenter
 def test_parameters_are_documented(augmenter):
     doc = inspect.getdoc(type(augmenter))
-    parameters = list(inspect.signature(type(augmenter)).parameters.values())
-    for p in parameters:
+    for p in inspect.signature(type(augmenter)).parameters.values():
         assert p.name in doc
         assert str(p.default) in doc
-    places = [doc.index(f"\n{p.name} ") if f"\n{p.name} " in doc else -1 for p in parameters]
-    assert all(a < b for a, b in pairwise([x for x in places if x >= 0]))
+        assert p.kind is (p.POSITIONAL_OR_KEYWORD if p.name in FIRST else p.KEYWORD_ONLY)
     assert getattr(skmars.baselines, type(augmenter).__name__) is type(augmenter)
 
 
@@ -420,13 +419,28 @@ def test_bad_input(augmenter, data):
     ("augmenter", "name"),
     [
         (RandomItems(0), "n_items"),
+        (RandomItems(10**12), "n_items"),
+        (RandomItems(True), "n_items"),
+        (RandomItems(max_length=10**12), "max_length"),
+        (RandomItems(low_quantile=np.nan), "low_quantile"),
+        (RandomItems(low_quantile=True), "low_quantile"),
         (RandomItems(position="append"), "position"),
         (RandomSequence(0), "n_items"),
+        (RandomSequence(2.0), "n_items"),
         (RepeatPad(-1), "copies"),
+        (RepeatPad(True), "copies"),
+        (RepeatPad(10**12), "copies"),
         (RepeatPad("all"), "copies"),
+        (RepeatPad("max", max_length=10**12), "max_length"),
+        (RepeatPad(max_length=True), "max_length"),
+        (RepeatPad(delimiter=True), "delimiter"),
+        (RepeatPad(delimiter=10**30), "delimiter"),
         (RepeatPad(delimiter=0.5), "delimiter"),
         (CropMaskReorder(crop=1.2), "crop"),
+        (CropMaskReorder(crop=np.nan), "crop"),
+        (CropMaskReorder(reorder=True), "reorder"),
         (CropMaskReorder(mask=1.0), "mask"),
+        (CropMaskReorder(mask_token=False), "mask_token"),
         (CropMaskReorderSubstituteInsert(insert=-0.1), "insert"),
     ],
 )
@@ -441,3 +455,118 @@ def test_parameters_out_of_range(augmenter, name, data):
 def test_tokens_are_ids_of_the_kind_of_the_catalogue(augmenter, data):
     with pytest.raises(TypeError, match=r"(delimiter|mask_token) holds strings but the catalogue"):
         augmenter.fit_transform(data[0])
+    assert not hasattr(augmenter, "feature_names_in_")
+
+
+@pytest.mark.parametrize("name", ["delimiter", "mask_token"])
+def test_a_token_is_no_item_that_users_touch(name, data):
+    X, _ = data
+    cls = RepeatPad if name == "delimiter" else CropMaskReorder
+    for token in (X.catalog.ids[X.target[0]], X.catalog.ids[X.history.items[0]]):
+        augmenter = cls(**{name: int(token)})
+        with pytest.raises(ValueError, match=f"{name}={token} has to stand for no item"):
+            augmenter.fit_transform(X)
+        assert not hasattr(augmenter, "feature_names_in_")
+    # An item of the catalogue that nobody touched will do.
+    known = X.with_catalog(X.catalog.extend(np.array([-1])))
+    assert -1 in np.concatenate(histories(cls(**{name: -1}, random_state=0).fit_transform(known)))
+
+
+@each_augmenter
+@pytest.mark.parametrize("column", ["user_id", "item_id"])
+def test_ids_of_another_kind_than_in_fit(augmenter, column, data):
+    X, _ = data
+    frame = X.to_frame("pandas")
+    frame["user_id"] = frame["user_id"].astype(str)
+    if column == "item_id":
+        frame = X.to_frame("pandas").assign(
+            item_id=frame["item_id"].astype(str),
+            history=[[str(item) for item in row] for row in frame["history"]],
+        )
+    frame = pd.DataFrame(frame.to_dict("list"))  # which knows of no catalogue
+    augmenter = clone(augmenter).fit(X)
+    with pytest.raises(TypeError, match=f"{column} of X holds strings but {column} of the rows of"):
+        augmenter.transform(frame)
+    assert len(clone(augmenter).fit(frame).transform(frame)) == len(X)
+
+
+@each_augmenter
+def test_what_rows_may_be(augmenter, data):
+    """Users without a history, rows of one user, items that nobody else has, no rows at all."""
+    X, _ = data
+    empty = X[X.history.length == 0]
+    new = clone(augmenter).fit_transform(empty)
+    expected = augmenter.n_items if isinstance(augmenter, RandomItems) else 0
+    assert set(new.history.length) == {expected}
+
+    one = X[X.user == X.user[0]]
+    for users in ("all", "low_active"):  # who is as active as the least active: everybody
+        new = clone(augmenter).set_params(users=users).fit_transform(one)
+        assert histories(new) != histories(one)
+
+    frame = pd.DataFrame({"user_id": [1, 2], "item_id": [5, 6], "history": [[70, 71], [72]]})
+    strange = Impressions.from_frame(frame, X.catalog)
+    new = clone(augmenter).fit_transform(strange)
+    assert set(np.concatenate(histories(new))) <= {*X.catalog.ids, 70, 71, 72}
+    no_rows = frame[:0].astype({"user_id": int, "item_id": int})
+    assert len(clone(augmenter).fit(frame).transform(no_rows)) == 0
+    assert len(clone(augmenter).fit_transform(no_rows)) == 0
+
+
+# --- properties, whatever the histories ----------------------------------------------------------
+
+ROWS = st.lists(st.lists(st.integers(0, 9), max_size=7), min_size=1, max_size=6)
+ANY = st.sampled_from(
+    [
+        *AUGMENTERS,
+        RandomItems(2, position="random"),
+        RepeatPad("max", max_length=9),
+        RepeatPad(2, delimiter=-1),
+        CropMaskReorder(mask=0.5, mask_token=-1),
+        CropMaskReorderSubstituteInsert(insert=1.0, max_length=9),
+    ]
+)
+
+
+def impressions(rows: list[list[int]]) -> Impressions:
+    frame = pd.DataFrame({"user_id": [i // 2 for i in range(len(rows))], "item_id": 0})
+    return Impressions.from_frame(frame.assign(history=rows, history_timestamp=rows))
+
+
+@given(rows=ROWS, augmenter=ANY, seed=st.integers(0, 99))
+def test_a_seed_repeats_and_transform_is_the_identity(rows, augmenter, seed):
+    X = impressions(rows)
+    augmenter = clone(augmenter).set_params(random_state=seed)
+    new = histories(augmenter.fit_transform(X))
+    assert new == histories(clone(augmenter).fit_transform(X))
+    assert histories(augmenter.transform(X)) == rows
+    assert max(map(len, new)) <= augmenter.max_length
+
+
+@given(rows=ROWS, augmenter=ANY, seed=st.integers(0, 99))
+def test_own_items_are_neither_lost_nor_reordered(rows, augmenter, seed):
+    augmenter = clone(augmenter).set_params(random_state=seed)
+    for old, new in zip(rows, histories(augmenter.fit_transform(impressions(rows))), strict=True):
+        if isinstance(augmenter, CropMaskReorder):
+            token = getattr(augmenter, "mask_token", None)
+            assert len(new) <= 2 * len(old)
+            assert bool(new) == bool(old)
+            if not isinstance(augmenter, CropMaskReorderSubstituteInsert):
+                assert not Counter(x for x in new if x != token) - Counter(old)
+        elif getattr(augmenter, "position", "prepend") == "random":
+            rest = iter(new)
+            assert all(x in rest for x in old)
+            assert len(new) == len(old) + augmenter.n_items
+        else:
+            assert new[len(new) - len(old) :] == old
+            if not isinstance(augmenter, RepeatPad):
+                drawn = augmenter.n_items if old or isinstance(augmenter, RandomItems) else 0
+                assert len(new) == len(old) + drawn
+
+
+@given(rows=ROWS, copies=st.integers(0, 3) | st.just("max"), seed=st.integers(0, 99))
+def test_what_is_not_drawn_does_not_depend_on_the_other_rows(rows, copies, seed):
+    order = np.random.default_rng(seed).permutation(len(rows))
+    X, augmenter = impressions(rows), RepeatPad(copies, max_length=9)
+    whole = histories(augmenter.fit_transform(X))
+    assert histories(augmenter.fit_transform(X[order])) == [whole[i] for i in order]

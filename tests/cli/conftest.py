@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from skmars import make_multimodal_ctr
-from skmars.cli._command_line import main
+from skmars.cli import main
 
 from .shop import FAST, write
 

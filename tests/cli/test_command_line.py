@@ -10,14 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pytest
 
-from skmars.cli import _commands as commands
-from skmars.cli import _files as files
-from skmars.cli._command_line import main
-from skmars.persistence._model_file import FORMAT, load_model
+from skmars.cli import _inputs as inputs
+from skmars.cli import _tables as tables
+from skmars.cli import main
+from skmars.persistence import load_model
 
 from .shop import FAST, FAST_BASE, write
 
@@ -77,7 +76,7 @@ def test_out_holds_what_stdout_says(
     done = run(capsys, command, model, folder / "rows.csv", "--out", tmp_path / name)
     assert done == (0, "", "")
     assert os.listdir(tmp_path) == [name]  # no temporary file is left
-    assert files.read_table(tmp_path / name).write_csv() == expected
+    assert tables.csv_of(tables.read_table(tmp_path / name, {})) == expected
 
 
 def test_explain_names_donors_and_titles(capsys, folder: Path, model: Path) -> None:
@@ -98,7 +97,7 @@ def test_evaluate_scores_the_last_impressions(capsys, folder: Path, model: Path)
     assert 40 < int(figures["GAUC"]["rows"]) <= 80
     assert all(0 <= float(line["value"]) <= 1 for line in figures.values())
     code, out, _ = run(capsys, "evaluate", model, folder / "log.csv", "--holdout", "none")
-    assert int(table(out)[0]["rows"]) == len(files.read_table(folder / "log.csv"))
+    assert int(table(out)[0]["rows"]) == len(tables.read_table(folder / "log.csv", {}))
 
 
 def test_figures_that_would_flatter_are_refused(capsys, folder: Path, tmp_path: Path) -> None:
@@ -177,13 +176,11 @@ def test_what_comes_before_what(capsys, tmp_path: Path) -> None:
     def histories(*options: str) -> list[list[int]]:
         assert run(capsys, *fit, *options)[0] == 0
         model = load_model(path)
-        _, X = commands.read_rows(model, tmp_path / "rows.csv", log=None, items=None)
-        _, Z = commands.read_rows(
-            model, tmp_path / "rows.csv", log=tmp_path / "log.csv", items=None
-        )
+        _, X = inputs.read_rows(model, tmp_path / "rows.csv", log=None, items=None)
+        _, Z = inputs.read_rows(model, tmp_path / "rows.csv", log=tmp_path / "log.csv", items=None)
         found = [X.catalog.ids[X.history.row(i)].tolist() for i in range(2)]
         assert found == [Z.catalog.ids[Z.history.row(i)].tolist() for i in range(2)]
-        read, _, _ = commands.read_log(tmp_path / "log.csv", None, model.columns)
+        read, _ = inputs.read_log(tmp_path / "log.csv", None, model)
         return [*found, read.history.length[:4].tolist()]
 
     # The one column of a usual name is found, and the model knows which it was.
@@ -207,23 +204,6 @@ def test_what_comes_before_what(capsys, tmp_path: Path) -> None:
     message = error(capsys, 1, *fit, "--time", "ts", "--order", "step")
     assert "log.csv" in message
     assert "'step'" in message
-
-
-@pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_any_library_reads_and_writes(
-    capsys, folder, model, tmp_path, monkeypatch, library
-) -> None:
-    pytest.importorskip(library)
-    _, expected, _ = run(capsys, "predict", model, folder / "rows.csv")
-    monkeypatch.setattr(files, "find_spec", lambda name: name == library)
-    out = tmp_path / "p.csv"
-    assert run(capsys, "predict", model, folder / "rows.csv", "--out", out)[0] == 0
-    for a, b in zip(table(out.read_text()), table(expected)):
-        assert float(a["probability"]) == pytest.approx(float(b["probability"]), rel=1e-6)
-    write(tmp_path, "dated.csv", {"user_id": [1], "when": ["2026-01-31 18:30:00"]})
-    path = tmp_path / "dated.csv"
-    dated = files.parse_times(files.read_table(path), path, "when")
-    assert dated["when"].dt.timestamp("ms").to_list() == [1769884200000]
 
 
 def test_new_items_come_with_a_table(capsys, folder: Path, model: Path, tmp_path: Path) -> None:
@@ -288,6 +268,9 @@ def test_data_errors_exit_with_1_and_say_the_way_out(
     assert "absent.csv" in error(capsys, 1, "fit", "absent.csv", "--base", "--out", out)
     assert ".parquet" in error(capsys, 1, "fit", "log.xlsx", "--base", "--out", out)
     assert "--click-from" in error(capsys, 1, *fit, "--label", "timestamp")
+    message = error(capsys, 1, *fit, "--user", "item_id")
+    assert "'item_id'" in message
+    assert "user and as item" in message
     assert "no folder" in error(capsys, 1, *fit[:-1], tmp_path / "no" / "m.skmars")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1")
     assert "broken.parquet" in error(capsys, 1, "predict", model, tmp_path / "broken.parquet")
@@ -298,38 +281,12 @@ def test_data_errors_exit_with_1_and_say_the_way_out(
     assert not out.exists()
 
 
-def test_what_is_no_model_is_not_opened(capsys, folder: Path, model: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other.skmars"
-    rows = folder / "rows.csv"
-    assert "skmars fit" in error(capsys, 1, "predict", other, rows)
-    joblib.dump(_Explosive(), other)
-    assert "not a model" in error(capsys, 1, "predict", other, rows)
-    whole = model.read_bytes()
-    head, _, rest = whole.partition(b"\n")
-    other.write_bytes(head.replace(b" %d " % FORMAT, b" %d " % (FORMAT + 1)) + b"\n" + rest)
-    assert f"format {FORMAT + 1}" in error(capsys, 1, "predict", other, rows)
-    other.write_bytes(whole[: len(whole) // 2])
-    assert "damaged" in error(capsys, 1, "predict", other, rows)
-
-
-class _Explosive:
-    def __reduce__(self):
-        return (exec, ("raise SystemExit('code of the file has run')",))
-
-
 def test_an_earlier_file_survives_a_failure(capsys, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.skmars"
     out.write_text("earlier")
-    error(capsys, 1, "fit", folder / "log.csv", "--base", "--out", out, "--label", "item_id")
-    with pytest.raises(RuntimeError):
-        files.write_whole(out, _write_half)
+    write(tmp_path, "log.csv", {"user_id": [1], "item_id": [1], "clicked": [7]})
+    error(capsys, 1, "fit", tmp_path / "log.csv", "--base", "--out", out)
     assert out.read_text() == "earlier"
-    assert os.listdir(tmp_path) == ["m.skmars"]
-
-
-def _write_half(path: Path) -> None:
-    path.write_text("half")
-    raise RuntimeError
 
 
 def test_traceback_on_request(capsys, folder: Path) -> None:
@@ -340,7 +297,7 @@ def test_traceback_on_request(capsys, folder: Path) -> None:
 
 
 def test_no_library_for_tables(capsys, folder: Path, model: Path, monkeypatch) -> None:
-    monkeypatch.setattr(files, "find_spec", lambda name: None)
+    monkeypatch.setattr(tables, "find_spec", lambda name: None)
     assert "pip install pyarrow" in error(capsys, 1, "predict", model, folder / "rows.csv")
 
 

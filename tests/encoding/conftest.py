@@ -26,10 +26,17 @@ def forget():
     clear_memory_cache()
 
 
+class Log(list):
+    """What encoders write down; no part of what they compute, so it has no content of its own."""
+
+    def __reduce_ex__(self, protocol):
+        return Log, ()
+
+
 class CountingEncoder(TransformerMixin, BaseEstimator):
     """A stateless encoder of texts; remembers what it was asked to encode."""
 
-    encoded: ClassVar[list[str]] = []
+    encoded: ClassVar[Log] = Log()
 
     def __init__(self, scale=1.0):
         self.scale = scale
@@ -50,7 +57,7 @@ class CountingEncoder(TransformerMixin, BaseEstimator):
 class CountingFitted(TransformerMixin, BaseEstimator):
     """An encoder of texts that depends on what it was fitted on; remembers its fits."""
 
-    fits: ClassVar[list[int]] = []
+    fits: ClassVar[Log] = Log()
 
     def fit(self, X, y=None):
         type(self).fits.append(len(X))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -13,6 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skmars import ItemCatalog, MultimodalEncoder
+from skmars.data._digest import NoDigest
 from skmars.encoding import TfidfEncoder, _cache, clear_memory_cache
 from skmars.encoding._fingerprint import fingerprint
 
@@ -93,7 +98,8 @@ def test_vectors_are_stored_once_in_memory(catalog):
     encoder = MultimodalEncoder().fit(catalog)
     for name in ("text", "image"):
         encoded = _cache.encoded_by(encoder._fitted[name].encoder.key)
-        assert encoded.nbytes == encoder.catalog_.features[name].nbytes
+        matrix = encoder.catalog_.features[name]
+        assert all(vector.base is matrix for vector in encoded.rows.values())
 
 
 def test_the_memory_cache_is_bounded(counting, monkeypatch):
@@ -116,11 +122,11 @@ def test_threads_wait_for_each_other(counting, data):
 
 
 def test_an_interrupted_fit_goes_on_where_it_stopped(counting):
-    class Interrupted(counting):
-        patience = 4
+    patience = type(counting.encoded)([4])
 
+    class Interrupted(counting):
         def transform(self, X):
-            if len(self.encoded) >= self.patience:
+            if len(self.encoded) >= patience[0]:
                 raise KeyboardInterrupt
             return super().transform(X)
 
@@ -129,7 +135,7 @@ def test_an_interrupted_fit_goes_on_where_it_stopped(counting):
     with pytest.raises(KeyboardInterrupt):
         encoder.fit(catalog)
     assert not hasattr(encoder, "catalog_")
-    Interrupted.patience = 100
+    patience[0] = 100
     assert encoder.fit(catalog).n_encoded_ == {"text": 4}
     assert len(counting.encoded) == 8
 
@@ -200,6 +206,150 @@ def _fit_elsewhere(encoder, X, y):
         return encoder.fit(X, y).n_encoded_["text"]
 
 
+@pytest.fixture
+def filled(tmp_path, counting):
+    """A folder with vectors of two encoders and a fitted one, and what they are."""
+    catalog = ItemCatalog(
+        range(9), content={"text": [f"{i} {i % 4}" for i in range(9)], "title": list("abcdefghi")}
+    )
+    encoder = MultimodalEncoder(
+        {"text": TfidfEncoder(3), "title": counting()}, cache=tmp_path / "cache"
+    )
+    expected = encoder.fit(catalog).catalog_.features
+    return tmp_path / "cache", encoder, catalog, expected
+
+
+def check(filled):
+    """The vectors are right, whatever happened to the files; and the files are whole then."""
+    _, encoder, catalog, expected = filled
+    for _ in range(2):
+        clear_memory_cache()
+        again = clone(encoder).fit(catalog)
+        for name, matrix in expected.items():
+            np.testing.assert_array_equal(again.catalog_.features[name], matrix)
+    assert again.n_encoded_ == {"text": 0, "title": 0}
+
+
+def test_damaged_files_are_replaced(filled):
+    """Bits flipped, cut off, appended to, emptied, filled with something else."""
+    rng = np.random.default_rng(0)
+    for _ in range(25):
+        for file in [f for f in filled[0].rglob("*") if f.is_file() and f.name != "lock"]:
+            data = bytearray(file.read_bytes() or b"nothing")
+            match rng.integers(6):
+                case 0 | 1:
+                    data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+                case 2:
+                    del data[rng.integers(len(data)) :]
+                case 3:
+                    data += b"more"
+                case 4:
+                    data = rng.bytes(len(data))
+            file.write_bytes(data)
+        check(filled)
+
+
+def test_swapped_files_are_replaced(filled):
+    files = [file for file in filled[0].rglob("*") if file.is_file() and file.name != "lock"]
+    contents = [file.read_bytes() for file in files]
+    for shift in range(1, len(files)):
+        for file, content in zip(files, [*contents[shift:], *contents[:shift]]):
+            file.write_bytes(content)
+        check(filled)
+
+
+def test_files_of_other_shapes_are_not_used(filled):
+    """Also where their seal is right: vectors of other types, of other lengths, of nothing."""
+    path = next(filled[0].rglob("*.npz")).parent
+    digest = [b"x" * 16]
+    for vectors in (np.ones((1, 3)), np.ones((1, 3, 1), np.float32), np.ones((1, 0), np.float32)):
+        encoded = _cache.Encoded()
+        encoded.rows = dict(zip(digest, vectors))
+        _cache.Folder(path).store(encoded, digest)
+        check(filled)
+    encoded = _cache.Encoded()
+    encoded.add([b"a"], np.ones((1, 3), np.float32))
+    encoded.add([b"b"], np.ones((1, 2), np.float32))
+    assert b"b" not in encoded.rows
+
+
+def test_what_is_no_file_is_not_waited_for(filled, tmp_path):
+    for file in [*filled[0].rglob("*.npz"), *filled[0].rglob("*.joblib")]:
+        file.unlink()
+        os.mkfifo(file)
+    check(filled)
+    for file in filled[0].rglob("*.npz"):
+        file.unlink()
+        file.mkdir()
+    check(filled)
+
+
+KILLED = """
+import os, signal, sys, threading
+import numpy as np
+from skmars.encoding import _cache
+folder = _cache.Folder(__import__("pathlib").Path(sys.argv[1]))
+save = np.savez
+def killed(file, **arrays):
+    save(file, **arrays)
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+np.savez = killed
+encoded = _cache.Encoded()
+encoded.add([b"x" * 16], np.ones((1, 3), np.float32))
+with folder.lock():
+    folder.store(encoded, [b"x" * 16])
+"""
+
+
+def test_a_killed_process_leaves_nothing_behind(filled):
+    path = next(filled[0].rglob("*.npz")).parent
+    before = sorted(path.iterdir())
+    subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert len(list(path.iterdir())) == len(before) + 1
+    check(filled)
+    assert sorted(path.iterdir()) == before
+
+
+@pytest.mark.parametrize("place", ["file", "below a file", "read-only"])
+def test_a_folder_that_can_not_be_used_is_an_error_that_says_so(place, tmp_path, counting):
+    cache = tmp_path / "cache"
+    if place == "read-only":
+        cache.mkdir()
+        cache.chmod(0o500)
+        if os.access(cache, os.W_OK):  # as root
+            cache = Path("/proc/cache")
+    else:
+        cache.write_text("mine")
+        cache = cache / "x" if place == "below a file" else cache
+    encoder = MultimodalEncoder({"text": counting()}, cache=cache)
+    with pytest.raises(OSError, match="cache' of the cache can't be used|x' of the cache can't be"):
+        encoder.fit(texts("a"))
+    assert not hasattr(encoder, "catalog_")
+
+
+def test_a_full_disk_is_an_error_that_says_so(filled, monkeypatch):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="can't be used .*No space left on device"):
+        filled[1].fit(ItemCatalog([1], content={"text": ["new"], "title": ["new"]}))
+    assert not list(filled[0].rglob("*.part*"))
+
+
+def test_an_encoder_that_can_not_be_pickled_is_fitted_in_every_process(tmp_path):
+    class Local(TfidfEncoder):
+        """Pickle does not find it."""
+
+    encoder = MultimodalEncoder({"text": Local(2)}, cache=tmp_path)
+    assert encoder.fit(texts("a b", "b c")).n_encoded_ == {"text": 2}
+    assert clone(encoder).fit(texts("a b", "b c")).n_encoded_ == {"text": 0}
+    clear_memory_cache()
+    assert clone(encoder).fit(texts("a b", "b c")).n_encoded_ == {"text": 2}
+    assert not list(tmp_path.rglob("*.npz"))
+
+
 # --- what makes two encoders the same ------------------------------------------------------------
 
 
@@ -225,6 +375,14 @@ def test_a_function_that_is_edited_is_another_one():
     assert fingerprint(closure(1)) == fingerprint(closure(1)) != fingerprint(closure(2))
 
 
-def test_what_can_not_be_pickled_is_encoded_every_time():
-    encoder = FunctionTransformer(kw_args={"numbers": iter(lambda: 0, 1)})
-    assert fingerprint(encoder) != fingerprint(encoder)
+def test_what_has_no_content_is_encoded_every_time(counting, tmp_path):
+    class Locked(counting):
+        lock = threading.Lock()
+
+    with pytest.raises(NoDigest, match="lock"):
+        fingerprint(Locked())
+    encoder = MultimodalEncoder({"text": Locked()}, cache=tmp_path / "c")
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="text encoder are not cached.*cannot pickle.*lock"):
+            assert encoder.fit(texts("a")).n_encoded_ == {"text": 1}
+    assert not (tmp_path / "c").exists()

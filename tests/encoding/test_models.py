@@ -223,6 +223,25 @@ def test_sentence_transformers(tiny_model):
     assert len(pickle.dumps(named)) < 50_000
 
 
+def test_a_model_that_is_passed_itself_counts_by_its_content(tiny_model):
+    """Not by which object it is, nor by what was encoded with it before."""
+    import sentence_transformers
+    import torch
+
+    def n_encoded(model):
+        return MultimodalEncoder({"text": model}).fit(CATALOG).n_encoded_["text"]
+
+    model = sentence_transformers.SentenceTransformer(str(tiny_model), device="cpu")
+    assert [n_encoded(model), n_encoded(model)] == [5, 0]
+    assert n_encoded(pickle.loads(pickle.dumps(model))) == 0
+    assert n_encoded(sentence_transformers.SentenceTransformer(str(tiny_model), device="cpu")) == 0
+    with torch.no_grad():
+        next(model.parameters())[0, 0] += 1
+    assert n_encoded(model) == 5
+    model.max_seq_length = 3
+    assert n_encoded(model) == 5
+
+
 def test_the_real_hub_when_offline():
     _library("sentence_transformers", "text")
     with pytest.raises(OSError, match="'nobody/has-this-model' was not found on this machine"):

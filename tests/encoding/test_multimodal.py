@@ -195,6 +195,18 @@ def test_features_of_other_modalities_stay(catalog):
     assert set(MultimodalEncoder().fit(catalog).catalog_.features) == {"text", "image", "audio"}
 
 
+def test_an_encoder_may_use_the_memory_of_its_vectors_again():
+    buffer = np.zeros((1, 1), np.float32)
+
+    def lengths(X):
+        buffer[:] = len(X[0])
+        return buffer
+
+    encoder = MultimodalEncoder({"text": FunctionTransformer(lengths)}, batch_size=1)
+    fitted = encoder.fit(ItemCatalog([1, 2], content={"text": ["a", "ab"]}))
+    assert fitted.catalog_.features["text"].ravel().tolist() == [1, 2]
+
+
 # --- what goes wrong ------------------------------------------------------------------------
 
 

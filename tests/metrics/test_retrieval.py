@@ -75,7 +75,7 @@ def test_blocks(monkeypatch):
         (
             {"query_labels": ["a", "b"], "candidate_labels": [5, 6, 7]},
             TypeError,
-            "both be integers",
+            "query_labels holds strings but candidate_labels holds integers",
         ),
         ({}, ValueError, "there are 2 queries and 3 candidates"),
     ],

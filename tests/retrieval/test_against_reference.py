@@ -13,7 +13,7 @@ from skmars import SequenceRetrievalAugmenter
 from skmars.retrieval import _borrowing as borrowing
 from skmars.retrieval import _dynamic_programming as dynamic_programming
 from skmars.retrieval import _neighbors as neighbors
-from skmars.retrieval import _retrieve as retrieve
+from skmars.retrieval import _plan as plan
 from skmars.retrieval._dynamic_programming import best_matching as fast_matching
 
 from .reference import Reference, best_matching, best_sum
@@ -87,7 +87,8 @@ def test_same_as_reference_on_a_larger_world(strategy, relevance, by):
 @pytest.mark.parametrize("strategy", ["filter", "dp"])
 def test_block_sizes_do_not_matter(monkeypatch, strategy):
     for module, name in [
-        (borrowing, "_BLOCK"), (dynamic_programming, "_BLOCK"), (retrieve, "_BLOCK_ROWS"),
+        (borrowing, "_BLOCK"), (dynamic_programming, "_BLOCK"),
+        (plan, "BLOCK_ROWS"), (plan, "_BLOCK_FOUND"),
         (neighbors, "_TILE_QUERIES"), (neighbors, "_TILE_DONORS"),
     ]:  # fmt: skip
         monkeypatch.setattr(module, name, 3)

@@ -11,7 +11,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import estimator_checks as checks
 
-from skmars import ItemCatalog, SequenceRetrievalAugmenter
+from skmars import Impressions, ItemCatalog, SequenceRetrievalAugmenter
 from skmars.data._frames import FRAMES
 from skmars.retrieval import CosineNeighbors, HNSWNeighbors, NNDescentNeighbors
 
@@ -178,10 +178,10 @@ CATALOG = ItemCatalog([1, 2, 3], embedding=np.eye(3))
     ],
 )
 def test_nothing_to_borrow(lengths, parameters, message):
-    table = frame(lengths)
-    augmenter = SequenceRetrievalAugmenter(catalog=CATALOG, **parameters)
+    X = Impressions.from_frame(frame(lengths), CATALOG)
+    augmenter = SequenceRetrievalAugmenter(**parameters)
     with pytest.warns(UserWarning, match=f"will borrow nothing: .*{message}") as record:
-        out = augmenter.fit_transform(table)
+        out = augmenter.fit_transform(X)
     assert len(record) == 1
     assert record[0].filename == __file__ or "sklearn" in record[0].filename
     assert not out.borrowed.length.any()

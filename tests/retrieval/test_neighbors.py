@@ -12,8 +12,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from skmars import SequenceRetrievalAugmenter
 from skmars.retrieval import CosineNeighbors, HNSWNeighbors, NNDescentNeighbors
+from skmars.retrieval import _ann as ann
 from skmars.retrieval import _neighbors as module
-from skmars.retrieval._neighbors import fit_index, top_k, unit
+from skmars.retrieval._ann import fit_index
+from skmars.retrieval._embeddings import unit
+from skmars.retrieval._neighbors import top_k
 
 from .worlds import as_tuples, world
 
@@ -132,9 +135,9 @@ def test_a_missing_package_is_named(monkeypatch, name):
 def test_auto_is_exact_up_to_a_size_and_without_faiss(monkeypatch):
     donors = np.eye(4, dtype=np.float32)
     assert fit_index("auto", donors, None) is None
-    monkeypatch.setattr(module, "AUTO_EXACT_MAX_DONORS", 3)
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(ann, "AUTO_EXACT_MAX_DONORS", 3)
+    monkeypatch.setattr(ann, "find_spec", lambda name: None)
     assert fit_index("auto", donors, None) is None
-    monkeypatch.setattr(module, "find_spec", lambda name: name)
+    monkeypatch.setattr(ann, "find_spec", lambda name: name)
     pytest.importorskip("faiss")
     assert isinstance(fit_index("auto", donors, None), HNSWNeighbors)

@@ -127,19 +127,19 @@ def test_borrowed_arrays_hold_what_is_borrowed_once():
     assert np.array_equal(often.borrowed.start, once.borrowed.start[rows])
 
 
-def test_embeddings_are_asked_for_donors_and_low_active_rows_only():
+def test_embeddings_are_made_of_donors_and_low_active_rows_only():
     X = world(3, n_users=40, n_events=500, users=None)
     encoder = HistoryEncoder(X.catalog.embedding)
     X = X.with_user_encoder(encoder)
     augmenter = fitted(X, activity="user", n_lookalikes=0)
-    assert sum(encoder.asked) <= augmenter.n_donors_ + 1
-    encoder.asked.clear()
+    assert sum(encoder.calls) <= augmenter.n_donors_ + 1
+    encoder.calls.clear()
     rows = np.repeat(np.arange(len(X)), 3)
     longest = {u: X.history.length[X.user_ids == u].max() for u in np.unique(X.user_ids)}
     n_low = sum(longest[u] <= augmenter.low_threshold_ for u in X.user_ids)
     assert 0 < n_low < len(X) / 2
     augmenter.transform(X[rows])
-    assert sum(encoder.asked) <= n_low
+    assert sum(encoder.calls) <= n_low
 
 
 def test_whatever_was_borrowed_before_is_replaced(X):
@@ -206,17 +206,11 @@ def test_same_from_frames(frame, strings, users):
     expected = as_tuples(fitted(X).transform(X))
     assert any(expected)
     table = X.to_frame(frame)
-    augmenter = fitted(table, catalog=X.catalog)
-    assert as_tuples(augmenter.transform(table)) == expected
+    augmenter = fitted(Impressions.from_frame(table, X.catalog))
     assert as_tuples(augmenter.transform(X)) == expected
-    # A table of which nothing is remembered, as a server gets it.
-    fresh = {
-        "pandas": lambda t: t.copy(),
-        "polars": lambda t: t.clone(),
-        "pyarrow": lambda t: t.slice(0),
-    }[frame](table)
-    served = clone(augmenter).set_params(catalog=None).fit(X).transform(fresh)
-    assert as_tuples(served) == expected
+    # A table knows items by their ids alone, as a server gets it: fit knows their vectors.
+    assert as_tuples(augmenter.transform(table)) == expected
+    assert as_tuples(fitted(X).transform(table)) == expected
 
 
 def test_a_pickle_leaves_raw_content_out():
@@ -246,7 +240,8 @@ CATALOG = ItemCatalog([1, 2, 3, 4], embedding=np.array([[1, 0], [0.5, 1], [0, 1]
 def test_quantile_ties_are_all_in():
     # 3 of 10 users would be the bottom 30 %, but five have the same length; likewise at the top.
     lengths = dict(zip("abcdefghij", [2, 2, 2, 2, 2, 5, 8, 8, 8, 8]))
-    augmenter = fitted(rows_of(lengths), catalog=CATALOG, theta=-1)
+    X = Impressions.from_frame(rows_of(lengths), CATALOG)
+    augmenter = fitted(X, theta=-1)
     assert (augmenter.low_threshold_, augmenter.high_threshold_) == (2, 8)
     assert augmenter.donor_ids_.tolist() == list("ghij")
     out = augmenter.transform(rows_of(lengths))
@@ -255,7 +250,7 @@ def test_quantile_ties_are_all_in():
 
 def test_who_would_be_both_is_low_active():
     lengths = dict(zip("abcdefghij", [2] * 9 + [9]))
-    augmenter = fitted(rows_of(lengths), catalog=CATALOG, theta=-1)
+    augmenter = fitted(Impressions.from_frame(rows_of(lengths), CATALOG), theta=-1)
     assert augmenter.low_threshold_ == augmenter.high_threshold_ == 2
     assert augmenter.donor_ids_.tolist() == ["j"]
 
@@ -263,9 +258,10 @@ def test_who_would_be_both_is_low_active():
 def test_activity_is_that_of_the_row_and_quantiles_are_over_users_or_rows():
     """How active a user is going to be is not known at the moment of a row."""
     lengths = dict(zip("abcdefghij", range(1, 11)))
-    train = pd.concat([rows_of({"a": 0}), rows_of(lengths)])  # a has two rows
-    by_user = fitted(train, catalog=CATALOG, theta=-1, activity="user")
-    by_row = fitted(train, catalog=CATALOG, theta=-1, activity="row")
+    two_of_a = pd.concat([rows_of({"a": 0}), rows_of(lengths)])
+    train = Impressions.from_frame(two_of_a, CATALOG)
+    by_user = fitted(train, theta=-1, activity="user")
+    by_row = fitted(train, theta=-1, activity="row")
     assert by_user.low_threshold_ == pytest.approx(np.quantile(range(1, 11), 0.3))
     assert by_row.low_threshold_ == pytest.approx(np.quantile(range(11), 0.3))
     for augmenter in (by_user, by_row):
@@ -320,8 +316,8 @@ def test_dp_borrows_what_matches_in_order():
 
 
 def test_a_row_without_history_borrows_nothing():
-    X = rows_of({"a": 0, "b": 1, "c": 4, "d": 5, "e": 6})
-    augmenter = fitted(X, catalog=CATALOG, theta=-1)
+    X = Impressions.from_frame(rows_of({"a": 0, "b": 1, "c": 4, "d": 5, "e": 6}), CATALOG)
+    augmenter = fitted(X, theta=-1)
     assert augmenter.transform(X).borrowed.length.tolist()[0] == 0
     assert augmenter.transform(X).borrowed.length.tolist()[1] > 0
 
@@ -350,11 +346,12 @@ def test_a_donor_without_event_before_the_impression_is_passed_over():
 def test_features_stand_in_for_an_embedding_each_modality_alike():
     rng = np.random.default_rng(0)
     text, image = rng.normal(size=(4, 3)), rng.normal(size=(4, 2))
-    train = rows_of(dict(zip("abcdef", [1, 1, 4, 5, 6, 7])))
+    table = rows_of(dict(zip("abcdef", [1, 1, 4, 5, 6, 7])))
     scaled = []
     for factor in (1.0, 1000.0):
         catalog = ItemCatalog([1, 2, 3, 4], features={"text": text, "image": image * factor})
-        scaled.append(as_tuples(fitted(train, catalog=catalog, theta=-1).transform(train)))
+        X = Impressions.from_frame(table, catalog)
+        scaled.append(as_tuples(fitted(X, theta=-1).transform(X)))
     assert scaled[0] == scaled[1]
     assert scaled[0][0]
 

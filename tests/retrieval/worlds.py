@@ -15,10 +15,10 @@ class HistoryEncoder:
 
     def __init__(self, vectors: np.ndarray) -> None:
         self.vectors = vectors
-        self.asked: list[int] = []
+        self.calls: list[int] = []
 
     def __call__(self, X: Impressions) -> np.ndarray:
-        self.asked.append(len(X))
+        self.calls.append(len(X))
         out = np.zeros((len(X), self.vectors.shape[1]), dtype=np.float32)
         for row in range(len(X)):
             if X.history.length[row]:

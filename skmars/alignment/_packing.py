@@ -1,4 +1,4 @@
-"""Which rows one causal pass can serve, and how passes are grouped into batches (NumPy only).
+"""Which rows one causal pass can serve, how passes form batches, and how a batch is packed.
 
 Rows of one user see growing prefixes of one array of events. With a causal network a single
 pass over that array, a *segment*, serves all of them: row t reads the running mean at its own
@@ -11,34 +11,32 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from skmars.alignment._attention import Bucket, make_buckets
 from skmars.data import Impressions, Sequences
 from skmars.utils import _ragged as ragged
 
 # A pass over more positions than this is split: it bounds the memory of a batch.
 MAX_POSITIONS = 16_384
 
+Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
+
 
 @dataclass(frozen=True)
 class Segments:
-    """Segments, and where in them each row ends.
+    """Segments, which are slices of the flat history arrays, and where in them each row ends.
 
-    Attributes
-    ----------
-    start, length : ndarray of shape (n_segments,), int64
-        The slice of the flat history arrays that a segment covers.
-    segment : ndarray of shape (n_rows,), int64
-        The segment of each row. Segments are numbered by their first row, whatever the flat
-        arrays look like: the same rows make the same batches.
-    prefix : ndarray of shape (n_rows,), int64
-        How many of the segment's items the row sees.
+    Segments are numbered by their first row, whatever the flat arrays look like: the same rows
+    make the same batches.
     """
 
-    start: NDArray[np.int64]
-    length: NDArray[np.int64]
-    segment: NDArray[np.int64]
-    prefix: NDArray[np.int64]
+    start: NDArray[np.int64]  # of each segment
+    length: NDArray[np.int64]  # of each segment
+    segment: NDArray[np.int64]  # of each row
+    prefix: NDArray[np.int64]  # how many of the segment's items each row sees
 
     def __len__(self) -> int:
         return len(self.start)
@@ -47,13 +45,8 @@ class Segments:
 def find_segments(X: Impressions, *, causal: bool, reach: int) -> Segments:
     """Group rows whose histories are prefixes of one another.
 
-    Parameters
-    ----------
-    X : Impressions
-    causal : bool
-        If False, every distinct history is a segment of its own, cut to its last `reach` items.
-    reach : int
-        On how many of the last items of a history its user embedding depends.
+    Not `causal`, every distinct history is a segment of its own. Its user embedding depends on the
+    last `reach` items of a history.
     """
     start = X.history.start.astype(np.int64)
     prefix = X.history.length.astype(np.int64)
@@ -115,31 +108,21 @@ def _shared_start(
     return shared
 
 
-def batches(
+def make_batches(
     segments: Segments,
     rows: NDArray[np.int64],
     batch_size: int,
     rng: np.random.RandomState | None = None,
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Group whole segments into batches of about `batch_size` rows.
+) -> Iterator[Batch]:
+    """Group the segments that serve these rows, whole, into batches of about `batch_size` rows.
 
-    Parameters
-    ----------
-    segments : Segments
-    rows : ndarray of int64
-        The rows to serve; segments without any are passed over.
-    batch_size : int
-        Rows a batch, more or less: a segment is never divided, and a batch is closed early
-        when its segments together have `MAX_POSITIONS` positions.
-    rng : RandomState or None
-        Shuffles the segments.
+    A segment is never divided, and a batch is closed early when its segments together have
+    `MAX_POSITIONS` positions. `rng` shuffles the segments.
 
     Yields
     ------
-    segment : ndarray of int64
-        The segments of the batch.
-    row : ndarray of int64
-        Its rows, segment after segment.
+    segment, row : ndarray of int64
+        The segments of the batch, and its rows, segment after segment.
     """
     of_row = segments.segment[rows]
     n_rows = np.bincount(of_row, minlength=len(segments))
@@ -160,3 +143,66 @@ def batches(
     for begin, end in zip(bounds[:-1], bounds[1:]):
         if end > begin:
             yield used[begin:end], by_segment[ends[begin] : ends[end]]
+
+
+@dataclass(frozen=True)
+class PackedSequences:
+    """Sequences that go through the network together, and where rows read their user embedding.
+
+    Single items (each a sequence of its own) stand first, then the segments, shortest first. A
+    row's user embedding is the mean of the `length` positions before `end`.
+    """
+
+    codes: NDArray[np.int32]  # of the distinct items, ascending
+    item: Tensor  # which of them stands at each position
+    feedback: Tensor | None  # of each position: 0 unknown, 1 not liked, 2 liked
+    buckets: list[Bucket]
+    end: Tensor  # of each row
+    length: Tensor  # of each row
+    n_singles: int
+
+
+def pack_batch(
+    history: Sequences,
+    segments: Segments,
+    batch: Batch,
+    *,
+    max_length: int,
+    device: torch.device,
+    singles: NDArray[np.int32],
+) -> PackedSequences:
+    """Pack single items and the segments of a batch, and find the end of each row in them."""
+    segment, row = batch
+    order = segment[np.argsort(segments.length[segment], kind="stable")]
+    length = segments.length[order]
+    positions = ragged.ranges(segments.start[order], length)
+    code = np.concatenate([singles, history.items[positions]])
+    codes = np.unique(code)
+    feedback = None
+    if history.feedback is not None:
+        unknown = np.zeros(len(singles), dtype=np.int64)
+        feedback = np.concatenate([unknown, 1 + history.feedback[positions].astype(np.int64)])
+    begin = np.empty(len(segments), dtype=np.int64)
+    begin[order] = len(singles) + ragged.offsets(length)[:-1]
+    prefix = segments.prefix[row]
+
+    def tensor(array: NDArray[np.integer]) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    return PackedSequences(
+        codes=codes,
+        item=tensor(np.searchsorted(codes, code)),
+        feedback=None if feedback is None else tensor(feedback),
+        buckets=make_buckets(np.append(np.ones(len(singles), int), length[length > 0]), device),
+        end=tensor(begin[segments.segment[row]] + prefix),
+        length=tensor(np.minimum(prefix, max_length)),
+        n_singles=len(singles),
+    )
+
+
+def pack_items(codes: NDArray[np.int32], device: torch.device) -> PackedSequences:
+    """Pack items, each as a sequence of its own, and no rows."""
+    nothing = np.empty(0, dtype=np.int64)
+    nobody = Segments(nothing, nothing, nothing, nothing)
+    history, batch = Sequences.empty(0), (nothing, nothing)
+    return pack_batch(history, nobody, batch, max_length=1, device=device, singles=codes)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skmars import Impressions, ItemCatalog
-from skmars.alignment import _segments as module
-from skmars.alignment._segments import Segments, batches, find_segments
+from skmars.alignment import _packing as module
+from skmars.alignment._packing import Segments, find_segments, make_batches
 from skmars.data import Sequences
 
 from .reference import world
@@ -115,7 +115,7 @@ def test_no_rows() -> None:
     for causal in (True, False):
         segments = find_segments(X[:0], causal=causal, reach=5)
         assert len(segments) == 0
-        assert not list(batches(segments, np.arange(0), 4))
+        assert not list(make_batches(segments, np.arange(0), 4))
 
 
 @given(SEEDS, st.integers(1, 70), st.booleans(), st.integers(2, 100))
@@ -126,7 +126,7 @@ def test_batches_hold_each_row_once_and_whole_segments(seed, batch_size, shuffle
     rows = np.sort(rng.permutation(len(X))[: rng.integers(1, len(X) + 1)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "MAX_POSITIONS", longest)
-        found = list(batches(segments, rows, batch_size, np.random.RandomState(0)
+        found = list(make_batches(segments, rows, batch_size, np.random.RandomState(0)
                              if shuffle else None))  # fmt: skip
     used = np.concatenate([segment for segment, _ in found])
     assert sorted(used) == sorted(set(segments.segment[rows]))
@@ -146,7 +146,7 @@ def test_shuffling_is_repeatable_and_without_it_rows_stand_in_order() -> None:
     segments = find_segments(X, causal=True, reach=ENDLESS)
     rows = np.arange(len(X))
     orders = [
-        np.concatenate([s for s, _ in batches(segments, rows, 10, rng)]).tolist()
+        np.concatenate([s for s, _ in make_batches(segments, rows, 10, rng)]).tolist()
         for rng in (None, np.random.RandomState(0), np.random.RandomState(0))
     ]
     assert orders[0] == sorted(orders[0])

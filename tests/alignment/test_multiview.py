@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from skmars.alignment._stein import SteinObjective, multimodal_stein_loss
-from skmars.alignment._views import ViewEncoder, ViewObjective
+from skmars.alignment._learning import Sampling
+from skmars.alignment._multiview import MultiviewEncoder, MultiviewObjective
+from skmars.alignment._stein import SteinObjective
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def X() -> np.ndarray:
     return X
 
 
-def embed(encoder: ViewEncoder, X: np.ndarray) -> list[np.ndarray]:
+def embed(encoder: MultiviewEncoder, X: np.ndarray) -> list[np.ndarray]:
     """The embedding of each view, written down once more."""
     spread = X.std(0)
     spread[1] = 1.0
@@ -29,7 +30,7 @@ def embed(encoder: ViewEncoder, X: np.ndarray) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("sizes", [[6], [2, 4], [3, 1, 2]], ids=len)
 def test_a_row_is_the_mean_of_its_views(X, sizes) -> None:
-    encoder = ViewEncoder.new(X, sizes, 4)
+    encoder = MultiviewEncoder.new(X, sizes, 4)
     expected = np.mean(embed(encoder, X), axis=0)
     np.testing.assert_allclose(encoder(X), expected, atol=1e-6)
     np.testing.assert_allclose(encoder(X[[3]]), encoder(X)[[3]], rtol=1e-12)
@@ -37,21 +38,15 @@ def test_a_row_is_the_mean_of_its_views(X, sizes) -> None:
 
 
 def test_loss_and_validation_score_are_those_of_the_rows(X) -> None:
-    encoder = ViewEncoder.new(X, [2, 4], 4)
+    encoder = MultiviewEncoder.new(X, [2, 4], 4)
     everything = np.arange(40)
-    objective = ViewObjective(
-        encoder,
-        X,
-        train=everything,
-        valid=everything[:20],
-        batch_size=10,
-        stein_objective=SteinObjective(0.2, "maximize", 0.1),
-        rng=np.random.RandomState(0),
-        device=torch.device("cpu"),
-    )
+    rng, device = np.random.RandomState(0), torch.device("cpu")
+    sampling = Sampling(everything, everything[:20], 10, rng, device)
+    stein = SteinObjective(0.2, "maximize", 0.1)
+    objective = MultiviewObjective(encoder, X, sampling, stein)
     views = [torch.from_numpy(v[:20]).float() for v in embed(encoder, X)]
     there = [torch.ones(20, dtype=torch.bool)] * 2
-    expected = multimodal_stein_loss(views, there, lam=0.2)
+    expected = stein(views, there)
     assert objective.evaluate() == pytest.approx(-float(expected), rel=1e-4)
     assert [len(batch) for batch in objective.batches(0)] == [10] * 4
     rows = torch.cat(list(objective.batches(0)))

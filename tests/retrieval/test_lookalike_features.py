@@ -1,4 +1,4 @@
-"""What look-alikes make of a target: against a slow count, and where the answer is known."""
+"""Look-alike features: against a slow count, and where the answer is known."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from skmars import (
 )
 from skmars.data import Sequences
 from skmars.data._columns import LIKED, TOUCHED
-from skmars.retrieval._lookalike_features import DonorInteractions, support
+from skmars.retrieval._lookalike_features import DonorInteractions, lookalike_features
 from tests.retrieval.worlds import world
 
 SUPPORT, APPROVAL = TOUCHED[1], LIKED[1]
@@ -34,7 +34,7 @@ def histories(rng: np.random.Generator, timed: bool, feedback: bool) -> Sequence
         rng.integers(0, N_ITEMS, n).astype(np.int32),
         np.cumsum(length) - length,
         length,
-        feedback=rng.integers(-1, 2, n).astype(np.int8) if feedback else None,
+        feedback=rng.integers(0, 2, n).astype(np.int8) if feedback else None,
         time=np.concatenate(time) if timed else None,
     )
 
@@ -68,22 +68,25 @@ def test_the_equations_by_a_loop(seed: int, timed: bool, feedback: bool) -> None
     rng = np.random.default_rng(seed)
     donors = histories(rng, timed, feedback)
     n = 8
-    voters = np.array([rng.permutation(N_DONORS)[:3] for _ in range(n)], dtype=np.int32)
-    voters[rng.random(voters.shape) < 0.2] = -1
-    similarity = -np.sort(-rng.uniform(-1, 1, voters.shape))
+    lookalikes = np.array([rng.permutation(N_DONORS)[:3] for _ in range(n)], dtype=np.int32)
+    lookalikes[rng.random(lookalikes.shape) < 0.2] = -1
+    similarity = -np.sort(-rng.uniform(-1, 1, lookalikes.shape))
     target = rng.integers(-1, N_ITEMS + 1, n).astype(np.int32)  # two of which no donor knows
-    before = rng.choice([0.0, 2.0, 3.0, np.inf, np.nan], n) if timed else None
-    n_asked = rng.integers(1, N_DONORS, n)
+    before = rng.choice([-np.inf, 0.0, 2.0, 3.0, np.inf], n) if timed else None
     interactions = DonorInteractions.of(donors, N_ITEMS)
-    found = support(interactions, voters, similarity, target, n_asked, before)
+    found = lookalike_features(interactions, lookalikes, similarity, target, before)
     for i in range(n):
         moment = None if before is None else before[i]
         everyone = dict.fromkeys(range(N_DONORS), 1.0)
         fading = np.exp((similarity[i] - similarity[i, 0]) / 0.1)
-        who = {d: w for d, w in zip(voters[i], fading) if d >= 0}
+        who = {d: w for d, w in zip(lookalikes[i], fading) if d >= 0}
         c, liked, disliked = counted(donors, who, target[i], moment)
         of_all, all_liked, all_disliked = counted(donors, everyone, target[i], moment)
-        k, p = sum(who.values()), of_all / n_asked[i]
+        # Donors who have done anything by then.
+        begun = [min(donors.time[donors[[d]].positions()], default=np.inf) if timed else 0.0
+                 for d in range(N_DONORS) if donors.length[d]]  # fmt: skip
+        n_donors = sum(1 for t in begun if moment is None or t < moment)
+        k, p = sum(who.values()), of_all / max(1, n_donors)
         items = range(N_ITEMS)
         average = np.mean([counted(donors, everyone, item, moment)[0] for item in items])
         assert found[0][i] == pytest.approx(np.log((of_all + 3) / (average + 3)))
@@ -100,11 +103,11 @@ def columns(X: Any) -> np.ndarray:
     return np.stack([X.context[name] for name in (SUPPORT, APPROVAL) if name in X.context])
 
 
-def test_columns_are_there_as_asked() -> None:
+def test_columns_are_there_where_there_are_look_alikes() -> None:
     X = world(1)
-    asked = SequenceRetrievalAugmenter(n_lookalikes=3).fit(X)
-    assert {SUPPORT, APPROVAL} <= set(asked.transform(X).context)
-    assert {SUPPORT, APPROVAL} <= set(asked.get_feature_names_out())
+    augmenter = SequenceRetrievalAugmenter(n_lookalikes=3).fit(X)
+    assert {SUPPORT, APPROVAL} <= set(augmenter.transform(X).context)
+    assert {SUPPORT, APPROVAL} <= set(augmenter.get_feature_names_out())
     nobody = SequenceRetrievalAugmenter(n_lookalikes=0).fit(X)
     assert not {SUPPORT, APPROVAL} & set(nobody.transform(X).context)
     positive = world(2, n_users=30, n_events=300, history="positive")
@@ -113,7 +116,7 @@ def test_columns_are_there_as_asked() -> None:
     assert APPROVAL not in positive.context
 
 
-def test_who_is_asked_changes_nothing_of_what_is_borrowed() -> None:
+def test_look_alikes_change_nothing_of_what_is_borrowed() -> None:
     X = world(2, n_users=30, n_events=300)
     a, b = (SequenceRetrievalAugmenter(n_lookalikes=n).fit_transform(X).borrowed for n in (0, 7))
     for name in ("items", "start", "length", "donor", "similarity"):
@@ -121,7 +124,7 @@ def test_who_is_asked_changes_nothing_of_what_is_borrowed() -> None:
 
 
 @pytest.mark.parametrize("users", ["encoder", "rows", None])
-def test_a_row_is_answered_by_itself(users: str | None) -> None:
+def test_features_of_a_row_depend_on_it_alone(users: str | None) -> None:
     X = world(3, n_users=30, n_events=300, users=users)
     augmenter = SequenceRetrievalAugmenter(n_lookalikes=5).fit(X)
     together = columns(augmenter.transform(X))
@@ -132,7 +135,7 @@ def test_a_row_is_answered_by_itself(users: str | None) -> None:
         np.testing.assert_array_equal(columns(augmenter.transform(X[[row]])), together[:, [row]])
 
 
-def test_nobody_votes_on_what_comes_later() -> None:
+def test_what_comes_later_does_not_count() -> None:
     X = world(4, n_users=30, n_events=300)
     early = replace(X, time=np.full(len(X), X.time.min()))
     augmenter = SequenceRetrievalAugmenter(n_lookalikes=5).fit(X)
@@ -154,9 +157,9 @@ def test_look_alikes_know_better_than_chance() -> None:
     aligned = MultimodalEncoder().fit_transform(X)
     aligner = SteinAligner(32, id_dim=8, max_iter=5, random_state=0)
     aligned = aligner.fit(aligned, y).transform(aligned)
-    asked = SequenceRetrievalAugmenter().fit_transform(aligned)
-    supported, approved = columns(asked)
+    augmented = SequenceRetrievalAugmenter().fit_transform(aligned)
+    supported, approved = columns(augmented)
     for column in (supported, approved):
         assert np.corrcoef(column, y)[0, 1] > 0.1
-    din = DINClassifier(max_iter=1, random_state=0).fit(asked, y)
+    din = DINClassifier(max_iter=1, random_state=0).fit(augmented, y)
     assert SUPPORT in din.feature_names_in_

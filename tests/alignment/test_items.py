@@ -7,9 +7,8 @@ import pytest
 
 from skmars import ItemCatalog
 from skmars.alignment._clicks import click_target
-from skmars.alignment._inputs import ItemInputs, modality_names
-from skmars.alignment._views import block_sizes
-from skmars.utils._ids import Lookup
+from skmars.alignment._items import check_features, modality_names
+from skmars.alignment._multiview import block_sizes
 
 FEATURES = {"text": np.ones((3, 4)), "image": np.full((3, 2), np.nan)}
 CATALOG = ItemCatalog([7, 8, 9], features=FEATURES, missing={"image": np.ones(3, bool)})
@@ -27,10 +26,8 @@ def test_modalities_are_all_there_are_or_those_named_in_their_order() -> None:
         modality_names(["text", "text"], CATALOG)
 
 
-def test_ids_are_rows_of_the_embedding_and_features_that_lack_are_not_looked_at() -> None:
-    inputs = ItemInputs.of(CATALOG, {"text": 4, "image": 2}, Lookup(np.array([9, 5, 7]), "fit"))
-    assert inputs.ids[0].tolist() == [3, 0, 1]
-    assert [p.tolist() for (p,) in inputs.present] == [[True] * 3, [False] * 3]
+def test_features_that_an_item_lacks_are_not_looked_at() -> None:
+    check_features(CATALOG, {"text": 4, "image": 2})
 
 
 @pytest.mark.parametrize(
@@ -42,14 +39,14 @@ def test_ids_are_rows_of_the_embedding_and_features_that_lack_are_not_looked_at(
 )
 def test_a_catalogue_other_than_that_of_fit(sizes, message) -> None:
     with pytest.raises(ValueError, match=message):
-        ItemInputs.of(CATALOG, sizes, CATALOG._lookup)
+        check_features(CATALOG, sizes)
 
 
 def test_features_that_are_not_finite_name_the_items_once_and_the_way_out() -> None:
     catalog = CATALOG.with_features({"image": FEATURES["image"]}, {"image": [True, False, False]})
     message = r"'image' contain NaN .* 2 items \(ids 8, 9\).*missing=\{'image': mask\}"
     with pytest.raises(ValueError, match=message):
-        ItemInputs.of(catalog, {"image": 2}, catalog._lookup)
+        check_features(catalog, {"image": 2})
 
 
 def test_columns_of_an_array_are_two_halves_or_blocks_as_given() -> None:

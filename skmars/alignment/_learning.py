@@ -1,0 +1,142 @@
+"""What training on clicks and training on plain rows have in common."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from torch import Tensor, nn
+
+from skmars.alignment._parameters import AlignerParameters
+from skmars.alignment._stein import SteinObjective
+from skmars.data import Impressions
+from skmars.data._holdout import hold_out
+from skmars.metrics import alignment_score, effective_rank, uniformity_score
+from skmars.utils._torch import new_generator, resolve_device
+from skmars.utils._training import EpochCallbacks, TrainingResult, check_finite, train
+
+# batch_size="auto" aims at this many steps an epoch, within these bounds.
+AUTO_STEPS, AUTO_SMALLEST, AUTO_LARGEST = 16, 128, 4096
+
+Network = TypeVar("Network", bound=nn.Module)
+Batch = TypeVar("Batch")
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The rows to learn from and those to score, how many at a time, and what draws them."""
+
+    train: Rows
+    valid: Rows
+    batch_size: int
+    rng: np.random.RandomState
+    device: torch.device
+
+    @classmethod
+    def of(
+        cls,
+        X: Impressions | NDArray[Any],
+        y: NDArray[np.float32] | None,
+        parameters: AlignerParameters,
+        seeds: tuple[int, int],
+    ) -> Sampling:
+        """Choose them; the first seed is for the rows to set aside, the second for all else."""
+        train = np.arange(len(X))
+        valid = train[:0]
+        if parameters.early_stopping:
+            fraction, name = parameters.validation_fraction, type(parameters).__name__
+            rng = np.random.RandomState(seeds[0])
+            if isinstance(X, Impressions):
+                train, valid = hold_out(X, y, "auto", fraction, rng, name) or (train, valid)  # type: ignore[arg-type]
+            else:
+                n_valid = int(np.clip(np.ceil(fraction * len(X)), 1, len(X) - 1))
+                train, valid = train_test_split(train, test_size=n_valid, random_state=rng)
+        batch_size = parameters.batch_size
+        if isinstance(batch_size, str):
+            batch_size = int(np.clip(len(train) // AUTO_STEPS, AUTO_SMALLEST, AUTO_LARGEST))
+        rng = np.random.RandomState(seeds[1])
+        return cls(train, valid, batch_size, rng, resolve_device(parameters.device))
+
+
+class Objective(ABC, Generic[Network, Batch]):
+    """A network, and what it is trained for. The network is trained in place."""
+
+    def __init__(self, network: Network, sampling: Sampling, stein: SteinObjective) -> None:
+        self.network = network.to(sampling.device)
+        self.sampling, self.stein = sampling, stein
+        self.generator = new_generator(sampling.rng, sampling.device)
+
+    @abstractmethod
+    def batches(self, epoch: int) -> Iterator[Batch]: ...
+    @abstractmethod
+    def loss(self, batch: Batch) -> Tensor: ...
+    @abstractmethod
+    def evaluate(self) -> float: ...
+    @abstractmethod
+    def embed_sample(self) -> tuple[list[Tensor], list[Tensor]]: ...
+
+    def train(
+        self, parameters: AlignerParameters, max_iter: int, callbacks: EpochCallbacks | None
+    ) -> tuple[TrainingResult, tuple[float, float, float]]:
+        """Train the network, and measure the space.
+
+        Raises
+        ------
+        FloatingPointError
+            If the loss or what was learned is not finite.
+        """
+        name = type(parameters).__name__
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=parameters.learning_rate,
+            weight_decay=parameters.weight_decay,
+            fused=True,
+        )
+        result = train(
+            self.network,
+            self.batches,
+            self.loss,
+            optimizer,
+            max_iter=max_iter,
+            evaluate=self.evaluate if len(self.sampling.valid) else None,
+            n_iter_no_change=parameters.n_iter_no_change,
+            tol=parameters.tol,
+            callbacks=callbacks,
+            name=name,
+            verbose=parameters.verbose,
+        )
+        with torch.no_grad():
+            embeddings, present = self.embed_sample()
+            loss = self.loss(next(iter(self.batches(result.n_iter))))
+        check_finite([loss, *embeddings], optimizer, epoch=result.n_iter - 1, name=name)
+        return result, measure_space(embeddings, present)
+
+
+def measure_space(embeddings: list[Tensor], present: list[Tensor]) -> tuple[float, float, float]:
+    """Return mean alignment of pairs, mean uniformity and mean effective rank of modalities.
+
+    NaN where there is nothing to measure: no pair, or fewer than two items.
+    """
+    unit = [F.normalize(e.double(), dim=1).cpu().numpy() for e in embeddings]
+    there = [p.cpu().numpy() for p in present]
+    pairs = [(i, j, there[i] & there[j]) for i, j in combinations(range(len(unit)), 2)]
+    clouds = [x[has] for x, has in zip(unit, there) if has.sum() > 1]
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values) if values else math.nan
+
+    return (
+        mean([alignment_score(unit[i][both], unit[j][both]) for i, j, both in pairs if both.any()]),
+        mean([uniformity_score(cloud) for cloud in clouds]),
+        mean([effective_rank(cloud) for cloud in clouds]),
+    )

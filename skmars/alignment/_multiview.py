@@ -1,0 +1,169 @@
+"""Plain arrays: two or more views (blocks of columns) of the same rows, and alignment alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from copy import deepcopy
+from numbers import Integral
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from skmars.alignment._learning import Objective, Sampling
+from skmars.alignment._parameters import AlignerParameters
+from skmars.alignment._stein import SteinObjective
+from skmars.data._checks import check_range
+from skmars.utils._torch import to_cpu
+
+# Rows on which the space is measured, at most.
+MAX_SAMPLE = 2000
+
+Float = TypeVar("Float", bound=np.floating)
+
+
+def block_sizes(sizes: Iterable[int] | None, n_features: int) -> list[int]:
+    """Return the number of columns of each view: as given, or two halves.
+
+    Raises
+    ------
+    ValueError
+        If sizes are no positive integers, or don't sum to the number of columns.
+    """
+    if sizes is None:
+        halves = [n_features // 2, n_features - n_features // 2]
+        return [size for size in halves if size]
+    blocks = list(sizes)
+    for size in blocks:
+        if not isinstance(size, Integral) or isinstance(size, bool) or int(size) < 1:
+            raise ValueError(
+                f"modalities={sizes!r}: X is an array, so that modalities must be "
+                "the numbers of columns of its blocks, for example modalities=[384, 512]."
+            )
+    if sum(blocks) != n_features:
+        raise ValueError(
+            f"modalities={sizes!r} sums to {sum(blocks)}, but X has {n_features} columns."
+        )
+    return [int(size) for size in blocks]
+
+
+class MultiviewNetwork(nn.Module):
+    """One linear projection a view (Eq. 3), onto the unit sphere.
+
+    Without a bias: rows are standardised, and one common direction would align everything.
+    """
+
+    def __init__(self, sizes: list[int], n_components: int) -> None:
+        super().__init__()
+        self.sizes, self.n_components = sizes, n_components
+        self.projections = nn.ModuleList(nn.Linear(n, n_components, bias=False) for n in sizes)
+
+    def forward(self, X: Tensor) -> list[Tensor]:
+        """Return the embedding of each view, shape (n_samples, n_components)."""
+        views = X.split(self.sizes, dim=1)
+        return [F.normalize(p(x), dim=1) for p, x in zip(self.projections, views)]
+
+
+class MultiviewEncoder:
+    """Standardises rows and embeds them: the mean of the embeddings of their views."""
+
+    def __init__(self, network: MultiviewNetwork, scaler: StandardScaler) -> None:
+        self.network, self.scaler = network, scaler
+
+    @classmethod
+    def new(
+        cls, X: NDArray[Float], sizes: Iterable[int] | None, n_components: int
+    ) -> MultiviewEncoder:
+        """Return an untrained encoder for columns like those of `X`."""
+        # In an array, whatever `set_config` asks for.
+        scaler = StandardScaler().set_output(transform="default")
+        return cls(MultiviewNetwork(block_sizes(sizes, X.shape[1]), n_components), scaler.fit(X))
+
+    def standardize(self, X: NDArray[Float]) -> NDArray[np.float64]:
+        """Return the columns of `X` with the mean and the spread of fit taken out."""
+        standardized = self.scaler.transform(X.astype(np.float64))
+        check_range(standardized, None, "is scaled to")
+        return standardized
+
+    @torch.no_grad()
+    def embed_views(self, X: NDArray[Float]) -> list[NDArray[np.float64]]:
+        """Return the unit embedding of each view, shape (n_samples, n_components)."""
+        # In float64, so that a row's result does not depend on the rows beside it.
+        network = deepcopy(self.network).double()
+        return [view.numpy() for view in network(torch.from_numpy(self.standardize(X)))]
+
+    def __call__(self, X: NDArray[Float]) -> NDArray[Float]:
+        """Return the embeddings, shape (n_samples, n_components), in the dtype of `X`."""
+        return np.mean(self.embed_views(X), axis=0).astype(X.dtype, copy=False)
+
+    def __repr__(self) -> str:
+        return f"MultiviewEncoder({self.network.sizes})"
+
+
+class MultiviewObjective(Objective[MultiviewNetwork, Tensor]):
+    """``L_stein`` over batches of rows."""
+
+    def __init__(
+        self,
+        encoder: MultiviewEncoder,
+        X: NDArray[Float],
+        sampling: Sampling,
+        stein: SteinObjective,
+    ) -> None:
+        super().__init__(encoder.network, sampling, stein)
+        self._scaler = encoder.scaler
+        standardized = encoder.standardize(X).astype(np.float32)
+        self._X = torch.from_numpy(standardized).to(sampling.device)
+
+    def batches(self, epoch: int) -> Iterator[Tensor]:
+        """Shuffle the rows and group them."""
+        rows = self.sampling.rng.permutation(self.sampling.train)
+        n_batches = max(1, round(len(rows) / self.sampling.batch_size))
+        for part in np.array_split(rows, n_batches):
+            yield self._rows(part)
+
+    def loss(self, batch: Tensor) -> Tensor:
+        """Return the loss of a batch."""
+        return self.stein(*self._embed(batch), self.generator)
+
+    @torch.no_grad()
+    def evaluate(self) -> float:
+        """Return minus the loss of the rows that are set aside."""
+        loss = float(self.loss(self._rows(self.sampling.valid)))
+        return -loss if np.isfinite(loss) else -np.inf
+
+    def encoder(self) -> MultiviewEncoder:
+        """Return the encoder as trained so far, a copy on the CPU."""
+        return MultiviewEncoder(to_cpu(deepcopy(self.network)), self._scaler)
+
+    def embed_sample(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the views of some rows; each row has them all."""
+        chosen = np.sort(self.sampling.rng.permutation(len(self._X))[:MAX_SAMPLE])
+        return self._embed(self._rows(chosen))
+
+    def _rows(self, rows: NDArray[np.int64]) -> Tensor:
+        return self._X[torch.from_numpy(rows).to(self._X.device)]
+
+    def _embed(self, X: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        embeddings = self.network(X)
+        everything = torch.ones(len(X), dtype=torch.bool, device=X.device)
+        return embeddings, [everything] * len(embeddings)
+
+
+def multiview_objective(
+    X: NDArray[Float],
+    known: MultiviewEncoder | None,
+    parameters: AlignerParameters,
+    seeds: tuple[int, int],
+) -> MultiviewObjective:
+    """Return what a fit on an array trains: a new network, or a copy of a known one."""
+    if known is None:
+        encoder = MultiviewEncoder.new(X, parameters.modalities, parameters.n_components)
+    else:
+        encoder = deepcopy(known)
+    stein = SteinObjective(parameters.lam, parameters.entropy, parameters.eta)
+    return MultiviewObjective(encoder, X, Sampling.of(X, None, parameters, seeds), stein)

@@ -1,0 +1,120 @@
+"""The parameters of the aligner, and what they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval, StrOptions
+
+Entropy = Literal["maximize", "paper"] | None
+
+# Seeds, and numbers of rows and items, are below this.
+MOST = int(np.iinfo(np.int32).max)
+COUNT = Interval(Integral, 1, MOST, closed="both")
+# Wider layers, and larger weights in the loss, are mistakes; float32 would not hold the latter.
+WIDTH = Interval(Integral, 1, 10_000, closed="both")
+WEIGHT = Interval(Real, 0, 1e9, closed="both")
+
+
+class AlignerParameters(BaseEstimator):
+    """The parameters of `SteinAligner`, which says what they mean."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [WIDTH],
+        "id_dim": [WIDTH],
+        "n_heads": [WIDTH],
+        "lam": [WEIGHT],
+        "beta": [WEIGHT],
+        "entropy": [StrOptions({"maximize", "paper"}), None],
+        "eta": [Interval(Real, 0, 1e9, closed="right")],
+        "residual": ["boolean"],
+        "causal": ["boolean"],
+        "max_length": [COUNT],
+        "modalities": ["array-like", None],
+        "n_factors": [Interval(Integral, 0, 10_000, closed="both")],
+        "cv": [Interval(Integral, 2, 100, closed="both")],
+        "max_iter": [COUNT],
+        "batch_size": [StrOptions({"auto"}), COUNT],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [COUNT],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "device": [str],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components: int = 256,
+        *,
+        id_dim: int = 128,
+        n_heads: int = 2,
+        lam: float = 0.1,
+        beta: float = 0.1,
+        entropy: Entropy = "maximize",
+        eta: float = 0.1,
+        residual: bool = True,
+        causal: bool = True,
+        max_length: int = 200,
+        modalities: Sequence[Any] | None = None,
+        n_factors: int = 64,
+        cv: int = 5,
+        max_iter: int = 10,
+        batch_size: int | str = "auto",
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        dropout: float = 0.3,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        tol: float = 1e-4,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "auto",
+        verbose: int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.id_dim = id_dim
+        self.n_heads = n_heads
+        self.lam = lam
+        self.beta = beta
+        self.entropy = entropy
+        self.eta = eta
+        self.residual = residual
+        self.causal = causal
+        self.max_length = max_length
+        self.modalities = modalities
+        self.n_factors = n_factors
+        self.cv = cv
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.dropout = dropout
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.device = device
+        self.verbose = verbose
+
+    def _check_parameters(self) -> None:
+        self._validate_params()
+        # A learning rate above 1 is a mistake of its own, of which training tells.
+        if min(self.learning_rate, 1.0) * self.weight_decay >= 1:
+            raise ValueError(
+                f"weight_decay={self.weight_decay:g} is too large: AdamW takes the share "
+                "learning_rate * weight_decay of each weight at each step, which must be below 1. "
+                "Lower weight_decay."
+            )

@@ -1,0 +1,33 @@
+"""Which values the parameters of the baselines may take."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+from sklearn.utils._param_validation import Interval
+
+# Nobody's history is longer: a larger number is a mistake, and histories would fill the memory.
+MOST_ITEMS = 1_000_000
+
+
+class Number(Interval):
+    """An interval of numbers without True and False, which Python counts among the integers."""
+
+    def is_satisfied_by(self, val: Any) -> bool:
+        """Tell whether a value is a number of the interval."""
+        return not isinstance(val, bool) and bool(super().is_satisfied_by(val))
+
+
+N_ITEMS = [Number(Integral, 1, MOST_ITEMS, closed="both")]
+SHARE = [Number(Real, 0, 1, closed="both")]
+SHARES = {
+    "crop": SHARE,
+    "mask": [Number(Real, 0, 1, closed="left")],  # a mask of everything would leave no history
+    "reorder": SHARE,
+    "substitute": SHARE,
+    "insert": SHARE,
+}
+POSITIVE = [Number(Real, 0, None, closed="neither")]
+NOT_NEGATIVE = [Number(Real, 0, None, closed="left")]
+ITEM_ID = [Number(Integral, -(2**63), 2**63 - 1, closed="both"), str]

@@ -1,0 +1,179 @@
+"""Parquet and CSV files as Arrow tables, in which ids are what they are in the file."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from skmars.utils._files import check_readable, write_whole
+
+ENDINGS = (".csv", ".parquet")
+# The column that predictions add to the rows.
+PROBABILITY = "probability"
+SEPARATORS = ",;\t"
+# How a missing value is written among integers and times; as a string, it may be an id.
+MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "None"]
+# Integers that are the same when they are written again.
+INTEGER = r"^(0|-?[1-9][0-9]*)$"
+# A row of a CSV file may have so many bytes.
+BLOCK = 1 << 26
+
+
+def arrow(module: str = "pyarrow") -> Any:
+    """Return pyarrow, or a module of it; ImportError says how to get it."""
+    if not find_spec("pyarrow"):
+        raise ImportError("the command needs pyarrow to read tables: pip install pyarrow")
+    return import_module(module)
+
+
+def read_table(path: Path, ids: Mapping[str, str | None], texts: Iterable[str] = ()) -> Any:
+    """Read a Parquet or CSV file.
+
+    Parameters
+    ----------
+    path : Path
+    ids : mapping of str to {"integers", "strings", None}
+        Columns of ids, and what they are elsewhere. A column of a CSV file becomes integers if
+        that changes no id, and they are not strings elsewhere; else it stays as it is written.
+    texts : iterable of str, default=()
+        Columns of a CSV file that stay as they are written.
+
+    Raises
+    ------
+    OSError
+        If there is no such file.
+    ValueError
+        If it can't be read, has columns of one name, or ids that are not what they are elsewhere.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise ValueError(f"{path}: the name of a table must end in .parquet or .csv.")
+    check_readable(path)
+    arrow()
+    is_csv = path.suffix.lower() == ".csv"
+    try:
+        if is_csv:
+            table = _read_csv(path, [*ids, *texts])
+        else:
+            with path.open("rb") as file:
+                table = arrow("pyarrow.parquet").read_table(file)
+    except Exception as error:  # an error of whichever layer of Arrow
+        rule = "UTF-8 text with a header line" if is_csv else "what Parquet writers write"
+        raise ValueError(
+            f"{path} can't be read as {path.suffix[1:]}, {rule}: {error}. Write the file again."
+        ) from error
+    repeated = [name for name, n in Counter(table.column_names).items() if n > 1]
+    if repeated:
+        raise ValueError(f"{path} has several columns {repeated[0]!r}. Rename or drop them.")
+    for column, kind in ids.items():
+        if column not in table.column_names:
+            continue
+        if is_csv:
+            table = replaced(table, column, _exact(table[column], kind))
+        if kind is not None and kind_of(table, column) not in (kind, None):
+            raise ValueError(_other_kind(table, path, column, kind))
+    return table
+
+
+def _read_csv(path: Path, texts: Iterable[str]) -> Any:
+    pyarrow, reader = arrow(), arrow("pyarrow.csv")
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = file.readline(BLOCK)
+    separator = next((s for s in SEPARATORS if s in header), SEPARATORS[0])
+    with path.open("rb") as file:
+        table = reader.read_csv(
+            file,
+            read_options=reader.ReadOptions(block_size=BLOCK),
+            parse_options=reader.ParseOptions(delimiter=separator, newlines_in_values=True),
+            convert_options=reader.ConvertOptions(
+                column_types={text: pyarrow.string() for text in texts}
+            ),
+        )
+    _check_quotes(table, path, separator)
+    return table
+
+
+def _check_quotes(table: Any, path: Path, separator: str) -> None:
+    """Raise if a quote that is never closed has made one value of several lines."""
+    pyarrow, compute = arrow(), arrow("pyarrow.compute")
+    strings = [c for c in table.columns if c.type in (pyarrow.string(), pyarrow.binary())]
+    if any(compute.any(compute.match_substring(c, "\n")).as_py() for c in strings):
+        csv.field_size_limit(BLOCK)
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for _ in csv.reader(file, delimiter=separator, strict=True):
+                pass
+
+
+def _exact(texts: Any, kind: str | None) -> Any:
+    """Return ids that were read as text as integers if that changes none of them."""
+    pyarrow, compute = arrow(), arrow("pyarrow.compute")
+    known = without(texts, MISSING)
+    whole = compute.all(compute.match_substring_regex(known, INTEGER), min_count=0)
+    if kind != "strings" and whole.as_py():
+        # As strings, ids beyond int64 go together with any others. Elsewhere they may be uint64.
+        widths = [pyarrow.int64()] if kind is None else [pyarrow.int64(), pyarrow.uint64()]
+        for width in widths:
+            with suppress(pyarrow.ArrowInvalid):  # beyond it
+                return known.cast(width)
+    return without(texts, [""])
+
+
+def without(texts: Any, missing: list[str]) -> Any:
+    """Return a column of strings without those that stand for a missing value."""
+    pyarrow, compute = arrow(), arrow("pyarrow.compute")
+    found = compute.is_in(texts, value_set=pyarrow.array(missing, texts.type))
+    return compute.if_else(found, pyarrow.scalar(None, texts.type), texts)
+
+
+def replaced(table: Any, column: str, values: Any) -> Any:
+    """Return a table with other values in a column."""
+    return table.set_column(table.column_names.index(column), column, values)
+
+
+def holds(values: Any, *kinds: str) -> bool:
+    """Tell whether a column is of one of these kinds, as `pyarrow.types` calls them."""
+    return any(getattr(arrow().types, f"is_{kind}")(values.type) for kind in kinds)
+
+
+def kind_of(table: Any, column: str) -> str | None:
+    """Say what the ids of a column are, "integers" or "strings"; None if they are neither."""
+    if column not in table.column_names:
+        return None
+    values = table[column]
+    if holds(values, "dictionary"):
+        values = values.cast(values.type.value_type)
+    if holds(values, "integer", "floating"):
+        return "integers"
+    return "strings" if holds(values, "string", "large_string", "string_view") else None
+
+
+def _other_kind(table: Any, path: Path, column: str, kind: str) -> str:
+    shown = ""
+    if kind == "integers":
+        compute, texts = arrow("pyarrow.compute"), table[column].cast("string")
+        row = compute.index(compute.match_substring_regex(texts, INTEGER), False).as_py()
+        shown = f" (such as {texts[max(row, 0)].as_py()!r}, row {max(row, 0)})"
+    return (
+        f"{path}: column {column!r} holds {kind_of(table, column)}{shown}, but the model, or the "
+        f"items, know these ids as {kind}: nothing would match. Write ids alike in all tables."
+    )
+
+
+def csv_of(table: Any) -> str:
+    """Return a table as the text of a CSV file."""
+    sink = arrow().BufferOutputStream()
+    arrow("pyarrow.csv").write_csv(table, sink)
+    return str(sink.getvalue().to_pybytes(), "utf-8")
+
+
+def write_table(table: Any, path: Path) -> None:
+    """Write a table as Parquet or CSV, by the end of the name."""
+    is_csv = path.suffix.lower() == ".csv"
+    module = arrow("pyarrow.csv" if is_csv else "pyarrow.parquet")
+    write_whole(path, partial(module.write_csv if is_csv else module.write_table, table))

@@ -1,0 +1,119 @@
+"""The rows with what was found for them: borrowed items and look-alike features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmars.data import Impressions, ItemCatalog, Sequences
+from skmars.data._columns import LOOKALIKES, TOUCHED
+from skmars.data._sequences import FLAT
+from skmars.retrieval import _plan
+from skmars.retrieval._borrowing import Borrowers, borrow, nothing_borrowed
+from skmars.retrieval._embeddings import ItemSpace
+from skmars.retrieval._lookalike_features import lookalike_features
+from skmars.retrieval._neighbors import Lookalikes
+from skmars.utils import _ragged as ragged
+
+
+def assemble(plan: _plan.Plan, found: Iterable[tuple[range, Lookalikes]]) -> Impressions:
+    """Return the rows of a plan with what they borrow, and with look-alike features.
+
+    `found` has all blocks of searches with their look-alikes. The catalogue is extended by borrowed
+    items that it lacks.
+    """
+    X, pool, k = plan.X, plan.pool, plan.settings.n_lookalikes
+    rows, pieces = [np.zeros(0, dtype=np.int64)], [nothing_borrowed(pool.history)]
+    features = np.zeros((len(LOOKALIKES), len(X)))
+    for block, lookalikes in found:
+        row, at = plan.rows_of(block)
+        borrows = plan.borrows[row]
+        rows.append(row[borrows])
+        pieces.append(_borrowed(plan, row[borrows], at[borrows], lookalikes))
+        for first in range(0, len(row) if k else 0, _plan.BLOCK_ROWS):
+            some = slice(first, first + _plan.BLOCK_ROWS)
+            features[:, row[some]] = lookalike_features(
+                pool.interactions,
+                lookalikes.donor[at[some], :k],
+                lookalikes.similarity[at[some], :k],
+                plan.items.codes(X.target[row[some]]),
+                None if plan.before is None else plan.before[row[some]],
+            )
+    if k:
+        names = TOUCHED if pool.history.feedback is None else LOOKALIKES
+        X = replace(X, context={**X.context, **dict(zip(names, features))})
+    borrowed = stacked(rows, pieces, len(X))
+    catalog, items = _in_catalog(borrowed.items, pool.items, X.catalog)
+    return X.with_catalog(catalog).with_borrowed(replace(borrowed, items=items, donors=pool.ids))
+
+
+def _borrowed(
+    plan: _plan.Plan, rows: NDArray[np.int64], user: NDArray[np.int64], lookalikes: Lookalikes
+) -> Sequences:
+    """Return what rows borrow; those of one user (and moment) and target share it."""
+    settings, items = plan.settings, plan.items
+    relevance, max_length = settings.relevance, settings.max_length
+    target = plan.X.target[rows]
+    by_target = items.stacked_units and relevance != "user"
+    first, borrower = _plan.distinct([user, target] if by_target else [user])
+    rows, user, target = rows[first], user[first], target[first]
+
+    def query_vectors(some: NDArray[np.int64]) -> NDArray[np.float64]:
+        if relevance == "target":
+            return items.units(target[some]).astype(np.float64)
+        users = lookalikes.user[user[some]].astype(np.float64)
+        # The mean of two cosines is the cosine-like product with the mean of both unit vectors.
+        return users if relevance == "user" else (users + items.units(target[some])) / 2
+
+    own = plan.X.history[rows].last(max_length)
+    borrowers = Borrowers(
+        donor=lookalikes.donor[user, : settings.n_neighbors],
+        donor_similarity=lookalikes.similarity[user, : settings.n_neighbors],
+        query_vectors=query_vectors if items.stacked_units else None,
+        own=own,
+        capacity=max_length - own.length.astype(np.int64),
+        before=None if plan.before is None else plan.before[rows],
+    )
+    return borrow(borrowers, plan.pool.history, items, settings)[borrower]
+
+
+def stacked(rows: list[NDArray[np.int64]], pieces: list[Sequences], n_rows: int) -> Sequences:
+    """Return pieces with flat arrays of their own as one; row ``rows[p][i]`` is row i of piece p.
+
+    Rows of no piece are empty.
+    """
+    shift = ragged.offsets(np.array([len(piece.items) for piece in pieces]))
+    start, length = np.zeros(n_rows, dtype=np.int64), np.zeros(n_rows, dtype=np.int32)
+    for row, piece, by in zip(rows, pieces, shift):
+        start[row], length[row] = piece.start + by, piece.length
+
+    def column(name: str) -> Any:
+        parts = [getattr(piece, name) for piece in pieces]
+        return None if parts[0] is None else np.concatenate(parts)
+
+    return Sequences(start=start, length=length, **{name: column(name) for name in FLAT})
+
+
+def _in_catalog(
+    items: NDArray[np.int32], ours: ItemSpace, theirs: ItemCatalog
+) -> tuple[ItemCatalog, NDArray[np.int32]]:
+    """Return the catalogue `theirs` with items of `fit`, and their codes in it."""
+    distinct, number = np.unique(items, return_inverse=True)
+    ids = ours.ids[distinct]
+    catalog = theirs.extend(ids)
+    codes = catalog.codes(ids)
+    added = codes >= len(theirs)
+    if added.any() and ours.vectors is not None and ours.kind == "embedding":
+        # What fit knows of them, later steps may know too. (Both are of one space, see
+        # ItemSpace.view.) They stand in the last part.
+        last = catalog.parts[-1]
+        embedding = last.take_embedding(np.arange(len(last)))
+        if embedding is not None:
+            embedding[last.codes(ids[added])] = ours.vectors[distinct[added]]
+            changed = last.with_embedding(embedding)
+            catalog = catalog.map_parts(lambda part: changed if part is last else part)
+    return catalog, codes[number]

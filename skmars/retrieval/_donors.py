@@ -1,0 +1,119 @@
+"""The donors of `fit`: who they are, their histories, and the vectors by which they are found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmars.data import Impressions, Sequences
+from skmars.retrieval._ann import NeighborIndex, fit_index
+from skmars.retrieval._embeddings import (
+    ItemSpace,
+    Vectors,
+    center_of,
+    centred_units,
+    has_embedding,
+    user_vectors,
+)
+from skmars.retrieval._lookalike_features import DonorInteractions
+
+
+@dataclass(frozen=True)
+class DonorPool:
+    """The donors of `fit`, one row each."""
+
+    ids: NDArray[Any]
+    history: Sequences  # the longest of each, in codes of `items`
+    units: Vectors  # their centred unit vectors
+    center: NDArray[np.float64]  # mean of their vectors, the user centre of Eq. 15
+    items: ItemSpace
+    user_kind: str  # what `user_vectors` makes of rows
+    index: NeighborIndex | None  # over `units`; None searches exactly
+
+    @cached_property
+    def first_event(self) -> NDArray[np.float64] | None:
+        """When each donor's first event happened."""
+        if self.history.time is None or len(self.ids) == 0:
+            return None
+        times = self.history.time[self.history.positions()]
+        return np.minimum.reduceat(times, self.history.offsets[:-1])
+
+    @cached_property
+    def interactions(self) -> DonorInteractions:
+        """Which donors interacted with which items."""
+        return DonorInteractions.of(self.history, len(self.items.ids))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is cached is made again faster than it is read.
+        fields = self.__dataclass_fields__
+        return {name: value for name, value in vars(self).items() if name in fields}
+
+
+def collect_donors(
+    X: Impressions,
+    user_representation: str,
+    item_representation: str,
+    neighbors: str | NeighborIndex,
+    n_jobs: int | None,
+) -> DonorPool:
+    """Make the pool of the users of some rows, each with their longest history."""
+    items = ItemSpace(X.catalog, item_representation)
+    if items.vectors is not None and user_representation == "history":
+        kind = "units"
+    elif X._embedding is not None or X._encoder is not None:
+        kind = "embedding"
+    else:
+        kind = "vectors"
+    if len(X) == 0:
+        found = np.zeros((0, 0), dtype=np.float32)
+    elif kind == "vectors" and items.vectors is None:
+        raise ValueError(
+            "there is nothing to compare users by: X has no user embedding, and its catalogue "
+            "neither an embedding nor features. Put an aligner or encoder before this step, or "
+            "build the catalogue with features."
+        )
+    else:
+        found = user_vectors(X, items.view(X.catalog), kind)
+    known = has_embedding(found)
+    X, found = X[known], found[known]
+    center = center_of(found)
+    units = centred_units(found, center)
+    index = fit_index(neighbors, units, n_jobs)
+    return DonorPool(X.user_ids, X.history.compact(), units, center, items, kind, index)
+
+
+def user_units(X: Impressions, pool: DonorPool) -> Vectors:
+    """Return the centred unit vector of each row's user, as it is compared with `pool.units`."""
+    return centred_units(user_vectors(X, pool.items.view(X.catalog), pool.user_kind), pool.center)
+
+
+def why_nothing_is_borrowed(
+    X: Impressions, pool: DonorPool, low: float, high: float, rank: int
+) -> str | None:
+    """Say why no row of `fit` can borrow, and what to do; None if one can.
+
+    `low` and `high` are the thresholds of activity, and `rank` is that of the most similar donor
+    that a row may have: 1, or `n_neighbors` for "kth".
+    """
+    if len(pool.ids) == 0:
+        return (
+            f"there is no donor: users are low-active up to {low:g} items and high-active "
+            f"from {high:g}, and no user with an embedding is high-active only. Lower "
+            "low_quantile or high_quantile"
+        )
+    if rank > len(pool.ids):
+        return (
+            f"there are {len(pool.ids)} donors only, and strategy='kth' takes the one of rank "
+            f"n_neighbors={rank}. Lower n_neighbors"
+        )
+    empty = X[np.flatnonzero(X.history.length == 0)[:1]]
+    if low < 1 and not has_embedding(user_units(empty, pool)).any():
+        return (
+            "only rows without any history are low-active, which have nothing by which to tell a "
+            "look-alike. Raise low_quantile"
+        )
+    return None

@@ -1,0 +1,136 @@
+"""The plan: which rows need a search for donors, each distinct history once, and which borrow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmars.data import Impressions
+from skmars.retrieval._donors import DonorPool
+from skmars.retrieval._embeddings import ItemView
+
+BLOCK_ROWS = 1 << 14  # distinct histories searched for at a time, and rows that get features
+_LONGEST = 2**31 - 1  # lengths of histories are int32
+_BLOCK_FOUND = 1 << 22  # donors found at a time
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How donors are searched and what is borrowed; see `SequenceRetrievalAugmenter`."""
+
+    strategy: str
+    theta: float
+    n_neighbors: int
+    max_borrowed: int | None
+    max_length: int
+    relevance: str
+    respect_time: bool
+    n_lookalikes: int
+    n_jobs: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What there is to search and to borrow for some rows."""
+
+    X: Impressions
+    pool: DonorPool
+    settings: Settings
+    items: ItemView  # the items of X
+    own_donor: NDArray[np.int32]  # of each row the donor who is its user, -1 if the user is none
+    before: NDArray[np.float64] | None  # only what happened earlier is borrowed or counted
+    borrows: NDArray[np.bool_]  # low-active rows with room for borrowed items
+    row: NDArray[np.int64]  # rows for which donors are searched, those of one search together
+    search: NDArray[np.int64]  # number of the search of each `row`, ascending
+    first_row: NDArray[np.int64]  # one row of each search: all have the same history and moment
+
+    @property
+    def n_donors(self) -> int:
+        """Number of donors that a search looks for."""
+        wanted = max(self.settings.n_neighbors, self.settings.n_lookalikes)
+        return int(min(wanted, len(self.pool.ids)))
+
+    @property
+    def blocks(self) -> list[range]:
+        """Searches that are made together."""
+        n = len(self.first_row)
+        step = max(1, min(BLOCK_ROWS, _BLOCK_FOUND // max(1, self.n_donors)))
+        return [range(at, min(at + step, n)) for at in range(0, n, step)]
+
+    def rows_of(self, block: range) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows of the searches of a block, and the place of their search in it."""
+        first, end = np.searchsorted(self.search, [block.start, block.stop])
+        return self.row[first:end], self.search[first:end] - block.start
+
+
+def make_plan(
+    X: Impressions,
+    low: NDArray[np.bool_],
+    own_donor: NDArray[np.int32],
+    pool: DonorPool,
+    settings: Settings,
+) -> Plan:
+    """Return what there is to search and to borrow; `low` tells which rows are low-active."""
+    items = pool.items.view(X.catalog)
+    _check_comparable(pool, settings)
+    settings = replace(settings, max_length=min(settings.max_length, _LONGEST))
+    before = None
+    if X.time is not None and pool.history.time is not None and settings.respect_time:
+        before = X.time
+    borrows = low & (X.history.length < settings.max_length) & (len(pool.ids) > 0)
+    rows = np.flatnonzero(borrows)
+    if settings.n_lookalikes and len(pool.ids):
+        rows = np.arange(len(X))
+    keys: list[NDArray[np.generic]] = [X.user, X.history.start, X.history.length]
+    if before is not None:
+        keys.append(before)
+    if X._embedding is not None and pool.user_kind == "embedding":
+        keys = [np.arange(len(X))]  # rows may have embeddings of their own
+    first, search = distinct([key[rows] for key in keys])
+    order = np.argsort(search, kind="stable")
+    return Plan(
+        X,
+        pool,
+        settings,
+        items,
+        own_donor,
+        before,
+        borrows,
+        rows[order],
+        search[order],
+        rows[first],
+    )
+
+
+def _check_comparable(pool: DonorPool, settings: Settings) -> None:
+    """Raise ValueError if there are not the vectors that Eq. 16 compares."""
+    units, relevance = pool.items.units, settings.relevance
+    if units is None and settings.strategy in ("filter", "dp"):
+        raise ValueError(
+            f"strategy={settings.strategy!r} compares items, but the catalogue of fit has neither "
+            "an embedding nor features. Put an aligner or encoder before this step, build the "
+            "catalogue with features, or use strategy='most_similar'."
+        )
+    if units is None or len(pool.ids) == 0 or relevance == "target":
+        return
+    if units.shape[1] != pool.units.shape[1]:
+        raise ValueError(
+            f"relevance={relevance!r} compares users with items, but user embeddings have "
+            f"{pool.units.shape[1]} columns and item vectors {units.shape[1]}. Set "
+            "item_representation='embedding' if both come from an aligner, or "
+            "relevance='target'."
+        )
+
+
+def distinct(keys: list[NDArray[np.generic]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first row of each distinct combination, in their order, and each row's number."""
+    order = np.lexsort(keys[::-1])
+    new = np.zeros(len(order), dtype=bool)
+    new[:1] = True
+    for key in keys:
+        new[1:] |= key[order[1:]] != key[order[:-1]]
+    number = np.empty(len(order), dtype=np.int64)
+    number[order] = np.cumsum(new) - 1
+    return order[new], number
