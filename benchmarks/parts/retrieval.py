@@ -149,8 +149,8 @@ def search(arguments: Any) -> list[Result]:
 
     part = f"retrieval ({size}, k = {arguments.k})"
     work = 2.0 * len(queries) * len(donors) * arguments.width
-    queries = {name: ask(name) for name in built}
-    searched = compare(part, queries, arguments.repeats, work=work)
+    calls = {name: ask(name) for name in built}
+    searched = compare(part, calls, arguments.repeats, work=work)
     nearest = found[EXACT][:, 0]
     for result in searched:
         rate = len(queries) / median(result.seconds)
