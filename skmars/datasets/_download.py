@@ -46,23 +46,8 @@ def fetch(
     """Bring the file at `url` to `path`; nothing happens where it is there already.
 
     The file grows under the name ``<path>.part``, which a later call continues, and gets its
-    own name once it is complete and its checksum is right.
-
-    Parameters
-    ----------
-    url : str
-    path : pathlib.Path
-    checksum : str, default=None
-        ``"md5:..."`` or ``"sha256:..."`` in hexadecimal digits.
-    download_if_missing : bool, default=True
-        Whether to raise an OSError instead of downloading.
-
-    Raises
-    ------
-    ValueError
-        If `checksum` is not of that form.
-    OSError
-        If the file can't be had, or its checksum is wrong.
+    own name once it is complete and its checksum (``"md5:..."`` or ``"sha256:..."``) is right.
+    Otherwise an OSError says what to do.
     """
     algorithm, _, expected = (checksum or "").partition(":")
     if checksum is not None and (algorithm not in ("md5", "sha256") or not expected):

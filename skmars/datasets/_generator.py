@@ -6,9 +6,15 @@ from numbers import Integral, Real
 from typing import Any, Literal, overload
 
 import numpy as np
+from numpy.random import RandomState
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
-from sklearn.utils import Bunch, check_random_state, check_scalar
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 
 from skmars.data import Impressions, ItemCatalog, Sequences
 from skmars.data._histories import Timeline
@@ -21,9 +27,25 @@ APPEAL = 0.7  # standard deviation of what makes an item clicked by everybody, i
 SHOWN_SCALE = 3.0
 ACTIVITY_SIGMA = 1.5  # of the log-normal lengths: two fifths of the users stay at 2-5 events
 MIN_LENGTH = 2
-N_WORDS, IMAGE_SIZE = 12, 16
 FIRST_DAY, N_SECONDS = 1_600_000_000, 90 * 86_400
 BLOCK = 4_000_000  # cells of the user x item matrix that are held at once
+# Which values the parameters of the generators may take.
+SHARE, NOT_NEGATIVE = (
+    [Interval(Real, 0, 1, closed="both")],
+    [Interval(Real, 0, None, closed="left")],
+)
+CONSTRAINTS = {
+    "n_users": [Interval(Integral, 1, None, closed="left")],
+    "n_items": [Interval(Integral, MIN_LENGTH, None, closed="left")],
+    "n_groups": [Interval(Integral, 1, None, closed="left")],
+    "n_factors": [Interval(Integral, 2, None, closed="left")],
+    "mean_length": [Interval(Real, MIN_LENGTH, None, closed="left")],
+    "chance": SHARE,
+    "deviation": NOT_NEGATIVE,
+    "text_noise": SHARE,
+    "image_noise": NOT_NEGATIVE,
+    "history": [StrOptions({"positive", "all"})],
+}
 
 
 @overload
@@ -39,7 +61,7 @@ def make_multimodal_ctr(
     text_noise: float = ...,
     image_noise: float = ...,
     history: str = ...,
-    random_state: int | np.random.RandomState | None = ...,
+    random_state: int | RandomState | None = ...,
     return_truth: Literal[False] = ...,
 ) -> tuple[Impressions, NDArray[np.int64]]: ...
 @overload
@@ -55,7 +77,7 @@ def make_multimodal_ctr(
     text_noise: float = ...,
     image_noise: float = ...,
     history: str = ...,
-    random_state: int | np.random.RandomState | None = ...,
+    random_state: int | RandomState | None = ...,
     return_truth: Literal[True],
 ) -> tuple[Impressions, NDArray[np.int64], Bunch]: ...
 def make_multimodal_ctr(
@@ -70,7 +92,7 @@ def make_multimodal_ctr(
     text_noise: float = 0.3,
     image_noise: float = 0.05,
     history: str = "positive",
-    random_state: int | np.random.RandomState | None = None,
+    random_state: int | RandomState | None = None,
     return_truth: bool = False,
 ) -> tuple[Any, ...]:
     """Generate impressions of users who have planted look-alikes.
@@ -142,10 +164,8 @@ def make_multimodal_ctr(
 
     Raises
     ------
-    ValueError
-        If a parameter is out of its range.
-    TypeError
-        If a parameter has the wrong type.
+    TypeError, ValueError
+        If a parameter has the wrong type or is out of its range.
 
     See Also
     --------
@@ -161,20 +181,7 @@ def make_multimodal_ctr(
     >>> truth.group.shape
     (50,)
     """
-    check_scalar(n_users, "n_users", Integral, min_val=1)
-    check_scalar(n_items, "n_items", Integral, min_val=MIN_LENGTH)
-    check_scalar(n_groups, "n_groups", Integral, min_val=1)
-    check_scalar(n_factors, "n_factors", Integral, min_val=2)
-    check_scalar(mean_length, "mean_length", Real, min_val=MIN_LENGTH)
-    for name, value, largest in (
-        ("chance", chance, 1),
-        ("deviation", deviation, None),
-        ("text_noise", text_noise, 1),
-        ("image_noise", image_noise, None),
-    ):
-        check_scalar(value, name, Real, min_val=0, max_val=largest)
-    if history not in ("positive", "all"):
-        raise ValueError(f"history must be 'positive' or 'all', got {history!r}.")
+    validate_parameter_constraints(CONSTRAINTS, locals(), "make_multimodal_ctr")
     rng = check_random_state(random_state)
 
     item_factors = main_factors(n_items, n_factors, rng)
@@ -191,20 +198,9 @@ def make_multimodal_ctr(
     click_probability = expit(CLICK_SCALE * affinity + item_appeal[target])
     y = (rng.uniform(size=len(user)) < click_probability).astype(np.int64)
 
-    title, text = _content.texts(item_factors, text_noise, N_WORDS, rng)
-    image = _content.images(item_factors, image_noise, IMAGE_SIZE, rng)
-    X = Impressions(
-        catalog=ItemCatalog(
-            np.arange(n_items), content={"title": title, "text": text, "image": image}
-        ),
-        users=np.arange(n_users),
-        user=user.astype(np.int32),
-        target=target.astype(np.int32),
-        history=histories(user, target, y, time, history),
-        time=time,
-    )
-    if not return_truth:
-        return X, y
+    content = _content.texts(item_factors, text_noise, rng)
+    content["image"] = _content.images(item_factors, image_noise, rng)
+    X = impressions(content, user, target, y, time, history)
     truth = Bunch(
         group=group,
         click_probability=click_probability,
@@ -213,10 +209,10 @@ def make_multimodal_ctr(
         group_taste=group_taste,
         user_taste=user_taste,
     )
-    return X, y, truth
+    return (X, y, truth) if return_truth else (X, y)
 
 
-def main_factors(n_items: int, n_factors: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+def main_factors(n_items: int, n_factors: int, rng: RandomState) -> NDArray[np.float64]:
     """Every item has one main factor, of weight 0.8 to 1, and a second one."""
     main = rng.permutation(np.arange(n_items) % n_factors)
     second = (main + rng.randint(1, n_factors, size=n_items)) % n_factors
@@ -227,7 +223,7 @@ def main_factors(n_items: int, n_factors: int, rng: np.random.RandomState) -> ND
     return factors
 
 
-def _group_taste(n_groups: int, n_factors: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+def _group_taste(n_groups: int, n_factors: int, rng: RandomState) -> NDArray[np.float64]:
     """Deal the factors to the groups like cards: no overlap as long as there are enough."""
     n_liked = max(2, -(-n_factors // n_groups))
     n_decks = -(-n_groups * n_liked // n_factors)
@@ -239,7 +235,7 @@ def _group_taste(n_groups: int, n_factors: int, rng: np.random.RandomState) -> N
 
 
 def _activity(
-    n_users: int, n_items: int, mean_length: float, rng: np.random.RandomState
+    n_users: int, n_items: int, mean_length: float, rng: RandomState
 ) -> NDArray[np.int64]:
     """Lengths with a long tail; the half makes up for rounding down."""
     extra = rng.lognormal(sigma=ACTIVITY_SIGMA, size=n_users) / np.exp(0.5 * ACTIVITY_SIGMA**2)
@@ -252,7 +248,7 @@ def _shown_items(
     item_factors: NDArray[np.float64],
     length: NDArray[np.int64],
     chance: float,
-    rng: np.random.RandomState,
+    rng: RandomState,
 ) -> NDArray[np.int64]:
     """Draw each user's items without repetition, the first one by taste (Gumbel top-k)."""
     n_items = len(item_factors)
@@ -277,7 +273,7 @@ def _shown_items(
     return np.concatenate(shown)
 
 
-def _times(user: NDArray[np.int64], rng: np.random.RandomState) -> NDArray[np.float64]:
+def _times(user: NDArray[np.int64], rng: RandomState) -> NDArray[np.float64]:
     """Whole seconds within ninety days, strictly increasing within each user."""
     time = np.floor(rng.uniform(0, N_SECONDS, size=len(user)))
     time = time[np.lexsort((time, user))]
@@ -287,19 +283,26 @@ def _times(user: NDArray[np.int64], rng: np.random.RandomState) -> NDArray[np.fl
     return FIRST_DAY + time
 
 
-def histories(
+def impressions(
+    content: dict[str, NDArray[np.object_]],
     user: NDArray[np.int64],
     target: NDArray[np.int64],
     y: NDArray[np.int64],
     time: NDArray[np.float64],
     history: str,
-) -> Sequences:
+    **context: NDArray[np.float64],
+) -> Impressions:
+    """Return events, which stand in the order of user and time, as `from_log` would."""
     kept = np.flatnonzero(y) if history == "positive" else np.arange(len(y))
-    timeline = Timeline(user[kept], time[kept], int(user[-1]) + 1)
-    return Sequences(
+    users = np.arange(user[-1] + 1)
+    timeline = Timeline(user[kept], time[kept], len(users))
+    past = Sequences(
         items=target[kept].astype(np.int32),
         start=timeline.start[user],
         length=timeline.count_before(user, time).astype(np.int32),
         feedback=y[kept].astype(np.int8) if history == "all" else None,
         time=time[kept],
     )
+    catalog = ItemCatalog(np.arange(len(content["title"])), content=content)
+    codes = user.astype(np.int32), target.astype(np.int32)
+    return Impressions(catalog, users, *codes, past, time=time, context=context)

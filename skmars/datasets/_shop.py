@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from typing import Any, Literal, overload
 
 import numpy as np
+from numpy.random import RandomState
 from numpy.typing import NDArray
 from scipy.special import expit
-from sklearn.utils import Bunch, check_random_state, check_scalar
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils._param_validation import validate_parameter_constraints
 
-from skmars.data import Impressions, ItemCatalog
+from skmars.data import Impressions
 from skmars.datasets import _content
-from skmars.datasets._generator import FIRST_DAY, MIN_LENGTH, N_WORDS, histories, main_factors
+from skmars.datasets._generator import (
+    CONSTRAINTS,
+    FIRST_DAY,
+    MIN_LENGTH,
+    impressions,
+    main_factors,
+)
 
 BASE = -0.4  # log-odds of a click of an average user on an average item
 BIAS, APPEAL, TASTE = 0.6, 0.6, 0.6  # standard deviations, in log-odds
@@ -29,7 +36,7 @@ def make_small_shop(
     *,
     mean_length: float = ...,
     history: str = ...,
-    random_state: int | np.random.RandomState | None = ...,
+    random_state: int | RandomState | None = ...,
     return_truth: Literal[False] = ...,
 ) -> tuple[Impressions, NDArray[np.int64]]: ...
 @overload
@@ -39,7 +46,7 @@ def make_small_shop(
     *,
     mean_length: float = ...,
     history: str = ...,
-    random_state: int | np.random.RandomState | None = ...,
+    random_state: int | RandomState | None = ...,
     return_truth: Literal[True],
 ) -> tuple[Impressions, NDArray[np.int64], Bunch]: ...
 def make_small_shop(
@@ -48,7 +55,7 @@ def make_small_shop(
     *,
     mean_length: float = 12.0,
     history: str = "positive",
-    random_state: int | np.random.RandomState | None = None,
+    random_state: int | RandomState | None = None,
     return_truth: bool = False,
 ) -> tuple[Any, ...]:
     """Generate impressions of a small shop in which look-alikes can hardly help.
@@ -68,13 +75,8 @@ def make_small_shop(
     mean_length : float, default=12.0
         Expected number of impressions of a user, at least 2. No user sees an item
         twice, so no length exceeds `n_items`.
-    history : {"positive", "all"}, default="positive"
-        Whether histories hold the clicked items only, or all impressions with
-        the click as feedback, as in `Impressions.from_log`.
-    random_state : int, RandomState instance or None, default=None
-        Pass an int for the same data on every call.
-    return_truth : bool, default=False
-        Whether to return what was planted as a third value.
+    history, random_state, return_truth : default="positive", None, False
+        See `make_multimodal_ctr`.
 
     Returns
     -------
@@ -102,10 +104,8 @@ def make_small_shop(
 
     Raises
     ------
-    ValueError
-        If a parameter is out of its range.
-    TypeError
-        If a parameter has the wrong type.
+    TypeError, ValueError
+        If a parameter has the wrong type or is out of its range.
 
     See Also
     --------
@@ -120,11 +120,7 @@ def make_small_shop(
     >>> sorted(X.context)
     ['item_rate', 'user_rate']
     """
-    check_scalar(n_users, "n_users", Integral, min_val=1)
-    check_scalar(n_items, "n_items", Integral, min_val=MIN_LENGTH)
-    check_scalar(mean_length, "mean_length", Real, min_val=MIN_LENGTH)
-    if history not in ("positive", "all"):
-        raise ValueError(f"history must be 'positive' or 'all', got {history!r}.")
+    validate_parameter_constraints(CONSTRAINTS, locals(), "make_small_shop")
     rng = check_random_state(random_state)
 
     user_bias = BIAS * rng.normal(size=n_users)
@@ -134,17 +130,16 @@ def make_small_shop(
 
     def probability(user: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.float64]:
         taste = np.einsum("...k,...k->...", user_taste[user], item_factors[item])
-        click: NDArray[np.float64] = expit(BASE + user_bias[user] + item_appeal[item] + taste)
-        return click
+        return np.asarray(expit(BASE + user_bias[user] + item_appeal[item] + taste))
 
     everybody, everything = np.arange(n_users)[:, None], np.arange(n_items)[:, None]
-    rates = [
+    user_rate, item_rate = (
         (rng.uniform(size=p.shape) < p).mean(axis=1)
         for p in (
             probability(everybody, rng.randint(n_items, size=(n_users, N_EARLIER))),
             probability(rng.randint(n_users, size=(n_items, N_EARLIER)), everything),
         )
-    ]
+    )
 
     length = MIN_LENGTH + rng.poisson(mean_length - MIN_LENGTH, size=n_users)
     length = np.minimum(length, n_items)
@@ -155,18 +150,9 @@ def make_small_shop(
     click_probability = probability(user, target)
     y = (rng.uniform(size=len(user)) < click_probability).astype(np.int64)
 
-    title, text = _content.texts(item_factors, TEXT_NOISE, N_WORDS, rng)
-    X = Impressions(
-        catalog=ItemCatalog(np.arange(n_items), content={"title": title, "text": text}),
-        users=np.arange(n_users),
-        user=user.astype(np.int32),
-        target=target.astype(np.int32),
-        history=histories(user, target, y, time, history),
-        time=time,
-        context={"user_rate": rates[0][user], "item_rate": rates[1][target]},
-    )
-    if not return_truth:
-        return X, y
+    content = _content.texts(item_factors, TEXT_NOISE, rng)
+    rates = {"user_rate": user_rate[user], "item_rate": item_rate[target]}
+    X = impressions(content, user, target, y, time, history, **rates)
     truth = Bunch(
         click_probability=click_probability,
         user_bias=user_bias,
@@ -174,4 +160,4 @@ def make_small_shop(
         item_factors=item_factors,
         user_taste=user_taste,
     )
-    return X, y, truth
+    return (X, y, truth) if return_truth else (X, y)
