@@ -97,42 +97,37 @@ def make_multimodal_ctr(
 ) -> tuple[Any, ...]:
     """Generate impressions of users who have planted look-alikes.
 
-    Every group of users likes a few of the latent factors of the items and dislikes
-    the others. A user's taste is that of the group plus a small deviation. Most users
-    see a handful of items only, so that their own history shows a part of what their
-    group likes; the rest can be known from their look-alikes alone. Texts and
-    pictures of the items are noisy views of the same factors.
+    Every group of users likes a few of the latent factors of the items and dislikes the others. A
+    user's taste is that of the group plus a small deviation. Most users see a handful of items
+    only, so that their own history shows a part of what their group likes; the rest can be known
+    from their look-alikes alone. Texts and pictures of the items are noisy views of the same
+    factors.
 
     Parameters
     ----------
-    n_users : int, default=500
-        Number of users.
-    n_items : int, default=300
-        Number of items.
-    n_groups : int, default=8
-        Number of look-alike groups.
+    n_users, n_items, n_groups : int, default=500, 300, 8
+        Number of users, of items, and of look-alike groups.
     n_factors : int, default=32
-        Number of latent factors (item clusters). They are dealt to the groups one
-        after another, ``ceil(n_factors / n_groups)`` each, at least two.
+        Number of latent factors (item clusters). They are dealt to the groups one after another,
+        ``ceil(n_factors / n_groups)`` each, at least two.
     mean_length : float, default=20.0
-        Expected number of impressions of a user. The lengths follow a shifted
-        log-normal law: with the default, two fifths of the users have 2 to 5
-        impressions and one in twenty has more than 60. No user sees an item
-        twice, so no length exceeds `n_items`.
+        Expected number of impressions of a user. The lengths follow a shifted log-normal law: with
+        the default, two fifths of the users have 2 to 5 impressions and one in twenty has more
+        than 60. No user sees an item twice, so no length exceeds `n_items`.
     chance : float, default=0.5
-        Part of the impressions that is shown by chance, whatever the user likes. The
-        others are shown by taste; a user's first impression always is.
+        Part of the impressions that is shown by chance, whatever the user likes. The others are
+        shown by taste; a user's first impression always is.
     deviation : float, default=0.3
-        Standard deviation of a user's taste around that of the group, whose own
-        entries are 1 (likes) and -1 (dislikes).
+        Standard deviation of a user's taste around that of the group, whose own entries are 1
+        (likes) and -1 (dislikes).
     text_noise : float, default=0.3
         Part of the words of a text that have nothing to do with the item.
     image_noise : float, default=0.05
-        Standard deviation of the noise on colours, waves and pixels, where 1 is the
-        full range of a colour.
+        Standard deviation of the noise on colours, waves and pixels, where 1 is the full range of
+        a colour.
     history : {"positive", "all"}, default="positive"
-        Whether histories hold the clicked items only, or all impressions with
-        the click as feedback, as in `Impressions.from_log`.
+        Whether histories hold the clicked items only, or all impressions with the click as
+        feedback, as in `Impressions.from_log`.
     random_state : int, RandomState instance or None, default=None
         Pass an int for the same data on every call.
     return_truth : bool, default=False
@@ -141,26 +136,19 @@ def make_multimodal_ctr(
     Returns
     -------
     X : Impressions
-        All impressions, user after user, each user's in the order of time. The
-        catalogue carries `title`, `text` and `image` (uint8 arrays of shape
-        (16, 16, 3)).
+        All impressions, user after user, each user's in the order of time. The catalogue carries
+        `title`, `text` and `image` (uint8 arrays of shape (16, 16, 3)).
     y : ndarray of shape (n_impressions,), int64
         1 where the user clicked.
     truth : Bunch
-        Only with ``return_truth=True``:
+        Only with ``return_truth=True``; arrays of float64, but for the groups (int64):
 
-        group : ndarray of shape (n_users,), int64
-            Group of each user, aligned with `X.users`.
-        click_probability : ndarray of shape (n_impressions,), float64
-            Probability of which each `y` is a draw.
-        item_factors : ndarray of shape (n_items, n_factors), float64
-            Weights of the factors in each item; rows sum to 1.
-        item_appeal : ndarray of shape (n_items,), float64
-            What an item adds to everybody's log-odds of a click.
-        group_taste : ndarray of shape (n_groups, n_factors), float64
-            1 for the factors that a group likes, -1 for the others.
-        user_taste : ndarray of shape (n_users, n_factors), float64
-            Taste of each user.
+        * `group`, (n_users,): group of each user, aligned with `X.users`;
+        * `click_probability`, (n_impressions,): of which each `y` is a draw;
+        * `item_factors`, (n_items, n_factors): weights of the factors, rows sum to 1;
+        * `item_appeal`, (n_items,): what an item adds to everybody's log-odds of a click;
+        * `group_taste`, (n_groups, n_factors): 1 for the factors that a group likes, -1 else;
+        * `user_taste`, (n_users, n_factors).
 
     Raises
     ------

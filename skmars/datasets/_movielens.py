@@ -26,15 +26,11 @@ PARQUET = ("interactions.parquet", "items.parquet", "users.parquet")
 MIN_LIKED = 4  # stars from which a rating counts as a click, as in the paper
 
 # The README of the data set. Names instead of codes: a code would pass for a number.
-OCCUPATIONS = np.array(
-    [
-        *("other", "academic/educator", "artist", "clerical/admin", "college/grad student"),
-        *("customer service", "doctor/health care", "executive/managerial", "farmer"),
-        *("homemaker", "K-12 student", "lawyer", "programmer", "retired", "sales/marketing"),
-        *("scientist", "self-employed", "technician/engineer", "tradesman/craftsman"),
-        *("unemployed", "writer"),
-    ],
-    dtype=object,
+OCCUPATIONS = (
+    "other, academic/educator, artist, clerical/admin, college/grad student, customer service, "
+    "doctor/health care, executive/managerial, farmer, homemaker, K-12 student, lawyer, "
+    "programmer, retired, sales/marketing, scientist, self-employed, technician/engineer, "
+    "tradesman/craftsman, unemployed, writer"
 )
 
 
@@ -219,7 +215,7 @@ def _log(ratings: Columns, users: Columns, frame: str) -> Any:
             ),
             "gender": users["gender"][who],
             "age": users["age"][who],
-            "occupation": OCCUPATIONS[users["occupation"][who]],
+            "occupation": as_objects(OCCUPATIONS.split(", "))[users["occupation"][who]],
         },
         frame,
     )

@@ -60,47 +60,39 @@ def make_small_shop(
 ) -> tuple[Any, ...]:
     """Generate impressions of a small shop in which look-alikes can hardly help.
 
-    Some users click more than others, some items are clicked more than others, and
-    every user has a modest taste that nobody shares: there are no groups. Click rates of users
-    and items are known from an earlier period and are given as context, so that a
-    plain classifier already knows most of what can be known. A model that adds
-    anything learnt from other users has to be no worse than one that does not.
+    Some users click more than others, some items are clicked more than others, and every user has
+    a modest taste that nobody shares: there are no groups. Click rates of users and items are known
+    from an earlier period and are given as context, so that a plain classifier already knows most
+    of what can be known. A model that adds anything learnt from other users has to be no worse than
+    one that does not.
 
     Parameters
     ----------
-    n_users : int, default=600
-        Number of users.
-    n_items : int, default=400
-        Number of items.
+    n_users, n_items : int, default=600, 400
+        Number of users and of items.
     mean_length : float, default=12.0
-        Expected number of impressions of a user, at least 2. No user sees an item
-        twice, so no length exceeds `n_items`.
+        Expected number of impressions of a user, at least 2. No user sees an item twice, so no
+        length exceeds `n_items`.
     history, random_state, return_truth : default="positive", None, False
         See `make_multimodal_ctr`.
 
     Returns
     -------
     X : Impressions
-        All impressions, user after user, each user's in the order of time; no two
-        have the same time. The catalogue carries `title` and `text`; on average seven
-        of ten words of a text are drawn at random. The context has the columns
-        `user_rate` and `item_rate`: the share of clicks among 20 other impressions of
-        the user and of the item, before any impression of `X`.
+        All impressions, user after user, each user's in the order of time; no two have the same
+        time. The catalogue carries `title` and `text`; on average seven of ten words of a text are
+        drawn at random. The context has the columns `user_rate` and `item_rate`: the share of
+        clicks among 20 other impressions of the user and of the item, before any impression of `X`.
     y : ndarray of shape (n_impressions,), int64
         1 where the user clicked.
     truth : Bunch
-        Only with ``return_truth=True``:
+        Only with ``return_truth=True``; arrays of float64:
 
-        click_probability : ndarray of shape (n_impressions,), float64
-            Probability of which each `y` is a draw.
-        user_bias : ndarray of shape (n_users,), float64
-            What a user adds to the log-odds of each click, aligned with `X.users`.
-        item_appeal : ndarray of shape (n_items,), float64
-            What an item adds to everybody's log-odds of a click.
-        item_factors : ndarray of shape (n_items, 8), float64
-            Weights of the latent factors in each item; rows sum to 1.
-        user_taste : ndarray of shape (n_users, 8), float64
-            What a user adds to the log-odds of a click for each factor.
+        * `click_probability`, (n_impressions,): of which each `y` is a draw;
+        * `user_bias`, (n_users,): what a user adds to the log-odds of each click;
+        * `item_appeal`, (n_items,): what an item adds to everybody's log-odds of a click;
+        * `item_factors`, (n_items, 8): weights of the latent factors, rows sum to 1;
+        * `user_taste`, (n_users, 8): what a user adds to the log-odds of a click for each factor.
 
     Raises
     ------
