@@ -44,7 +44,7 @@ def load_amazon_reviews(
     """Load one category of the Amazon reviews of 2014 from a folder.
 
     Reads ``reviews_<category>_5.json.gz`` (the 5-core) and ``meta_<category>.json.gz``.
-    Lines that can't be read are left out, counted, and named in one warning.
+    Lines that can't be read are left out, and counted in one warning.
 
     Parameters
     ----------
@@ -78,11 +78,6 @@ def load_amazon_reviews(
         If a file is not there, or the library that `frame` names is not installed.
     ValueError
         If `category` is None and there are several, or no line of the reviews can be read.
-
-    Warns
-    -----
-    UserWarning
-        If lines can't be read.
 
     See Also
     --------
@@ -166,15 +161,13 @@ def fetch_amazon_reviews(
 
     Parameters
     ----------
-    category : str
-        As in the names of the files: ``"Beauty"``, ``"Toys_and_Games"``.
+    category, frame, content, images
+        See `load_amazon_reviews`.
     data_home, download_if_missing : default=None, True
         See `fetch_movielens_1m`.
     checksums : mapping of str to str, default=None
         File name to ``"md5:..."`` or ``"sha256:..."``. The publisher gives none; where you know
         them, downloads are checked. (Their length always is.)
-    frame, content, images
-        See `load_amazon_reviews`.
 
     Returns
     -------
@@ -183,10 +176,8 @@ def fetch_amazon_reviews(
 
     Raises
     ------
-    OSError
-        As in `fetch_movielens_1m`.
-    ValueError
-        If `checksums` names a file that is not fetched.
+    OSError, ValueError
+        As in `fetch_movielens_1m`, or if `checksums` names a file that is not fetched.
     """
     names = _names(category, content)
     checksums = checksums or {}

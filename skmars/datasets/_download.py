@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-CHUNK = 1 << 20
 TIMEOUT = 60
 N_TRIALS = 3
 REFUSED = (400, 401, 403, 404, 410, 451)  # trying again will not help
@@ -97,11 +97,9 @@ def _continue(url: str, part: Path) -> None:
         # A server that ignores the range sends the whole file again.
         resumed = have > 0 and response.status == http.client.PARTIAL_CONTENT
         promised = response.headers.get("Content-Length")
-        received = 0
         with open(part, "ab" if resumed else "wb") as file:
-            while chunk := response.read(CHUNK):
-                file.write(chunk)
-                received += len(chunk)
+            shutil.copyfileobj(response, file)
+            received = file.tell() - have * resumed
     if promised is not None and received < int(promised):
         raise OSError(f"the connection closed after {received} of {promised} bytes")
 

@@ -178,7 +178,10 @@ def make_multimodal_ctr(
     group = rng.permutation(np.arange(n_users) % n_groups)
     user_taste = group_taste[group] + deviation * rng.normal(size=(n_users, n_factors))
 
-    length = _activity(n_users, n_items, mean_length, rng)
+    # A long tail: log-normal, divided by its mean.
+    extra = rng.lognormal(sigma=ACTIVITY_SIGMA, size=n_users) / np.exp(0.5 * ACTIVITY_SIGMA**2)
+    length = MIN_LENGTH + (extra * (mean_length - MIN_LENGTH)).astype(np.int64)
+    length = np.minimum(length, n_items)
     user = np.repeat(np.arange(n_users), length)
     target = _shown_items(user_taste, item_factors, length, chance, rng)
     time = _times(user, rng)
@@ -220,15 +223,6 @@ def _group_taste(n_groups: int, n_factors: int, rng: RandomState) -> NDArray[np.
     taste = np.full((n_groups, n_factors), -1.0)
     np.put_along_axis(taste, liked, 1.0, axis=1)
     return taste
-
-
-def _activity(
-    n_users: int, n_items: int, mean_length: float, rng: RandomState
-) -> NDArray[np.int64]:
-    """Lengths with a long tail; the half makes up for rounding down."""
-    extra = rng.lognormal(sigma=ACTIVITY_SIGMA, size=n_users) / np.exp(0.5 * ACTIVITY_SIGMA**2)
-    length = MIN_LENGTH + (extra * (mean_length - MIN_LENGTH)).astype(np.int64)
-    return np.minimum(length, n_items)
 
 
 def _shown_items(

@@ -200,6 +200,7 @@ def _log(ratings: Columns, users: Columns, frame: str) -> Any:
         ratings[name][rows] for name in ("user_id", "movie_id", "rating", "timestamp")
     )
     _, first, code = np.unique(user, return_index=True, return_inverse=True)
+    seconds = _increasing(seconds, code)
     who = Lookup(users["user_id"], "the ratings")(user, "the users")
     if (who < 0).any():
         raise ValueError(f"The file of users lacks user {user[who < 0][0]}, who has ratings.")
@@ -210,9 +211,7 @@ def _log(ratings: Columns, users: Columns, frame: str) -> Any:
             "rating": stars,
             "liked": stars >= MIN_LIKED,
             "position": np.arange(len(user)) - first[code],
-            "approximate_time" if np.isnan(seconds).any() else "timestamp": _increasing(
-                seconds, code
-            ),
+            "approximate_time" if np.isnan(seconds).any() else "timestamp": seconds,
             "gender": users["gender"][who],
             "age": users["age"][who],
             "occupation": as_objects(OCCUPATIONS.split(", "))[users["occupation"][who]],

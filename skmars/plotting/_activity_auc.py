@@ -87,7 +87,9 @@ class ActivityAUCDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
-        """Score a fitted classifier; activity is the length of the own history of each row.
+        """Score a fitted classifier and return the display, drawn.
+
+        Activity is the length of the own history of each row.
 
         Parameters
         ----------
@@ -96,10 +98,6 @@ class ActivityAUCDisplay(Display):
             Rows and their clicks.
         n_bins, name, ax, **kwargs
             As in `from_predictions`; `name` is that of the class by default.
-
-        Returns
-        -------
-        ActivityAUCDisplay
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         length = require_impressions(X, estimator_name=cls.__name__).history.length
@@ -119,7 +117,7 @@ class ActivityAUCDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
-        """Score predictions that are there already.
+        """Score predictions that are there already, and return the display, drawn.
 
         Parameters
         ----------
@@ -131,10 +129,6 @@ class ActivityAUCDisplay(Display):
             Into how many bins of equally many rows to divide.
         name, ax, **kwargs
             As in `plot`.
-
-        Returns
-        -------
-        ActivityAUCDisplay
 
         Raises
         ------

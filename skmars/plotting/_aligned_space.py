@@ -84,7 +84,7 @@ class AlignedSpaceDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
-        """Draw what an aligner made of its input.
+        """Draw what an aligner made of its input, and return the display.
 
         Parameters
         ----------
@@ -93,10 +93,6 @@ class AlignedSpaceDisplay(Display):
             What it takes: items with features, or rows with one block a view.
         reducer, max_items, random_state, ax, **kwargs
             As in `from_embeddings`.
-
-        Returns
-        -------
-        AlignedSpaceDisplay
 
         Raises
         ------
@@ -123,15 +119,8 @@ class AlignedSpaceDisplay(Display):
             names = [f"view {i + 1}" for i in range(len(sizes))]
             blocks = np.split(encoder.standardize(X), np.cumsum(sizes)[:-1], axis=1)
             before, after = dict(zip(names, blocks)), dict(zip(names, encoder.embed_views(X)))
-        return cls.from_embeddings(
-            before,
-            after,
-            reducer=reducer,
-            max_items=max_items,
-            random_state=random_state,
-            ax=ax,
-            **kwargs,
-        )
+        kwargs.update(reducer=reducer, max_items=max_items, random_state=random_state)
+        return cls.from_embeddings(before, after, ax=ax, **kwargs)
 
     @classmethod
     def from_embeddings(
@@ -145,7 +134,7 @@ class AlignedSpaceDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
-        """Reduce embeddings to two dimensions and draw them.
+        """Reduce embeddings to two dimensions, and return the display, drawn.
 
         Parameters
         ----------
@@ -161,10 +150,6 @@ class AlignedSpaceDisplay(Display):
             Draws the items; seed of "pca" and "tsne".
         ax, **kwargs
             As in `plot`.
-
-        Returns
-        -------
-        AlignedSpaceDisplay
 
         Raises
         ------
@@ -194,11 +179,8 @@ class AlignedSpaceDisplay(Display):
         own = [points / np.linalg.norm(points) for points in own]
         turned = [points @ orthogonal_procrustes(points, own[0])[0] for points in own]
         stacked = clone(reducer).fit_transform(np.concatenate([aligned[m][chosen] for m in names]))
-        return cls(
-            before=dict(zip(names, turned)),
-            after=dict(zip(names, np.split(stacked, len(names)))),
-            axis_name=axis_name,
-        ).plot(ax, **kwargs)
+        old, new = dict(zip(names, turned)), dict(zip(names, np.split(stacked, len(names))))
+        return cls(before=old, after=new, axis_name=axis_name).plot(ax, **kwargs)
 
     def plot(self, ax: Any = None, **kwargs: Any) -> Self:
         """Draw it, and return the display itself.
@@ -210,17 +192,15 @@ class AlignedSpaceDisplay(Display):
         **kwargs
             Passed to matplotlib's `scatter`.
         """
-        axes = self._axes(ax, ncols=2, figsize=(9, 4.2), layout="constrained")
-        axes = self.ax_ = np.ravel(axes)
-        if len(axes) != 2:
+        if ax is not None and np.size(ax) != 2:
             raise ValueError(f"ax must be two Axes, one for before and one for after; got {ax!r}.")
+        self.ax_ = np.ravel(self._axes(ax, ncols=2, figsize=(9, 4.2), layout="constrained"))
         from matplotlib.collections import LineCollection
 
         self.points_: list[dict[str, Any]] = []
         self.lines_: list[Any] = []
-        for axis, title, points in zip(
-            axes, ("before: features", "after: aligned space"), (self.before, self.after)
-        ):
+        panels = {"before: features": self.before, "after: aligned space": self.after}
+        for axis, (title, points) in zip(self.ax_, panels.items()):
             first, *others = points.values()
             pairs = np.concatenate([np.stack([first, other], axis=1) for other in others])
             lines = LineCollection(list(pairs), colors=neutral(), alpha=0.25, linewidths=0.7)
@@ -234,7 +214,7 @@ class AlignedSpaceDisplay(Display):
                 self.points_[-1][name] = axis.scatter(xy[:, 0], xy[:, 1], label=name, **style)
             axis.set(xlabel=f"{self.axis_name} 1", ylabel=f"{self.axis_name} 2", title=title)
             axis.set(xticks=[], yticks=[])  # coordinates have no unit, only distances say something
-        axes[1].legend()
+        self.ax_[1].legend()
         return self
 
 

@@ -107,7 +107,7 @@ class HistoryDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
-        """Let an augmenter borrow for one row, and draw it.
+        """Let an augmenter borrow for one row, and return the display, drawn.
 
         Parameters
         ----------
@@ -116,10 +116,6 @@ class HistoryDisplay(Display):
             What its `transform` takes.
         row, max_borrowed, max_own, ax, **kwargs
             As in `from_impressions`.
-
-        Returns
-        -------
-        HistoryDisplay
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         X = _one_row(require_impressions(X, estimator_name=cls.__name__), row)
@@ -137,7 +133,7 @@ class HistoryDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
-        """Draw one row of impressions.
+        """Draw one row of impressions, and return the display.
 
         Parameters
         ----------
@@ -149,10 +145,6 @@ class HistoryDisplay(Display):
             How many borrowed and own items to draw at most: the last ones.
         ax, **kwargs
             As in `plot`.
-
-        Returns
-        -------
-        HistoryDisplay
 
         Raises
         ------

@@ -55,7 +55,7 @@ class LossCurveDisplay(Display):
     def from_estimator(
         cls, estimator: Any, *, name: str | None = None, ax: Any = None, **kwargs: Any
     ) -> Self:
-        """Draw the training of a fitted estimator.
+        """Draw the training of a fitted estimator, and return the display.
 
         Parameters
         ----------
@@ -63,10 +63,6 @@ class LossCurveDisplay(Display):
             A fitted `SteinAligner` or `DINClassifier`, say; of a pipeline pass the step.
         name, ax, **kwargs
             As in `plot`; `name` is that of the class by default.
-
-        Returns
-        -------
-        LossCurveDisplay
 
         Raises
         ------

@@ -30,10 +30,8 @@ class RetrievalPrecisionDisplay(Display):
 
     Parameters
     ----------
-    k : ndarray of shape (n_k,)
-        How many candidates were retrieved.
-    precision : ndarray of shape (n_k,)
-        Which part of them is relevant, mean over queries.
+    k, precision : ndarray of shape (n_k,)
+        How many candidates were retrieved, and which part of them is relevant, mean over queries.
     chance_level : float, default=None
         Precision of candidates that are drawn at random.
     name : str, default=None
@@ -81,7 +79,7 @@ class RetrievalPrecisionDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
-        """Ask whether an augmenter finds donors of the user's own kind.
+        """Ask whether an augmenter finds donors of the user's own kind; return the display, drawn.
 
         Parameters
         ----------
@@ -95,10 +93,6 @@ class RetrievalPrecisionDisplay(Display):
             of people (an occupation, a region). Of all users of `X` and all donors.
         k, name, ax, **kwargs
             As in `from_embeddings`; `name` is that of the class by default.
-
-        Returns
-        -------
-        RetrievalPrecisionDisplay
 
         Raises
         ------
@@ -120,16 +114,11 @@ class RetrievalPrecisionDisplay(Display):
             raise ValueError(
                 f"user_labels lacks {len(unknown)} of the users (first: {unknown[0]!r})."
             )
-        return cls.from_embeddings(
-            user_units(X, estimator._pool),
-            estimator.donor_embedding_,
-            query_labels=[user_labels[user] for user in query_ids],
-            candidate_labels=[user_labels[user] for user in donor_ids],
-            k=k,
-            name=type(estimator).__name__ if name is None else name,
-            ax=ax,
-            **kwargs,
-        )
+        kwargs["query_labels"] = [user_labels[user] for user in query_ids]
+        kwargs["candidate_labels"] = [user_labels[user] for user in donor_ids]
+        name = type(estimator).__name__ if name is None else name
+        queries, candidates = user_units(X, estimator._pool), estimator.donor_embedding_
+        return cls.from_embeddings(queries, candidates, k=k, name=name, ax=ax, **kwargs)
 
     @classmethod
     def from_embeddings(
@@ -144,7 +133,7 @@ class RetrievalPrecisionDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
-        """Search each query among the candidates by cosine.
+        """Search each query among the candidates by cosine, and return the display, drawn.
 
         Parameters
         ----------
@@ -154,10 +143,6 @@ class RetrievalPrecisionDisplay(Display):
             How many to retrieve; None takes 1 to 20, or to as many as there are.
         name, ax, **kwargs
             As in `plot`.
-
-        Returns
-        -------
-        RetrievalPrecisionDisplay
         """
         n = _num_samples(candidates)
         ks = np.arange(1, min(MAX_K, n) + 1) if k is None else np.asarray(k)

@@ -72,7 +72,7 @@ class SearchCurveDisplay(Display, ValidationCurveDisplay):
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
-        """Draw what a search found.
+        """Draw what a search found, and return the display.
 
         Where the search had further parameters, they are held at the values of the best
         candidate.
@@ -90,17 +90,11 @@ class SearchCurveDisplay(Display, ValidationCurveDisplay):
         ax, **kwargs
             As in `plot`.
 
-        Returns
-        -------
-        SearchCurveDisplay
-
         Raises
         ------
-        TypeError
-            If `cv_results` is not the ``cv_results_`` of a search.
-        ValueError
-            If the parameter was not searched over, has fewer than two values or others than
-            numbers, or there is no such score.
+        TypeError, ValueError
+            If `cv_results` is not that of a search, or the parameter was not searched over, has
+            fewer than two values or others than numbers, or there is no such score.
         """
         chosen, params, scores = _candidates_with(cv_results, (param_name,), metric)
         best = params[int(np.nanargmax(scores))]
@@ -149,16 +143,15 @@ class SearchCurveDisplay(Display, ValidationCurveDisplay):
         super().plot(self._axes(ax), score_type=score_type, negate_score=negate_score, **kwargs)
         mean = self.test_scores.mean(axis=1)
         best = int(np.nanargmax(mean))
-        self.best_ = self.ax_.scatter(
-            self.param_range[best],
-            -mean[best] if negate_score else mean[best],
-            s=140,
-            facecolors="none",
-            edgecolors=neutral(),
-            linewidths=2,
-            zorder=3,
-            label=f"best: {self.param_range[best]:g}",
-        )
+        x, y = self.param_range[best], -mean[best] if negate_score else mean[best]
+        ring = {
+            "s": 140,
+            "facecolors": "none",
+            "edgecolors": neutral(),
+            "linewidths": 2,
+            "zorder": 3,
+        }
+        self.best_ = self.ax_.scatter(x, y, label=f"best: {x:g}", **ring)
         if self.test_scores.shape[1] > 1:
             self.ax_.set_ylabel(f"{self.ax_.get_ylabel()}, mean ± std of folds")
         self.ax_.legend()
@@ -225,7 +218,9 @@ class SearchHeatmapDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
-        """Draw what a search found; of further parameters, the best values for each cell.
+        """Draw what a search found, and return the display.
+
+        Of further parameters, each cell has the best values.
 
         Parameters
         ----------
@@ -233,10 +228,6 @@ class SearchHeatmapDisplay(Display):
             Parameters that were searched over.
         cv_results, metric, score_name, ax, **kwargs
             As in `SearchCurveDisplay.from_cv_results`.
-
-        Returns
-        -------
-        SearchHeatmapDisplay
 
         Raises
         ------
