@@ -11,10 +11,11 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlparse
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ from skmars.data import ItemCatalog
 from skmars.data._frames import make_frame
 from skmars.datasets import _download
 from skmars.utils._ids import factorize
+from skmars.utils._values import as_objects
+
+T = TypeVar("T")
 
 URL = "https://snap.stanford.edu/data/amazon/productGraph/categoryFiles/"
 MIN_LIKED = 4  # stars from which a review counts as a click, as in the paper
@@ -40,7 +44,7 @@ def load_amazon_reviews(
     """Load one category of the Amazon reviews of 2014 from a folder.
 
     Reads ``reviews_<category>_5.json.gz`` (the 5-core) and ``meta_<category>.json.gz``.
-    Lines that can't be read are left out, counted, and named in one warning.
+    Lines that can't be read are left out, and counted in one warning.
 
     Parameters
     ----------
@@ -70,17 +74,10 @@ def load_amazon_reviews(
 
     Raises
     ------
-    FileNotFoundError
-        If a file is not there; the message names it.
+    FileNotFoundError, ImportError
+        If a file is not there, or the library that `frame` names is not installed.
     ValueError
         If `category` is None and there are several, or no line of the reviews can be read.
-    ImportError
-        If the library that `frame` names is not installed.
-
-    Warns
-    -----
-    UserWarning
-        If lines can't be read.
 
     See Also
     --------
@@ -98,12 +95,10 @@ def load_amazon_reviews(
     """
     make_frame({}, frame)  # a missing library is found before the files are read
     folder = Path(path)
-    category = category or _only_category(folder)
-    reviews_file, meta_file = _names(category)
-    files = [folder / reviews_file, *([folder / meta_file] if content else [])]
+    files = [folder / name for name in _names(category or _only_category(folder), content)]
     for file in files:
         if not file.is_file():
-            hint = " (or pass content=False)" if file.name == meta_file else ""
+            hint = " (or pass content=False)" if file != files[0] else ""
             raise FileNotFoundError(
                 f"{file} is not there. Download {file.name} from {URL}{file.name} and put it into "
                 f"{folder}{hint}."
@@ -111,13 +106,21 @@ def load_amazon_reviews(
     if images is not None and not Path(images).is_dir():
         raise FileNotFoundError(f"images: {images} is not a folder.")
 
-    unreadable: dict[str, int] = {}
-    user, item, rating, seconds = _read_reviews(files[0], unreadable)
+    unreadable: Counter[str] = Counter()
+    reviews = list(_records(files[0], _review, unreadable))
+    if not reviews:
+        raise ValueError(
+            f"{files[0]} has no line that can be read: each should be a JSON object with "
+            "reviewerID, asin, overall and unixReviewTime."
+        )
+    users, items, ratings, seconds = zip(*reviews)
+    user, item, rating = as_objects(users), as_objects(items), np.array(ratings)
     ids, _ = factorize(item)
-    columns: dict[str, NDArray[np.object_]] = {}
+    columns = {}
     if content:
-        meta = _read_meta(files[1], set(ids.tolist()), unreadable)
-        columns = _content(ids, meta, None if images is None else Path(images))
+        read = partial(_product, wanted=set(ids))
+        products = (p for p in _records(files[1], read, unreadable) if p is not None)
+        columns = _content(ids, dict(products), images)
     if unreadable:
         shown = ", ".join(f"{count} in {name}" for name, count in unreadable.items())
         warnings.warn(
@@ -129,16 +132,15 @@ def load_amazon_reviews(
 
     _, code = factorize(user)
     order = np.lexsort((seconds, code))
-    code, stars = code[order], rating[order]
-    _, first = np.unique(code, return_index=True)
+    code, rating = code[order], rating[order]
     log = make_frame(
         {
             "user_id": user[order],
             "item_id": item[order],
-            "rating": stars,
-            "liked": stars >= MIN_LIKED,
-            "position": np.arange(len(order)) - first[code],
-            "timestamp": seconds[order],
+            "rating": rating,
+            "liked": rating >= MIN_LIKED,
+            "position": np.arange(len(code)) - np.searchsorted(code, code),
+            "timestamp": np.array(seconds)[order],
         },
         frame,
     )
@@ -159,38 +161,25 @@ def fetch_amazon_reviews(
 
     Parameters
     ----------
-    category : str
-        As in the names of the files: ``"Beauty"``, ``"Toys_and_Games"``.
-    data_home : str or path-like, default=None
-        Where to keep data sets; see `get_data_home`.
+    category, frame, content, images
+        See `load_amazon_reviews`.
+    data_home, download_if_missing : default=None, True
+        See `fetch_movielens_1m`.
     checksums : mapping of str to str, default=None
         File name to ``"md5:..."`` or ``"sha256:..."``. The publisher gives none; where you know
         them, downloads are checked. (Their length always is.)
-    download_if_missing : bool, default=True
-        If False, raise an OSError where the data is not there yet.
-    frame, content, images
-        As in `load_amazon_reviews`.
 
     Returns
     -------
-    catalog : ItemCatalog
-    log : pandas.DataFrame, polars.DataFrame or pyarrow.Table
+    catalog, log
         See `load_amazon_reviews`.
 
     Raises
     ------
-    OSError
-        If a download fails or its checksum is wrong; the message says which file to put
-        where by hand. An interrupted download continues at the next call.
-    ValueError
-        If `checksums` names a file that is not fetched.
-
-    Examples
-    --------
-    >>> from skmars.datasets import fetch_amazon_reviews
-    >>> catalog, log = fetch_amazon_reviews("Beauty")  # doctest: +SKIP
+    OSError, ValueError
+        As in `fetch_movielens_1m`, or if `checksums` names a file that is not fetched.
     """
-    names = _names(category)[: 2 if content else 1]
+    names = _names(category, content)
     checksums = checksums or {}
     for name in checksums:
         if name not in names:
@@ -209,13 +198,12 @@ def fetch_amazon_reviews(
     )
 
 
-def _names(category: str) -> tuple[str, str]:
+def _names(category: str, content: bool) -> list[str]:
     if not re.fullmatch(r"\w+", category):
         raise ValueError(
-            f"category must be as in the names of the files, such as 'Toys_and_Games', "
-            f"got {category!r}."
+            f"category must be as in the names of the files ('Toys_and_Games'), got {category!r}."
         )
-    return f"reviews_{category}_5.json.gz", f"meta_{category}.json.gz"
+    return [f"reviews_{category}_5.json.gz", f"meta_{category}.json.gz"][: 2 if content else 1]
 
 
 def _only_category(folder: Path) -> str:
@@ -232,13 +220,22 @@ def _only_category(folder: Path) -> str:
     raise ValueError(f"{folder} has several categories ({', '.join(found)}); pass category=.")
 
 
-def _lines(path: Path, unreadable: dict[str, int]) -> Iterator[bytes]:
-    """Yield the lines of a gzip file; where its end is missing, that counts as one bad line."""
+def _records(path: Path, read: Callable[[bytes], T], unreadable: Counter[str]) -> Iterator[T]:
+    """Yield what `read` makes of each line, and count those on which it fails.
+
+    Where the end of the file is missing, that counts as one line.
+    """
     with gzip.open(path, "rb") as file:
         try:
-            yield from file
+            for line in filter(bytes.strip, file):
+                try:
+                    record = read(line)
+                except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError):
+                    unreadable[path.name] += 1
+                else:
+                    yield record
         except (EOFError, zlib.error, gzip.BadGzipFile):
-            unreadable[path.name] = unreadable.get(path.name, 0) + 1
+            unreadable[path.name] += 1
 
 
 def _parse(line: bytes) -> dict[str, Any]:
@@ -252,30 +249,8 @@ def _parse(line: bytes) -> dict[str, Any]:
     return value
 
 
-def _parse_all(
-    path: Path,
-    take: Callable[[dict[str, Any]], Any],
-    unreadable: dict[str, int],
-    wanted: set[str] | None = None,
-) -> Iterator[Any]:
-    """Yield what `take` makes of each line; lines on which that fails are counted."""
-    for line in _lines(path, unreadable):
-        if not line.strip():
-            continue
-        if wanted is not None:
-            # Most products have no reviews in the 5-core; reading a dict literal is slow.
-            asin = ASIN.search(line)
-            if asin is not None and asin.group(1).decode() not in wanted:
-                continue
-        try:
-            record = take(_parse(line))
-        except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError):
-            unreadable[path.name] = unreadable.get(path.name, 0) + 1
-            continue
-        yield record
-
-
-def _review(record: dict[str, Any]) -> tuple[str, str, float, float]:
+def _review(line: bytes) -> tuple[str, str, float, float]:
+    record = _parse(line)
     user, item = record["reviewerID"], record["asin"]
     rating, seconds = float(record["overall"]), float(record["unixReviewTime"])
     if not (isinstance(user, str) and isinstance(item, str) and user and item):
@@ -285,27 +260,14 @@ def _review(record: dict[str, Any]) -> tuple[str, str, float, float]:
     return user, item, rating, seconds
 
 
-def _read_reviews(
-    path: Path, unreadable: dict[str, int]
-) -> tuple[NDArray[np.object_], NDArray[np.object_], NDArray[np.float64], NDArray[np.float64]]:
-    records = list(_parse_all(path, _review, unreadable))
-    if not records:
-        raise ValueError(
-            f"{path} has no line that can be read: each should be a JSON object with reviewerID, "
-            "asin, overall and unixReviewTime."
-        )
-    user, item, rating, seconds = zip(*records)
-    return (
-        np.array(user, dtype=object),
-        np.array(item, dtype=object),
-        np.array(rating, dtype=np.float64),
-        np.array(seconds, dtype=np.float64),
-    )
-
-
-def _product(record: dict[str, Any]) -> tuple[str, str | None, str | None, str | None]:
-    title, description, url = (_text(record.get(n)) for n in ("title", "description", "imUrl"))
-    return str(record["asin"]), title, description, url
+def _product(line: bytes, wanted: set[str]) -> tuple[str, list[str | None]] | None:
+    """Return asin and title, description and URL of the picture; None if it is not wanted."""
+    # Most products have no reviews in the 5-core; reading a dict literal is slow.
+    asin = ASIN.search(line)
+    if asin is not None and asin.group(1).decode() not in wanted:
+        return None
+    record = _parse(line)
+    return str(record["asin"]), [_text(record.get(n)) for n in ("title", "description", "imUrl")]
 
 
 def _text(value: Any) -> str | None:
@@ -315,28 +277,18 @@ def _text(value: Any) -> str | None:
     return html.unescape(value).strip() or None if isinstance(value, str) else None
 
 
-def _read_meta(
-    path: Path, wanted: set[str], unreadable: dict[str, int]
-) -> dict[str, tuple[str | None, str | None, str | None]]:
-    products = _parse_all(path, _product, unreadable, wanted)
-    return {asin: tuple(rest) for asin, *rest in products if asin in wanted}  # type: ignore[misc]
-
-
 def _content(
-    ids: NDArray[Any],
-    meta: dict[str, tuple[str | None, str | None, str | None]],
-    images: Path | None,
+    ids: NDArray[np.object_],
+    products: Mapping[str, Sequence[str | None]],
+    images: str | os.PathLike[str] | None,
 ) -> dict[str, NDArray[np.object_]]:
-    columns = {name: np.full(len(ids), None, dtype=object) for name in ("title", "text", "image")}
-    there = set() if images is None else {entry.name for entry in os.scandir(images)}
-    for i, asin in enumerate(ids):
-        title, description, url = meta.get(asin, (None, None, None))
-        columns["title"][i] = title
-        columns["text"][i] = "\n".join(p for p in (title, description) if p) or None
-        of_url = os.path.basename(urlparse(url).path) if url else None
-        name = next((n for n in (of_url, f"{asin}.jpg") if n in there), None)
-        if name is not None and images is not None:
-            columns["image"][i] = os.path.abspath(images / name)
-    if images is None:
-        del columns["image"]
+    title, description, url = zip(*(products.get(asin, (None,) * 3) for asin in ids))
+    texts = ("\n".join(filter(None, parts)) or None for parts in zip(title, description))
+    columns = {"title": as_objects(title), "text": as_objects(texts)}
+    if images is not None:
+        there = {entry.name: os.path.abspath(entry) for entry in os.scandir(images)}
+        names = (re.split("[?#;]", u or "")[0].rpartition("/")[2] for u in url)
+        columns["image"] = as_objects(
+            there.get(name) or there.get(f"{asin}.jpg") for name, asin in zip(names, ids)
+        )
     return columns

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.random import RandomState
 from numpy.typing import NDArray
+
+from skmars.utils._values import as_objects
+
+N_WORDS, IMAGE_SIZE = 12, 16
 
 # One line a factor. Real words, so that a person who reads a borrowed history sees its theme.
 THEMES = [
@@ -44,47 +49,38 @@ THEMES = [
 
 def vocabulary(n_factors: int) -> NDArray[np.str_]:
     """Return the words of each factor, shape (n_factors, 8); all words differ."""
-    themes = [THEMES[f % len(THEMES)].split() for f in range(n_factors)]
-    repeats = [f // len(THEMES) for f in range(n_factors)]
-    return np.array(
-        [[w if r == 0 else f"{w}{r + 1}" for w in words] for words, r in zip(themes, repeats)]
-    )
-
-
-def draw_rows(
-    probability: NDArray[np.float64], n: int, rng: np.random.RandomState
-) -> NDArray[np.int64]:
-    """Draw `n` column indices a row, with the probabilities of that row."""
-    cumulative = np.cumsum(probability, axis=1)
-    u = rng.uniform(size=(len(probability), n)) * cumulative[:, -1:]
-    return (u[:, :, None] >= cumulative[:, None, :]).sum(axis=2)
+    # Where the themes are used up, they come again with a number behind each word.
+    rounds = [divmod(factor, len(THEMES)) for factor in range(n_factors)]
+    return np.array([[f"{w}{n + 1 if n else ''}" for w in THEMES[i].split()] for n, i in rounds])
 
 
 def texts(
-    factors: NDArray[np.float64], noise: float, n_words: int, rng: np.random.RandomState
-) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+    factors: NDArray[np.float64], noise: float, rng: RandomState
+) -> dict[str, NDArray[np.object_]]:
     """Return titles and texts; each word is of a factor of its item, or with `noise` of any."""
     words = vocabulary(factors.shape[1])
-    factor = draw_rows(factors, n_words, rng)
+    # A factor is drawn for each word, as often as its weight says.
+    cumulative = np.cumsum(factors, axis=1)
+    u = rng.uniform(size=(len(factors), N_WORDS)) * cumulative[:, -1:]
+    factor = (u[:, :, None] >= cumulative[:, None, :]).sum(axis=2)
     stray = rng.uniform(size=factor.shape) < noise
     factor = np.where(stray, rng.randint(len(words), size=factor.shape), factor)
     drawn = words[factor, rng.randint(words.shape[1], size=factor.shape)]
-    text = np.array([" ".join(row) for row in drawn], dtype=object)
     # A title is an item's strongest theme and its number: unique, and never noisy.
     main = words[factors.argmax(axis=1), rng.randint(words.shape[1], size=len(factors))]
-    title = np.array([f"{w.capitalize()} {i}" for i, w in enumerate(main)], dtype=object)
-    return title, text
+    return {
+        "title": as_objects(f"{word.capitalize()} {i}" for i, word in enumerate(main)),
+        "text": as_objects(" ".join(row) for row in drawn),
+    }
 
 
-def images(
-    factors: NDArray[np.float64], noise: float, size: int, rng: np.random.RandomState
-) -> NDArray[np.object_]:
+def images(factors: NDArray[np.float64], noise: float, rng: RandomState) -> NDArray[np.object_]:
     """Return uint8 pictures: two colours that alternate in waves, all of it set by the factors."""
     n_items, n_factors = factors.shape
     # A factor's look: two RGB colours, direction and number of the waves.
     look = np.hstack([rng.uniform(size=(n_factors, 6)), rng.uniform(-2.0, 2.0, (n_factors, 2))])
     shown = factors @ look + noise * rng.normal(size=(n_items, 8))
-    grid = np.linspace(-0.5, 0.5, size)
+    grid = np.linspace(-0.5, 0.5, IMAGE_SIZE)
     phase = (
         shown[:, 6, None, None] * grid[:, None]
         + shown[:, 7, None, None] * grid
@@ -94,7 +90,4 @@ def images(
     first, second = shown[:, None, None, 0:3], shown[:, None, None, 3:6]
     picture = weight * first + (1.0 - weight) * second
     picture += 0.5 * noise * rng.normal(size=picture.shape)
-    pixels = np.clip(255.0 * picture, 0, 255).astype(np.uint8)
-    result = np.empty(n_items, dtype=object)
-    result[:] = list(pixels)
-    return result
+    return as_objects(np.clip(255.0 * picture, 0, 255).astype(np.uint8))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-CHUNK = 1 << 20
 TIMEOUT = 60
 N_TRIALS = 3
 REFUSED = (400, 401, 403, 404, 410, 451)  # trying again will not help
@@ -46,23 +46,8 @@ def fetch(
     """Bring the file at `url` to `path`; nothing happens where it is there already.
 
     The file grows under the name ``<path>.part``, which a later call continues, and gets its
-    own name once it is complete and its checksum is right.
-
-    Parameters
-    ----------
-    url : str
-    path : pathlib.Path
-    checksum : str, default=None
-        ``"md5:..."`` or ``"sha256:..."`` in hexadecimal digits.
-    download_if_missing : bool, default=True
-        Whether to raise an OSError instead of downloading.
-
-    Raises
-    ------
-    ValueError
-        If `checksum` is not of that form.
-    OSError
-        If the file can't be had, or its checksum is wrong.
+    own name once it is complete and its checksum (``"md5:..."`` or ``"sha256:..."``) is right.
+    Otherwise an OSError says what to do.
     """
     algorithm, _, expected = (checksum or "").partition(":")
     if checksum is not None and (algorithm not in ("md5", "sha256") or not expected):
@@ -112,11 +97,9 @@ def _continue(url: str, part: Path) -> None:
         # A server that ignores the range sends the whole file again.
         resumed = have > 0 and response.status == http.client.PARTIAL_CONTENT
         promised = response.headers.get("Content-Length")
-        received = 0
         with open(part, "ab" if resumed else "wb") as file:
-            while chunk := response.read(CHUNK):
-                file.write(chunk)
-                received += len(chunk)
+            shutil.copyfileobj(response, file)
+            received = file.tell() - have * resumed
     if promised is not None and received < int(promised):
         raise OSError(f"the connection closed after {received} of {promised} bytes")
 

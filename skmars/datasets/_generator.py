@@ -6,9 +6,15 @@ from numbers import Integral, Real
 from typing import Any, Literal, overload
 
 import numpy as np
+from numpy.random import RandomState
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
-from sklearn.utils import Bunch, check_random_state, check_scalar
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 
 from skmars.data import Impressions, ItemCatalog, Sequences
 from skmars.data._histories import Timeline
@@ -21,9 +27,25 @@ APPEAL = 0.7  # standard deviation of what makes an item clicked by everybody, i
 SHOWN_SCALE = 3.0
 ACTIVITY_SIGMA = 1.5  # of the log-normal lengths: two fifths of the users stay at 2-5 events
 MIN_LENGTH = 2
-N_WORDS, IMAGE_SIZE = 12, 16
 FIRST_DAY, N_SECONDS = 1_600_000_000, 90 * 86_400
 BLOCK = 4_000_000  # cells of the user x item matrix that are held at once
+# Which values the parameters of the generators may take.
+SHARE, NOT_NEGATIVE = (
+    [Interval(Real, 0, 1, closed="both")],
+    [Interval(Real, 0, None, closed="left")],
+)
+CONSTRAINTS = {
+    "n_users": [Interval(Integral, 1, None, closed="left")],
+    "n_items": [Interval(Integral, MIN_LENGTH, None, closed="left")],
+    "n_groups": [Interval(Integral, 1, None, closed="left")],
+    "n_factors": [Interval(Integral, 2, None, closed="left")],
+    "mean_length": [Interval(Real, MIN_LENGTH, None, closed="left")],
+    "chance": SHARE,
+    "deviation": NOT_NEGATIVE,
+    "text_noise": SHARE,
+    "image_noise": NOT_NEGATIVE,
+    "history": [StrOptions({"positive", "all"})],
+}
 
 
 @overload
@@ -39,7 +61,7 @@ def make_multimodal_ctr(
     text_noise: float = ...,
     image_noise: float = ...,
     history: str = ...,
-    random_state: int | np.random.RandomState | None = ...,
+    random_state: int | RandomState | None = ...,
     return_truth: Literal[False] = ...,
 ) -> tuple[Impressions, NDArray[np.int64]]: ...
 @overload
@@ -55,7 +77,7 @@ def make_multimodal_ctr(
     text_noise: float = ...,
     image_noise: float = ...,
     history: str = ...,
-    random_state: int | np.random.RandomState | None = ...,
+    random_state: int | RandomState | None = ...,
     return_truth: Literal[True],
 ) -> tuple[Impressions, NDArray[np.int64], Bunch]: ...
 def make_multimodal_ctr(
@@ -70,47 +92,42 @@ def make_multimodal_ctr(
     text_noise: float = 0.3,
     image_noise: float = 0.05,
     history: str = "positive",
-    random_state: int | np.random.RandomState | None = None,
+    random_state: int | RandomState | None = None,
     return_truth: bool = False,
 ) -> tuple[Any, ...]:
     """Generate impressions of users who have planted look-alikes.
 
-    Every group of users likes a few of the latent factors of the items and dislikes
-    the others. A user's taste is that of the group plus a small deviation. Most users
-    see a handful of items only, so that their own history shows a part of what their
-    group likes; the rest can be known from their look-alikes alone. Texts and
-    pictures of the items are noisy views of the same factors.
+    Every group of users likes a few of the latent factors of the items and dislikes the others. A
+    user's taste is that of the group plus a small deviation. Most users see a handful of items
+    only, so that their own history shows a part of what their group likes; the rest can be known
+    from their look-alikes alone. Texts and pictures of the items are noisy views of the same
+    factors.
 
     Parameters
     ----------
-    n_users : int, default=500
-        Number of users.
-    n_items : int, default=300
-        Number of items.
-    n_groups : int, default=8
-        Number of look-alike groups.
+    n_users, n_items, n_groups : int, default=500, 300, 8
+        Number of users, of items, and of look-alike groups.
     n_factors : int, default=32
-        Number of latent factors (item clusters). They are dealt to the groups one
-        after another, ``ceil(n_factors / n_groups)`` each, at least two.
+        Number of latent factors (item clusters). They are dealt to the groups one after another,
+        ``ceil(n_factors / n_groups)`` each, at least two.
     mean_length : float, default=20.0
-        Expected number of impressions of a user. The lengths follow a shifted
-        log-normal law: with the default, two fifths of the users have 2 to 5
-        impressions and one in twenty has more than 60. No user sees an item
-        twice, so no length exceeds `n_items`.
+        Expected number of impressions of a user. The lengths follow a shifted log-normal law: with
+        the default, two fifths of the users have 2 to 5 impressions and one in twenty has more
+        than 60. No user sees an item twice, so no length exceeds `n_items`.
     chance : float, default=0.5
-        Part of the impressions that is shown by chance, whatever the user likes. The
-        others are shown by taste; a user's first impression always is.
+        Part of the impressions that is shown by chance, whatever the user likes. The others are
+        shown by taste; a user's first impression always is.
     deviation : float, default=0.3
-        Standard deviation of a user's taste around that of the group, whose own
-        entries are 1 (likes) and -1 (dislikes).
+        Standard deviation of a user's taste around that of the group, whose own entries are 1
+        (likes) and -1 (dislikes).
     text_noise : float, default=0.3
         Part of the words of a text that have nothing to do with the item.
     image_noise : float, default=0.05
-        Standard deviation of the noise on colours, waves and pixels, where 1 is the
-        full range of a colour.
+        Standard deviation of the noise on colours, waves and pixels, where 1 is the full range of
+        a colour.
     history : {"positive", "all"}, default="positive"
-        Whether histories hold the clicked items only, or all impressions with
-        the click as feedback, as in `Impressions.from_log`.
+        Whether histories hold the clicked items only, or all impressions with the click as
+        feedback, as in `Impressions.from_log`.
     random_state : int, RandomState instance or None, default=None
         Pass an int for the same data on every call.
     return_truth : bool, default=False
@@ -119,33 +136,24 @@ def make_multimodal_ctr(
     Returns
     -------
     X : Impressions
-        All impressions, user after user, each user's in the order of time. The
-        catalogue carries `title`, `text` and `image` (uint8 arrays of shape
-        (16, 16, 3)).
+        All impressions, user after user, each user's in the order of time. The catalogue carries
+        `title`, `text` and `image` (uint8 arrays of shape (16, 16, 3)).
     y : ndarray of shape (n_impressions,), int64
         1 where the user clicked.
     truth : Bunch
-        Only with ``return_truth=True``:
+        Only with ``return_truth=True``; arrays of float64, but for the groups (int64):
 
-        group : ndarray of shape (n_users,), int64
-            Group of each user, aligned with `X.users`.
-        click_probability : ndarray of shape (n_impressions,), float64
-            Probability of which each `y` is a draw.
-        item_factors : ndarray of shape (n_items, n_factors), float64
-            Weights of the factors in each item; rows sum to 1.
-        item_appeal : ndarray of shape (n_items,), float64
-            What an item adds to everybody's log-odds of a click.
-        group_taste : ndarray of shape (n_groups, n_factors), float64
-            1 for the factors that a group likes, -1 for the others.
-        user_taste : ndarray of shape (n_users, n_factors), float64
-            Taste of each user.
+        * `group`, (n_users,): group of each user, aligned with `X.users`;
+        * `click_probability`, (n_impressions,): of which each `y` is a draw;
+        * `item_factors`, (n_items, n_factors): weights of the factors, rows sum to 1;
+        * `item_appeal`, (n_items,): what an item adds to everybody's log-odds of a click;
+        * `group_taste`, (n_groups, n_factors): 1 for the factors that a group likes, -1 else;
+        * `user_taste`, (n_users, n_factors).
 
     Raises
     ------
-    ValueError
-        If a parameter is out of its range.
-    TypeError
-        If a parameter has the wrong type.
+    TypeError, ValueError
+        If a parameter has the wrong type or is out of its range.
 
     See Also
     --------
@@ -161,20 +169,7 @@ def make_multimodal_ctr(
     >>> truth.group.shape
     (50,)
     """
-    check_scalar(n_users, "n_users", Integral, min_val=1)
-    check_scalar(n_items, "n_items", Integral, min_val=MIN_LENGTH)
-    check_scalar(n_groups, "n_groups", Integral, min_val=1)
-    check_scalar(n_factors, "n_factors", Integral, min_val=2)
-    check_scalar(mean_length, "mean_length", Real, min_val=MIN_LENGTH)
-    for name, value, largest in (
-        ("chance", chance, 1),
-        ("deviation", deviation, None),
-        ("text_noise", text_noise, 1),
-        ("image_noise", image_noise, None),
-    ):
-        check_scalar(value, name, Real, min_val=0, max_val=largest)
-    if history not in ("positive", "all"):
-        raise ValueError(f"history must be 'positive' or 'all', got {history!r}.")
+    validate_parameter_constraints(CONSTRAINTS, locals(), "make_multimodal_ctr")
     rng = check_random_state(random_state)
 
     item_factors = main_factors(n_items, n_factors, rng)
@@ -183,7 +178,10 @@ def make_multimodal_ctr(
     group = rng.permutation(np.arange(n_users) % n_groups)
     user_taste = group_taste[group] + deviation * rng.normal(size=(n_users, n_factors))
 
-    length = _activity(n_users, n_items, mean_length, rng)
+    # A long tail: log-normal, divided by its mean.
+    extra = rng.lognormal(sigma=ACTIVITY_SIGMA, size=n_users) / np.exp(0.5 * ACTIVITY_SIGMA**2)
+    length = MIN_LENGTH + (extra * (mean_length - MIN_LENGTH)).astype(np.int64)
+    length = np.minimum(length, n_items)
     user = np.repeat(np.arange(n_users), length)
     target = _shown_items(user_taste, item_factors, length, chance, rng)
     time = _times(user, rng)
@@ -191,20 +189,9 @@ def make_multimodal_ctr(
     click_probability = expit(CLICK_SCALE * affinity + item_appeal[target])
     y = (rng.uniform(size=len(user)) < click_probability).astype(np.int64)
 
-    title, text = _content.texts(item_factors, text_noise, N_WORDS, rng)
-    image = _content.images(item_factors, image_noise, IMAGE_SIZE, rng)
-    X = Impressions(
-        catalog=ItemCatalog(
-            np.arange(n_items), content={"title": title, "text": text, "image": image}
-        ),
-        users=np.arange(n_users),
-        user=user.astype(np.int32),
-        target=target.astype(np.int32),
-        history=histories(user, target, y, time, history),
-        time=time,
-    )
-    if not return_truth:
-        return X, y
+    content = _content.texts(item_factors, text_noise, rng)
+    content["image"] = _content.images(item_factors, image_noise, rng)
+    X = impressions(content, user, target, y, time, history)
     truth = Bunch(
         group=group,
         click_probability=click_probability,
@@ -213,10 +200,10 @@ def make_multimodal_ctr(
         group_taste=group_taste,
         user_taste=user_taste,
     )
-    return X, y, truth
+    return (X, y, truth) if return_truth else (X, y)
 
 
-def main_factors(n_items: int, n_factors: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+def main_factors(n_items: int, n_factors: int, rng: RandomState) -> NDArray[np.float64]:
     """Every item has one main factor, of weight 0.8 to 1, and a second one."""
     main = rng.permutation(np.arange(n_items) % n_factors)
     second = (main + rng.randint(1, n_factors, size=n_items)) % n_factors
@@ -227,7 +214,7 @@ def main_factors(n_items: int, n_factors: int, rng: np.random.RandomState) -> ND
     return factors
 
 
-def _group_taste(n_groups: int, n_factors: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+def _group_taste(n_groups: int, n_factors: int, rng: RandomState) -> NDArray[np.float64]:
     """Deal the factors to the groups like cards: no overlap as long as there are enough."""
     n_liked = max(2, -(-n_factors // n_groups))
     n_decks = -(-n_groups * n_liked // n_factors)
@@ -238,21 +225,12 @@ def _group_taste(n_groups: int, n_factors: int, rng: np.random.RandomState) -> N
     return taste
 
 
-def _activity(
-    n_users: int, n_items: int, mean_length: float, rng: np.random.RandomState
-) -> NDArray[np.int64]:
-    """Lengths with a long tail; the half makes up for rounding down."""
-    extra = rng.lognormal(sigma=ACTIVITY_SIGMA, size=n_users) / np.exp(0.5 * ACTIVITY_SIGMA**2)
-    length = MIN_LENGTH + (extra * (mean_length - MIN_LENGTH)).astype(np.int64)
-    return np.minimum(length, n_items)
-
-
 def _shown_items(
     user_taste: NDArray[np.float64],
     item_factors: NDArray[np.float64],
     length: NDArray[np.int64],
     chance: float,
-    rng: np.random.RandomState,
+    rng: RandomState,
 ) -> NDArray[np.int64]:
     """Draw each user's items without repetition, the first one by taste (Gumbel top-k)."""
     n_items = len(item_factors)
@@ -277,7 +255,7 @@ def _shown_items(
     return np.concatenate(shown)
 
 
-def _times(user: NDArray[np.int64], rng: np.random.RandomState) -> NDArray[np.float64]:
+def _times(user: NDArray[np.int64], rng: RandomState) -> NDArray[np.float64]:
     """Whole seconds within ninety days, strictly increasing within each user."""
     time = np.floor(rng.uniform(0, N_SECONDS, size=len(user)))
     time = time[np.lexsort((time, user))]
@@ -287,19 +265,26 @@ def _times(user: NDArray[np.int64], rng: np.random.RandomState) -> NDArray[np.fl
     return FIRST_DAY + time
 
 
-def histories(
+def impressions(
+    content: dict[str, NDArray[np.object_]],
     user: NDArray[np.int64],
     target: NDArray[np.int64],
     y: NDArray[np.int64],
     time: NDArray[np.float64],
     history: str,
-) -> Sequences:
+    **context: NDArray[np.float64],
+) -> Impressions:
+    """Return events, which stand in the order of user and time, as `from_log` would."""
     kept = np.flatnonzero(y) if history == "positive" else np.arange(len(y))
-    timeline = Timeline(user[kept], time[kept], int(user[-1]) + 1)
-    return Sequences(
+    users = np.arange(user[-1] + 1)
+    timeline = Timeline(user[kept], time[kept], len(users))
+    past = Sequences(
         items=target[kept].astype(np.int32),
         start=timeline.start[user],
         length=timeline.count_before(user, time).astype(np.int32),
         feedback=y[kept].astype(np.int8) if history == "all" else None,
         time=time[kept],
     )
+    catalog = ItemCatalog(np.arange(len(content["title"])), content=content)
+    codes = user.astype(np.int32), target.astype(np.int32)
+    return Impressions(catalog, users, *codes, past, time=time, context=context)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from skmars.data import ItemCatalog
 from skmars.data._frames import Table, make_frame
 from skmars.datasets import _download
 from skmars.utils._ids import Lookup
+from skmars.utils._values import as_objects
 
 URL = "https://files.grouplens.org/datasets/movielens/ml-1m.zip"
 CHECKSUM = "md5:c4d9eecfca2ab87c1945afe126590906"  # files.grouplens.org/.../ml-1m.zip.md5
@@ -26,35 +26,15 @@ PARQUET = ("interactions.parquet", "items.parquet", "users.parquet")
 MIN_LIKED = 4  # stars from which a rating counts as a click, as in the paper
 
 # The README of the data set. Names instead of codes: a code would pass for a number.
-OCCUPATIONS = np.array(
-    [
-        *("other", "academic/educator", "artist", "clerical/admin", "college/grad student"),
-        *("customer service", "doctor/health care", "executive/managerial", "farmer"),
-        *("homemaker", "K-12 student", "lawyer", "programmer", "retired", "sales/marketing"),
-        *("scientist", "self-employed", "technician/engineer", "tradesman/craftsman"),
-        *("unemployed", "writer"),
-    ],
-    dtype=object,
+OCCUPATIONS = (
+    "other, academic/educator, artist, clerical/admin, college/grad student, customer service, "
+    "doctor/health care, executive/managerial, farmer, homemaker, K-12 student, lawyer, "
+    "programmer, retired, sales/marketing, scientist, self-employed, technician/engineer, "
+    "tradesman/craftsman, unemployed, writer"
 )
 
 
-@dataclass
-class _Raw:
-    """What the files say, before anything is left out."""
-
-    user: NDArray[np.int64]
-    item: NDArray[np.int64]
-    rating: NDArray[np.int64]
-    order: NDArray[Any]  # by which the events of a user are sorted
-    seconds: NDArray[np.float64]  # NaN where missing
-    items: NDArray[np.int64]
-    title: NDArray[np.object_]
-    text: NDArray[np.object_]
-    poster: NDArray[np.object_]  # paths relative to the folder, None where missing
-    users: NDArray[np.int64]
-    gender: NDArray[np.object_]
-    age: NDArray[np.int64]
-    occupation: NDArray[np.int64]
+Columns = dict[str, NDArray[Any]]
 
 
 def load_movielens_1m(
@@ -96,10 +76,8 @@ def load_movielens_1m(
 
     Raises
     ------
-    FileNotFoundError
-        If the folder has neither set of files; the message names them.
-    ImportError
-        If the library that `frame` names is not installed.
+    FileNotFoundError, ImportError
+        If the folder has neither set of files, or the library that `frame` names is not installed.
     ValueError
         If a parameter is out of its range or a file is not what its name says.
 
@@ -134,18 +112,19 @@ def load_movielens_1m(
     make_frame({}, frame)  # a missing library is found before the files are read
     folder = Path(path)
     if all((folder / name).is_file() for name in PARQUET):
-        raw = _read_parquet(folder, frame)
+        ratings, movies, users = _read_parquet(folder, frame)
     elif all((folder / name).is_file() for name in DAT):
-        raw = _read_dat(folder)
+        ratings, movies, users = _read_dat(folder)
     else:
         found = sorted(p.name for p in folder.iterdir())[:5] if folder.is_dir() else "no folder"
         raise FileNotFoundError(
             f"{folder} should hold {', '.join(DAT)} (unpack ml-1m.zip from "
             f"https://grouplens.org/datasets/movielens/1m/) or {', '.join(PARQUET)}; found {found}."
         )
-    count = np.bincount(raw.item)
-    keep = count[raw.item] >= min_ratings
-    return _catalog(raw, np.unique(raw.item[keep]), folder, content), _log(raw, keep, frame)
+    ids, code, count = np.unique(ratings["movie_id"], return_inverse=True, return_counts=True)
+    often = count >= min_ratings
+    ratings = {name: column[often[code]] for name, column in ratings.items()}
+    return _catalog(ids[often], movies, folder, content), _log(ratings, users, frame)
 
 
 def fetch_movielens_1m(
@@ -169,8 +148,7 @@ def fetch_movielens_1m(
 
     Returns
     -------
-    catalog : ItemCatalog
-    log : pandas.DataFrame, polars.DataFrame or pyarrow.Table
+    catalog, log
         See `load_movielens_1m`.
 
     Raises
@@ -178,11 +156,6 @@ def fetch_movielens_1m(
     OSError
         If the download fails or its checksum is wrong; the message says which file to put
         where by hand. An interrupted download continues at the next call.
-
-    Examples
-    --------
-    >>> from skmars.datasets import fetch_movielens_1m
-    >>> catalog, log = fetch_movielens_1m()  # doctest: +SKIP
     """
     home = _download.get_data_home(data_home)
     folder = home / FOLDER
@@ -204,44 +177,44 @@ def _unpack(archive: Path, folder: Path) -> None:
             part.replace(folder / name)
 
 
-def _catalog(raw: _Raw, ids: NDArray[np.int64], folder: Path, content: bool) -> ItemCatalog:
-    code = Lookup(raw.items, "the ratings")(ids, "the items")
-
-    def taken(column: NDArray[np.object_]) -> NDArray[np.object_]:
-        known = column[code]
-        known[code < 0] = None
-        return known
-
-    columns = {"title": taken(raw.title)}
+def _catalog(ids: NDArray[np.int64], movies: Columns, folder: Path, content: bool) -> ItemCatalog:
+    row = Lookup(movies["movie_id"], "the ratings")(ids, "the items")
+    title, genres, plot, poster = (
+        as_objects([*movies[name], None])[row]  # row -1, of a movie that is not there, is None
+        for name in ("title", "genres", "plot", "poster")
+    )
+    columns = {"title": title}
     if content:
-        columns["text"] = taken(raw.text)
-        paths = [None if p is None else os.path.abspath(folder / p) for p in taken(raw.poster)]
-        posters = [p if p is not None and os.path.isfile(p) else None for p in paths]
-        if any(posters):
-            columns["image"] = np.array(posters, dtype=object)
+        parts = zip(title, genres, plot)
+        columns["text"] = as_objects("\n".join(filter(None, part)) or None for part in parts)
+        paths = [os.path.abspath(folder / p) if p else None for p in poster]
+        image = as_objects(p if p and os.path.isfile(p) else None for p in paths)
+        if image.any():
+            columns["image"] = image
     return ItemCatalog(ids, content=columns)
 
 
-def _log(raw: _Raw, keep: NDArray[np.bool_], frame: str) -> Any:
-    rows = np.flatnonzero(keep)
-    rows = rows[np.lexsort((raw.order[rows], raw.user[rows]))]
-    user = raw.user[rows]
+def _log(ratings: Columns, users: Columns, frame: str) -> Any:
+    rows = np.lexsort((ratings["position"], ratings["user_id"]))
+    user, item, stars, seconds = (
+        ratings[name][rows] for name in ("user_id", "movie_id", "rating", "timestamp")
+    )
     _, first, code = np.unique(user, return_index=True, return_inverse=True)
-    who = Lookup(raw.users, "the ratings")(user, "the users")
+    seconds = _increasing(seconds, code)
+    who = Lookup(users["user_id"], "the ratings")(user, "the users")
     if (who < 0).any():
         raise ValueError(f"The file of users lacks user {user[who < 0][0]}, who has ratings.")
-    seconds = _increasing(raw.seconds[rows], code)
     return make_frame(
         {
             "user_id": user,
-            "item_id": raw.item[rows],
-            "rating": raw.rating[rows],
-            "liked": raw.rating[rows] >= MIN_LIKED,
-            "position": np.arange(len(rows)) - first[code],
+            "item_id": item,
+            "rating": stars,
+            "liked": stars >= MIN_LIKED,
+            "position": np.arange(len(user)) - first[code],
             "approximate_time" if np.isnan(seconds).any() else "timestamp": seconds,
-            "gender": raw.gender[who],
-            "age": raw.age[who],
-            "occupation": OCCUPATIONS[raw.occupation[who]],
+            "gender": users["gender"][who],
+            "age": users["age"][who],
+            "occupation": as_objects(OCCUPATIONS.split(", "))[users["occupation"][who]],
         },
         frame,
     )
@@ -258,26 +231,47 @@ def _increasing(seconds: NDArray[np.float64], user: NDArray[np.int64]) -> NDArra
     return np.where(missing, np.nan, latest - apart)
 
 
-def _read_dat(folder: Path) -> _Raw:
-    ratings = _integers(folder / "ratings.dat", 4)
-    movies = _fields(folder / "movies.dat", 3)
-    users = _fields(folder / "users.dat", 5)
-    ids = movies[:, 0].astype(np.int64)
-    title, genres = movies[:, 1], [g.replace("|", ", ") for g in movies[:, 2]]
-    return _Raw(
-        user=ratings[:, 0],
-        item=ratings[:, 1],
-        rating=ratings[:, 2],
-        order=ratings[:, 3],
-        seconds=ratings[:, 3].astype(np.float64),
-        items=ids,
-        title=title,
-        text=_texts(title, genres),
-        poster=np.array([f"posters/{i}.jpg" for i in ids], dtype=object),
-        users=users[:, 0].astype(np.int64),
-        gender=users[:, 1],
-        age=users[:, 2].astype(np.int64),
-        occupation=users[:, 3].astype(np.int64),
+def _read_dat(folder: Path) -> tuple[Columns, Columns, Columns]:
+    """Return ratings, movies and users, with the columns of the Parquet files."""
+    user, item, rating, seconds = _integers(folder / "ratings.dat", 4).T
+    movie, title, genres = _fields(folder / "movies.dat", 3).T
+    person, gender, age, occupation, _ = _fields(folder / "users.dat", 5).T
+    return (
+        {
+            "user_id": user,
+            "movie_id": item,
+            "rating": rating,
+            "position": seconds,
+            "timestamp": seconds.astype(np.float64),
+        },
+        {
+            "movie_id": movie.astype(np.int64),
+            "title": title,
+            "genres": as_objects(g.replace("|", ", ") for g in genres),
+            "plot": np.full(len(movie), None, dtype=object),
+            "poster": as_objects(f"posters/{int(m)}.jpg" for m in movie),
+        },
+        {
+            "user_id": person.astype(np.int64),
+            "gender": gender,
+            "age": age.astype(np.int64),
+            "occupation": occupation.astype(np.int64),
+        },
+    )
+
+
+def _read_parquet(folder: Path, frame: str) -> tuple[Columns, Columns, Columns]:
+    backend: Any = frame
+    log, movies, users = (
+        Table(nw.to_native(nw.read_parquet(str(folder / name), backend=backend)), name)
+        for name in PARQUET
+    )
+    integers, texts = ("user_id", "age", "occupation"), ("title", "genres", "plot", "poster")
+    ratings = {name: log.ids(name) for name in ("user_id", "movie_id", "rating", "position")}
+    return (
+        {**ratings, "timestamp": log.seconds("timestamp")},
+        {"movie_id": movies.ids("movie_id"), **{name: movies.objects(name) for name in texts}},
+        {"gender": users.objects("gender"), **{name: users.ids(name) for name in integers}},
     )
 
 
@@ -310,33 +304,3 @@ def _fields(path: Path, n_columns: int) -> NDArray[np.object_]:
                 f"has {len(row)}."
             )
     return np.array(rows, dtype=object).reshape(-1, n_columns)
-
-
-def _read_parquet(folder: Path, frame: str) -> _Raw:
-    backend: Any = frame
-    log, items, users = (
-        Table(nw.to_native(nw.read_parquet(str(folder / name), backend=backend)), name)
-        for name in PARQUET
-    )
-    title = items.objects("title")
-    return _Raw(
-        user=log.ids("user_id"),
-        item=log.ids("movie_id"),
-        rating=log.ids("rating"),
-        order=log.ids("position"),
-        seconds=log.seconds("timestamp"),
-        items=items.ids("movie_id"),
-        title=title,
-        text=_texts(title, items.objects("genres"), items.objects("plot")),
-        poster=items.objects("poster"),
-        users=users.ids("user_id"),
-        gender=users.objects("gender"),
-        age=users.ids("age"),
-        occupation=users.ids("occupation"),
-    )
-
-
-def _texts(*columns: Any) -> NDArray[np.object_]:
-    texts = np.empty(len(columns[0]), dtype=object)
-    texts[:] = ["\n".join(part for part in row if part) or None for row in zip(*columns)]
-    return texts

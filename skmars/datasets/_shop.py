@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
 from typing import Any, Literal, overload
 
 import numpy as np
+from numpy.random import RandomState
 from numpy.typing import NDArray
 from scipy.special import expit
-from sklearn.utils import Bunch, check_random_state, check_scalar
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils._param_validation import validate_parameter_constraints
 
-from skmars.data import Impressions, ItemCatalog
+from skmars.data import Impressions
 from skmars.datasets import _content
-from skmars.datasets._generator import FIRST_DAY, MIN_LENGTH, N_WORDS, histories, main_factors
+from skmars.datasets._generator import (
+    CONSTRAINTS,
+    FIRST_DAY,
+    MIN_LENGTH,
+    impressions,
+    main_factors,
+)
 
 BASE = -0.4  # log-odds of a click of an average user on an average item
 BIAS, APPEAL, TASTE = 0.6, 0.6, 0.6  # standard deviations, in log-odds
@@ -29,7 +36,7 @@ def make_small_shop(
     *,
     mean_length: float = ...,
     history: str = ...,
-    random_state: int | np.random.RandomState | None = ...,
+    random_state: int | RandomState | None = ...,
     return_truth: Literal[False] = ...,
 ) -> tuple[Impressions, NDArray[np.int64]]: ...
 @overload
@@ -39,7 +46,7 @@ def make_small_shop(
     *,
     mean_length: float = ...,
     history: str = ...,
-    random_state: int | np.random.RandomState | None = ...,
+    random_state: int | RandomState | None = ...,
     return_truth: Literal[True],
 ) -> tuple[Impressions, NDArray[np.int64], Bunch]: ...
 def make_small_shop(
@@ -48,64 +55,49 @@ def make_small_shop(
     *,
     mean_length: float = 12.0,
     history: str = "positive",
-    random_state: int | np.random.RandomState | None = None,
+    random_state: int | RandomState | None = None,
     return_truth: bool = False,
 ) -> tuple[Any, ...]:
     """Generate impressions of a small shop in which look-alikes can hardly help.
 
-    Some users click more than others, some items are clicked more than others, and
-    every user has a modest taste that nobody shares: there are no groups. Click rates of users
-    and items are known from an earlier period and are given as context, so that a
-    plain classifier already knows most of what can be known. A model that adds
-    anything learnt from other users has to be no worse than one that does not.
+    Some users click more than others, some items are clicked more than others, and every user has
+    a modest taste that nobody shares: there are no groups. Click rates of users and items are known
+    from an earlier period and are given as context, so that a plain classifier already knows most
+    of what can be known. A model that adds anything learnt from other users has to be no worse than
+    one that does not.
 
     Parameters
     ----------
-    n_users : int, default=600
-        Number of users.
-    n_items : int, default=400
-        Number of items.
+    n_users, n_items : int, default=600, 400
+        Number of users and of items.
     mean_length : float, default=12.0
-        Expected number of impressions of a user, at least 2. No user sees an item
-        twice, so no length exceeds `n_items`.
-    history : {"positive", "all"}, default="positive"
-        Whether histories hold the clicked items only, or all impressions with
-        the click as feedback, as in `Impressions.from_log`.
-    random_state : int, RandomState instance or None, default=None
-        Pass an int for the same data on every call.
-    return_truth : bool, default=False
-        Whether to return what was planted as a third value.
+        Expected number of impressions of a user, at least 2. No user sees an item twice, so no
+        length exceeds `n_items`.
+    history, random_state, return_truth : default="positive", None, False
+        See `make_multimodal_ctr`.
 
     Returns
     -------
     X : Impressions
-        All impressions, user after user, each user's in the order of time; no two
-        have the same time. The catalogue carries `title` and `text`; on average seven
-        of ten words of a text are drawn at random. The context has the columns
-        `user_rate` and `item_rate`: the share of clicks among 20 other impressions of
-        the user and of the item, before any impression of `X`.
+        All impressions, user after user, each user's in the order of time; no two have the same
+        time. The catalogue carries `title` and `text`; on average seven of ten words of a text are
+        drawn at random. The context has the columns `user_rate` and `item_rate`: the share of
+        clicks among 20 other impressions of the user and of the item, before any impression of `X`.
     y : ndarray of shape (n_impressions,), int64
         1 where the user clicked.
     truth : Bunch
-        Only with ``return_truth=True``:
+        Only with ``return_truth=True``; arrays of float64:
 
-        click_probability : ndarray of shape (n_impressions,), float64
-            Probability of which each `y` is a draw.
-        user_bias : ndarray of shape (n_users,), float64
-            What a user adds to the log-odds of each click, aligned with `X.users`.
-        item_appeal : ndarray of shape (n_items,), float64
-            What an item adds to everybody's log-odds of a click.
-        item_factors : ndarray of shape (n_items, 8), float64
-            Weights of the latent factors in each item; rows sum to 1.
-        user_taste : ndarray of shape (n_users, 8), float64
-            What a user adds to the log-odds of a click for each factor.
+        * `click_probability`, (n_impressions,): of which each `y` is a draw;
+        * `user_bias`, (n_users,): what a user adds to the log-odds of each click;
+        * `item_appeal`, (n_items,): what an item adds to everybody's log-odds of a click;
+        * `item_factors`, (n_items, 8): weights of the latent factors, rows sum to 1;
+        * `user_taste`, (n_users, 8): what a user adds to the log-odds of a click for each factor.
 
     Raises
     ------
-    ValueError
-        If a parameter is out of its range.
-    TypeError
-        If a parameter has the wrong type.
+    TypeError, ValueError
+        If a parameter has the wrong type or is out of its range.
 
     See Also
     --------
@@ -120,11 +112,7 @@ def make_small_shop(
     >>> sorted(X.context)
     ['item_rate', 'user_rate']
     """
-    check_scalar(n_users, "n_users", Integral, min_val=1)
-    check_scalar(n_items, "n_items", Integral, min_val=MIN_LENGTH)
-    check_scalar(mean_length, "mean_length", Real, min_val=MIN_LENGTH)
-    if history not in ("positive", "all"):
-        raise ValueError(f"history must be 'positive' or 'all', got {history!r}.")
+    validate_parameter_constraints(CONSTRAINTS, locals(), "make_small_shop")
     rng = check_random_state(random_state)
 
     user_bias = BIAS * rng.normal(size=n_users)
@@ -134,17 +122,16 @@ def make_small_shop(
 
     def probability(user: NDArray[np.int64], item: NDArray[np.int64]) -> NDArray[np.float64]:
         taste = np.einsum("...k,...k->...", user_taste[user], item_factors[item])
-        click: NDArray[np.float64] = expit(BASE + user_bias[user] + item_appeal[item] + taste)
-        return click
+        return np.asarray(expit(BASE + user_bias[user] + item_appeal[item] + taste))
 
     everybody, everything = np.arange(n_users)[:, None], np.arange(n_items)[:, None]
-    rates = [
+    user_rate, item_rate = (
         (rng.uniform(size=p.shape) < p).mean(axis=1)
         for p in (
             probability(everybody, rng.randint(n_items, size=(n_users, N_EARLIER))),
             probability(rng.randint(n_users, size=(n_items, N_EARLIER)), everything),
         )
-    ]
+    )
 
     length = MIN_LENGTH + rng.poisson(mean_length - MIN_LENGTH, size=n_users)
     length = np.minimum(length, n_items)
@@ -155,18 +142,9 @@ def make_small_shop(
     click_probability = probability(user, target)
     y = (rng.uniform(size=len(user)) < click_probability).astype(np.int64)
 
-    title, text = _content.texts(item_factors, TEXT_NOISE, N_WORDS, rng)
-    X = Impressions(
-        catalog=ItemCatalog(np.arange(n_items), content={"title": title, "text": text}),
-        users=np.arange(n_users),
-        user=user.astype(np.int32),
-        target=target.astype(np.int32),
-        history=histories(user, target, y, time, history),
-        time=time,
-        context={"user_rate": rates[0][user], "item_rate": rates[1][target]},
-    )
-    if not return_truth:
-        return X, y
+    content = _content.texts(item_factors, TEXT_NOISE, rng)
+    rates = {"user_rate": user_rate[user], "item_rate": item_rate[target]}
+    X = impressions(content, user, target, y, time, history, **rates)
     truth = Bunch(
         click_probability=click_probability,
         user_bias=user_bias,
@@ -174,4 +152,4 @@ def make_small_shop(
         item_factors=item_factors,
         user_taste=user_taste,
     )
-    return X, y, truth
+    return (X, y, truth) if return_truth else (X, y)

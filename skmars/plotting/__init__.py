@@ -5,8 +5,7 @@ from skmars.plotting._aligned_space import AlignedSpaceDisplay
 from skmars.plotting._history import HistoryDisplay
 from skmars.plotting._loss_curve import LossCurveDisplay
 from skmars.plotting._retrieval_precision import RetrievalPrecisionDisplay
-from skmars.plotting._search_curve import SearchCurveDisplay
-from skmars.plotting._search_heatmap import SearchHeatmapDisplay
+from skmars.plotting._search import SearchCurveDisplay, SearchHeatmapDisplay
 
 __all__ = [
     "ActivityAUCDisplay",

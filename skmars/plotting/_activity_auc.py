@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._response import _get_response_values_binary
 
 from skmars.data._checks import require_impressions
 from skmars.metrics._ranking import auc_by_group, check_binary, check_scores
-from skmars.plotting._figure import axes_for, neutral
+from skmars.plotting._figure import Display, neutral
 
 Z_95 = 1.96  # half the width of a 95 % interval, in standard errors
 
 
-class ActivityAUCDisplay:
+@dataclass(eq=False, repr=False, kw_only=True)
+class ActivityAUCDisplay(Display):
     """AUC of the rows of each activity decile: for whom does a model work?
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_predictions`. Draw several
@@ -27,20 +29,16 @@ class ActivityAUCDisplay:
     ----------
     auc, standard_error : ndarray of shape (n_bins,)
         AUC and its standard error in each bin; NaN where a bin has one class only.
-    lowest, highest : ndarray of shape (n_bins,)
-        Least and greatest activity in each bin.
-    n_rows : ndarray of shape (n_bins,)
-        How many rows each has.
+    lowest, highest, n_rows : ndarray of shape (n_bins,)
+        Least and greatest activity in each bin, and how many rows it has.
     name : str, default=None
         Name in the legend.
 
     Attributes
     ----------
-    errorbar_ : matplotlib ErrorbarContainer
-        AUC with 95 % intervals.
-    chance_level_ : matplotlib Line2D
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
+    errorbar_, chance_level_ : matplotlib ErrorbarContainer, Line2D
+        AUC with 95 % intervals, and one half.
+    ax_, figure_ : matplotlib Axes, Figure
 
     See Also
     --------
@@ -70,18 +68,12 @@ class ActivityAUCDisplay:
     True
     """
 
-    def __init__(
-        self,
-        *,
-        auc: NDArray[np.float64],
-        standard_error: NDArray[np.float64],
-        lowest: NDArray[Any],
-        highest: NDArray[Any],
-        n_rows: NDArray[np.int64],
-        name: str | None = None,
-    ) -> None:
-        self.auc, self.standard_error, self.n_rows = auc, standard_error, n_rows
-        self.lowest, self.highest, self.name = lowest, highest, name
+    auc: NDArray[np.float64]
+    standard_error: NDArray[np.float64]
+    lowest: NDArray[Any]
+    highest: NDArray[Any]
+    n_rows: NDArray[np.int64]
+    name: str | None = None
 
     @classmethod
     def from_estimator(
@@ -94,28 +86,18 @@ class ActivityAUCDisplay:
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> ActivityAUCDisplay:
-        """Score a fitted classifier; activity is the length of the own history of each row.
+    ) -> Self:
+        """Score a fitted classifier and return the display, drawn.
+
+        Activity is the length of the own history of each row.
 
         Parameters
         ----------
-        estimator : classifier or pipeline that ends in one
-            Fitted.
-        X : Impressions or table of impressions
-        y : array-like of shape (n_rows,)
-            Clicks.
-        n_bins : int, default=10
-            Into how many bins of equally many rows to divide.
-        name : str, default=None
-            Name in the legend; None takes that of the class.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to matplotlib's `errorbar`.
-
-        Returns
-        -------
-        ActivityAUCDisplay
+        estimator : fitted classifier, or pipeline that ends in one
+        X, y : Impressions or table of impressions, array-like of shape (n_rows,)
+            Rows and their clicks.
+        n_bins, name, ax, **kwargs
+            As in `from_predictions`; `name` is that of the class by default.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         length = require_impressions(X, estimator_name=cls.__name__).history.length
@@ -134,23 +116,19 @@ class ActivityAUCDisplay:
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> ActivityAUCDisplay:
-        """Score predictions that are there already.
+    ) -> Self:
+        """Score predictions that are there already, and return the display, drawn.
 
         Parameters
         ----------
-        y_true : array-like of shape (n_rows,)
-            Binary target.
-        y_score : array-like of shape (n_rows,)
-            Scores, larger for rows that are more likely clicked.
+        y_true, y_score : array-like of shape (n_rows,)
+            Binary target, and scores that are larger for rows that are more likely clicked.
         activity : array-like of shape (n_rows,)
             How active the user of each row is: ``X.history.length``, say.
-        n_bins, name, ax, **kwargs
-            As in `from_estimator`.
-
-        Returns
-        -------
-        ActivityAUCDisplay
+        n_bins : int, default=10
+            Into how many bins of equally many rows to divide.
+        name, ax, **kwargs
+            As in `plot`.
 
         Raises
         ------
@@ -158,30 +136,27 @@ class ActivityAUCDisplay:
             If lengths differ, `n_bins` is below 1, or the target is not binary.
         """
         positive, score = check_binary(y_true), check_scores(y_score)
-        activity = np.asarray(activity)
+        activity = check_array(activity, ensure_2d=False, input_name="activity")
         check_consistent_length(positive, score, activity)
         if n_bins < 1:
             raise ValueError(f"n_bins must be at least 1, got {n_bins!r}.")
-        edges = np.quantile(activity, np.arange(1, n_bins) / n_bins)
+        edges = np.quantile(np.asarray(activity), np.arange(1, n_bins) / n_bins)
         # Activity at an edge belongs to the lower bin, as ties at low_quantile are low-active.
         _, group = np.unique(np.searchsorted(edges, activity), return_inverse=True)
         n_groups = int(group.max()) + 1
         auc, n_rows = auc_by_group(positive, score, group.astype(np.int32), n_groups)
-        order = np.argsort(activity, kind="stable")
-        ends = np.cumsum(n_rows)
+        ordered, ends = np.sort(activity), np.cumsum(n_rows)
         return cls(
             auc=auc,
-            standard_error=_standard_error(
-                auc, np.bincount(group, weights=positive.astype(np.float64)), n_rows
-            ),
-            lowest=activity[order[ends - n_rows]],
-            highest=activity[order[ends - 1]],
+            standard_error=_standard_error(auc, np.bincount(group, weights=positive), n_rows),
+            lowest=ordered[ends - n_rows],
+            highest=ordered[ends - 1],
             n_rows=n_rows,
             name=name,
         ).plot(ax, **kwargs)
 
-    def plot(self, ax: Any = None, *, name: str | None = None, **kwargs: Any) -> ActivityAUCDisplay:
-        """Draw it.
+    def plot(self, ax: Any = None, *, name: str | None = None, **kwargs: Any) -> Self:
+        """Draw it, and return the display itself.
 
         Parameters
         ----------
@@ -191,29 +166,18 @@ class ActivityAUCDisplay:
             Name in the legend; None takes that of the display.
         **kwargs
             Passed to matplotlib's `errorbar`.
-
-        Returns
-        -------
-        ActivityAUCDisplay
-            Itself.
         """
-        ax = axes_for(self, ax)
-        at = np.arange(len(self.auc))
-        style = {"marker": "o", "capsize": 3, **kwargs}
+        ax = self._axes(ax)
+        at, error = np.arange(len(self.auc)), Z_95 * self.standard_error
         name = self.name if name is None else name
-        self.errorbar_ = ax.errorbar(
-            at, self.auc, yerr=Z_95 * self.standard_error, label=name, **style
-        )
+        style = {"marker": "o", "capsize": 3, "label": name, **kwargs}
+        self.errorbar_ = ax.errorbar(at, self.auc, yerr=error, **style)
         self.chance_level_ = ax.axhline(0.5, color=neutral(), linestyle=":", linewidth=1)
-        labels = [
-            f"{low:g}" if low == high else f"{low:g}–{high:g}"
-            for low, high in zip(self.lowest, self.highest)
-        ]
-        ax.set_xticks(at, labels)
+        ends = zip(self.lowest, self.highest)
+        ax.set_xticks(at, [f"{a:g}" if a == b else f"{a:g}–{b:g}" for a, b in ends])
         ax.set(xlabel="activity of the user (items in the history)", ylabel="AUC (95 % interval)")
         if name is not None:
             ax.legend()
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
 

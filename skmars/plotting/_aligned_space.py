@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,13 +18,14 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from skmars.alignment import SteinAligner
 from skmars.data import ItemCatalog
 from skmars.data._checks import as_impressions
-from skmars.plotting._figure import COLORS, axes_for, neutral, require_step
+from skmars.plotting._figure import COLORS, Display, neutral, require_step
 
 Points = Mapping[str, NDArray[np.float64]]
 MARKERS = "o^sD"
 
 
-class AlignedSpaceDisplay:
+@dataclass(eq=False, repr=False, kw_only=True)
+class AlignedSpaceDisplay(Display):
     """Items in two dimensions, before and after alignment, one mark for each modality.
 
     A line joins the modalities of an item: the shorter the lines, the better aligned. It is
@@ -38,12 +40,9 @@ class AlignedSpaceDisplay:
 
     Attributes
     ----------
-    points_ : list of dict of str to matplotlib PathCollection
-        The marks of each modality, before and after.
-    lines_ : list of matplotlib LineCollection
-        What joins the modalities of an item, before and after.
-    ax_ : ndarray of matplotlib Axes, shape (2,)
-    figure_ : matplotlib Figure
+    points_, lines_ : list of dict of str to matplotlib PathCollection, list of LineCollection
+        The marks of each modality and what joins those of an item, before and after.
+    ax_, figure_ : ndarray of two matplotlib Axes, Figure
 
     Notes
     -----
@@ -69,13 +68,14 @@ class AlignedSpaceDisplay:
     (50, 2)
     """
 
-    def __init__(self, *, before: Points, after: Points, axis_name: str = "component") -> None:
-        self.before, self.after, self.axis_name = before, after, axis_name
+    before: Points
+    after: Points
+    axis_name: str = "component"
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
+        estimator: SteinAligner,
         X: Any,
         *,
         reducer: Any = "pca",
@@ -83,39 +83,32 @@ class AlignedSpaceDisplay:
         random_state: Any = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> AlignedSpaceDisplay:
-        """Draw what an aligner made of its input.
+    ) -> Self:
+        """Draw what an aligner made of its input, and return the display.
 
         Parameters
         ----------
-        estimator : SteinAligner
-            Fitted, on two modalities at least.
+        estimator : SteinAligner, fitted on two modalities at least
         X : Impressions, table of impressions, ItemCatalog or array of views
             What it takes: items with features, or rows with one block a view.
         reducer, max_items, random_state, ax, **kwargs
             As in `from_embeddings`.
 
-        Returns
-        -------
-        AlignedSpaceDisplay
-
         Raises
         ------
-        NotFittedError
-            If `estimator` is not fitted.
-        TypeError
-            If it is no `SteinAligner`, or was fitted on the other kind of `X`.
+        NotFittedError, TypeError
+            If `estimator` is no fitted `SteinAligner`, or was fitted on the other kind of `X`.
         ValueError
             If it knows fewer than two modalities, or fewer than three items have all of them.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_estimator")
         require_step(estimator, SteinAligner, cls)
         encoder = estimator.encoder_
-        impressions = None if isinstance(X, ItemCatalog) else as_impressions(X)
-        catalog = X if impressions is None else impressions.catalog
-        estimator._check_same_input(isinstance(catalog, ItemCatalog))
-        if isinstance(catalog, ItemCatalog):
-            catalog = encoder.with_factors(catalog)
+        if not isinstance(X, ItemCatalog):
+            impressions = as_impressions(X)
+            X = X if impressions is None else impressions.catalog
+        estimator._check_same_input(isinstance(X, ItemCatalog))
+        if isinstance(X, ItemCatalog):
+            catalog = encoder.with_factors(X)
             after = encoder.embed_modalities(catalog)
             there = ~np.any([catalog.missing[name] for name in after], axis=0)
             before = {name: catalog.features[name][there] for name in after}
@@ -126,15 +119,8 @@ class AlignedSpaceDisplay:
             names = [f"view {i + 1}" for i in range(len(sizes))]
             blocks = np.split(encoder.standardize(X), np.cumsum(sizes)[:-1], axis=1)
             before, after = dict(zip(names, blocks)), dict(zip(names, encoder.embed_views(X)))
-        return cls.from_embeddings(
-            before,
-            after,
-            reducer=reducer,
-            max_items=max_items,
-            random_state=random_state,
-            ax=ax,
-            **kwargs,
-        )
+        kwargs.update(reducer=reducer, max_items=max_items, random_state=random_state)
+        return cls.from_embeddings(before, after, ax=ax, **kwargs)
 
     @classmethod
     def from_embeddings(
@@ -147,8 +133,8 @@ class AlignedSpaceDisplay:
         random_state: Any = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> AlignedSpaceDisplay:
-        """Reduce embeddings to two dimensions and draw them.
+    ) -> Self:
+        """Reduce embeddings to two dimensions, and return the display, drawn.
 
         Parameters
         ----------
@@ -162,14 +148,8 @@ class AlignedSpaceDisplay:
             If there are more, so many are drawn at random.
         random_state : int, RandomState instance or None, default=None
             Draws the items; seed of "pca" and "tsne".
-        ax : sequence of two matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to matplotlib's `scatter`.
-
-        Returns
-        -------
-        AlignedSpaceDisplay
+        ax, **kwargs
+            As in `plot`.
 
         Raises
         ------
@@ -199,14 +179,11 @@ class AlignedSpaceDisplay:
         own = [points / np.linalg.norm(points) for points in own]
         turned = [points @ orthogonal_procrustes(points, own[0])[0] for points in own]
         stacked = clone(reducer).fit_transform(np.concatenate([aligned[m][chosen] for m in names]))
-        return cls(
-            before=dict(zip(names, turned)),
-            after=dict(zip(names, np.split(stacked, len(names)))),
-            axis_name=axis_name,
-        ).plot(ax, **kwargs)
+        old, new = dict(zip(names, turned)), dict(zip(names, np.split(stacked, len(names))))
+        return cls(before=old, after=new, axis_name=axis_name).plot(ax, **kwargs)
 
-    def plot(self, ax: Any = None, **kwargs: Any) -> AlignedSpaceDisplay:
-        """Draw it.
+    def plot(self, ax: Any = None, **kwargs: Any) -> Self:
+        """Draw it, and return the display itself.
 
         Parameters
         ----------
@@ -214,27 +191,16 @@ class AlignedSpaceDisplay:
             Where to draw; None makes a figure.
         **kwargs
             Passed to matplotlib's `scatter`.
-
-        Returns
-        -------
-        AlignedSpaceDisplay
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            If `ax` is anything but two Axes.
         """
-        axes = np.ravel(axes_for(self, ax, ncols=2, figsize=(9, 4.2), layout="constrained"))
-        if len(axes) != 2:
+        if ax is not None and np.size(ax) != 2:
             raise ValueError(f"ax must be two Axes, one for before and one for after; got {ax!r}.")
+        self.ax_ = np.ravel(self._axes(ax, ncols=2, figsize=(9, 4.2), layout="constrained"))
         from matplotlib.collections import LineCollection
 
         self.points_: list[dict[str, Any]] = []
         self.lines_: list[Any] = []
-        for axis, title, points in zip(
-            axes, ("before: features", "after: aligned space"), (self.before, self.after)
-        ):
+        panels = {"before: features": self.before, "after: aligned space": self.after}
+        for axis, (title, points) in zip(self.ax_, panels.items()):
             first, *others = points.values()
             pairs = np.concatenate([np.stack([first, other], axis=1) for other in others])
             lines = LineCollection(list(pairs), colors=neutral(), alpha=0.25, linewidths=0.7)
@@ -247,10 +213,8 @@ class AlignedSpaceDisplay:
                 style = {"color": color, "marker": marker, "s": 18, "linewidths": 0, **kwargs}
                 self.points_[-1][name] = axis.scatter(xy[:, 0], xy[:, 1], label=name, **style)
             axis.set(xlabel=f"{self.axis_name} 1", ylabel=f"{self.axis_name} 2", title=title)
-            # Coordinates have no unit; only distances within a panel mean something.
-            axis.set(xticks=[], yticks=[])
-        axes[1].legend()
-        self.ax_, self.figure_ = axes, axes[0].figure
+            axis.set(xticks=[], yticks=[])  # coordinates have no unit, only distances say something
+        self.ax_[1].legend()
         return self
 
 

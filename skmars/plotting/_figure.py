@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import check_is_fitted
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Of the palette of Okabe and Ito, which people tell apart whatever their colour vision: those
 # with a contrast of 3 at least to white and to black (the blue a little lighter than theirs), so
@@ -15,43 +18,27 @@ BLUE, VERMILLION, GREEN, PURPLE = "#1E82C4", "#D55E00", "#009E73", "#CC79A7"
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE)
 
 
-def axes_for(display: Any, ax: Any, **figure: Any) -> Any:
-    """Return `ax`, or the axes of a new figure, whose lines take `COLORS` one after another.
+class Display:
+    """Draws on given axes, or on those of a new figure, and remembers both."""
 
-    Parameters
-    ----------
-    display : display
-        Named in the error.
-    ax : matplotlib Axes or None
-    **figure
-        Of ``plt.subplots``.
+    ax_: Any
+    figure_: Figure
 
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed.
-    """
-    check_matplotlib_support(f"{type(display).__name__}.plot")
-    import matplotlib.pyplot as plt
+    def _axes(self, ax: Any, **figure: Any) -> Any:
+        """Return `ax`, or new axes whose lines take `COLORS`; `figure` is for ``plt.subplots``."""
+        check_matplotlib_support(f"{type(self).__name__}.plot")
+        import matplotlib.pyplot as plt
 
-    if ax is not None:
+        if ax is None:
+            _, ax = plt.subplots(**figure)
+            for each in np.ravel(ax):
+                each.set_prop_cycle(color=COLORS)
+        self.ax_, self.figure_ = ax, np.ravel(ax)[0].figure
         return ax
-    _, axes = plt.subplots(**figure)
-    for each in np.ravel(axes):
-        each.set_prop_cycle(color=COLORS)
-    return axes
 
 
 def require_step(estimator: Any, cls: type, display: type) -> None:
-    """Check that `estimator` is a fitted `cls`.
-
-    Raises
-    ------
-    TypeError
-        If it is something else, such as the pipeline with that step.
-    NotFittedError
-        If it is not fitted.
-    """
+    """Raise TypeError if `estimator` is no `cls`, NotFittedError if it is not fitted."""
     if not isinstance(estimator, cls):
         raise TypeError(
             f"{display.__name__}.from_estimator takes a {cls.__name__}, got "

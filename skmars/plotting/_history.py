@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from textwrap import wrap
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from skmars.data import Impressions
 from skmars.data._checks import require_impressions
 from skmars.data._images import UnusableContent, load_image
-from skmars.plotting._figure import BLUE, GREEN, VERMILLION, axes_for
+from skmars.plotting._figure import BLUE, GREEN, VERMILLION, Display
 
 CELL, WIDTH = 1.0, 0.88  # of a cover, without and with what is around it
 TALLEST = 1.4  # a cover; what is taller is made narrower
@@ -44,7 +44,8 @@ class Group:
 STYLES = {"borrowed": (VERMILLION, "--"), "own": (BLUE, "-"), "shown": (GREEN, "-")}
 
 
-class HistoryDisplay:
+@dataclass(eq=False, repr=False)
+class HistoryDisplay(Display):
     """One user's history as a strip of covers, the borrowed part marked.
 
     Borrowed items stand left, one group for each donor, with the relevance `s_i` (Eq. 16) of each
@@ -64,12 +65,9 @@ class HistoryDisplay:
         The covers; None where an item has no picture that can be read, and its title stands alone.
     frames_ : list of matplotlib Rectangle
         Their frames: dashed for what is borrowed.
-    titles_, notes_ : list of matplotlib Text
-        Titles and similarities.
-    labels_ : list of matplotlib Text
-        What the groups are.
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
+    titles_, notes_, labels_ : list of matplotlib Text
+        Titles and similarities of items, and what the groups are.
+    ax_, figure_ : matplotlib Axes, Figure
 
     See Also
     --------
@@ -93,8 +91,9 @@ class HistoryDisplay:
     ['borrowed from user bob\\n(similarity 1.00)', 'own history', 'shown']
     """
 
-    def __init__(self, groups: list[Group], *, title: str = "") -> None:
-        self.groups, self.title = groups, title
+    groups: list[Group]
+    _: KW_ONLY
+    title: str = ""
 
     @classmethod
     def from_estimator(
@@ -107,30 +106,21 @@ class HistoryDisplay:
         max_own: int = 6,
         ax: Any = None,
         **kwargs: Any,
-    ) -> HistoryDisplay:
-        """Let an augmenter borrow for one row, and draw it.
+    ) -> Self:
+        """Let an augmenter borrow for one row, and return the display, drawn.
 
         Parameters
         ----------
-        estimator : SequenceRetrievalAugmenter, or pipeline that ends in it
-            Fitted.
+        estimator : fitted SequenceRetrievalAugmenter, or pipeline that ends in it
         X : Impressions or table of impressions
             What its `transform` takes.
         row, max_borrowed, max_own, ax, **kwargs
             As in `from_impressions`.
-
-        Returns
-        -------
-        HistoryDisplay
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
-        X = require_impressions(X, estimator_name=cls.__name__)
-        augmented = require_impressions(
-            estimator.transform(_one_row(X, row)), estimator_name=cls.__name__
-        )
-        return cls.from_impressions(
-            augmented, max_borrowed=max_borrowed, max_own=max_own, ax=ax, **kwargs
-        )
+        X = _one_row(require_impressions(X, estimator_name=cls.__name__), row)
+        X = estimator.transform(X)
+        return cls.from_impressions(X, max_borrowed=max_borrowed, max_own=max_own, ax=ax, **kwargs)
 
     @classmethod
     def from_impressions(
@@ -142,8 +132,8 @@ class HistoryDisplay:
         max_own: int = 6,
         ax: Any = None,
         **kwargs: Any,
-    ) -> HistoryDisplay:
-        """Draw one row of impressions.
+    ) -> Self:
+        """Draw one row of impressions, and return the display.
 
         Parameters
         ----------
@@ -153,21 +143,14 @@ class HistoryDisplay:
             Which row.
         max_borrowed, max_own : int, default=6
             How many borrowed and own items to draw at most: the last ones.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure as wide as the strip.
-        **kwargs
-            Passed to `plot`.
-
-        Returns
-        -------
-        HistoryDisplay
+        ax, **kwargs
+            As in `plot`.
 
         Raises
         ------
         IndexError
             If there is no such row.
         """
-        check_matplotlib_support(f"{cls.__name__}.from_impressions")
         X = _one_row(require_impressions(X, estimator_name=cls.__name__), row)
         catalog = X.catalog
 
@@ -180,7 +163,7 @@ class HistoryDisplay:
 
         groups = _borrowed_groups(X, max_borrowed, covers)
         own = X.history.row(0)
-        shown = own[len(own) - min(max_own, len(own)) :]
+        shown = own[max(len(own) - max_own, 0) :]
         if len(shown):
             notes = [""] * len(shown)
             if X.history.feedback is not None:
@@ -191,8 +174,8 @@ class HistoryDisplay:
         groups.append(Group("shown", "shown", covers(X.target, [""])))
         return cls(groups, title=f"User {X.user_ids[0]}").plot(ax, **kwargs)
 
-    def plot(self, ax: Any = None, **kwargs: Any) -> HistoryDisplay:
-        """Draw it.
+    def plot(self, ax: Any = None, **kwargs: Any) -> Self:
+        """Draw it, and return the display itself.
 
         Parameters
         ----------
@@ -200,11 +183,6 @@ class HistoryDisplay:
             Where to draw; None makes a figure as wide as the strip.
         **kwargs
             Passed to matplotlib's `text` of titles, similarities and labels.
-
-        Returns
-        -------
-        HistoryDisplay
-            Itself.
         """
         covers = [cover for group in self.groups for cover in group.covers]
         width = len(covers) * CELL + (len(self.groups) - 1) * GAP
@@ -214,14 +192,11 @@ class HistoryDisplay:
         n_lines = 1 + max(label.count("\n") for label in labels)
         low, high = -0.6, height + 0.45 + LINE * n_lines
         size = max(4.0, 1.15 * width), 1.15 * (high - low) + 0.4
-        ax = axes_for(self, ax, figsize=size, layout="constrained")
+        ax = self._axes(ax, figsize=size, layout="constrained")
         from matplotlib.patches import Rectangle
 
         self.images_: list[Any] = []
-        self.frames_: list[Any] = []
-        self.titles_: list[Any] = []
-        self.notes_: list[Any] = []
-        self.labels_: list[Any] = []
+        self.frames_, self.titles_, self.notes_, self.labels_ = [], [], [], []
         # Titles may have dollar signs, which are no mathematics.
         text = {"fontsize": "small", "ha": "center", "parse_math": False, **kwargs}
         x = 0.0
@@ -235,25 +210,10 @@ class HistoryDisplay:
                     ax.text(center, height / 2, "no picture", va="center", alpha=0.7, **text)
                 else:
                     self.images_.append(_drawn(ax, cover.image, x, height))
-                frame = Rectangle(
-                    (x, 0),
-                    WIDTH,
-                    height,
-                    fill=False,
-                    edgecolor=color,
-                    linestyle=dashes,
-                    linewidth=2,
-                )
+                frame = Rectangle((x, 0), WIDTH, height, fill=False, ec=color, ls=dashes, lw=2)
                 self.frames_.append(ax.add_patch(frame))
-                self.titles_.append(
-                    ax.text(
-                        center,
-                        -0.06,
-                        _lines(cover.title, CHARACTERS, TITLE_LINES),
-                        va="top",
-                        **text,
-                    )
-                )
+                title = _lines(cover.title, CHARACTERS, TITLE_LINES)
+                self.titles_.append(ax.text(center, -0.06, title, va="top", **text))
                 self.notes_.append(ax.text(center, height + 0.05, cover.note, va="bottom", **text))
                 x += CELL
             end = x - CELL + WIDTH
@@ -266,7 +226,6 @@ class HistoryDisplay:
         ax.set_aspect("equal")
         ax.set_axis_off()
         ax.set_title(self.title, parse_math=False)
-        self.ax_, self.figure_ = ax, ax.figure
         return self
 
 
@@ -279,10 +238,10 @@ def _one_row(X: Impressions, row: int) -> Impressions:
 def _borrowed_groups(X: Impressions, max_borrowed: int, covers: Any) -> list[Group]:
     """Return a group for each donor, in the order in which they stand."""
     borrowed = X.borrowed
-    if borrowed is None or borrowed.length[0] == 0:
+    if borrowed is None or borrowed.length[0] == 0 or max_borrowed < 1:
         return []
     every = borrowed.positions()
-    at = every[len(every) - min(max_borrowed, len(every)) :]
+    at = every[max(len(every) - max_borrowed, 0) :]
     lender = np.zeros_like(borrowed.items) if borrowed.donor is None else borrowed.donor
     groups = []
     for part in np.split(at, np.flatnonzero(np.diff(lender[at])) + 1):
@@ -319,8 +278,7 @@ def _drawn(ax: Any, image: NDArray[np.uint8], x: float, cell_height: float) -> A
     scale = min(WIDTH / width, cell_height / height)
     left = x + (WIDTH - width * scale) / 2
     bottom = (cell_height - height * scale) / 2
-    extent = (left, left + width * scale, bottom, bottom + height * scale)
-    return ax.imshow(image, extent=extent)
+    return ax.imshow(image, extent=(left, left + width * scale, bottom, bottom + height * scale))
 
 
 def _lines(text: str, width: int, max_lines: int | None = None) -> str:

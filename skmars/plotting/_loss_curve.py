@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skmars.plotting._figure import BLUE, VERMILLION, axes_for
+from skmars.plotting._figure import BLUE, VERMILLION, Display
 
 
-class LossCurveDisplay:
+@dataclass(eq=False, repr=False)
+class LossCurveDisplay(Display):
     """Training loss, and where there is one the validation score, of each epoch.
 
     It is recommended to use :meth:`from_estimator`.
@@ -27,14 +29,10 @@ class LossCurveDisplay:
 
     Attributes
     ----------
-    line_ : matplotlib Line2D
-        The loss.
-    validation_line_ : matplotlib Line2D or None
-        The validation score.
-    ax_ : matplotlib Axes
-    validation_ax_ : matplotlib Axes or None
-        The axes of the validation score, at the right side of `ax_`.
-    figure_ : matplotlib Figure
+    line_, validation_line_ : matplotlib Line2D
+        The loss and the validation score; the latter may be None.
+    ax_, validation_ax_, figure_ : matplotlib Axes, Axes or None, Figure
+        The axes of the validation score are at the right side of `ax_`.
 
     See Also
     --------
@@ -48,51 +46,33 @@ class LossCurveDisplay:
     array([0.55, 0.63, 0.62])
     """
 
-    def __init__(
-        self,
-        loss_curve: Sequence[float],
-        validation_scores: Sequence[float] | None = None,
-        *,
-        name: str | None = None,
-    ) -> None:
-        self.loss_curve, self.validation_scores, self.name = loss_curve, validation_scores, name
+    loss_curve: Sequence[float]
+    validation_scores: Sequence[float] | None = None
+    _: KW_ONLY
+    name: str | None = None
 
     @classmethod
     def from_estimator(
         cls, estimator: Any, *, name: str | None = None, ax: Any = None, **kwargs: Any
-    ) -> LossCurveDisplay:
-        """Draw the training of a fitted estimator.
+    ) -> Self:
+        """Draw the training of a fitted estimator, and return the display.
 
         Parameters
         ----------
         estimator : estimator with `loss_curve_`
             A fitted `SteinAligner` or `DINClassifier`, say; of a pipeline pass the step.
-        name : str, default=None
-            Title of the legend; None takes the name of the class.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to `plot`.
-
-        Returns
-        -------
-        LossCurveDisplay
+        name, ax, **kwargs
+            As in `plot`; `name` is that of the class by default.
 
         Raises
         ------
-        NotFittedError
-            If `estimator` is not fitted.
-        TypeError
-            If it has no `loss_curve_`.
+        NotFittedError, TypeError
+            If `estimator` is not fitted, or has no `loss_curve_`.
         """
         check_is_fitted(estimator)
         if not hasattr(estimator, "loss_curve_"):
-            steps = [
-                name
-                for name, step in getattr(estimator, "steps", ())
-                if hasattr(step, "loss_curve_")
-            ]
-            hint = " or ".join(f"pipeline[{step!r}]" for step in steps)
+            steps = getattr(estimator, "steps", ())
+            hint = " or ".join(f"pipeline[{k!r}]" for k, s in steps if hasattr(s, "loss_curve_"))
             raise TypeError(
                 f"{type(estimator).__name__} has no loss_curve_. "
                 f"Pass {hint or 'an estimator that is trained in epochs, such as DINClassifier'}."
@@ -101,8 +81,8 @@ class LossCurveDisplay:
         scores = getattr(estimator, "validation_scores_", None)
         return cls(estimator.loss_curve_, scores, name=name).plot(ax, **kwargs)
 
-    def plot(self, ax: Any = None, *, name: str | None = None, **kwargs: Any) -> LossCurveDisplay:
-        """Draw it.
+    def plot(self, ax: Any = None, *, name: str | None = None, **kwargs: Any) -> Self:
+        """Draw it, and return the display itself.
 
         Parameters
         ----------
@@ -112,15 +92,10 @@ class LossCurveDisplay:
             Title of the legend; None takes that of the display.
         **kwargs
             Passed to matplotlib's `plot` of both lines.
-
-        Returns
-        -------
-        LossCurveDisplay
-            Itself.
         """
+        ax = self._axes(ax)
         from matplotlib.ticker import MaxNLocator
 
-        ax = axes_for(self, ax)
         name = self.name if name is None else name
         epochs = np.arange(1, len(self.loss_curve) + 1)
         style = {"color": BLUE, "marker": ".", **kwargs}
@@ -132,15 +107,13 @@ class LossCurveDisplay:
         if self.validation_scores is not None:
             self.validation_ax_ = ax.twinx()
             style = {"color": VERMILLION, "marker": ".", "linestyle": "--", **kwargs}
-            best = int(np.argmax(self.validation_scores))
             (self.validation_line_,) = self.validation_ax_.plot(
                 epochs[-len(self.validation_scores) :],
                 self.validation_scores,
-                label=f"validation score (best {self.validation_scores[best]:.3f})",
+                label=f"validation score (best {np.max(self.validation_scores):.3f})",
                 **style,
             )
             self.validation_ax_.set_ylabel("validation score (higher is better)")
             lines.append(self.validation_line_)
         ax.legend(handles=lines, title=name, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-        self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,14 +13,16 @@ from sklearn.utils.validation import _num_samples
 
 from skmars.data._checks import require_impressions
 from skmars.metrics import retrieval_precision_at_k
-from skmars.plotting._figure import axes_for, neutral, require_step
+from skmars.plotting._figure import Display, neutral, require_step
 from skmars.retrieval import SequenceRetrievalAugmenter
 from skmars.retrieval._donors import user_units
+from skmars.utils import _ragged as ragged
 
 MAX_K = 20
 
 
-class RetrievalPrecisionDisplay:
+@dataclass(eq=False, repr=False, kw_only=True)
+class RetrievalPrecisionDisplay(Display):
     """Precision@k: part of the k nearest candidates that is relevant.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_embeddings`. Draw several
@@ -27,10 +30,8 @@ class RetrievalPrecisionDisplay:
 
     Parameters
     ----------
-    k : ndarray of shape (n_k,)
-        How many candidates were retrieved.
-    precision : ndarray of shape (n_k,)
-        Which part of them is relevant, mean over queries.
+    k, precision : ndarray of shape (n_k,)
+        How many candidates were retrieved, and which part of them is relevant, mean over queries.
     chance_level : float, default=None
         Precision of candidates that are drawn at random.
     name : str, default=None
@@ -38,10 +39,8 @@ class RetrievalPrecisionDisplay:
 
     Attributes
     ----------
-    line_ : matplotlib Line2D
-    chance_level_ : matplotlib Line2D or None
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
+    line_, chance_level_ : matplotlib Line2D
+    ax_, figure_ : matplotlib Axes, Figure
 
     See Also
     --------
@@ -63,21 +62,15 @@ class RetrievalPrecisionDisplay:
     0.02
     """
 
-    def __init__(
-        self,
-        *,
-        k: NDArray[np.int64],
-        precision: NDArray[np.float64],
-        chance_level: float | None = None,
-        name: str | None = None,
-    ) -> None:
-        self.k, self.precision = k, precision
-        self.chance_level, self.name = chance_level, name
+    k: NDArray[np.int64]
+    precision: NDArray[np.float64]
+    chance_level: float | None = None
+    name: str | None = None
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
+        estimator: SequenceRetrievalAugmenter,
         X: Any,
         user_labels: Mapping[Any, Any],
         *,
@@ -85,40 +78,33 @@ class RetrievalPrecisionDisplay:
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> RetrievalPrecisionDisplay:
-        """Ask whether an augmenter finds donors of the user's own kind.
+    ) -> Self:
+        """Ask whether an augmenter finds donors of the user's own kind; return the display, drawn.
 
         Parameters
         ----------
-        estimator : SequenceRetrievalAugmenter
-            Fitted. Its donors are the candidates.
+        estimator : fitted SequenceRetrievalAugmenter
+            Its donors are the candidates.
         X : Impressions or table of impressions
-            As the augmenter takes them. The users who are no donors are
-            the queries, each with the longest history among their rows.
+            As the augmenter takes them. The users who are no donors are the queries, each with
+            the longest history among their rows.
         user_labels : mapping of user id to int or str
             What makes a donor relevant: the planted group of synthetic data, or what is known
             of people (an occupation, a region). Of all users of `X` and all donors.
         k, name, ax, **kwargs
             As in `from_embeddings`; `name` is that of the class by default.
 
-        Returns
-        -------
-        RetrievalPrecisionDisplay
-
         Raises
         ------
-        NotFittedError
-            If `estimator` is not fitted.
-        TypeError
-            If it is no `SequenceRetrievalAugmenter`.
+        NotFittedError, TypeError
+            If `estimator` is no fitted `SequenceRetrievalAugmenter`.
         ValueError
             If `X` lacks what users are compared by, has no user but donors, or a user has no label.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         require_step(estimator, SequenceRetrievalAugmenter, cls)
         X = require_impressions(X, estimator_name=cls.__name__)
-        longest = np.lexsort((-X.history.length, X.user))
-        X = X[longest[np.unique(X.user[longest], return_index=True)[1]]]
+        X = X[ragged.longest(X.user, X.history.length)]
         X = X[~np.isin(X.user_ids, estimator.donor_ids_)]
         if len(X) == 0:
             raise ValueError("All users of X are donors; pass rows of low-active users, too.")
@@ -128,16 +114,11 @@ class RetrievalPrecisionDisplay:
             raise ValueError(
                 f"user_labels lacks {len(unknown)} of the users (first: {unknown[0]!r})."
             )
-        return cls.from_embeddings(
-            user_units(X, estimator._pool),
-            estimator.donor_embedding_,
-            query_labels=[user_labels[user] for user in query_ids],
-            candidate_labels=[user_labels[user] for user in donor_ids],
-            k=k,
-            name=type(estimator).__name__ if name is None else name,
-            ax=ax,
-            **kwargs,
-        )
+        kwargs["query_labels"] = [user_labels[user] for user in query_ids]
+        kwargs["candidate_labels"] = [user_labels[user] for user in donor_ids]
+        name = type(estimator).__name__ if name is None else name
+        queries, candidates = user_units(X, estimator._pool), estimator.donor_embedding_
+        return cls.from_embeddings(queries, candidates, k=k, name=name, ax=ax, **kwargs)
 
     @classmethod
     def from_embeddings(
@@ -151,46 +132,26 @@ class RetrievalPrecisionDisplay:
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> RetrievalPrecisionDisplay:
-        """Search each query among the candidates by cosine.
+    ) -> Self:
+        """Search each query among the candidates by cosine, and return the display, drawn.
 
         Parameters
         ----------
-        queries : array-like of shape (n_queries, n_components)
-            Embeddings to search for.
-        candidates : array-like of shape (n_candidates, n_components)
-            Embeddings to search in.
-        query_labels, candidate_labels : array-like of int or str, default=None
-            Equal labels make a candidate relevant. Without them candidate `i` is the one that
-            belongs to query `i`.
+        queries, candidates, query_labels, candidate_labels
+            As in :func:`skmars.metrics.retrieval_precision_at_k`.
         k : sequence of int, default=None
             How many to retrieve; None takes 1 to 20, or to as many as there are.
-        name : str, default=None
-            Name in the legend.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to matplotlib's `plot`.
-
-        Returns
-        -------
-        RetrievalPrecisionDisplay
+        name, ax, **kwargs
+            As in `plot`.
         """
         n = _num_samples(candidates)
         ks = np.arange(1, min(MAX_K, n) + 1) if k is None else np.asarray(k)
         # Who retrieves everything is as precise as who draws at random.
-        *precision, chance = np.asarray(
-            retrieval_precision_at_k(
-                queries,
-                candidates,
-                query_labels=query_labels,
-                candidate_labels=candidate_labels,
-                k=[*ks.tolist(), n],
-            )
-        )
-        return cls(k=ks, precision=np.array(precision), chance_level=float(chance), name=name).plot(
-            ax, **kwargs
-        )
+        labels = {"query_labels": query_labels, "candidate_labels": candidate_labels}
+        found = retrieval_precision_at_k(queries, candidates, k=[*ks.tolist(), n], **labels)
+        *precision, chance = np.asarray(found)
+        display = cls(k=ks, precision=np.array(precision), chance_level=float(chance), name=name)
+        return display.plot(ax, **kwargs)
 
     def plot(
         self,
@@ -199,8 +160,8 @@ class RetrievalPrecisionDisplay:
         name: str | None = None,
         plot_chance_level: bool = True,
         **kwargs: Any,
-    ) -> RetrievalPrecisionDisplay:
-        """Draw it.
+    ) -> Self:
+        """Draw it, and return the display itself.
 
         Parameters
         ----------
@@ -212,15 +173,10 @@ class RetrievalPrecisionDisplay:
             Whether to draw the precision of random candidates.
         **kwargs
             Passed to matplotlib's `plot`.
-
-        Returns
-        -------
-        RetrievalPrecisionDisplay
-            Itself.
         """
+        ax = self._axes(ax)
         from matplotlib.ticker import MaxNLocator
 
-        ax = axes_for(self, ax)
         name = self.name if name is None else name
         (self.line_,) = ax.plot(self.k, self.precision, label=name, **{"marker": "o", **kwargs})
         self.chance_level_ = None
@@ -233,5 +189,4 @@ class RetrievalPrecisionDisplay:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if ax.get_legend_handles_labels()[0]:
             ax.legend()
-        self.ax_, self.figure_ = ax, ax.figure
         return self

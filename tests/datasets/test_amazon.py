@@ -28,7 +28,12 @@ META = [
         "imUrl": "http://h/x/T1.jpg",
     },
     {"asin": "B2", "title": "Ball", "imUrl": "http://h/x/T2.jpg", "price": 3.5},
-    {"asin": "0003", "description": ["One.", "Two."], "salesRank": {"Toys": 7}},
+    {
+        "asin": "0003",
+        "description": ["One.", "Two."],
+        "salesRank": {"Toys": 7},
+        "imUrl": "http://[no/such",
+    },
     {"asin": "B9", "title": "Nobody reviewed this"},
 ]
 BROKEN = ["{'asin': 'B1', 'title':", "[1, 2]", "{'title': 'no asin'}", "not a line at all"]
@@ -160,7 +165,7 @@ def test_nothing_readable(folder):
 
 def test_fetch(folder, tmp_path_factory, monkeypatch, serve):
     home = tmp_path_factory.mktemp("home")
-    files = {name: (folder / name).read_bytes() for name in _amazon._names("Toys")}
+    files = {name: (folder / name).read_bytes() for name in _amazon._names("Toys", content=True)}
     checksums = {n: "sha256:" + hashlib.sha256(b).hexdigest() for n, b in files.items()}
     with serve(files, n_failures=1, break_after=50) as server:
         monkeypatch.setattr(_amazon, "URL", server.url)

@@ -272,6 +272,8 @@ def test_sizes_at_the_edge(size):
         ({"n_groups": 2.5}, TypeError),
         ({"n_factors": 1}, ValueError),
         ({"mean_length": 1}, ValueError),
+        ({"mean_length": np.inf}, ValueError),
+        ({"deviation": np.nan}, ValueError),
         ({"chance": 1.5}, ValueError),
         ({"text_noise": -0.1}, ValueError),
         ({"image_noise": "much"}, TypeError),

@@ -184,6 +184,8 @@ class TestActivityAUC:
             ActivityAUCDisplay.from_predictions([0, 1], [0, 1], [0, 1], n_bins=0)
         with pytest.raises(ValueError, match="inconsistent numbers of samples"):
             ActivityAUCDisplay.from_predictions([0, 1], [0, 1], [0, 1, 2])
+        with pytest.raises(ValueError, match="activity contains NaN"):
+            ActivityAUCDisplay.from_predictions([0, 1], [0, 1], [0, np.nan])
 
 
 class TestRetrievalPrecision:
@@ -361,8 +363,12 @@ class TestAlignedSpace:
 
     def test_needs_two_axes(self, plt: Any) -> None:
         points = {"text": np.eye(2), "image": np.eye(2)}
-        with pytest.raises(ValueError, match="ax must be two Axes"):
-            AlignedSpaceDisplay(before=points, after=points).plot(plt.subplots()[1])
+        display = AlignedSpaceDisplay(before=points, after=points)
+        for ax in (plt.subplots()[1], []):
+            with pytest.raises(ValueError, match="ax must be two Axes"):
+                display.plot(ax)
+        axes = plt.subplots(2)[1]
+        assert list(display.plot(list(axes)).ax_) == list(axes)
 
 
 class TestHistory:
@@ -436,6 +442,15 @@ class TestHistory:
         labels = [text.get_text().replace("\n", " ") for text in display.labels_[:2]]
         assert labels == ["borrowed from user bob", "borrowed from user ann"]
         assert [text.get_text() for text in display.notes_[:3]] == ["", "s = 0.50", "s = 0.25"]
+
+    def test_nothing_borrowed_or_owned_is_drawn_where_nothing_is_asked_for(
+        self, planted: Any
+    ) -> None:
+        X, *_, augmenter = planted
+        display = HistoryDisplay.from_estimator(
+            augmenter, X, row=self.row(planted), max_borrowed=0, max_own=0
+        )
+        assert [text.get_text() for text in display.labels_] == ["shown"]
 
     def test_row_out_of_range(self, planted: Any) -> None:
         with pytest.raises(IndexError, match="row=100000 is out of range"):
