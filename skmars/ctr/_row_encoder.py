@@ -26,6 +26,7 @@ from skmars.data._columns import FACTORS
 from skmars.data._memo import Memo
 from skmars.data._sequences import Sequences
 from skmars.utils._ids import Lookup
+from skmars.utils._stacked import take_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,7 +102,7 @@ class RowEncoder:
         return EncodedRows(
             dense.astype(np.float32),
             categorical,
-            table_row=self.table_row(X.catalog),
+            table_rows=self.table_rows(X.catalog),
             target=X.target,
             length=X.history.length,
             history=history,
@@ -111,16 +112,15 @@ class RowEncoder:
             features=ItemFeatures(X.catalog, self.item_features),
         )
 
-    def table_row(self, catalog: ItemCatalog) -> Codes:
-        """Return the embedding row of each item of a catalogue, 0 for unknown items."""
+    def table_rows(self, catalog: ItemCatalog) -> list[Codes]:
+        """Return the embedding row of each item of each part of a catalogue, 0 for none."""
         assert self.items is not None
         known = self.items
 
         def look_up(part: ItemCatalog) -> Codes:
             return known(part.ids, "item_id of X").astype(np.int64) + 1
 
-        rows = [self._table_rows.get(part, look_up) for part in catalog.parts]
-        return rows[0] if len(rows) == 1 else np.concatenate(rows)
+        return [self._table_rows.get(part, look_up) for part in catalog.parts]
 
     def used_items(self, X: Impressions) -> tuple[UsedItems, UsedItems | None]:
         """Return histories and borrowed items, cut to what is used."""
@@ -185,7 +185,7 @@ class EncodedRows:
 
     dense: NDArray[Any]  # shape (n_rows, n_dense)
     categorical: Codes  # shape (n_rows, n_categorical)
-    table_row: Codes | None = None  # row of the embedding table of each item code, 0 for none
+    table_rows: Sequence[Codes] = ()  # embedding row of each item, one array a part, 0 for none
     target: NDArray[Any] | None = None  # item codes
     length: NDArray[Any] | None = None  # of the user's own history, before it was cut
     history: UsedItems | None = None
@@ -204,13 +204,12 @@ class EncodedRows:
             return Batch(dense, categorical)
         assert self.target is not None
         assert self.length is not None
-        assert self.table_row is not None
         own = [(self.history, False)]
         lent = [] if self.borrowed is None else [(self.borrowed, True)]
         pools = [lent + own] if self.merge or not lent else [own, lent]
         gathered = [_gather(pool, rows) for pool in pools]
         used = [self.target[rows], *(positions.item for positions in gathered)]
-        n_items = n_codes = len(self.table_row)
+        n_items = n_codes = sum(map(len, self.table_rows))
         if self.shift is not None:
             shift = self.shift[rows]
             used = [used[0] + shift, *(part.item + shift[part.row] for part in gathered)]
@@ -220,7 +219,7 @@ class EncodedRows:
         return Batch(
             dense,
             categorical,
-            items=self.table_row[codes % n_items],
+            items=take_rows(self.table_rows, codes % n_items),
             codes=codes,
             target=target,
             length=self.length[rows],

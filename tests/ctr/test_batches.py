@@ -42,7 +42,7 @@ def tables(draw: st.DrawFn) -> EncodedRows:
     return EncodedRows(
         np.arange(n_rows, dtype=np.float32)[:, None],
         np.zeros((n_rows, 0), dtype=np.int64),
-        table_row=np.array(draw(st.permutations(range(N_ITEMS)))),
+        table_rows=np.split(np.array(draw(st.permutations(range(N_ITEMS)))), [3]),
         target=np.array(target),
         length=length,
         history=history,
@@ -67,7 +67,7 @@ def test_a_batch_holds_what_the_rows_hold(rows: EncodedRows, data: st.DataObject
     chosen = np.array(data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=6)))
     batch = rows.batch(chosen)
     assert np.array_equal(batch.codes, np.unique(batch.codes))
-    assert np.array_equal(batch.items, rows.table_row[batch.codes])
+    assert np.array_equal(batch.items, np.concatenate(rows.table_rows)[batch.codes])
     assert np.array_equal(batch.codes[batch.target], rows.target[chosen])
     assert np.array_equal(batch.length, rows.length[chosen])
     assert np.array_equal(batch.dense[:, 0], chosen)

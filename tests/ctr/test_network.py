@@ -33,7 +33,7 @@ def make_rows(*, borrowed: bool = False, merge: bool = False, n: int = 5) -> Enc
     return EncodedRows(
         rng.normal(size=(n, 2)),
         rng.integers(0, 4, (n, 1)),
-        table_row=np.arange(1, N_ITEMS + 1),
+        table_rows=[np.arange(1, N_ITEMS + 1)],
         target=rng.integers(0, N_ITEMS, n),
         length=history.length,
         history=history,
