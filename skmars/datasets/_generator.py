@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.random import RandomState
@@ -48,37 +48,36 @@ CONSTRAINTS = {
 }
 
 
+class Events(TypedDict, total=False):
+    """The parameters, for type checkers, that generators share beside the two numbers."""
+
+    mean_length: float
+    history: str
+    random_state: int | RandomState | None
+
+
+class Groups(Events, total=False):
+    """Those of `make_multimodal_ctr`."""
+
+    n_groups: int
+    n_factors: int
+    chance: float
+    deviation: float
+    text_noise: float
+    image_noise: float
+
+
 @overload
 def make_multimodal_ctr(
     n_users: int = ...,
     n_items: int = ...,
     *,
-    n_groups: int = ...,
-    n_factors: int = ...,
-    mean_length: float = ...,
-    chance: float = ...,
-    deviation: float = ...,
-    text_noise: float = ...,
-    image_noise: float = ...,
-    history: str = ...,
-    random_state: int | RandomState | None = ...,
     return_truth: Literal[False] = ...,
+    **rest: Unpack[Groups],
 ) -> tuple[Impressions, NDArray[np.int64]]: ...
 @overload
 def make_multimodal_ctr(
-    n_users: int = ...,
-    n_items: int = ...,
-    *,
-    n_groups: int = ...,
-    n_factors: int = ...,
-    mean_length: float = ...,
-    chance: float = ...,
-    deviation: float = ...,
-    text_noise: float = ...,
-    image_noise: float = ...,
-    history: str = ...,
-    random_state: int | RandomState | None = ...,
-    return_truth: Literal[True],
+    n_users: int = ..., n_items: int = ..., *, return_truth: Literal[True], **rest: Unpack[Groups]
 ) -> tuple[Impressions, NDArray[np.int64], Bunch]: ...
 def make_multimodal_ctr(
     n_users: int = 500,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 from numpy.random import RandomState
@@ -17,6 +17,7 @@ from skmars.datasets._generator import (
     CONSTRAINTS,
     FIRST_DAY,
     MIN_LENGTH,
+    Events,
     impressions,
     main_factors,
 )
@@ -34,20 +35,12 @@ def make_small_shop(
     n_users: int = ...,
     n_items: int = ...,
     *,
-    mean_length: float = ...,
-    history: str = ...,
-    random_state: int | RandomState | None = ...,
     return_truth: Literal[False] = ...,
+    **rest: Unpack[Events],
 ) -> tuple[Impressions, NDArray[np.int64]]: ...
 @overload
 def make_small_shop(
-    n_users: int = ...,
-    n_items: int = ...,
-    *,
-    mean_length: float = ...,
-    history: str = ...,
-    random_state: int | RandomState | None = ...,
-    return_truth: Literal[True],
+    n_users: int = ..., n_items: int = ..., *, return_truth: Literal[True], **rest: Unpack[Events]
 ) -> tuple[Impressions, NDArray[np.int64], Bunch]: ...
 def make_small_shop(
     n_users: int = 600,

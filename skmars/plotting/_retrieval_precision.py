@@ -114,11 +114,13 @@ class RetrievalPrecisionDisplay(Display):
             raise ValueError(
                 f"user_labels lacks {len(unknown)} of the users (first: {unknown[0]!r})."
             )
-        kwargs["query_labels"] = [user_labels[user] for user in query_ids]
-        kwargs["candidate_labels"] = [user_labels[user] for user in donor_ids]
+        labels: dict[str, Any] = {
+            "query_labels": [user_labels[user] for user in query_ids],
+            "candidate_labels": [user_labels[user] for user in donor_ids],
+        }
         name = type(estimator).__name__ if name is None else name
         queries, candidates = user_units(X, estimator._pool), estimator.donor_embedding_
-        return cls.from_embeddings(queries, candidates, k=k, name=name, ax=ax, **kwargs)
+        return cls.from_embeddings(queries, candidates, **labels, k=k, name=name, ax=ax, **kwargs)
 
     @classmethod
     def from_embeddings(
