@@ -310,7 +310,9 @@ class SteinAligner(
         check_columns(self, impressions, reset=False)
         out = self._attach(impressions.with_fold(None))
         factors = self.encoder_.factors
-        return out if factors is None else mark_own(out, factors.users.outlasts(impressions))
+        return (
+            out if factors is None else mark_own(out, factors.users.has_later_events(impressions))
+        )
 
     def _attach(self, X: Impressions) -> Impressions:
         encoder = self.encoder_

@@ -116,7 +116,7 @@ def folds_of_rows(X: Impressions, n_folds: int, known: ItemFactors | None) -> ND
     if known is None:
         return fold
     own = np.zeros(len(X.users), dtype=bool)
-    own[X.user[known.users.outlasts(X)]] = True
+    own[X.user[known.users.has_later_events(X)]] = True
     return np.where(own[X.user], fold, np.int8(EVERYBODY))
 
 

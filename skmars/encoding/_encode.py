@@ -68,7 +68,7 @@ class BadVectors(ValueError):
 
 
 def requires_fit(transformer: Any) -> bool:
-    """Say whether what a transformer computes depends on what it was fitted on."""
+    """Return whether what a transformer computes depends on what it was fitted on."""
     if hasattr(transformer, "__sklearn_tags__"):
         return bool(get_tags(transformer).requires_fit)
     return hasattr(transformer, "fit")

@@ -34,7 +34,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 class _EncoderDigester(ContentDigester):
-    def taken_apart(self, value: Any) -> Parts:
+    def decomposed(self, value: Any) -> Parts:
         kind: Any = type(value)
         if hasattr(kind, "_fingerprint"):
             return "encoder", [kind, value._fingerprint()]
@@ -46,4 +46,4 @@ class _EncoderDigester(ContentDigester):
             # Not what a pickle holds, which may leave out what can be loaded again.
             state = vars(value).items()
             return "encoder", [kind, {k: v for k, v in state if not k.startswith(left_out)}]
-        return super().taken_apart(value)
+        return super().decomposed(value)

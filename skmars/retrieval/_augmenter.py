@@ -399,7 +399,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         check_columns(self, rows, reset=False)
         own_donor = self._donor_of_user[self._activity.codes(rows)]  # -1 takes the last: no donor
         augmented = self._retrieve(rows, own_donor, self._pool)
-        return mark_own(augmented, self._activity.outlasts(rows))
+        return mark_own(augmented, self._activity.has_later_events(rows))
 
     def explain(self, X: Impressions | IntoDataFrame, frame: str | None = None) -> IntoDataFrame:
         """Tell what each row borrows, from whom and why.

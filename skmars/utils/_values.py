@@ -34,13 +34,13 @@ def as_objects(values: Iterable[Any]) -> NDArray[Any]:
 
 
 def is_sequence(value: Any) -> bool:
-    """Say whether a value holds others in an order: no text, set, mapping or table."""
+    """Return whether a value holds others in an order: no text, set, mapping or table."""
     other = isinstance(value, str | bytes | Mapping | Set) or hasattr(value, "columns")
     return not other and hasattr(value, "__len__") and getattr(value, "ndim", 1) > 0
 
 
 def is_missing(value: Any) -> bool:
-    """Say whether a value stands for none: None, NaN, NaT or pandas.NA."""
+    """Return whether a value stands for none: None, NaN, NaT or pandas.NA."""
     if isinstance(value, float | np.floating):
         return bool(np.isnan(value))
     if isinstance(value, np.datetime64):
