@@ -1,4 +1,4 @@
-"""The estimator: parameters, validation and fitted attributes; the work is done elsewhere."""
+"""The estimator `SteinAligner`: parameters, validation and fitted attributes."""
 
 from __future__ import annotations
 
@@ -413,5 +413,5 @@ class SteinAligner(
             kinds = ["a plain array", "impressions"]
             raise TypeError(
                 f"SteinAligner was fitted on {kinds[not impressions]}, but X is "
-                f"{kinds[impressions]}. Fit it on what it shall transform."
+                f"{kinds[impressions]}. Fit it on the kind of input that it is to transform."
             )
