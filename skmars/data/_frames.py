@@ -22,8 +22,8 @@ from skmars.utils._values import (
     in_words,
     is_missing,
     is_sequence,
-    kinds,
     missing,
+    type_names,
 )
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Table:
                 f"{name} orders the events, but is missing in {np.count_nonzero(absent)} rows "
                 f"(first: row {int(np.argmax(absent))}). Fill it, or drop these rows."
             )
-        if values.dtype.kind == "O" and kinds(values) == {"int"}:
+        if values.dtype.kind == "O" and type_names(values) == {"int"}:
             values = as_numbers(values, name)
         if values.dtype.kind not in "iu":  # floats would not tell large integers apart
             values = as_seconds(values, name)
@@ -177,7 +177,7 @@ class Table:
             raise TypeError(f"{name} is context, whose names must be strings. Rename it.")
         values = _values(series)
         known = values[~missing(values)]
-        found = {"bool"} if values.dtype.kind in "biuf" else kinds(known)
+        found = {"bool"} if values.dtype.kind in "biuf" else type_names(known)
         if found == {"str"} or (len(known) == 0 < len(values) and values.dtype == object):
             return as_objects("" if v is None else str(v) for v in values)
         if not found <= NUMBERS:
@@ -244,7 +244,7 @@ class Table:
         values = None if _is_list(series) else _values(series)
         if values is not None and (
             values.dtype.kind in "biuf"
-            or (values.dtype.kind == "O" and kinds(values[~missing(values)]) <= NUMBERS)
+            or (values.dtype.kind == "O" and type_names(values[~missing(values)]) <= NUMBERS)
         ):
             numbers = as_numbers(values, name, exact=False)[:, None]
             absent = missing(numbers[:, 0])

@@ -16,7 +16,7 @@ from skmars.data._frames import Table
 from skmars.data._histories import Timeline
 from skmars.data._sequences import Sequences
 from skmars.utils._ids import check_same_kind, factorize
-from skmars.utils._values import NUMBERS, as_numbers, kinds, missing
+from skmars.utils._values import NUMBERS, as_numbers, missing, type_names
 
 if TYPE_CHECKING:
     from skmars.data._frames import Frame
@@ -185,7 +185,7 @@ def _binary(table: Table, label: str) -> NDArray[np.int64]:
             f"{name} is missing in {np.count_nonzero(absent)} rows (first: row "
             f"{int(np.argmax(absent))}). Drop these rows, or leave label=None."
         )
-    if values.dtype.kind == "O" and kinds(values) <= NUMBERS:
+    if values.dtype.kind == "O" and type_names(values) <= NUMBERS:
         values = as_numbers(values, name, exact=False)
     if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
         distinct = set(map(repr, values.tolist()))
