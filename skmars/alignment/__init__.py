@@ -1,4 +1,4 @@
-"""Modality features and clicks -> one space in which items and users meet."""
+"""Learn, from modality features and clicks, one space of embeddings for items and users."""
 
 from skmars.alignment._aligner import SteinAligner
 

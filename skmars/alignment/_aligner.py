@@ -1,4 +1,4 @@
-"""The estimator: parameters, validation and fitted attributes; the work is done elsewhere."""
+"""The estimator `SteinAligner`: parameters, validation and fitted attributes."""
 
 from __future__ import annotations
 
@@ -310,7 +310,9 @@ class SteinAligner(
         check_columns(self, impressions, reset=False)
         out = self._attach(impressions.with_fold(None))
         factors = self.encoder_.factors
-        return out if factors is None else mark_own(out, factors.users.outlasts(impressions))
+        return (
+            out if factors is None else mark_own(out, factors.users.has_later_events(impressions))
+        )
 
     def _attach(self, X: Impressions) -> Impressions:
         encoder = self.encoder_
@@ -411,5 +413,5 @@ class SteinAligner(
             kinds = ["a plain array", "impressions"]
             raise TypeError(
                 f"SteinAligner was fitted on {kinds[not impressions]}, but X is "
-                f"{kinds[impressions]}. Fit it on what it shall transform."
+                f"{kinds[impressions]}. Fit it on the kind of input that it is to transform."
             )

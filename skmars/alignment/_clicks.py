@@ -37,7 +37,7 @@ MAX_SAMPLE = 2000
 def click_target(
     y: ArrayLike | None, n_rows: int, estimator_name: str, *, one_class: bool
 ) -> NDArray[np.float32]:
-    """Return `y` as 0.0 and 1.0; with `one_class` zeros or ones alone will do.
+    """Return `y` as 0.0 and 1.0; with `one_class` it may hold only zeros or only ones.
 
     Raises
     ------
@@ -109,23 +109,23 @@ def continued_encoder(encoder: AlignmentEncoder, X: Impressions) -> AlignmentEnc
 def folds_of_rows(X: Impressions, n_folds: int, known: ItemFactors | None) -> NDArray[np.int8]:
     """Return the fold of each row's user.
 
-    Where an aligner goes on, its item factors are those of an earlier fit (`known`): of users of
-    whom they know nothing later than these rows, it may keep what it knows of everybody.
+    In a continued fit, item factors are those of an earlier fit (`known`). They may then be used
+    in full for users of whom that fit saw no event later than these rows: their fold is negative.
     """
     fold = user_folds(X.users, n_folds)[X.user]
     if known is None:
         return fold
     own = np.zeros(len(X.users), dtype=bool)
-    own[X.user[known.users.outlasts(X)]] = True
+    own[X.user[known.users.has_later_events(X)]] = True
     return np.where(own[X.user], fold, np.int8(EVERYBODY))
 
 
 class ClickObjective(Objective[AlignmentNetwork, Batch]):
     """``L_CTR + beta * L_stein`` over batches of user segments.
 
-    `folds` are encoders that read the items for the rows of each fold of users; all share the
-    network of `encoder`. `fold` tells which of them each row is of; it is negative, as for all rows
-    by default, where `encoder` reads.
+    `fold` is the fold of each row's user, and `folds` has an encoder for the rows of each fold,
+    with item factors made without its users. All share the network of `encoder`, which serves the
+    rows of negative fold (by default all rows).
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Shuffle the segments and group them; the rows of a batch are of one fold."""
         found = list(self._batches(self.sampling.train, self.sampling.rng))
-        # One fold after another would leave the network with the items as the last one sees them.
+        # One fold after another would fit the network to the item factors of the last one.
         for at in self.sampling.rng.permutation(len(found)):
             yield found[at]
 
@@ -182,7 +182,7 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
             logit[batch[1]] = self._forward(batch)[0].cpu().numpy()
         y, logit = self._y[valid], logit[valid]
         if not np.isfinite(logit).all():
-            return -np.inf  # the next loss says so
+            return -np.inf  # training raises at the next loss
         if y.min() == y.max():
             return -float(log_loss(y, expit(logit), labels=[0, 1]))
         return float(roc_auc_score(y, logit))
@@ -192,11 +192,11 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
         return self._encoder.with_network(to_cpu(deepcopy(self.network)))
 
     def fold_encoders(self, encoder: AlignmentEncoder) -> tuple[AlignmentEncoder, ...]:
-        """Return what the rows of each fold are read by, with the network of a trained encoder."""
+        """Return the encoder for the rows of each fold, with the network of a trained encoder."""
         return tuple(fold.with_network(encoder.network) for fold in self._fold_encoders)
 
     def embed_sample(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the modalities of items that occur, and which of the items have them."""
+        """Return the modality embeddings of some items, and which of these have each modality."""
         inputs = self._inputs[EVERYBODY]
         known = np.flatnonzero(np.concatenate(inputs.ids))
         chosen = np.sort(self.sampling.rng.permutation(known)[:MAX_SAMPLE])
@@ -232,7 +232,7 @@ def click_objective(
     parameters: AlignerParameters,
     seeds: tuple[int, int],
 ) -> ClickObjective:
-    """Return what a fit on impressions trains: a new network, or a copy of a known one."""
+    """Return the objective of a fit on impressions, for a new network or a copy of a known one."""
     encoder = continued_encoder(known, X) if known else new_encoder(X, parameters, seeds[1])
     # Where it computes when trained: it may be loaded on a machine without a GPU.
     encoder.device = "cpu" if parameters.device == "cpu" else "auto"

@@ -1,4 +1,4 @@
-"""A trained alignment network as a small, picklable object: items and users to embeddings."""
+"""A trained alignment network that embeds items and users, as a small, picklable object."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ NO_ITEMS = np.empty(0, dtype=np.int32)
 class AlignmentEncoder:
     """Embeds the items of a catalogue and the users of impressions.
 
-    `SteinAligner.transform` attaches it to impressions, which call it when somebody asks for
-    user embeddings. It never changes: a further fit makes a new one. What it makes of a catalogue
-    it keeps by the content of the catalogue's parts.
+    `SteinAligner.transform` attaches it to impressions, which call it when user embeddings are
+    read. It never changes: a further fit makes a new one. Embeddings of a catalogue are cached by
+    the content of the catalogue's parts.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class AlignmentEncoder:
     items : Lookup
         The items that the network has an embedding for.
     factors : ItemFactors or None
-        A modality that catalogues do not bring along.
+        The modality "factors", which is added to catalogues.
     device : {"auto", "cpu"}
         Where to compute.
     """
@@ -68,15 +68,15 @@ class AlignmentEncoder:
         return f"AlignmentEncoder({modalities}; {len(self.items)} known items)"
 
     def with_network(self, network: AlignmentNetwork) -> AlignmentEncoder:
-        """Return an encoder with other weights, which reads catalogues as this one does."""
+        """Return an encoder with other weights, but the same items, factors and device."""
         new = copy(self)  # the memory of what was read is shared
         new.network, new._embedded = network, Memo(REMEMBERED)
         return new
 
     def out_of_fold(self, X: Impressions, n_folds: int) -> tuple[AlignmentEncoder, ...]:
-        """Return the encoder once for each fold of users, with item factors made without them.
+        """Return an encoder for each fold of users, with item factors made without these users.
 
-        All share one network. None where no modality is made of users.
+        All share one network. There are none without item factors.
         """
         if self.factors is None:
             return ()
@@ -88,11 +88,11 @@ class AlignmentEncoder:
     # --- items ----------------------------------------------------------------------------
 
     def with_factors(self, catalog: ItemCatalog) -> ItemCatalog:
-        """Return the catalogue with all modalities, the item factors among them."""
+        """Return the catalogue with the item factors as one more modality."""
         return catalog if self.factors is None else catalog.map_parts(self.factors.attach)
 
     def inputs(self, catalog: ItemCatalog) -> ItemInputs:
-        """Return what the network reads of a catalogue, checked."""
+        """Return the checked inputs of the network for a catalogue."""
         read = [self._inputs.get(part, self._read) for part in catalog.parts]
         return read[0] if len(read) == 1 else ItemInputs.joined(read)
 
@@ -134,7 +134,7 @@ class AlignmentEncoder:
     def embed_modalities(self, catalog: ItemCatalog) -> dict[str, NDArray[np.float32]]:
         """Embed each modality on its own, as `L_stein` compares them: Eq. 3 at unit length.
 
-        Rows of items that lack the modality (see `with_factors`) mean nothing.
+        Rows of items that lack the modality (see `with_factors`) are undefined.
         """
         network, device = self._ready()
         items = self.inputs(catalog).take(np.arange(len(catalog)), network, device)
@@ -175,9 +175,9 @@ class AlignmentEncoder:
 
 @dataclass(frozen=True)
 class OutOfFoldEncoder:
-    """Embeds each user without what was learnt of the users of their fold, see `Impressions.fold`.
+    """Embeds the user of each row by the encoder of the row's fold, see `Impressions.fold`.
 
-    `encoder` serves rows of no fold.
+    `encoder` serves rows of negative fold.
     """
 
     encoder: AlignmentEncoder
@@ -195,7 +195,7 @@ class OutOfFoldEncoder:
 
 
 def _finite(embedding: NDArray[np.float32], whose: str) -> NDArray[np.float32]:
-    """Return an embedding, unless it is not finite."""
+    """Return an embedding; FloatingPointError if it is not finite."""
     if not np.isfinite(embedding).all():
         raise FloatingPointError(
             f"SteinAligner: embeddings of {whose} are infinite or NaN. Either features of the "

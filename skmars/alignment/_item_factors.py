@@ -18,7 +18,7 @@ from skmars.data._columns import FACTORS
 from skmars.data._folds import user_folds
 from skmars.utils._ids import Ids, Lookup
 
-# Of an item with fewer users, its factors would say who they are, not what it is.
+# Factors of an item with fewer users would identify these users rather than describe the item.
 MIN_USERS = 3
 # The regression of factors on features is fitted to so many items at most, those with the most
 # users, and so many components of the features; leave-one-out chooses the penalty.
@@ -37,7 +37,7 @@ class FactorRegression:
     def fit(
         cls, modalities: tuple[str, ...], features: Matrix, vectors: Matrix, seed: int
     ) -> FactorRegression | None:
-        """Fit it to items with features; None if there are fewer than three."""
+        """Fit the regression to items with features; None if there are fewer than three."""
         if len(features) < 3:
             return None
         components = PCA(min(MAX_COMPONENTS, *features.shape), random_state=seed).fit(features)
@@ -45,14 +45,14 @@ class FactorRegression:
         return replace(unfitted, ridge=unfitted.ridge.fit(unfitted.reduce(features), vectors))
 
     def refit(self, features: Matrix, vectors: Matrix) -> FactorRegression | None:
-        """Return it for other vectors of such items, with the same components and penalty."""
+        """Return the regression for other factors of the items, with the same penalty."""
         if len(features) < 3:
             return None
         ridge = Ridge(self.ridge.alpha_).fit(self.reduce(features), vectors)
         return replace(self, ridge=ridge)
 
     def reduce(self, features: Matrix) -> Matrix:
-        # Whatever container `set_config` asks for, this is an array.
+        # An array, whatever `set_config` sets as container.
         return np.asarray(self.components.transform(features))
 
     def predict(self, features: Matrix) -> Matrix:
@@ -96,7 +96,7 @@ class ItemFactors:
         scale = _inverse(np.sqrt(matrix.power(2).sum(axis=0)))
         svd = TruncatedSVD(n_factors, random_state=seed).fit(matrix @ diags_array(scale))
         strength = svd.singular_values_
-        # Beyond the rank of the matrix, a factor is what rounding leaves.
+        # Factors beyond the rank of the matrix are rounding errors.
         real = strength > strength.max() * max(matrix.shape) * np.finfo(np.float32).eps
         vectors = (svd.components_.T * strength)[:, real].astype(np.float32)
         if not real.any():
@@ -149,14 +149,14 @@ class ItemFactors:
         return tuple(without(k) for k in range(n_folds))
 
     def attach(self, catalog: ItemCatalog) -> ItemCatalog:
-        """Return the catalogue with these vectors; other items lack this modality."""
+        """Return the catalogue with the factors as a modality, which other items lack."""
         row = self.items(catalog.ids, "item_id of X")
         features = np.zeros((len(row), self.vectors.shape[1]), dtype=np.float32)
         features[row >= 0] = self.vectors[row[row >= 0]]
         return catalog.with_features({FACTORS: features}, {FACTORS: row < 0})
 
     def predict(self, catalog: ItemCatalog) -> ItemCatalog:
-        """Return a catalogue that has the factors with those of further items predicted.
+        """Return a catalogue with factors predicted for the items that lack them.
 
         Items that have no features of another modality still lack them.
         """
@@ -174,7 +174,7 @@ class ItemFactors:
 
 
 def user_item_matrix(X: Impressions) -> tuple[UserActivity, csr_array]:
-    """Return users by items: 1 for what is in the longest history of a user, -1 if disliked."""
+    """Return the user-item matrix: 1 for items in a user's longest history, -1 if disliked."""
     users, row = UserActivity.of(X)
     history = X.history[row]
     position = history.positions()
@@ -200,6 +200,6 @@ def _usable(features: Matrix) -> NDArray[np.bool_]:
 
 
 def _most_used(features: Matrix, n_users: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the rows that the regression is fitted to: with features, and the most users."""
+    """Return the items to fit the regression to: those with features that have the most users."""
     rows = np.flatnonzero(_usable(features))
     return rows[np.argsort(-n_users[rows], kind="stable")[:MAX_ITEMS]]

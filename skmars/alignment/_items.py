@@ -1,4 +1,4 @@
-"""What the network reads of a catalogue: modality features, which items lack them, and ids."""
+"""The inputs of the network for a catalogue: modality features, masks of these, and ids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def modality_names(names: Iterable[str] | None, catalog: ItemCatalog) -> list[st
     Raises
     ------
     ValueError
-        If there is none, a named one is not there, or one is named twice.
+        If there is none, a named one is missing, or one is named twice.
     """
     there = list(catalog.widths)
     if names is None:
@@ -45,12 +45,12 @@ def modality_names(names: Iterable[str] | None, catalog: ItemCatalog) -> list[st
 
 
 def check_features(catalog: ItemCatalog, sizes: Mapping[str, int]) -> None:
-    """Check that modalities of these widths are there, and finite where an item has them.
+    """Check that the catalogue has modalities of these widths, with finite features.
 
     Raises
     ------
     ValueError
-        If not. The message names the modality and the items.
+        If it does not. The message names the modality and the items.
     """
     for name, width in sizes.items():
         if name not in catalog.features:
@@ -65,7 +65,7 @@ def check_features(catalog: ItemCatalog, sizes: Mapping[str, int]) -> None:
                 f"Features of modality {name!r} have {matrix.shape[1]} columns, but SteinAligner "
                 f"was fitted with {width}. Encode the catalogue with the encoder of fit."
             )
-        # A sum tells at less cost that a row is finite; that it is not, the row itself.
+        # A finite sum shows at less cost that a row is finite; other rows are checked in full.
         broken = np.flatnonzero(there & ~np.isfinite(matrix.sum(axis=1, dtype=np.float64)))
         broken = broken[~np.isfinite(matrix[broken]).all(axis=1)]
         if len(broken):
@@ -80,7 +80,7 @@ def check_features(catalog: ItemCatalog, sizes: Mapping[str, int]) -> None:
 
 @dataclass(frozen=True)
 class ItemInputs:
-    """What the network reads of the parts of a catalogue, checked."""
+    """The checked inputs of the network, for each part of a catalogue."""
 
     parts: tuple[ItemCatalog, ...]  # with all modalities, item factors among them
     ids: tuple[NDArray[np.int64], ...]  # rows of the id embedding, 0 for items fit has not seen
@@ -96,7 +96,7 @@ class ItemInputs:
     def take(
         self, codes: NDArray[np.integer], network: AlignmentNetwork, device: torch.device
     ) -> ItemBatch:
-        """Return some of the items as the network sees them."""
+        """Return some of the items as a batch for the network."""
         features, present = [], []
         for name in network.modality_sizes:
             matrix = take_rows([part.features[name] for part in self.parts], codes)

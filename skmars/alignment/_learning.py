@@ -1,4 +1,4 @@
-"""What training on clicks and training on plain rows have in common."""
+"""The parts of training that impressions and plain arrays have in common."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sampling:
-    """The rows to learn from and those to score, how many at a time, and what draws them."""
+    """The rows to train on and to validate on, the batch size, and the random generators."""
 
     train: Rows
     valid: Rows
@@ -69,7 +69,7 @@ class Sampling:
 
 
 class Objective(ABC, Generic[Network, Batch]):
-    """A network, and what it is trained for. The network is trained in place."""
+    """A network with its training objective; `train` changes the network in place."""
 
     def __init__(self, network: Network, sampling: Sampling, stein: SteinObjective) -> None:
         self.network = network.to(sampling.device)

@@ -1,4 +1,4 @@
-"""Plain arrays: two or more views (blocks of columns) of the same rows, and alignment alone."""
+"""Align two or more views (blocks of columns) of a plain array, without clicks."""
 
 from __future__ import annotations
 
@@ -79,12 +79,12 @@ class MultiviewEncoder:
         cls, X: NDArray[Float], sizes: Iterable[int] | None, n_components: int
     ) -> MultiviewEncoder:
         """Return an untrained encoder for columns like those of `X`."""
-        # In an array, whatever `set_config` asks for.
+        # An array, whatever `set_config` sets as container.
         scaler = StandardScaler().set_output(transform="default")
         return cls(MultiviewNetwork(block_sizes(sizes, X.shape[1]), n_components), scaler.fit(X))
 
     def standardize(self, X: NDArray[Float]) -> NDArray[np.float64]:
-        """Return the columns of `X` with the mean and the spread of fit taken out."""
+        """Return the columns of `X` standardised by the mean and the spread of fit."""
         standardized = self.scaler.transform(X.astype(np.float64))
         check_range(standardized, None, "is scaled to")
         return standardized
@@ -141,7 +141,7 @@ class MultiviewObjective(Objective[MultiviewNetwork, Tensor]):
         return MultiviewEncoder(to_cpu(deepcopy(self.network)), self._scaler)
 
     def embed_sample(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the views of some rows; each row has them all."""
+        """Return the view embeddings of some rows, and which rows have each view (all)."""
         chosen = np.sort(self.sampling.rng.permutation(len(self._X))[:MAX_SAMPLE])
         return self._embed(self._rows(chosen))
 
@@ -160,7 +160,7 @@ def multiview_objective(
     parameters: AlignerParameters,
     seeds: tuple[int, int],
 ) -> MultiviewObjective:
-    """Return what a fit on an array trains: a new network, or a copy of a known one."""
+    """Return the objective of a fit on an array, for a new network or a copy of a known one."""
     if known is None:
         encoder = MultiviewEncoder.new(X, parameters.modalities, parameters.n_components)
     else:

@@ -21,14 +21,14 @@ from skmars.alignment._attention import RaggedAttention
 from skmars.alignment._packing import PackedSequences
 
 OUT_OF_VOCABULARY = 0
-# An optimiser like Adam moves a parameter by its learning rate a step: this lets what a disliked
-# item says about a user turn into its opposite within an epoch, not within a training.
+# Adam moves a parameter by about the learning rate a step. This factor lets the weight of disliked
+# items change its sign within an epoch rather than a whole training.
 GAIN_SPEED = 10.0
 
 
 @dataclass(frozen=True)
 class ItemBatch:
-    """The distinct items of a batch, as the network sees them."""
+    """The distinct items of a batch as tensors: projected features, masks and ids."""
 
     projected: list[Tensor]  # of each modality (Eq. 3), shape (n_items, n_components)
     present: list[Tensor]  # which items have the modality
@@ -78,12 +78,12 @@ class Projection(nn.Linear):
         self.register_buffer("spread", torch.ones(n_features))
 
     def standardize(self, features: NDArray[np.float32]) -> None:
-        """Let features like these have mean zero, and a variance whose mean over columns is one.
+        """Set shift and scale so that these features get mean zero and mean variance one.
 
-        One spread for all columns: how much each varies is part of what an encoder says.
+        One scale for all columns: how much each column varies is information of the encoder.
         """
         spread = math.sqrt(features.var(axis=0, dtype=np.float64).mean())
-        # What rounding leaves of features that never vary is not a spread.
+        # Features that never vary have rounding errors for a spread.
         rounding = 10 * np.finfo(np.float32).eps * np.abs(features).max()
         varies = spread > max(float(rounding), 1e-38)  # what float32 holds in full
         self.mean.copy_(torch.as_tensor(features.mean(axis=0, dtype=np.float64)))
@@ -164,7 +164,7 @@ class AlignmentNetwork(nn.Module):
 
     @property
     def reach(self) -> int:
-        """On how many of the last items of a history its user embedding depends.
+        """Number of the last items of a history on which the user embedding depends.
 
         Every layer of causal attention looks back one window: the two that ids go through, the
         chain in which modalities query each other; then the mean (Eq. 13) over a window.
@@ -228,8 +228,8 @@ class AlignmentNetwork(nn.Module):
     def logits(self, user: Tensor, item: Tensor) -> Tensor:
         """Return the log-odds of a click, shape (n_rows,).
 
-        One scale for all dimensions, so that the cosine in the space means what training
-        taught it; what users and items bring whatever the other is goes into the biases.
+        One scale for all dimensions, so that training shapes the cosine in the space; what depends
+        on the user alone or the item alone goes into the biases.
         """
         affinity = self.scale * (user * item).mean(1)
         return affinity + (self.user_bias(user) + self.item_bias(item)).squeeze(1)

@@ -1,4 +1,4 @@
-"""Which rows one causal pass can serve, how passes form batches, and how a batch is packed.
+"""Group the rows that one causal pass can serve, make batches of such groups, and pack a batch.
 
 Rows of one user see growing prefixes of one array of events. With a causal network a single
 pass over that array, a *segment*, serves all of them: row t reads the running mean at its own

@@ -1,4 +1,4 @@
-"""The parameters of the aligner, and what they may be."""
+"""The parameters of the aligner and their valid ranges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WEIGHT = Interval(Real, 0, 1e9, closed="both")
 
 
 class AlignerParameters(BaseEstimator):
-    """The parameters of `SteinAligner`, which says what they mean."""
+    """The parameters of `SteinAligner`; see its docstring."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [WIDTH],
@@ -111,7 +111,7 @@ class AlignerParameters(BaseEstimator):
 
     def _check_parameters(self) -> None:
         self._validate_params()
-        # A learning rate above 1 is a mistake of its own, of which training tells.
+        # Training reports too large a learning rate itself, by a loss that is not finite.
         if min(self.learning_rate, 1.0) * self.weight_decay >= 1:
             raise ValueError(
                 f"weight_decay={self.weight_decay:g} is too large: AdamW takes the share "

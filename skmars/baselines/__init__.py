@@ -1,4 +1,4 @@
-"""The baselines' ways to change a history: transformers, and auxiliary objectives for DIN."""
+"""Baselines that change histories: transformers, and auxiliary objectives for DIN."""
 
 from skmars.baselines._auxiliary import AuxiliaryLoss, AuxiliaryObjective
 from skmars.baselines._editing import CropMaskReorder, CropMaskReorderSubstituteInsert

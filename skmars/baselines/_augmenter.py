@@ -1,4 +1,4 @@
-"""What the transformers that rewrite histories share: the estimator, and how rows are replaced."""
+"""The base class of transformers that rewrite histories, and functions that replace rows."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from skmars.utils._ids import as_ids, check_same_kind
 class HistoryAugmenter(
     SkmarsMixin, OneToOneFeatureMixin, ImpressionsTransformerMixin, BaseEstimator, ABC
 ):
-    """Rewrites the histories that a model is trained on, and leaves those it predicts from.
+    """Base class of transformers that rewrite the histories of training rows.
 
-    `fit_transform` rewrites, `transform` returns the rows as they are. The parameters are the
-    fields of a dataclass, so that those which all augmenters have stand here alone.
+    `fit_transform` rewrites, `transform` returns the rows unchanged. The parameters are the fields
+    of a dataclass, so that subclasses inherit the common ones.
     """
 
     users: str = "all"
@@ -147,7 +147,7 @@ class HistoryAugmenter(
     def _rewritten(
         self, X: Impressions, history: Sequences, token: int | None, random_state: RandomState
     ) -> Sequences:
-        """Return what becomes of the histories of some rows of `X`.
+        """Return the new histories of some rows of `X`.
 
         `token` is the item code of the parameter named by `_token`. The last `max_length` items
         of what is returned are kept.
@@ -169,8 +169,8 @@ def gathered(
 ) -> Sequences:
     """Return new rows, of these lengths, over flat arrays of their own.
 
-    `source` tells the old position (in the flat arrays) from which each new one is taken; `items`
-    are others for the new positions.
+    `source` is the old position (in the flat arrays) of each new one; `items`, if given, replaces
+    the items at the new positions.
 
     >>> s = Sequences(np.array([5, 6], dtype=np.int32), np.array([0]), np.array([2]))
     >>> gathered(s, np.array([1, 2]), np.array([1, 0, 0])).row(1)
@@ -200,7 +200,7 @@ def with_rows(X: Impressions, rows: NDArray[np.int64], new: Sequences) -> Impres
 
 
 def with_token(X: Impressions, token: Any, name: str) -> tuple[Impressions, int | None]:
-    """Return `X` with an item that stands for none in its catalogue, and the item's code.
+    """Return `X` with a token (mask or delimiter) as an item of its catalogue, and its code.
 
     `token` is its id, None for no such item; `name` the parameter that holds it. TypeError if ids
     of the catalogue are of another kind, ValueError if a user touched an item of this id.

@@ -1,4 +1,4 @@
-"""What `DINClassifier(auxiliary=...)` takes: a further objective of the training."""
+"""The interface of objectives that `DINClassifier(auxiliary=...)` trains beside the click loss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FeatureLookup: TypeAlias = "Callable[[str, Tensor], Tensor]"
 
 
 class Positions(Protocol[T_co]):
-    """Histories of a batch, position by position, row after row.
+    """The concatenated histories of a batch, as one array for each property of an item.
 
     `length` has shape (n_rows,), the others (n_positions,): `item` indexes ``items`` of the batch,
     `row` tells the row of the batch, `feedback` is 1 for liked, 0 for not liked and 2 for not
@@ -59,7 +59,7 @@ class TrainingBatch(Protocol[T_co]):
 
 
 class Network(Protocol):
-    """What an objective may ask of the network of a `DINClassifier`."""
+    """The methods of the network of a `DINClassifier` that an objective may call."""
 
     def item_embedding(
         self, items: Tensor, codes: Tensor, item_features: FeatureLookup | None = None
@@ -105,7 +105,7 @@ class AuxiliaryLoss(Protocol):
         """Prepare for an epoch, of which the first is 0; `features` are those of items."""
 
     def draw(self, batch: TrainingBatch[NDArray[Any]], random_state: RandomState) -> Any:
-        """Return what is drawn for a batch: an array, a dataclass of arrays, or None.
+        """Draw the random numbers for a batch: an array, a dataclass of arrays, or None.
 
         Numbers must come from `random_state`, or a fit does not repeat.
         """
@@ -172,7 +172,7 @@ def auxiliary_loss(
     width: int,
     n_epochs: int,
 ) -> AuxiliaryLoss:
-    """Return the loss that an objective makes; TypeError if either is not what it has to be."""
+    """Return the loss of an objective; TypeError if objective or loss lacks a required method."""
     from torch import nn
 
     name = getattr(auxiliary, "__name__", type(auxiliary).__name__)

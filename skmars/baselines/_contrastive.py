@@ -1,4 +1,4 @@
-"""Contrast of two views of a history: the loss and the networks. Imports torch: import lazily."""
+"""Contrastive learning on two views of a history. Imports torch: import this file lazily."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def nt_xent(
 
 
 class ViewEncoder(nn.Module):
-    """One vector a history, from the embeddings, of `width` units, of its positions.
+    """Network that encodes a history, given as embeddings of its positions, as one vector.
 
-    Of `n_layers` causal self-attention layers the last position's output is taken; 0 takes the
-    mean of the positions, and two linear layers after it. A history has at most `max_length`
-    positions. With `token`, a learnt vector stands for masked items.
+    Embeddings have `width` units. The vector is the last position's output of `n_layers` causal
+    self-attention layers; with 0 layers, two linear layers map the mean of the positions. A
+    history has at most `max_length` positions. With `token`, a learnt vector replaces masked items.
     """
 
     def __init__(self, width: int, max_length: int, n_layers: int, token: bool) -> None:
@@ -76,9 +76,10 @@ class ViewEncoder(nn.Module):
             self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
 
     def forward(self, x: Tensor, length: Tensor, masked: Tensor) -> Tensor:
-        """Map (n_positions, width), history after history, to (n_histories, width).
+        """Return a vector for each history, shape (n_histories, width).
 
-        `length`, of shape (n_histories,), has no zero; `masked` has shape (n_positions,).
+        `x`, of shape (n_positions, width), holds the concatenated histories, and `masked`, of
+        shape (n_positions,), marks masked items. `length`, of shape (n_histories,), has no zero.
         """
         if self.token is not None:
             x = torch.where(masked.bool()[:, None], self.token, x)
@@ -104,7 +105,7 @@ class ViewEncoder(nn.Module):
 
 @dataclass(eq=False)
 class ContrastiveLoss:
-    """Two views of each history should be recognisable as such; see `CL4SRec` and `CoSeRec`.
+    """Contrastive loss of two random views of each history; see `CL4SRec` and `CoSeRec`.
 
     A history is changed by two different operators of `ways`; one of at most `short` items by two
     of the first `few`, or by none if these are none. The last `max_length` items of it, and of a
@@ -126,7 +127,7 @@ class ContrastiveLoss:
 
     @torch.no_grad()
     def begin_epoch(self, epoch: int, network: Network, features: FeatureLookup | None) -> None:
-        """Find similar items by the embeddings of now."""
+        """Find similar items by the present embeddings."""
         if self.similarity is None or epoch < self.warm_up:
             return
         codes = self.choice.vocabulary

@@ -98,7 +98,7 @@ class CropMaskReorder(HistoryAugmenter):
         return gathered(history, edit.length, old[edit.source], items)
 
     def _similar(self, X: Impressions) -> NDArray[np.int32] | None:
-        """Return the most similar item of each, or None if no operator asks for it."""
+        """Return the most similar item of each item, or None if no operator needs it."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""Mixtures of a history with a changed one, and of rows with rows. Imports torch: import lazily."""
+"""Mixup of histories with changed ones, and of rows of a batch. Imports torch: import lazily."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skmars.baselines._views import ItemChoice, T, View, same_length_view
 
 @dataclass(frozen=True)
 class Mixture(Generic[T]):
-    """What is drawn for a batch; of shape (n_rows,) where nothing else is said."""
+    """The random draws for a batch, of shape (n_rows,) unless noted otherwise."""
 
     view: View[T]  # a changed history of each row, position by position
     share: T  # of its own history that a row keeps

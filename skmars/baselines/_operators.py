@@ -1,4 +1,4 @@
-"""Ways to change ragged rows by chance: crop, mask, reorder, substitute, insert.
+"""Operators that change ragged rows at random: crop, mask, reorder, substitute, insert.
 
 An operator knows nothing of items. It is given the lengths n of the rows (zeros among them) and a
 share from 0 to 1, one for all rows or one each, and says which positions of the old rows make up
@@ -27,7 +27,7 @@ Share = float | NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Edit:
-    """New rows, told as positions of the old ones, which stand row after row."""
+    """New rows, described by the positions of the old rows that they consist of."""
 
     length: NDArray[np.int64]  # of each new row: (n_rows,)
     source: NDArray[np.int64]  # the old position behind each new one: (n_new,)

@@ -1,4 +1,4 @@
-"""Which values the parameters of the baselines may take."""
+"""Constraints of the parameters of the baselines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Number(Interval):
     """An interval of numbers without True and False, which Python counts among the integers."""
 
     def is_satisfied_by(self, val: Any) -> bool:
-        """Tell whether a value is a number of the interval."""
+        """Return whether a value is a number of the interval."""
         return not isinstance(val, bool) and bool(super().is_satisfied_by(val))
 
 

@@ -1,4 +1,4 @@
-"""Which items are alike: co-occurrence in histories, and embeddings. One sparse product."""
+"""Similarity of items, by co-occurrence in histories and by embeddings."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def item_cf_iuf(sequences: Sequences, n_items: int) -> csr_array:
 
 
 def nearest(similarity: csr_array) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Return the most similar item of each, and how similar it is: -1 and -inf where none is.
+    """Return each item's most similar item, and the similarity: -1 and -inf where there is none.
 
     Among equals, that of lower code. Indices of `similarity` have to be sorted.
 
@@ -88,7 +88,7 @@ def nearest(similarity: csr_array) -> tuple[NDArray[np.int32], NDArray[np.float6
 def hybrid_nearest(
     similarity: csr_array, vectors: NDArray[Any], vocabulary: NDArray[Any]
 ) -> NDArray[np.int32]:
-    """Return the most similar item of each by co-occurrence or by embedding.
+    """Return each item's most similar item by co-occurrence or by embedding.
 
     The hybrid correlation of Liu et al., arXiv:2108.06479: similarities by co-occurrence and dot
     products of embeddings are scaled to [0, 1] each (by the least and the largest of all pairs of
@@ -116,7 +116,7 @@ def _scaled(x: NDArray[Any], low: float, high: float) -> NDArray[Any]:
 def _nearest_by_product(
     vectors: NDArray[Any],
 ) -> tuple[NDArray[np.int64], NDArray[Any], float, float]:
-    """Return of each vector the best other one, and their product; the least and largest one."""
+    """Return the nearest other vector of each, their product, and the range of all products."""
     n, low = len(vectors), np.inf
     found, best = np.zeros(n, dtype=np.int64), np.full(n, -np.inf)
     if n < 2:

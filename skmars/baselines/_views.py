@@ -1,4 +1,4 @@
-"""Changed histories of a batch, as DIN reads histories. NumPy only."""
+"""Changed histories of a batch, in the form of DIN's input. NumPy only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class View(Generic[T]):
 
 @dataclass
 class ItemChoice:
-    """Which items may stand for others; arrays of shape (n_codes,)."""
+    """Candidates that may replace items: similar items and the vocabulary; shapes (n_codes,)."""
 
     table_row: NDArray[np.int64]  # row of the embedding table of each item; 0 where it has none
     similar: NDArray[np.int32] | None = None  # the most similar item of each; -1 where none is

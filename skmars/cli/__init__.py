@@ -1,4 +1,4 @@
-"""The command `skmars`: from files to predictions."""
+"""The command `skmars`: fit a model to files, and predict from files."""
 
 from skmars.cli._command_line import main
 

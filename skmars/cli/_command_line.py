@@ -1,4 +1,4 @@
-"""The command `skmars`: fit, predict, explain and evaluate from Parquet and CSV files."""
+"""Arguments, help texts and exit codes of the command `skmars`."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from skmars.cli._tables import ENDINGS, PROBABILITY
 from skmars.cli._terminal import Interrupted, interrupt_ends, one_line_warnings, progress
 from skmars.utils._files import check_writable
 
-# As the shell says it of a program that a signal ended: SIGINT, SIGPIPE.
+# Exit codes that shells give programs ended by a signal: SIGINT, SIGPIPE.
 INTERRUPTED, UNREAD = 128 + 2, 128 + 13
 
 MADE_BY = "file that `skmars fit` wrote"
 MODELS, TABLES = (".skmars",), ENDINGS
 
-# Errors that explain themselves; of any other, the type is told as well.
-PLAIN = (ValueError, TypeError, OSError, ImportError, FloatingPointError, RuntimeError)
+# Errors whose message is enough; for any other, the type is printed as well.
+SELF_EXPLANATORY = (ValueError, TypeError, OSError, ImportError, FloatingPointError, RuntimeError)
 
 OVERVIEW = """\
 Click prediction for users with hardly any history, from files.
 
 A log has one row an event (who, which item, when, clicked or not), a table of items
 one row an item (id, title, text, path of a picture). skmars learns from both what people
-click, and lets users who have done little borrow from look-alikes (arXiv 2509.01184).
+click, and lets users with short histories borrow from look-alikes (arXiv 2509.01184).
 Tables are .parquet or .csv files; models are .skmars files."""
 
 EXAMPLES = """\
@@ -42,26 +42,26 @@ from a log to predictions:
   skmars fit log.parquet --items items.parquet --out model.skmars
   skmars predict model.skmars candidates.csv --out clicks.csv
 
-how good is it? Keep each user's last impressions out of training, and score them:
+to measure a model, keep each user's last impressions out of training, and score them:
   skmars fit log.csv --items items.csv --holdout last --out trial.skmars
   skmars evaluate trial.skmars log.csv
 
-exit codes: 0 all is well; 1 the data or the model is not usable, one line on stderr says
-why (--traceback tells where in the program); 2 the command is not; 130 interrupted.
-Results alone go to stdout. A file that is written is complete, or not there at all, and
-never one that is read: --out takes neither an input nor a name that does not fit.
+exit codes: 0 success; 1 the data or the model can't be used, one line on stderr says why
+(--traceback shows where in the program); 2 the arguments are wrong; 130 interrupted.
+Only results go to stdout. An output file is complete or not written at all, and --out
+refuses the name of an input.
 
 CSV files are UTF-8 text with a header line; commas, semicolons or tabs separate values.
-Ids stay what they are: a column of plain integers (no 007, +7, 7.0, none from 2**63)
-holds integers, any other strings, in all tables of a model alike.
+Ids keep their kind: a column of plain integers (no 007, +7, 7.0, none from 2**63) holds
+integers, any other column strings, in all tables of a model.
 
-A model file is a joblib file, and opening one runs code that is in it: open only files
-that you, or people you trust, have made. It holds the histories of the users in the log."""
+A model file is a joblib file, and opening one runs code in it: open only files from
+people you trust. It holds the histories of the users in the log."""
 
 FIT_EXAMPLES = """\
 columns: the log has user_id, item_id, clicked (0/1) and, if there is one, timestamp (numbers
 of seconds, or dates like 2026-01-31 18:30:00); the items have item_id, title, text, image.
-Call them otherwise with the options. Paths of images are taken from the folder of ITEMS.
+Options give other names. Paths of images are relative to the folder of ITEMS.
 
 history: what the user did strictly before the row. Rows of the same time (a page, a slate) are
 in none of each other's histories, and a row without a time is in nobody's. Without times the
@@ -82,9 +82,9 @@ align = SteinAligner, augment = SequenceRetrievalAugmenter, ctr = DINClassifier.
 https://skmars.readthedocs.io describes them."""
 
 ROWS = """\
-ROWS has one row a prediction: a user and an item, in columns called as in the log. Users
-and items may be new. Where it has the time column, a row's history is what the user did
-strictly before its time, otherwise it is all that the user has done.
+ROWS has one row a prediction: a user and an item, in columns with the names of the log's.
+Users and items may be new. If it has the time column, a row's history is what the user did
+strictly before its time, otherwise all that the user has done.
 
 histories come from --log LOG if that is given, else from a list column 'history' of ROWS
 (Parquet only), else from the log that the model was fitted on."""
@@ -127,18 +127,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, 1 if the data or the model is not usable, 130 if interrupted, 141 if nobody reads on.
+        0, 1 if the data or the model can't be used, 130 if interrupted, 141 if the reader of stdout
+        stopped.
 
     Raises
     ------
     SystemExit
-        With code 2 if the arguments are not usable, and 0 after ``--help`` and ``--version``.
+        With code 2 if the arguments are wrong, and 0 after ``--help`` and ``--version``.
     """
     arguments = make_parser().parse_args(argv)
     program = f"skmars {arguments.command}"
     results = sys.stdout
     try:
-        # Whatever a library prints, stdout is for results.
+        # What libraries print goes to stderr: stdout is for results.
         with redirect_stdout(sys.stderr), one_line_warnings(program), interrupt_ends():
             _check(arguments)
             arguments.run(arguments, results)
@@ -147,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{program}: interrupted.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        _give_up(results)
+        _discard_output(results)
         return UNREAD
     except argparse.ArgumentTypeError as error:
         used: argparse.ArgumentParser = arguments.parser
@@ -156,8 +157,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.traceback:
             traceback.print_exc()
         message = _one_line(error)
-        if not isinstance(error, PLAIN) or not message:
-            message = f"{type(error).__name__}: {message} (--traceback tells where)"
+        if not isinstance(error, SELF_EXPLANATORY) or not message:
+            message = f"{type(error).__name__}: {message} (--traceback shows where)"
         print(f"{program}: error: {message}", file=sys.stderr)
         return 1
 
@@ -171,8 +172,8 @@ def _one_line(message: object) -> str:
     return " ".join(str(message).split())
 
 
-def _give_up(results: TextIO) -> None:
-    """Let nothing more be written to stdout, which Python would try when it ends."""
+def _discard_output(results: TextIO) -> None:
+    """Discard further output to stdout, which Python would otherwise flush when it ends."""
     with suppress(OSError, ValueError):  # no file of the operating system
         os.dup2(os.open(os.devnull, os.O_WRONLY), results.fileno())
 
@@ -203,11 +204,11 @@ def make_parser() -> argparse.ArgumentParser:
     _add_fit(command("fit", _fit, "learn a model from a log and items", FIT_EXAMPLES))
 
     epilog = f"{ROWS}\n\n{PREDICT_EXAMPLES}"
-    _add_rows(command("predict", _answer, "predict the probability of clicks", epilog))
+    _add_rows(command("predict", _make_table, "predict the probability of clicks", epilog))
     epilog = f"{ROWS}\n\n{EXPLAIN_EXAMPLES}"
-    _add_rows(command("explain", _answer, "say what rows borrow, from whom and why", epilog))
+    _add_rows(command("explain", _make_table, "list what rows borrow, from whom and why", epilog))
 
-    sub = command("evaluate", _answer, "measure a model on a log", EVALUATE_EXAMPLES)
+    sub = command("evaluate", _make_table, "measure a model on a log", EVALUATE_EXAMPLES)
     sub.add_argument("model", metavar="MODEL", type=Path, help=MADE_BY)
     sub.add_argument("log", metavar="LOG", type=Path, help="the whole log, with labels")
     sub.add_argument(
@@ -249,14 +250,14 @@ def _add_fit(sub: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--order",
         metavar="COLUMN",
-        help="orders the events of a user, where times are not there or less reliable",
+        help="orders the events of a user, where times are missing or less reliable",
     )
     group.add_argument("--label", metavar="COLUMN", default="clicked", help="default: clicked")
     for name in ("title", "text", "image"):
         group.add_argument(
             f"--{name}", metavar="COLUMN", help=f"of ITEMS; default: {name}, if there is one"
         )
-    group = sub.add_argument_group("meaning")
+    group = sub.add_argument_group("labels and histories")
     group.add_argument(
         "--click-from",
         metavar="VALUE",
@@ -299,12 +300,12 @@ def _add_fit(sub: argparse.ArgumentParser) -> None:
 def _add_rows(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("model", metavar="MODEL", type=Path, help=MADE_BY)
     sub.add_argument("rows", metavar="ROWS", type=Path, help="table of users and items")
-    sub.add_argument("--log", type=Path, help="histories, instead of those that fit saw")
+    sub.add_argument("--log", type=Path, help="log for histories, instead of that of fit")
     _add_output(sub)
 
 
 def _add_output(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--items", type=Path, help="items, instead of those that fit saw")
+    sub.add_argument("--items", type=Path, help="table of items, instead of that of fit")
     sub.add_argument("--out", metavar="FILE", type=Path, help="default: stdout, as CSV")
 
 
@@ -313,10 +314,10 @@ def _setting(text: str) -> tuple[str, Any]:
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"write STEP__PARAM=VALUE, got {text!r}")
     try:
-        with warnings.catch_warnings(action="ignore"):  # of odd Python
+        with warnings.catch_warnings(action="ignore"):  # of Python about the literal
             return name, ast.literal_eval(value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return name, value  # a word
+        return name, value  # a string without quotes
 
 
 def _number(text: str) -> float:
@@ -333,16 +334,16 @@ def _seed(text: str) -> int:
     raise argparse.ArgumentTypeError(f"write a number from 0 to 4294967295, got {text!r}")
 
 
-# --- before any work ------------------------------------------------------------------------
+# --- checks before any work -----------------------------------------------------------------
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Raise what is wrong with the command and its output, before anything is read.
+    """Check the arguments and the output file, before anything is read.
 
     Raises
     ------
     argparse.ArgumentTypeError
-        If the command contradicts itself.
+        If arguments contradict each other.
     OSError, ValueError
         If the output can't be written.
     """
@@ -369,7 +370,7 @@ def _check(arguments: argparse.Namespace) -> None:
 def _same(out: Path, path: Path) -> bool:
     try:
         return out.samefile(path)
-    except (OSError, ValueError):  # one of them is not there
+    except (OSError, ValueError):  # one of them does not exist
         return False
 
 
@@ -382,7 +383,8 @@ def _check_columns(arguments: argparse.Namespace) -> None:
     for option in ("user", "item", "time"):
         if getattr(arguments, option) == PROBABILITY:
             raise argparse.ArgumentTypeError(
-                f"--{option} can't be {PROBABILITY!r}, as the predictions are. Rename the column."
+                f"--{option} can't be {PROBABILITY!r}, the name of the column of predictions. "
+                "Rename the column."
             )
 
 
@@ -409,7 +411,7 @@ def _fit(arguments: argparse.Namespace, results: TextIO) -> None:
         print(f"skmars fit: wrote {arguments.out}", file=sys.stderr)
 
 
-def _answer(arguments: argparse.Namespace, results: TextIO) -> None:
+def _make_table(arguments: argparse.Namespace, results: TextIO) -> None:
     """Predict, explain or evaluate, and write the table."""
     from skmars.cli import _commands as commands
     from skmars.cli._tables import csv_of, write_table
@@ -419,8 +421,8 @@ def _answer(arguments: argparse.Namespace, results: TextIO) -> None:
     if arguments.command == "evaluate":
         table = commands.evaluate(model, arguments.log, holdout=arguments.holdout, items=items)
     else:
-        answer = commands.predict if arguments.command == "predict" else commands.explain
-        table = answer(model, arguments.rows, log=arguments.log, items=items)
+        run = commands.predict if arguments.command == "predict" else commands.explain
+        table = run(model, arguments.rows, log=arguments.log, items=items)
     if arguments.out is not None:
         write_table(table, arguments.out)
     else:
@@ -430,5 +432,5 @@ def _answer(arguments: argparse.Namespace, results: TextIO) -> None:
         except BrokenPipeError:
             raise
         except OSError as error:
-            _give_up(results)
+            _discard_output(results)
             raise OSError(f"stdout can't be written: {error.strerror}. Use --out FILE.") from error

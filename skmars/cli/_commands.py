@@ -1,4 +1,4 @@
-"""Fit, predict, explain and evaluate: from the names of files to a model or a table."""
+"""Fit a model to files; predict, explain and evaluate files, with a table as result."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def make_pipeline(*, base: bool, seed: int, settings: Iterable[tuple[str, Any]] 
             raise ValueError(f"{step} has no parameter {parameter!r}; it has {', '.join(known)}.")
         pipeline.set_params(**{name: value})
     for estimator in pipeline.named_steps.values():
-        estimator._validate_params()  # a later step would else complain when the earlier are fitted
+        estimator._validate_params()  # else a later step would raise after fitting earlier ones
     return pipeline
 
 
@@ -76,7 +76,7 @@ def fit(
     Parameters
     ----------
     log, items : Path
-        Tables with one row an event, and one row an item (None: ids alone).
+        Tables with one row an event, and one row an item (None: only ids are known).
     pipeline : Pipeline
     columns : Columns
     holdout : {"none", "last"}
@@ -97,7 +97,7 @@ def predict(model: Model, rows: Path, *, log: Path | None = None, items: Path | 
     rows : Path
         Table with a user and an item a row; see `read_rows`.
     log, items : Path, default=None
-        Where histories and items come from, instead of the model.
+        Files with other histories and items than those of the model.
     """
     table, X = read_rows(model, rows, log=log, items=items)
     columns = model.columns
@@ -112,25 +112,27 @@ def explain(model: Model, rows: Path, *, log: Path | None = None, items: Path | 
     Parameters are those of `predict`.
     """
     if "augment" not in model.pipeline.named_steps:
-        raise ValueError("the model borrows nothing: it is DIN alone, fitted with --base.")
+        raise ValueError(
+            "the model borrows nothing: it is DIN alone. Fit one without --base to explain it."
+        )
     _, X = read_rows(model, rows, log=log, items=items)
     prepared = model.pipeline[:-2].transform(X)
     return model.pipeline["augment"].explain(prepared, frame="pyarrow")
 
 
 def evaluate(model: Model, log: Path, *, holdout: str = "last", items: Path | None = None) -> Any:
-    """Return a table of AUC, GAUC and AUC of low-active users, and of how many rows and users.
+    """Return a table of AUC, GAUC and AUC of low-active users, with numbers of rows and users.
 
     Parameters
     ----------
     model : Model
     log : Path
-        Log with labels, from which the histories are taken, too.
+        Log with labels, which also provides the histories.
     holdout : {"last", "none"}
         "last" scores each user's last impression; GAUC, which needs several a user, the last two.
         "none" scores all rows.
     items : Path, default=None
-        Instead of the items of the model.
+        Table of items, to be used instead of those of the model.
 
     Raises
     ------
@@ -139,9 +141,9 @@ def evaluate(model: Model, log: Path, *, holdout: str = "last", items: Path | No
     """
     if holdout == "last" and model.holdout != "last":
         raise ValueError(
-            "the model was fitted on all rows of its log, the last impressions among them, and "
-            "figures on these would flatter it. Fit with --holdout last, or evaluate a log that "
-            "it has not seen with --holdout none."
+            "the model was fitted on all rows of its log, the last impressions among them, on "
+            "which scores would be too high. Fit with --holdout last, or evaluate a log that it "
+            "was not fitted on with --holdout none."
         )
     X, y = read_log(log, items, model)
     if holdout == "last":
@@ -150,7 +152,10 @@ def evaluate(model: Model, log: Path, *, holdout: str = "last", items: Path | No
     else:
         last = several = np.arange(len(X))
     if len(last) == 0:
-        raise ValueError(f"{log}: no user has two impressions, so that there is no last one.")
+        raise ValueError(
+            f"{log}: no user has two impressions, so that none can be held out as the last one. "
+            "Pass a longer log, or --holdout none."
+        )
     p = np.zeros(len(X))
     p[several] = model.pipeline.predict_proba(X[several])[:, 1]
     low = last[low_active_rows(X[last], LOW_QUANTILE)]
@@ -170,7 +175,7 @@ def evaluate(model: Model, log: Path, *, holdout: str = "last", items: Path | No
 
 
 def _or_nan(name: str, score: Callable[..., Any], y: NDArray[Any], *rest: Any) -> float:
-    """Return a score; NaN and a warning where it does not exist."""
+    """Return a score; NaN, with a warning, if it is undefined."""
     if len(np.unique(y)) == 2:
         try:
             return float(score(y, *rest))

@@ -1,4 +1,4 @@
-"""Tables as catalogue, log and rows to predict, by the columns that a model was fitted on."""
+"""Read tables as catalogue, log and rows to predict, with the columns of the fitted model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from skmars.serving._histories import UserHistories
 def read_training(
     log: Path, items: Path | None, columns: Columns
 ) -> tuple[Impressions, NDArray[np.int64], str | None]:
-    """Read a log and its items; ids are integers in both or strings in both.
+    """Read a log and its items, so that ids are integers in both or strings in both.
 
     Returns
     -------
@@ -34,14 +34,14 @@ def read_training(
     table = _item_table(items, columns, None)
     events = read_table(log, ids)
     if kind_of(events, columns.item) != kind_of(table, columns.item):
-        # An id such as 007 in one of them makes strings of all.
+        # An id such as 007 in one of the tables makes item ids strings in both.
         table = _item_table(items, columns, "strings")
         events = read_table(log, ids | {columns.item: "strings"})
     return as_log(events, log, as_catalog(table, items, columns), columns)
 
 
 def read_log(path: Path, items: Path | None, model: Model) -> tuple[Impressions, NDArray[np.int64]]:
-    """Read another log as that on which a model was fitted."""
+    """Read another log with the columns of the log on which a model was fitted."""
     table = read_table(path, _ids(model))
     X, y, _ = as_log(table, path, read_items(items, model), model.columns)
     return X, y
@@ -77,14 +77,14 @@ def read_rows(model: Model, path: Path, *, log: Path | None, items: Path | None)
     if "history" in table.column_names and log is None:
         if path.suffix.lower() == ".csv":
             raise ValueError(
-                f"{path}: column 'history' would have to hold lists, which CSV files can't. Write "
+                f"{path}: column 'history' must hold lists, which CSV files can't. Write "
                 "the rows as Parquet, or drop the column."
             )
         names = {columns.user: "user_id", columns.item: "item_id", time: DEFAULT_TIME}
         used = [*names, "history", "history_feedback", "history_timestamp"]
         table = table.select([name for name in used if name in table.column_names])
         table = table.rename_columns([names.get(name, name) for name in table.column_names])
-        return rows, _told(path, Impressions.from_frame, table, read_items(items, model))
+        return rows, _named(path, Impressions.from_frame, table, read_items(items, model))
     if log is not None:
         histories = UserHistories.of(read_log(log, items, model)[0])
     elif items is not None:
@@ -93,14 +93,14 @@ def read_rows(model: Model, path: Path, *, log: Path | None, items: Path | None)
         histories = model.histories
     frame = Table(table, "rows")
     known = time is not None and time in frame.columns
-    seconds = _told(path, frame.seconds, time) if known else None
-    user, item = (_told(path, frame.ids, name) for name in (columns.user, columns.item))
-    return rows, _told(path, histories.impressions, user, item, seconds)
+    seconds = _named(path, frame.seconds, time) if known else None
+    user, item = (_named(path, frame.ids, name) for name in (columns.user, columns.item))
+    return rows, _named(path, histories.impressions, user, item, seconds)
 
 
 def as_catalog(table: Any, path: Path, columns: Columns) -> ItemCatalog:
-    """Make a catalogue of a table. Paths of images are taken from the folder of the file."""
-    catalog = _told(
+    """Make a catalogue of a table; paths of images are relative to the folder of its file."""
+    catalog = _named(
         path,
         ItemCatalog.from_frame,
         table,
@@ -119,13 +119,13 @@ def as_catalog(table: Any, path: Path, columns: Columns) -> ItemCatalog:
 def as_log(
     table: Any, path: Path, catalog: ItemCatalog | None, columns: Columns
 ) -> tuple[Impressions, NDArray[np.int64], str | None]:
-    """Make impressions of a log with labels, row by row; say which column holds the times."""
+    """Return impressions and labels of a log, row by row, and the name of its column of times."""
     label = columns.label
     named = {"--user": columns.user, "--item": columns.item, "--label": label}
     _require(table, path, {**named, "--order": columns.order})
     time = _time_column(table, path, columns)
     table = _with_clicks(with_times(table, path, time), path, columns)
-    X, y = _told(
+    X, y = _named(
         path,
         Impressions.from_log,
         table,
@@ -155,9 +155,9 @@ def _with_clicks(table: Any, path: Path, columns: Columns) -> Any:
     if not fine:
         what = "0 and 1, or booleans" if least is None else "numbers"
         raise ValueError(
-            f"{path}: column {columns.label!r} must hold {what}, got {found}. Say from which "
-            "number on it is a click, for example with --click-from 4, or name another column "
-            "with --label."
+            f"{path}: column {columns.label!r} must hold {what}, got {found}. Give the least "
+            "number that is a click, for example --click-from 4, or name another column with "
+            "--label."
         )
     clicked = compute.greater_equal(values, 1.0 if least is None else least)
     return replaced(table, columns.label, clicked)
@@ -204,7 +204,7 @@ def _time_column(table: Any, path: Path, columns: Columns) -> str | None:
     if len(found) > 1:
         raise ValueError(
             f"{path} has no column {DEFAULT_TIME!r}, but several that may hold the times: "
-            f"{', '.join(map(repr, found))}. Say which one with `skmars fit --time COLUMN`, or "
+            f"{', '.join(map(repr, found))}. Name one with `skmars fit --time COLUMN`, or pass "
             "--no-time if the order of the rows is that of the events."
         )
     return found[0] if found else DEFAULT_TIME
@@ -220,14 +220,14 @@ def _item_table(path: Path, columns: Columns, kind: str | None) -> Any:
 
 
 def _ids(model: Model) -> dict[str, str | None]:
-    """Return the columns of ids, and whether the model knows integers or strings."""
+    """Return the columns of ids, and whether those of the model are integers or strings."""
     known = {model.columns.user: model.histories.users}
     known[model.columns.item] = model.histories.catalog.ids
     return {k: "strings" if ids.dtype == object else "integers" for k, ids in known.items()}
 
 
 def _require(table: Any, path: Path, columns: Mapping[str, str | None]) -> None:
-    """Raise ValueError if a column is not there, naming the option that names it."""
+    """Raise ValueError if a column is missing; the message has the option that names it."""
     for option, column in columns.items():
         if column is not None and column not in table.column_names:
             found = ", ".join(map(repr, table.column_names))
@@ -237,8 +237,8 @@ def _require(table: Any, path: Path, columns: Mapping[str, str | None]) -> None:
             )
 
 
-def _told(path: Path, read: Any, *arguments: Any, **options: Any) -> Any:
-    """Call a function that refuses bad tables, and let its message name the file."""
+def _named(path: Path, read: Any, *arguments: Any, **options: Any) -> Any:
+    """Call a function; name the file in the message of a TypeError or ValueError that it raises."""
     try:
         return read(*arguments, **options)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Parquet and CSV files as Arrow tables, in which ids are what they are in the file."""
+"""Read and write Parquet and CSV files as Arrow tables, without changing ids."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PROBABILITY = "probability"
 SEPARATORS = ",;\t"
 # How a missing value is written among integers and times; as a string, it may be an id.
 MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "None"]
-# Integers that are the same when they are written again.
+# Integers that are written back as the same text.
 INTEGER = r"^(0|-?[1-9][0-9]*)$"
-# A row of a CSV file may have so many bytes.
+# Largest number of bytes of a row of a CSV file.
 BLOCK = 1 << 26
 
 
@@ -40,17 +40,18 @@ def read_table(path: Path, ids: Mapping[str, str | None], texts: Iterable[str] =
     ----------
     path : Path
     ids : mapping of str to {"integers", "strings", None}
-        Columns of ids, and what they are elsewhere. A column of a CSV file becomes integers if
-        that changes no id, and they are not strings elsewhere; else it stays as it is written.
+        Columns of ids, and the kind of these ids in other tables. A column of a CSV file becomes
+        integers if that changes no id and they are not strings in other tables; otherwise it
+        holds strings as written.
     texts : iterable of str, default=()
-        Columns of a CSV file that stay as they are written.
+        Columns of a CSV file that hold strings as written.
 
     Raises
     ------
     OSError
         If there is no such file.
     ValueError
-        If it can't be read, has columns of one name, or ids that are not what they are elsewhere.
+        If it can't be read, has two columns of one name, or ids of another kind.
     """
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"{path}: the name of a table must end in .parquet or .csv.")
@@ -64,9 +65,9 @@ def read_table(path: Path, ids: Mapping[str, str | None], texts: Iterable[str] =
             with path.open("rb") as file:
                 table = arrow("pyarrow.parquet").read_table(file)
     except Exception as error:  # an error of whichever layer of Arrow
-        rule = "UTF-8 text with a header line" if is_csv else "what Parquet writers write"
+        rule = " (UTF-8 text with a header line)" if is_csv else ""
         raise ValueError(
-            f"{path} can't be read as {path.suffix[1:]}, {rule}: {error}. Write the file again."
+            f"{path} can't be read as {path.suffix[1:]}{rule}: {error}. Write the file again."
         ) from error
     repeated = [name for name, n in Counter(table.column_names).items() if n > 1]
     if repeated:
@@ -100,7 +101,7 @@ def _read_csv(path: Path, texts: Iterable[str]) -> Any:
 
 
 def _check_quotes(table: Any, path: Path, separator: str) -> None:
-    """Raise if a quote that is never closed has made one value of several lines."""
+    """Raise csv.Error if a quote is never closed, which makes one value of several lines."""
     pyarrow, compute = arrow(), arrow("pyarrow.compute")
     strings = [c for c in table.columns if c.type in (pyarrow.string(), pyarrow.binary())]
     if any(compute.any(compute.match_substring(c, "\n")).as_py() for c in strings):
@@ -111,12 +112,12 @@ def _check_quotes(table: Any, path: Path, separator: str) -> None:
 
 
 def _exact(texts: Any, kind: str | None) -> Any:
-    """Return ids that were read as text as integers if that changes none of them."""
+    """Convert ids that were read as strings to integers, if that changes none of them."""
     pyarrow, compute = arrow(), arrow("pyarrow.compute")
     known = without(texts, MISSING)
     whole = compute.all(compute.match_substring_regex(known, INTEGER), min_count=0)
     if kind != "strings" and whole.as_py():
-        # As strings, ids beyond int64 go together with any others. Elsewhere they may be uint64.
+        # Ids beyond int64 stay strings, unless the other tables have (unsigned) integers.
         widths = [pyarrow.int64()] if kind is None else [pyarrow.int64(), pyarrow.uint64()]
         for width in widths:
             with suppress(pyarrow.ArrowInvalid):  # beyond it
@@ -125,7 +126,7 @@ def _exact(texts: Any, kind: str | None) -> Any:
 
 
 def without(texts: Any, missing: list[str]) -> Any:
-    """Return a column of strings without those that stand for a missing value."""
+    """Return a column of strings with null in place of those that stand for a missing value."""
     pyarrow, compute = arrow(), arrow("pyarrow.compute")
     found = compute.is_in(texts, value_set=pyarrow.array(missing, texts.type))
     return compute.if_else(found, pyarrow.scalar(None, texts.type), texts)
@@ -142,7 +143,7 @@ def holds(values: Any, *kinds: str) -> bool:
 
 
 def kind_of(table: Any, column: str) -> str | None:
-    """Say what the ids of a column are, "integers" or "strings"; None if they are neither."""
+    """Return the kind of the ids of a column, "integers" or "strings"; None if it is neither."""
     if column not in table.column_names:
         return None
     values = table[column]
@@ -160,8 +161,8 @@ def _other_kind(table: Any, path: Path, column: str, kind: str) -> str:
         row = compute.index(compute.match_substring_regex(texts, INTEGER), False).as_py()
         shown = f" (such as {texts[max(row, 0)].as_py()!r}, row {max(row, 0)})"
     return (
-        f"{path}: column {column!r} holds {kind_of(table, column)}{shown}, but the model, or the "
-        f"items, know these ids as {kind}: nothing would match. Write ids alike in all tables."
+        f"{path}: column {column!r} holds {kind_of(table, column)}{shown}, but these ids are "
+        f"{kind} in the model or the items: nothing would match. Write ids alike in all tables."
     )
 
 
@@ -173,7 +174,7 @@ def csv_of(table: Any) -> str:
 
 
 def write_table(table: Any, path: Path) -> None:
-    """Write a table as Parquet or CSV, by the end of the name."""
+    """Write a table as Parquet or CSV, by the suffix of the path."""
     is_csv = path.suffix.lower() == ".csv"
     module = arrow("pyarrow.csv" if is_csv else "pyarrow.parquet")
     write_whole(path, partial(module.write_csv if is_csv else module.write_table, table))

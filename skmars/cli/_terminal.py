@@ -1,4 +1,4 @@
-"""What a person at the terminal sees besides results, and Ctrl-C."""
+"""Progress, warnings and Ctrl-C on the terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress(pipeline: Pipeline, *, quiet: bool) -> Iterator[None]:
-    """Show how far the fit is: bars on a terminal, else a line an epoch."""
+    """Show the progress of a fit: bars on a terminal, else a line an epoch."""
     if quiet:
         yield
     elif sys.stderr.isatty() and find_spec("rich"):
@@ -26,7 +26,7 @@ def progress(pipeline: Pipeline, *, quiet: bool) -> Iterator[None]:
 
         pipeline.set_callbacks(ProgressBar())
         yield
-        pipeline.set_callbacks()  # it is no part of the model
+        pipeline.set_callbacks()  # the saved model must not hold the bar
     else:
         logger, handler = logging.getLogger("skmars"), logging.StreamHandler(sys.stderr)
         level = logger.level
@@ -52,7 +52,7 @@ def one_line_warnings(program: str) -> Iterator[None]:
 
 
 class Interrupted(BaseException):
-    """Ctrl-C. No KeyboardInterrupt, which training takes for "that will do, keep the weights"."""
+    """Ctrl-C was pressed. (Training would catch a KeyboardInterrupt and keep its weights.)"""
 
 
 @contextmanager

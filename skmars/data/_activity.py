@@ -1,4 +1,4 @@
-"""Who is low-active and who is high-active, by the length of the own history."""
+"""Activity of users, the length of their histories: who is low-active and who is high-active."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from skmars.utils._ids import Lookup
 
 
 class UserActivity:
-    """The longest history of each user of `fit`.
+    """The activity of each user of `fit`: the length of the longest history among their rows.
 
     Parameters
     ----------
     ids : ndarray of shape (n_users,)
         Distinct user ids.
     longest : ndarray of shape (n_users,), int32
-        Their activity: length of the longest history among their rows.
+        Their activity.
     """
 
     def __init__(self, ids: NDArray[Any], longest: NDArray[np.int32]) -> None:
@@ -29,10 +29,10 @@ class UserActivity:
 
     @classmethod
     def of(cls, X: Impressions) -> tuple[UserActivity, NDArray[np.int64]]:
-        """Return the activity of each user who has a row in `X`, and the row it was read off.
+        """Return the activity of each user who has a row in `X`, and the row of that history.
 
-        Users stand in the order of their ids, so that neither the vocabulary nor the order of
-        the rows decides how donors are numbered.
+        Users are sorted by id, so that the numbers of donors depend neither on the order of
+        ``X.users`` nor on that of the rows.
         """
         row = ragged.longest(X.user, X.history.length)
         ids = X.users[X.user[row]]
@@ -57,10 +57,10 @@ class UserActivity:
             return self._lookup(X.user_ids, "user_id of X")
         return self._lookup(X.users, "user_id of X")[X.user]
 
-    def outlasts(self, X: Impressions) -> NDArray[np.bool_]:
-        """Tell of which rows of `X` the user is known to have done more than the row's history.
+    def has_later_events(self, X: Impressions) -> NDArray[np.bool_]:
+        """Return for each row of `X` whether its user has a longer history in `fit`.
 
-        What was learnt of these users then knows what became of such a row.
+        What was learnt in `fit` may then know whether the row was clicked.
         """
         known = np.append(self.longest, np.int32(0))  # -1 takes the last entry
         return np.asarray(X.history.length < known[self.codes(X)])
@@ -69,22 +69,22 @@ class UserActivity:
 def thresholds(
     activity: NDArray[np.int32], low_quantile: float, high_quantile: float
 ) -> tuple[float, float]:
-    """Return the activity up to which one is low-active, and that from which high-active.
+    """Return the largest activity of low-active users, and the least one of high-active users.
 
-    Both are inclusive, so that ties at a threshold are all in.
+    Both are inclusive: users who tie at a threshold are all in.
     """
     low, high = np.quantile(activity, [low_quantile, high_quantile])
     return float(low), float(high)
 
 
 def is_low(activity: NDArray[np.int32], low: float) -> NDArray[np.bool_]:
-    """Tell who is low-active: at most at the low threshold."""
+    """Return who is low-active: whose activity is at most the low threshold."""
     return activity <= low
 
 
 def is_high(activity: NDArray[np.int32], low: float, high: float) -> NDArray[np.bool_]:
-    """Tell who is high-active: at least at the high threshold, and not low-active.
+    """Return who is high-active: at least at the high threshold, and not low-active.
 
-    Where both thresholds fall into one tie, its users are low-active.
+    Where both thresholds are equal, users at them are low-active.
     """
     return (activity >= high) & ~is_low(activity, low)

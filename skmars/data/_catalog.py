@@ -44,9 +44,9 @@ class ItemCatalog:
     """Items with their raw content, modality features and aligned embedding.
 
     Immutable, and shared by reference: `clone`, `deepcopy` and row selections of
-    `Impressions` hand on the same object, so that a grid search never copies it. What is made of
-    a catalogue is recognised by its `fingerprint`: an equal catalogue is the same one, whichever
-    object it is.
+    `Impressions` hand on the same object, so that a grid search never copies it. Fitted steps
+    keep what they compute for a catalogue by its `fingerprint`, and find it again for an equal
+    one.
 
     Parameters
     ----------
@@ -68,13 +68,14 @@ class ItemCatalog:
     content, features, missing : read-only mappings
     embedding : ndarray of shape (n_items, n_components), float32, or None
     folds : tuple of ItemCatalog
-        The same items as the rows of each fold of users see them: with features and embedding
-        made without these users, see `Impressions.fold`. Empty where nothing was made of users.
+        One version of the catalogue for each fold of users: the same items, with features and
+        embedding that were made without these users (see `Impressions.fold`). Empty where
+        nothing was learnt from users.
     parts : tuple of ItemCatalog
-        The catalogue itself, or what it consists of: the one that was extended, and the items
-        that `extend` put behind it. What is made of a part holds for every catalogue that has it.
+        The catalogue alone, or the one that was extended and the items that `extend` appended.
+        What is computed for a part is reused in every catalogue that has it.
     fingerprint : str
-        A digest of all of it: equal for equal catalogues, in any process.
+        A digest of the whole content: equal for equal catalogues, in any process.
 
     Raises
     ------
@@ -155,7 +156,7 @@ class ItemCatalog:
             Further raw content: modality name to column.
         features : mapping of str to str or list of str, default=None
             Precomputed vectors: modality name to list column, to a column of numbers (a vector
-            of length one), or to several columns. What is missing masks the item.
+            of length one), or to several columns. Items with a missing value are masked.
 
         Returns
         -------
@@ -192,7 +193,7 @@ class ItemCatalog:
             table.ids(item),
             content=raw,
             features={name: matrix for name, (matrix, _) in vectors.items()},
-            missing={name: gone for name, (_, gone) in vectors.items()},
+            missing={name: mask for name, (_, mask) in vectors.items()},
         )
 
     # --- the parts of an extended catalogue ----------------------------------------------
@@ -203,7 +204,7 @@ class ItemCatalog:
 
     @classmethod
     def _of_parts(cls, parts: Sequence[ItemCatalog]) -> ItemCatalog:
-        """Return the catalogue that consists of these flat ones; nothing is copied."""
+        """Return the catalogue of these parts; nothing is copied."""
         if len(parts) == 1:
             return parts[0]
         new = cls.__new__(cls)
@@ -211,16 +212,16 @@ class ItemCatalog:
         return new
 
     def map_parts(self, change: Callable[[ItemCatalog], ItemCatalog]) -> ItemCatalog:
-        """Return the catalogue that consists of the changed parts, which keep their items."""
+        """Return the catalogue with ``change(part)`` for each part, which has the same items."""
         return self._of_parts([change(part) for part in self.parts])
 
     def _map(self, change: Callable[[ItemCatalog, slice], ItemCatalog]) -> ItemCatalog:
-        """Do as `map_parts`; `change` also gets the place of each part."""
+        """Do as `map_parts`; `change` also gets the slice of each part's items."""
         ends = offsets(np.array([len(part) for part in self.parts]))
-        places = [slice(a, b) for a, b in zip(ends[:-1], ends[1:])]
-        return self._of_parts([change(part, at) for part, at in zip(self.parts, places)])
+        slices = [slice(a, b) for a, b in zip(ends[:-1], ends[1:])]
+        return self._of_parts([change(part, at) for part, at in zip(self.parts, slices)])
 
-    # Of a catalogue of one part, the constructor sets what follows.
+    # The constructor sets these attributes for one part; those of several are joined when needed.
 
     @cached_property
     def ids(self) -> NDArray[Any]:  # type: ignore[no-redef]
@@ -274,7 +275,7 @@ class ItemCatalog:
         return np.where(self.take_missing(name, codes)[:, None], np.float32(0), features)
 
     def take_missing(self, name: str, codes: NDArray[np.integer]) -> Mask:
-        """Tell which of some items lack a modality."""
+        """Return for each of some items whether it lacks a modality."""
         return take_rows([part.missing[name] for part in self.parts], codes)
 
     def take_embedding(self, codes: NDArray[np.integer]) -> Matrix | None:
@@ -286,15 +287,14 @@ class ItemCatalog:
     # --- what the steps of the pipeline add ----------------------------------------------
 
     def _derive(self, **changes: Any) -> ItemCatalog:
-        """Copy the references of this flat catalogue and replace some of them."""
+        """Return a catalogue of one part with some attributes changed; the others are shared."""
         new = type(self).__new__(type(self))
         state = {k: v for k, v in vars(self).items() if k not in ("fingerprint", "_lookup")}
         new.__dict__.update({**state, "_digests": dict(self._digests), **changes})
         for kind in changes.keys() & {"features", "missing", "embedding"}:
-            ours, theirs = getattr(self, kind), changes[kind]
-            for name in [""] if kind == "embedding" else theirs:
-                same = kind != "embedding" and theirs[name] is ours.get(name)
-                if not same:
+            old, new_value = getattr(self, kind), changes[kind]
+            for name in [""] if kind == "embedding" else new_value:
+                if kind == "embedding" or new_value[name] is not old.get(name):
                     new._digests.pop(f"{kind} {name}", None)
         if "ids" not in changes and "_lookup" in vars(self):
             new.__dict__["_lookup"] = self._lookup
@@ -346,7 +346,7 @@ class ItemCatalog:
         return self._map(change)
 
     def with_folds(self, folds: Iterable[ItemCatalog]) -> ItemCatalog:
-        """Return the catalogue with what the rows of each fold of users see in its place.
+        """Return the catalogue with a version of it for each fold of users (see `folds`).
 
         Parameters
         ----------
@@ -357,22 +357,22 @@ class ItemCatalog:
         -------
         ItemCatalog
         """
-        seen = [require_catalog(fold).parts for fold in folds]
+        versions = [require_catalog(fold).parts for fold in folds]
         return self._of_parts(
             [
-                part._derive(folds=tuple(parts[i] for parts in seen))
+                part._derive(folds=tuple(parts[i] for parts in versions))
                 for i, part in enumerate(self.parts)
             ]
         )
 
     def in_fold(self, fold: int) -> ItemCatalog:
-        """Return the catalogue that the rows of a fold of users see, see `Impressions.fold`."""
+        """Return the version made without the users of a fold; the catalogue itself if none is."""
         return self.folds[fold] if self.folds and fold >= 0 else self
 
     def extend(self, ids: Iterable[Any] | NDArray[Any]) -> ItemCatalog:
         """Return a catalogue with further items, of which nothing but the id is known.
 
-        It shares all that this one has: an extension costs what is new.
+        It shares the arrays of this one, so that its cost depends on the new items alone.
 
         Parameters
         ----------
@@ -456,7 +456,7 @@ class ItemCatalog:
         return Lookup(self.ids, "the catalogue")
 
     def continues(self, other: ItemCatalog) -> bool:
-        """Tell whether the items of `other` have the same codes here."""
+        """Return whether the items of `other` have the same codes in this catalogue."""
         if len(self.parts) < len(other.parts):
             return len(other) <= len(self) and bool(
                 np.array_equal(self.ids[: len(other)], other.ids)
@@ -470,7 +470,7 @@ class ItemCatalog:
         return self._digest("ids", self.ids)
 
     def _digest(self, name: str, array: NDArray[Any]) -> str:
-        """Return name and digest of one array, which derived catalogues take over."""
+        """Return the name and the digest of an array; catalogues that share it keep the digest."""
         if name not in self._digests:
             digest = hashlib.blake2b(f"{array.dtype} {array.shape} ".encode(), digest_size=16)
             if array.dtype == object:
@@ -484,9 +484,9 @@ class ItemCatalog:
     @cached_property
     def fingerprint(self) -> str:
         if self._parts:
-            marks = [part.fingerprint for part in self._parts]
+            digests = [part.fingerprint for part in self._parts]
         else:
-            marks = [
+            digests = [
                 self._ids_digest,
                 *(self._digest(f"content {k}", v) for k, v in sorted(self.content.items())),
                 *(self._digest(f"features {k}", v) for k, v in sorted(self.features.items())),
@@ -494,15 +494,15 @@ class ItemCatalog:
                 *([] if self.embedding is None else [self._digest("embedding ", self.embedding)]),
                 *(fold.fingerprint for fold in self.folds),
             ]
-        return hashlib.blake2b(" ".join(marks).encode(), digest_size=16).hexdigest()
+        return hashlib.blake2b(" ".join(digests).encode(), digest_size=16).hexdigest()
 
     @property
     def titles(self) -> list[str]:
-        """What to call each item, see `title`."""
+        """Name of each item for display, see `title`."""
         return [self.title(i) for i in range(len(self))]
 
     def title(self, code: int) -> str:
-        """Return what to call an item: its title, else the beginning of its text, else its id."""
+        """Return an item's name for display: title, else beginning of the text, else id."""
         for part in self.parts:
             if code < len(part):
                 break
@@ -530,8 +530,8 @@ class ItemCatalog:
         return catalog_html(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The fingerprint goes along, always: what a pickle holds (and joblib's hash of it) must
-        # follow the content, not what was asked of the catalogue before.
+        # With the fingerprint in all cases: pickles (and joblib's hash of them) must depend on the
+        # content alone, not on whether the fingerprint was needed before.
         state: dict[str, Any] = {"fingerprint": self.fingerprint}
         if self._parts:
             return {**state, "_parts": self._parts}
@@ -589,7 +589,7 @@ def _column(values: Sequence[Any] | NDArray[Any], name: str, n_items: int) -> ND
         return _frozen(values)
     # Entry by entry: NumPy would merge equally sized images into one array.
     entries = values.to_pylist() if hasattr(values, "to_pylist") else values
-    # By its type: contents may be broken objects, which say anything, or raise.
+    # By `type`: isinstance runs code of the contents, which may be broken objects.
     return _frozen(
         as_objects(_frozen(v) if issubclass(type(v), np.ndarray) else v for v in entries)
     )
@@ -627,7 +627,7 @@ def _features(
 
 
 def _part(array: NDArray[Any], at: slice) -> NDArray[Any]:
-    """Return some rows; all of them are the array itself, which catalogues share."""
+    """Return a slice; for all rows the array itself, so that catalogues share it."""
     return array if at == slice(0, len(array)) else array[at]
 
 
@@ -638,7 +638,7 @@ def _stacked(parts: Sequence[Any]) -> NDArray[Any]:
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array, or a copy if somebody could still change it, that can't be written to."""
+    """Return the array as read-only; a copy if the caller could still write to it."""
     owner: Any = array
     while isinstance(owner, np.ndarray):
         if owner.flags.writeable:
@@ -652,16 +652,16 @@ def _frozen(array: NDArray[Any]) -> NDArray[Any]:
 def side_by_side(
     catalog: ItemCatalog, names: Iterable[str], items: NDArray[np.integer] | None = None
 ) -> Matrix:
-    """Return the features of these modalities, shape (n_items, n_features), of all or some items.
+    """Return the features of several modalities as one matrix, for all or some items.
 
     The rows of each modality are scaled to unit length, so that none outweighs the others; an item
-    that lacks it has zeros.
+    that lacks it has zeros. The matrix has shape (n_items, n_features), float32.
     """
     codes = np.arange(len(catalog)) if items is None else items
     blocks = [np.zeros((len(codes), 0))]
     for name in names:
         block = catalog.take_features(name, codes).astype(np.float64)  # squares overflow float32
         norm = np.linalg.norm(block, axis=1, keepdims=True)
-        with np.errstate(invalid="ignore"):  # who uses infinite features says so
+        with np.errstate(invalid="ignore"):  # steps refuse infinite features themselves
             blocks.append(block / np.where(norm > 0, norm, 1.0))
     return np.concatenate(blocks, axis=1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What the estimators ask of their input."""
+"""Checks of the input of estimators: rows, columns, numbers and targets."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def require_impressions(X: Any, *, estimator_name: str) -> Impressions:
 
 
 def check_columns(estimator: Any, X: Impressions, *, reset: bool) -> None:
-    """Remember the columns of `X`, or check that the context columns of `fit` are there.
+    """Store the columns of `X` as fitted attributes, or check that `X` has those of `fit`.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def check_range(
     names : sequence or None
         Of the columns; None numbers them.
     what : str, default="holds"
-        What the columns have to do with these numbers.
+        Verb for messages: the column "holds" a number.
 
     Raises
     ------

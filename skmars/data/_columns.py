@@ -1,4 +1,4 @@
-"""Names that columns of impressions, and modalities, have in all steps."""
+"""Names of columns and modalities that all steps share."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ OPTIONAL = (
 )
 RESERVED = (*REQUIRED, *OPTIONAL)
 
-# Look-alike features, columns of the context: of all donors, and of the look-alikes compared with
-# them.
+# Names of the look-alike features (context columns): of all donors, and of the look-alikes compared
+# with all donors.
 TOUCHED = ("donor_popularity", "lookalike_support")
 LIKED = ("donor_approval", "lookalike_approval")
 LOOKALIKES = TOUCHED + LIKED
 
-# The modality that is made of histories: item factors.
+# The modality that holds the item factors.
 FACTORS = "factors"

@@ -1,4 +1,4 @@
-"""Raw content of items: is there any, and what identifies it."""
+"""Raw content of items: whether it is missing, and digests by which it is recognised."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import numpy as np
 from skmars.data._digest import Digester, Parts, hash_of
 
 _MAX_PATH = 1024  # longer texts are no paths
-_SETTLED = 2_000_000_000  # nanoseconds after which another change shows in a file's times
+_TIME_RESOLUTION = 2_000_000_000  # nanoseconds within which two changes may leave the same time
 
 
 def is_absent(value: Any) -> bool:
-    """Say whether there is nothing: None, NaN, NaT, pandas.NA or blank text."""
+    """Return whether a raw content is missing: None, NaN, NaT, pandas.NA or blank text."""
     kind = type(value)
     if issubclass(kind, str):
         return not str.strip(value)
@@ -29,11 +29,11 @@ def is_absent(value: Any) -> bool:
 
 
 def content_key(value: Any) -> str:
-    """Return what identifies one raw content of a catalogue.
+    """Return a key that is equal for equal raw contents.
 
-    A path counts by its text and by size and times of its file, which is not read: to identify a
-    catalogue of pictures must not cost what encoding it costs. What can't be told from others by
-    its content gets a key that nothing else has.
+    For a path it consists of the text and of size and time of the file, which is not read:
+    the fingerprint of a catalogue of pictures must not cost as much as encoding them. A content
+    that has no digest gets a random key.
     """
     try:
         named = isinstance(value, str | os.PathLike) and _is_path(os.fsdecode(value))
@@ -46,13 +46,13 @@ def content_key(value: Any) -> str:
 
 
 class ContentDigester(Digester):
-    """Digests values in which a path stands for the content of its file as well.
+    """A `Digester` for which a path includes the content of its file.
 
     Parameters
     ----------
     max_bytes : int, default=None
-        Values that name larger files or devices have no digest, nor have paths of folders. None
-        reads all files, and those of folders, and takes the names of devices as texts.
+        Paths of larger files, of folders and of devices have no digest. None reads all files,
+        those in folders as well, and takes the name of a device as a text.
     """
 
     def __init__(self, max_bytes: int | None = None) -> None:
@@ -60,17 +60,17 @@ class ContentDigester(Digester):
         self.max_bytes = max_bytes
 
     def is_file(self, text: str) -> bool:
-        """Say whether a text looks like a path and is one; single words are not looked up."""
+        """Return whether a text is the path of a file; single words are not looked up."""
         if not ("." in text or os.sep in text) or not _is_path(text):
             return False
         return os.path.isfile(text) or (self.max_bytes is not None and not os.path.isdir(text))
 
-    def taken_apart(self, value: Any) -> Parts:
+    def decomposed(self, value: Any) -> Parts:
         path = value if type(value) is str else None
         if isinstance(value, os.PathLike) and os.path.exists(value):
             path = os.fsdecode(value)
         if path is None:
-            return super().taken_apart(value)
+            return super().decomposed(value)
         if self.max_bytes is not None:
             open_file(path, self.max_bytes).close()
         kind = "file" if type(value) is str else "path"
@@ -87,8 +87,8 @@ def open_file(path: Any, max_bytes: int | None = None) -> BinaryIO:
     Raises
     ------
     OSError
-        If it can't be, is larger than `max_bytes`, or is no file, at once: reading a device, a pipe
-        or a socket may never end.
+        If the file can't be opened or is larger than `max_bytes`, or `path` is a folder, a device,
+        a pipe or a socket (reading which may never end).
     """
     kind = os.stat(path).st_mode
     if stat.S_ISDIR(kind):
@@ -97,7 +97,7 @@ def open_file(path: Any, max_bytes: int | None = None) -> BinaryIO:
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         file = os.fdopen(os.open(path, flags), "rb")
         state = os.fstat(file.fileno())
-        if stat.S_ISREG(state.st_mode):  # still
+        if stat.S_ISREG(state.st_mode):  # not replaced since `os.stat`
             if max_bytes is None or state.st_size <= max_bytes:
                 return file
             file.close()
@@ -107,14 +107,17 @@ def open_file(path: Any, max_bytes: int | None = None) -> BinaryIO:
 
 
 def file_digest(path: Any) -> bytes:
-    """Digest the content of a file, or of all files of a folder. Read again once it changed."""
+    """Return a digest of a file's content, or of all files in a folder.
+
+    A file is read again only if it has changed.
+    """
     if os.path.isdir(path):
         files = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
         lines = sorted(f"{os.path.relpath(f, path)} {file_digest(f).hex()}" for f in files)
         return hash_of("\n".join(lines).encode("utf-8", "surrogatepass"))
     state = os.stat(path)
     change = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-    if time.time_ns() - max(change[3:]) < _SETTLED:
+    if time.time_ns() - max(change[3:]) < _TIME_RESOLUTION:
         return _digest_of_file.__wrapped__(os.fspath(path), change)
     return _digest_of_file(os.path.abspath(path), change)
 

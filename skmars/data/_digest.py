@@ -1,8 +1,8 @@
 """A digest of any Python value by its whole content, the same in every process.
 
-Values are taken apart as pickle takes them apart, down to numbers, texts and bytes, but it does not
-matter which parts are one object, in which order a set happens to lie, and where code is stored:
-classes and functions that no package holds count by their code, and by what that refers to.
+Values are decomposed as by pickle, down to numbers, texts and bytes. But it does not matter which
+parts are the same object, how a set is ordered, or where code is stored: classes and functions
+outside installed packages are identified by their code and what that refers to.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ import numpy as np
 
 Parts = tuple[str, Iterable[Any]]
 
-# Larger values are refused: what refers to itself in many ways never ends.
+# Values of more parts have no digest: those that contain themselves in many ways never end.
 MAX_PARTS = 20_000_000
-CONTAINER = 20  # parts that a container counts for, empty or not
+CONTAINER_PARTS = 20  # parts that a container counts for, empty or not
 
 _LEAVES: dict[type, Callable[[Any], bytes]] = {
     type(None): lambda value: b"",
@@ -51,7 +51,7 @@ _WRAPPERS: dict[type, tuple[str, ...]] = {
     type(lru_cache(len)): ("__wrapped__",),
     MethodType: ("__func__", "__self__"),
 }
-# What a class holds besides its code: words about it, and what Python makes of the rest.
+# Attributes of a class that are not its code: documentation, and what Python derives.
 _NO_CODE = {
     "__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__",
     "__annotate__", "__annotate_func__", "__annotations_cache__", "__firstlineno__",
@@ -60,26 +60,26 @@ _NO_CODE = {
 }  # fmt: skip
 
 
-# Where the files of installed modules are.
-_PLACES = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"))
+# Folders of installed modules.
+_PACKAGE_FOLDERS = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"))
 
 
 class NoDigest(TypeError):
-    """Why a value can't be told from others by its content."""
+    """A value has no digest of its content; the message says why."""
 
 
 class Digester:
-    """Digests values; takes what they have in common apart once.
+    """Computes digests: equal for equal values, different for different ones.
 
-    Equal values have equal digests, and different ones different digests. Types count (1, 1.0 and
-    True are three values), and so does the order of a dict, which an encoder may follow.
+    Types matter (1, 1.0 and True are three values), and so does the order of a dict, which an
+    encoder may follow. Functions and classes that several values refer to are read once.
     """
 
     def __init__(self) -> None:
-        self._open: list[Any] = []  # what is being taken apart, the outermost first
-        self._known: dict[Any, bytes] = {}  # functions and classes that were taken apart before
+        self._stack: list[Any] = []  # values that are being decomposed, the outermost first
+        self._known: dict[Any, bytes] = {}  # functions and classes that were encoded before
         self._within_code = False
-        self._left = MAX_PARTS
+        self._n_left = MAX_PARTS
 
     def digest(self, value: Any) -> bytes:
         """Return 16 bytes that identify `value`.
@@ -87,19 +87,19 @@ class Digester:
         Raises
         ------
         NoDigest
-            If it has no content of its own (an open file, a lock), does not end, or fails when it
-            is taken apart.
+            If it has no content of its own (an open file, a lock), has too many parts, or raises
+            while it is decomposed.
         """
-        self._open, self._within_code, self._left = [], False, MAX_PARTS
+        self._stack, self._within_code, self._n_left = [], False, MAX_PARTS
         try:
             return hash_of(self._encoded(value))
         except NoDigest:
             raise
-        except Exception as error:  # objects run code of their own when they are taken apart
+        except Exception as error:  # decomposing an object runs its own code
             raise NoDigest(reason(error)) from error
 
-    def taken_apart(self, value: Any) -> Parts:
-        """Return what kind of thing `value` is, and the values that it consists of."""
+    def decomposed(self, value: Any) -> Parts:
+        """Return the kind of `value`, and the values that it consists of."""
         kind: Any = type(value)
         if kind in (list, tuple):
             return kind.__name__, value
@@ -133,9 +133,9 @@ class Digester:
         return "object", [part if i < 3 else list(part or ()) for i, part in enumerate(reduced)]
 
     def _encoded(self, value: Any) -> bytes:
-        """Return `value` as bytes of which no two are the beginning of one another."""
-        self._left -= 1
-        if self._left < 0:
+        """Return `value` as bytes, a prefix-free code: none is the beginning of another."""
+        self._n_left -= 1
+        if self._n_left < 0:
             raise NoDigest(f"more than {MAX_PARTS:,} parts")
         kind = type(value)
         data = None
@@ -152,35 +152,35 @@ class Digester:
         return self._encoded_parts(value)
 
     def is_file(self, text: str) -> bool:
-        """Say whether a text stands for the content of a file (which `taken_apart` returns)."""
+        """Return whether a text stands for the content of a file (see `decomposed`)."""
         return False
 
     def _encoded_parts(self, value: Any) -> bytes:
-        for depth, outer in enumerate(self._open):
+        for depth, outer in enumerate(self._stack):
             if outer is value:  # it contains itself
                 return b"^%d:" % depth
-        self._open.append(value)
-        self._left -= CONTAINER
-        tag, parts = self.taken_apart(value)
+        self._stack.append(value)
+        self._n_left -= CONTAINER_PARTS
+        tag, parts = self.decomposed(value)
         node = hashlib.blake2b(f"{tag}:".encode(), digest_size=16)
         for part in parts:
             node.update(self._encoded(part))
-        self._open.pop()
+        self._stack.pop()
         return b"(" + node.digest()
 
     def _encoded_code(self, value: Any) -> bytes:
-        """Take a class or function apart once, wherever it is met first."""
+        """Encode a class or function: by name and version if installed, else by its code."""
         if value in self._known:
             return self._known[value]
         module, name = value.__module__, value.__qualname__
         if _is_installed(module) and _found(module, name) is value:
             encoded = self._encoded(("installed", module, name, _version(module)))
-        elif self._within_code:  # which is known only as a whole
+        elif self._within_code:  # its encoding depends on the code around it
             return self._encoded_parts(value)
         else:
-            outer, self._open, self._within_code = self._open, [], True
+            outer, self._stack, self._within_code = self._stack, [], True
             encoded = self._encoded_parts(value)
-            self._open, self._within_code = outer, False
+            self._stack, self._within_code = outer, False
         self._known[value] = encoded
         return encoded
 
@@ -199,7 +199,7 @@ class Digester:
         for name in sorted(loaded & function.__globals__.keys()):
             value = function.__globals__[name]
             yield name
-            yield from _used(value, named) if isinstance(value, ModuleType) else [value]
+            yield from _used_parts(value, named) if isinstance(value, ModuleType) else [value]
         for name in sorted(
             {s.argval.partition(".")[0] for s in steps if s.opname == "IMPORT_NAME"}
         ):
@@ -207,7 +207,7 @@ class Digester:
 
 
 def hash_of(*parts: bytes) -> bytes:
-    """Return the 16 bytes that identify these bytes."""
+    """Return a hash of some bytes, 16 bytes long."""
     result = hashlib.blake2b(digest_size=16)
     for part in parts:
         result.update(part)
@@ -215,7 +215,7 @@ def hash_of(*parts: bytes) -> bytes:
 
 
 def reason(error: BaseException) -> str:
-    """Say in one line why a content can't be read."""
+    """Return the message of an error in one line."""
     try:
         text = str(getattr(error, "strerror", None) or error)
     except Exception:  # errors run code of their own, too
@@ -241,7 +241,7 @@ def _array_parts(array: Any) -> list[Any]:
 
 
 def picture_parts(image: Any) -> list[Any]:
-    """Return all that makes a PIL image what it is, of the frame that it shows."""
+    """Return all that identifies a PIL image, of its current frame."""
     image.load()  # only now all of `info` is there
     palette = None if image.palette is None else image.palette.mode
     colours = None if palette is None else image.getpalette(palette)
@@ -256,7 +256,7 @@ def exif_of(image: Any) -> dict[int, Any]:
     blank = Image.new("1", (1, 1))
     blank.info = image.info
     try:
-        blank.getexif()  # an image says so only once, and not always to the caller
+        blank.getexif()  # `image` itself would raise only in the first call, if at all
         return dict(image.getexif())
     except Exception as error:  # SyntaxError, among others
         raise ValueError(f"damaged EXIF block ({reason(error)})") from error
@@ -289,15 +289,15 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
             yield from _nested(inner)
 
 
-def _used(module: ModuleType, named: set[str]) -> Iterator[Any]:
-    """Yield a module that some code refers to, and what the code may take from it."""
+def _used_parts(module: ModuleType, named: set[str]) -> Iterator[Any]:
+    """Yield a module, and its attributes that code with these names may use."""
     yield module
     if not _is_installed(module.__name__):
         for name in sorted(named & vars(module).keys()):
             value = vars(module)[name]
             yield name
             if isinstance(value, ModuleType) and value is not module:
-                yield from _used(value, named - {name})
+                yield from _used_parts(value, named - {name})
             else:
                 yield value
 
@@ -308,16 +308,16 @@ def _module_parts(module: ModuleType) -> list[Any]:
 
 
 def _source(spec: ModuleSpec | None) -> bytes:
-    """Return the file of a module that its version does not tell of."""
+    """Return the source of a module; nothing if the version of its package identifies it."""
     file = getattr(spec, "origin", None)
-    if file is None or not os.path.isfile(file) or _came_with_a_package(file):
+    if file is None or not os.path.isfile(file) or _is_in_package(file):
         return b""
     with open(file, "rb") as source:
         return source.read()
 
 
 def _name_parts(value: Any, name: str) -> list[Any]:
-    """Return where the one object of this name stands."""
+    """Return module, name and version of an object that is identified by its name."""
     module = pickle.whichmodule(value, name)  # type: ignore[attr-defined]
     if _found(module, name) is not value:
         raise NoDigest(f"{name} is not found in module {module}")
@@ -337,7 +337,7 @@ def _version(module: str) -> str:
 
 
 def _is_installed(name: str | None) -> bool:
-    """Say whether a module came with Python or by an installer, and stays as its version is."""
+    """Return whether a module belongs to Python or to an installed package."""
     if name is None:
         return False
     if name.partition(".")[0] == __name__.partition(".")[0]:
@@ -349,8 +349,8 @@ def _is_installed(name: str | None) -> bool:
     if file is None:
         origin = getattr(getattr(module, "__spec__", None), "origin", None)
         return origin in ("built-in", "frozen")
-    return _came_with_a_package(file)
+    return _is_in_package(file)
 
 
-def _came_with_a_package(file: str) -> bool:
-    return any(place in file for place in _PLACES)
+def _is_in_package(file: str) -> bool:
+    return any(folder in file for folder in _PACKAGE_FOLDERS)

@@ -1,4 +1,4 @@
-"""How impressions and catalogues look in a notebook."""
+"""HTML views of impressions and catalogues, for notebooks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STYLE = """<style>
 
 
 class Catalog(Protocol):
-    """What is shown of an `ItemCatalog`."""
+    """The attributes of an `ItemCatalog` that its view needs."""
 
     @property
     def ids(self) -> NDArray[Any]: ...
@@ -55,7 +55,7 @@ class Catalog(Protocol):
 
 
 class Rows(Protocol):
-    """What is shown of `Impressions`."""
+    """The attributes of `Impressions` that their view needs."""
 
     @property
     def catalog(self) -> Catalog: ...
@@ -75,7 +75,7 @@ class Rows(Protocol):
 
 
 def impressions_html(X: Rows) -> str:
-    """Return the first rows as HTML: titles and pictures instead of codes, and what they add up to.
+    """Return the first rows as HTML with titles and pictures, and counts of all rows.
 
     Parameters
     ----------
@@ -88,8 +88,8 @@ def impressions_html(X: Rows) -> str:
     head += X.context
     rows = []
     for i in range(min(N_ROWS, len(X))):
-        feedback = X.history[[i]].last(N_ITEMS).positions()
-        liked = None if X.history.feedback is None else X.history.feedback[feedback]
+        at = X.history[[i]].last(N_ITEMS).positions()
+        liked = None if X.history.feedback is None else X.history.feedback[at]
         notes = [] if liked is None else ["liked" if value else "not liked" for value in liked]
         cells = [
             escape(str(X.users[X.user[i]])),
@@ -109,7 +109,7 @@ def impressions_html(X: Rows) -> str:
 
 
 def catalog_html(catalog: Catalog) -> str:
-    """Return the first items as HTML, and what there is of each modality.
+    """Return the first items as HTML, and the number of items that lack each modality.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def _count(n: int, noun: str) -> str:
 
 
 def _activity(X: Rows) -> list[str]:
-    """Say how long histories are, and how many users are low-active among those here."""
+    """Describe the lengths of histories and the share of low-active users."""
     if len(X) == 0:
         return []
     longest = np.full(len(X.users), -1, dtype=np.int32)
@@ -162,7 +162,7 @@ def _activity(X: Rows) -> list[str]:
 
 
 def _missing(catalog: Catalog) -> str:
-    """Say of how many items a modality is missing: its content, or after encoding its features."""
+    """Return a line with the number of items that lack each modality's content or features."""
     n_missing = {
         name: sum(map(is_absent, column))
         for name, column in catalog.content.items()
@@ -189,7 +189,7 @@ def _further(n: int) -> str:
 
 
 def _item_maker(catalog: Catalog) -> Callable[[int, str], str]:
-    """Return what writes an item with its picture; each picture is read once."""
+    """Return a function that writes an item with its picture; each picture is read once."""
     images = catalog.content.get("image")
 
     @cache
@@ -234,7 +234,7 @@ def _text(value: Any) -> str:
 
 
 def _thumbnail(value: Any) -> str:
-    """Return an image as an inline element of a few kilobytes, or that it can't be read."""
+    """Return an image as an inline element of a few kilobytes, or a note if it is unreadable."""
     if is_absent(value):
         return ""
     try:

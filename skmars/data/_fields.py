@@ -1,4 +1,4 @@
-"""What impressions consist of, and whether it fits together."""
+"""The fields of impressions, and the checks of their types, shapes and lengths."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Fields(TypedDict, total=False):
 
 
 def checked(fields: Fields) -> Fields:
-    """Return the fields as arrays of their types, or say which of them does not fit.
+    """Return the fields as arrays of their types; raise if one of them is not valid.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def checked(fields: Fields) -> Fields:
 def check_sequences(
     value: Any, name: str, catalog: ItemCatalog, *, optional: bool = True
 ) -> Sequences | None:
-    """Return sequences whose items the catalogue has."""
+    """Return the value; raise unless it is `Sequences` of items of the catalogue."""
     if value is None and optional:
         return None
     if not isinstance(value, Sequences):
@@ -80,7 +80,7 @@ def check_sequences(
 
 
 def as_fold(fold: Any) -> NDArray[np.int8] | None:
-    """Return the fold of each row, see `Impressions.fold`."""
+    """Return the fold of each row (see `Impressions.fold`) as int8."""
     if fold is None:
         return None
     fold = as_column(fold, np.int8, "fold")
@@ -90,7 +90,7 @@ def as_fold(fold: Any) -> NDArray[np.int8] | None:
 
 
 def as_embedding(embedding: Any) -> NDArray[np.float32] | None:
-    """Return user embeddings as a matrix."""
+    """Return user embeddings as a float32 matrix."""
     if embedding is None:
         return None
     matrix = np.asarray(embedding)
@@ -103,7 +103,7 @@ def as_embedding(embedding: Any) -> NDArray[np.float32] | None:
 
 
 def as_encoder(encoder: Any) -> Callable[..., NDArray[np.float32]]:
-    """Return what computes user embeddings; TypeError if it can't be called."""
+    """Return the function that computes user embeddings; TypeError if it is not callable."""
     if not callable(encoder):
         raise TypeError(f"encoder must be a function of impressions, got {encoder!r}.")
     return encoder

@@ -1,8 +1,8 @@
-"""Folds of users: which behaviour the features of a row must not know.
+"""Folds of users, for features that are learnt without the users of a row's own fold.
 
-A feature of a training row that was made with that row's own click is an answer, not a feature. So
-whatever a step learns from what users did, it learns once more for each fold of users without
-them, and gives that to their rows in `fit_transform`, as scikit-learn's `TargetEncoder` does.
+A feature of a training row that was made with that row's own click leaks the target. So a step that
+learns from what users did learns once more for each fold, without the users of that fold, and
+`fit_transform` gives their rows the result, as scikit-learn's `TargetEncoder` does.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import murmurhash3_32
 
-# Values of `Impressions.fold` besides 0, 1, ...: the features of the row were made of everybody,
-# and its own user, whose later behaviour they know, is among them (OWN) or not (EVERYBODY).
+# Values of `Impressions.fold` besides 0, 1, ...: the row's features were learnt from all users of
+# fit, and later events of its own user were among what they were learnt from (OWN) or not.
 EVERYBODY, OWN = -1, -2
 
 
@@ -44,13 +44,14 @@ def user_folds(users: NDArray[Any], n_folds: int) -> NDArray[np.int8]:
 
 
 def mark_own(X: Any, own: NDArray[np.bool_]) -> Any:
-    """Return impressions that say of which rows the features know the user's later behaviour.
+    """Mark the rows whose features were learnt from later events of their own user, as `OWN`.
 
     Parameters
     ----------
     X : Impressions
         As they go through `transform`.
     own : ndarray of shape (n_rows,), bool
+        Which rows to mark.
 
     Returns
     -------

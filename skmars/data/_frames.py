@@ -1,4 +1,4 @@
-"""pandas, polars and pyarrow tables, in and out, through narwhals."""
+"""Read and write pandas, polars and pyarrow tables, through narwhals."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from skmars.utils._values import (
     in_words,
     is_missing,
     is_sequence,
-    kinds,
     missing,
+    type_names,
 )
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ Lists = tuple[NDArray[Any], NDArray[np.int64]]
 
 
 def is_frame(X: Any) -> bool:
-    """Say whether `X` is a pandas, polars or pyarrow table."""
+    """Return whether `X` is a pandas, polars or pyarrow table."""
     try:
         return isinstance(nw.from_native(X, pass_through=True), nw.DataFrame | nw.LazyFrame)
-    except DuplicateError:  # of the names of columns
+    except DuplicateError:  # two columns have one name
         return True
 
 
@@ -113,7 +113,7 @@ class Table:
         return self._table.get_column(column)
 
     def describe(self, column: str) -> str:
-        """Name a column in a message."""
+        """Return the name of a column for messages."""
         return f"column {column!r} of {self.name}"
 
     def values(self, column: str) -> NDArray[Any]:
@@ -123,7 +123,7 @@ class Table:
     def ids(self, column: str) -> Ids:
         """Return a column of ids; see `skmars.utils._ids.as_ids` for the errors."""
         ids = as_ids(self.values(column), self.describe(column))
-        # The type tells of what kind the ids of no row are.
+        # Without rows, the type of the column tells whether ids are strings.
         return ids.astype(object) if len(ids) == 0 and _is_text(self.series(column)) else ids
 
     def objects(self, column: str) -> NDArray[Any]:
@@ -134,8 +134,8 @@ class Table:
         """Return a column of times in seconds, NaN where missing; see `as_seconds`."""
         return as_seconds(self.values(column), self.describe(column))
 
-    def places(self, column: str) -> NDArray[np.int64]:
-        """Return the place of each row in the order of a column; equal values share one.
+    def ranks(self, column: str) -> NDArray[np.int64]:
+        """Return the rank of each row by the values of a column; equal values share one.
 
         Raises
         ------
@@ -143,21 +143,20 @@ class Table:
             If a value is missing.
         """
         values, name = self.values(column), self.describe(column)
-        gone = missing(values)
-        if gone.any():
+        absent = missing(values)
+        if absent.any():
             raise ValueError(
-                f"{name} is missing in {np.count_nonzero(gone)} rows (first: row "
-                f"{int(np.argmax(gone))}), but it is to order the events. Fill it, or drop "
-                "these rows."
+                f"{name} orders the events, but is missing in {np.count_nonzero(absent)} rows "
+                f"(first: row {int(np.argmax(absent))}). Fill it, or drop these rows."
             )
-        if values.dtype.kind == "O" and kinds(values) == {"int"}:
+        if values.dtype.kind == "O" and type_names(values) == {"int"}:
             values = as_numbers(values, name)
         if values.dtype.kind not in "iu":  # floats would not tell large integers apart
             values = as_seconds(values, name)
         return np.unique(values, return_inverse=True)[1]
 
     def holds_dates(self, column: str) -> bool:
-        """Tell whether a column holds dates or datetimes."""
+        """Return whether a column holds dates or datetimes."""
         series = self.series(column)
         if series.dtype.is_numeric() or series.dtype in (nw.String, nw.Boolean):
             return False
@@ -178,13 +177,13 @@ class Table:
             raise TypeError(f"{name} is context, whose names must be strings. Rename it.")
         values = _values(series)
         known = values[~missing(values)]
-        found = {"bool"} if values.dtype.kind in "biuf" else kinds(known)
+        found = {"bool"} if values.dtype.kind in "biuf" else type_names(known)
         if found == {"str"} or (len(known) == 0 < len(values) and values.dtype == object):
             return as_objects("" if v is None else str(v) for v in values)
         if not found <= NUMBERS:
             raise TypeError(
                 f"{name} holds {in_words(found)} ({series.dtype}); context columns hold numbers, "
-                "or strings. Make one of them of it, such as the hour of a time, or drop it."
+                "or strings. Convert it, for example a time to its hour, or drop it."
             )
         categories = series.dtype in (nw.Categorical, nw.Enum)
         numbers = as_numbers(values, name, exact=not categories)
@@ -224,7 +223,7 @@ class Table:
         return as_objects(chain.from_iterable(filled)), length
 
     def vectors(self, column: str | list[str]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Return vectors as a matrix, and which rows have none.
+        """Return vectors as a matrix, and a mask of the rows that have none.
 
         Parameters
         ----------
@@ -234,19 +233,22 @@ class Table:
         """
         if isinstance(column, list | tuple):
             if not column:
-                raise ValueError(f"the columns of {self.name} that make a vector are none.")
+                raise ValueError(
+                    f"the list of columns of {self.name} that make a vector is empty. Name one at "
+                    "least."
+                )
             parts = [self.vectors(c) for c in column]
-            gone = np.logical_or.reduce([without for _, without in parts])
-            return np.concatenate([matrix for matrix, _ in parts], axis=1), gone
+            absent = np.logical_or.reduce([mask for _, mask in parts])
+            return np.concatenate([matrix for matrix, _ in parts], axis=1), absent
         series, name = self.series(column), self.describe(column)
         values = None if _is_list(series) else _values(series)
         if values is not None and (
             values.dtype.kind in "biuf"
-            or (values.dtype.kind == "O" and kinds(values[~missing(values)]) <= NUMBERS)
+            or (values.dtype.kind == "O" and type_names(values[~missing(values)]) <= NUMBERS)
         ):
             numbers = as_numbers(values, name, exact=False)[:, None]
-            gone = missing(numbers[:, 0])
-            return np.where(gone[:, None], 0, numbers), gone
+            absent = missing(numbers[:, 0])
+            return np.where(absent[:, None], 0, numbers), absent
         flat, length = self.lists(column)
         sizes = np.unique(length[length > 0])
         if len(sizes) != 1:
@@ -259,7 +261,7 @@ class Table:
 
 
 def _values(series: nw.Series[Any]) -> NDArray[Any]:
-    """Return a column as NumPy holds it best.
+    """Return a column as the NumPy array that loses nothing.
 
     Integers, booleans and floats (NaN where missing) as such, datetimes and dates in
     microseconds; all else, and integers and booleans of which some are missing, as objects with
@@ -285,7 +287,7 @@ def _objects(series: nw.Series[Any]) -> NDArray[Any]:
 
 
 def _is_list(series: nw.Series[Any]) -> bool:
-    # Of a list-view of Arrow, narwhals does not know the type.
+    # narwhals does not know Arrow's list-view type.
     return series.dtype in (nw.List, nw.Array) or "list_view" in str(_arrow_type(series))
 
 
@@ -370,7 +372,7 @@ def _list_column(column: Any) -> Any:
 def _polars_column(polars: Any, column: Any, source: Any) -> Any:
     if not isinstance(column, list):
         if column.dtype == object:
-            # Of no value, polars would not know the type.
+            # Without values, polars can't infer the type.
             return polars.Series(column.tolist(), dtype=None if len(column) else polars.String)
         return polars.Series(column)
     values = source[0] if isinstance(source, tuple) else source

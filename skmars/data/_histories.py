@@ -1,8 +1,8 @@
-"""What is history: the events of a user strictly before the moment of a row.
+"""The history of a row: the events of its user strictly before the moment of the row.
 
-This is the one definition, for training, evaluation, the command line and serving alike. Events
-of the same moment (a page, a slate) are in none of each other's histories, because nobody knew
-what becomes of the one when the other was shown.
+This is the one definition, for training, evaluation, the command line and serving. Events
+of the same moment (a page, a slate) are in none of each other's histories: when one was shown,
+nobody knew yet whether another would be clicked.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Timeline:
     Attributes
     ----------
     order : ndarray of shape (n_events,), int64
-        The events by user and moment, those of one moment as they stand.
+        The events sorted by user and moment; those of one moment keep their order.
     start : ndarray of shape (n_users + 1,), int64
         Where the events of each user begin in `order`, and where the last ones end.
 

@@ -1,4 +1,4 @@
-"""Which rows a fit holds out, to stop by and to weigh by: they must look like the rows to come."""
+"""Choose the rows that a fit holds out, for early stopping and calibration."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from skmars.data._impressions import Impressions
 
 Rows = NDArray[np.int64]
 
-# By default a tenth of the rows is held out: at least so many, as fewer tell little (but no more
-# than so large a share), and at most so many, as more tell nothing new and are missed in training.
+# By default a tenth of the rows is held out, but at least LEAST_ROWS, as fewer tell little (though
+# no larger a share than LARGEST_SHARE), and at most MOST_ROWS, as more are better trained on.
 SHARE, LEAST_ROWS, LARGEST_SHARE, MOST_ROWS = 0.1, 100, 0.3, 5000
-# With fewer rows of a class the score of held-out rows is mostly chance, which is worth a word.
+# With fewer rows of a class, the score of held-out rows is mostly chance; a warning says so.
 FEW = 5
-# The turn of a user's first moment, which is not held out.
+# Moments are held out by `turn`: 0 is a user's last one, 1 the last but one. The first is never.
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -29,7 +29,7 @@ def hold_out(
     random_state: np.random.RandomState,
     name: str,
 ) -> tuple[Rows, Rows] | None:
-    """Split rows into those that are trained on and those that are held out.
+    """Split rows into those to train on and those to hold out, which resemble future rows.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def hold_out(
     Raises
     ------
     ValueError
-        If whole users are asked for and there is one only.
+        If whole users are to be held out and there is only one.
 
     Warns
     -----
@@ -83,7 +83,7 @@ def hold_out(
     size = np.bincount(group)
     order = np.lexsort((random_state.permutation(len(size)), turn))
     candidates = order[turn[order] < _NEVER]
-    # What is larger than all that is wanted would be the whole of what is held out.
+    # A group of more than the wanted rows would be all that is held out.
     small = candidates[size[candidates] <= n_wanted]
     candidates = small if len(small) else candidates
     n_held = max(1, np.searchsorted(np.cumsum(size[candidates]), n_wanted, side="right"))
@@ -102,9 +102,10 @@ def hold_out(
     rarest = min(int(y[held].sum()), int((1 - y[held]).sum()))
     if rarest < FEW:
         warnings.warn(
-            f"{name} stops early by {int(held.sum())} held-out rows, of which only {rarest} are of "
-            "one class, so that their score is mostly chance. Pass X_val and y_val with more of "
-            "them, raise validation_fraction, or set early_stopping=False and max_iter.",
+            f"{name} stops early by the score of {int(held.sum())} held-out rows, of which only "
+            f"{rarest} are of one class, so that the score is mostly chance. Pass X_val and y_val "
+            "with more of them, raise validation_fraction, or set early_stopping=False and "
+            "max_iter.",
             UserWarning,
             stacklevel=5,
         )
@@ -112,9 +113,9 @@ def hold_out(
 
 
 def _moments(X: Impressions, y: NDArray[Any]) -> tuple[Rows, Rows]:
-    """Return the moment of each row, and of each moment how many the user has after it.
+    """Return the moment of each row, and for each moment how many later ones its user has.
 
-    A user's first moment is marked by `_NEVER`.
+    That number is `_NEVER` for a user's first moment.
     """
     length = X.history.length
     time = np.zeros(len(X)) if X.time is None else X.time
@@ -144,7 +145,7 @@ def _moments(X: Impressions, y: NDArray[Any]) -> tuple[Rows, Rows]:
 
 
 def _share_classes(chosen: NDArray[np.bool_], group: Rows, order: Rows, y: NDArray[Any]) -> bool:
-    """Change which groups are chosen until both classes are in both parts; False if that fails."""
+    """Change `chosen` in place so that both parts hold both classes; False if that fails."""
     for label in (0, 1):
         n = np.bincount(group, y == label, minlength=len(chosen))
         some = order[(n[order] > 0) & (n[order] < n.sum())]

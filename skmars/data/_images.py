@@ -1,4 +1,4 @@
-"""How an image of the catalogue is read, whatever it is given as."""
+"""Read images of the catalogue, given as paths, bytes, arrays or PIL images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_IMAGE_PIXELS = 89_478_485
 
 
 class UnusableContent(ValueError):
-    """Why the content of one item can't be encoded or shown."""
+    """The content of an item can't be encoded or shown; the message says why."""
 
 
 def load_image(value: Any, max_pixels: int = MAX_IMAGE_PIXELS) -> Image:
@@ -31,7 +31,7 @@ def load_image(value: Any, max_pixels: int = MAX_IMAGE_PIXELS) -> Image:
     ----------
     value : str, Path, bytes, PIL.Image.Image or uint8 array of shape (H, W), (H, W, 3) or (H, W, 4)
     max_pixels : int, default=89_478_485
-        More pixels are refused before they are decoded, see also `max_bytes`.
+        Larger images are refused before they are decoded, see also `max_bytes`.
 
     Returns
     -------
@@ -57,10 +57,10 @@ def load_image(value: Any, max_pixels: int = MAX_IMAGE_PIXELS) -> Image:
                 image = Image.open(BytesIO(image_bytes(value, max_pixels)))
             check_image(image, max_pixels)
             image.load()
-            check_image(image, max_pixels)  # files of several images choose one now
+            check_image(image, max_pixels)  # of several images in a file, `load` chose one
             exif_of(image)
             image = _as_rgb(ImageOps.exif_transpose(image))
-            image.info = {}  # what was said of the file
+            image.info = {}  # metadata of the file
             return image
     except UnusableContent:
         raise
@@ -69,7 +69,7 @@ def load_image(value: Any, max_pixels: int = MAX_IMAGE_PIXELS) -> Image:
 
 
 def max_bytes(max_pixels: int) -> int:
-    """Return how large the file of an image of so many pixels may be: four 16-bit channels."""
+    """Return the largest size of a file with so many pixels: that of four 16-bit channels."""
     return 8 * max_pixels + 2**20
 
 
@@ -90,7 +90,7 @@ def image_bytes(value: Any, max_pixels: int) -> bytes:
 
 
 def check_image(image: Image, max_pixels: int) -> None:
-    """Raise UnusableContent if an image is one that must not be decoded."""
+    """Raise UnusableContent if an image must not be decoded."""
     if image.format == "EPS":
         raise UnusableContent("EPS, which is a program and not run")
     if image.width * image.height == 0:
@@ -123,7 +123,7 @@ def _as_rgb(image: Image) -> Image:
         return image
     if image.mode.startswith(("I", "F")):
         # 16-bit and floating-point gray, which `convert` would clip at 255.
-        with np.errstate(invalid="ignore"):  # some NaN say so
+        with np.errstate(invalid="ignore"):  # signalling NaN
             values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
         highest = 1 if image.mode == "F" and values.max() <= 1 else 255
         values = values * (255 / max(values.max(), highest))

@@ -1,4 +1,4 @@
-"""The container that walks through the pipeline: one row is one impression."""
+"""The container of rows that all steps of a pipeline take and return: one row is one impression."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Impressions:
     selecting rows copies a few integers a row, however long the histories are. scikit-learn
     slices it like an array; the catalogue goes along by reference.
 
-    Most people build it with `from_log` or `from_frame`. What is built by hand is checked once.
+    Usually built with `from_log` or `from_frame`; the constructor checks its arguments.
 
     Parameters
     ----------
     catalog : ItemCatalog
-        The items, to which all item codes point.
+        The items; all item codes are positions in it.
     users : ndarray of shape (n_users,)
         User ids.
     user : ndarray of shape (n_rows,), int32
@@ -53,19 +53,19 @@ class Impressions:
     target : ndarray of shape (n_rows,), int32
         The item shown, as position in ``catalog.ids``.
     history : Sequences of n_rows rows
-        What the user touched before, oldest first.
+        The items that the user touched before, oldest first.
     time : ndarray of shape (n_rows,), float64, default=None
         When the impression happened, in seconds. Where that is unknown: the latest moment
         before which it can't have happened, -inf if there is none.
     context : mapping of str to ndarray of shape (n_rows,), default={}
         Further columns: numbers, or strings as objects.
     borrowed : Sequences of n_rows rows, default=None
-        What retrieval put to the left of each history, with its provenance.
+        The items that retrieval put to the left of each history, and whose they are.
     fold : ndarray of shape (n_rows,), int8, default=None
-        Whose behaviour the features of each row do not know, where a step learnt them of users:
-        that of the users of fold 0, 1, ..., the row's own among them (`fit_transform` of a
-        step). -1 where they know everybody's (`transform`), -2 where that includes what the
-        row's own user did later. None is -1 everywhere.
+        The fold of users (0, 1, ...) without which the row's features were learnt, which is that
+        of its own user (`fit_transform`). -1 where they were learnt from all users
+        (`transform`), -2 where that includes what the row's own user did later. None is -1
+        everywhere.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Impressions:
         Ids of the users and of the targets.
     user_embedding : ndarray of shape (n_rows, n_components), float32, or None
         User embeddings in the aligned space. Where an aligner attached its encoder, they are
-        computed for just these rows when they are asked for.
+        computed on access, for these rows alone.
 
     Examples
     --------
@@ -103,7 +103,7 @@ class Impressions:
     _embedding: NDArray[np.float32] | None = None
     _encoder: UserEncoder | None = None
 
-    # What `replace` makes of checked impressions, such as a selection, is not checked again.
+    # Selections and other copies that `replace` makes are not checked again.
     _checked: bool = False
 
     def __post_init__(self) -> None:
@@ -123,7 +123,7 @@ class Impressions:
             if column is not None and len(column) != len(self.user):
                 raise ValueError(f"{name} has {len(column)} rows, but user has {len(self.user)}.")
 
-    # --- what scikit-learn asks of a table ----------------------------------------------
+    # --- the interface that scikit-learn needs ------------------------------------------
 
     def __len__(self) -> int:
         return len(self.user)
@@ -170,7 +170,7 @@ class Impressions:
             "Use X.to_frame('pandas') for a table."
         )
 
-    # --- what it says -------------------------------------------------------------------
+    # --- ids and embeddings -------------------------------------------------------------
 
     @property
     def user_ids(self) -> NDArray[Any]:
@@ -228,7 +228,7 @@ class Impressions:
         return replace(self, borrowed=check_sequences(borrowed, "borrowed", self.catalog))
 
     def with_fold(self, fold: NDArray[np.int8] | None) -> Impressions:
-        """Return the same rows, which say that their features were made without these folds."""
+        """Return the same rows with another `fold`: without whom their features were learnt."""
         return replace(self, fold=as_fold(fold))
 
     def with_user_embedding(self, embedding: NDArray[np.float32] | None) -> Impressions:
@@ -236,7 +236,7 @@ class Impressions:
         return replace(self, _embedding=as_embedding(embedding), _encoder=None)
 
     def with_user_encoder(self, encoder: UserEncoder) -> Impressions:
-        """Return the same rows with user embeddings that are computed when asked for."""
+        """Return the same rows with user embeddings that `encoder` computes on access."""
         return replace(self, _embedding=None, _encoder=as_encoder(encoder))
 
     # --- frames ---------------------------------------------------------------------------
@@ -315,8 +315,8 @@ class Impressions:
             What a history holds: the items that the user clicked (what a click log is), or all
             items with the label of each as feedback.
         context : sequence of str, default=()
-            Further columns to keep: numbers or strings. A column has one meaning: those of
-            users, items, times, order and label are no context.
+            Further columns to keep: numbers or strings. None of those that another parameter
+            names.
         duplicates : {"warn", "keep", "drop"}, default="warn"
             What to do with rows that repeat user, item and time: keep them with a warning, or
             without, or drop all but the first (rows of X then no longer match those of the log).
@@ -334,7 +334,7 @@ class Impressions:
         ------
         TypeError
             If `log` is not a table, a parameter not the name of a column, ids mix integers and
-            strings, or a column holds what it can't: strings as times, say, or lists as context.
+            strings, or a column has a wrong type: strings as times, say, or lists as context.
         ValueError
             If a column is missing or named twice, the log is empty, an id or a place in the order
             is missing, no time is known, or the label is not binary. If there is no column
@@ -402,7 +402,7 @@ class Impressions:
     def _frame_columns(self) -> dict[str, Callable[[], Any]]:
         """Return the columns of the table, each as a function that makes its values.
 
-        Names are needed far more often than values (`shape` asks for them).
+        Names are needed far more often than values (`shape` counts them).
         """
         columns: dict[str, Callable[[], Any]] = {
             "user_id": lambda: self.user_ids,
@@ -428,8 +428,8 @@ class Impressions:
         Returns
         -------
         pandas.DataFrame, polars.DataFrame or pyarrow.Table
-            ``Impressions.from_frame(X.to_frame(), X.catalog)`` gives the same impressions. Rows
-            of which a step made features have their `fold` in the column `user_fold`.
+            ``Impressions.from_frame(X.to_frame(), X.catalog)`` gives the same impressions. The
+            column `user_fold` holds `fold`, where a step has set it.
         """
         columns = {name: make() for name, make in self._frame_columns().items()}
         if self.fold is not None and (self.fold != EVERYBODY).any():

@@ -1,4 +1,4 @@
-"""From an interaction log to impressions whose histories are views."""
+"""Convert an interaction log to impressions whose histories are views."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from skmars.data._frames import Table
 from skmars.data._histories import Timeline
 from skmars.data._sequences import Sequences
 from skmars.utils._ids import check_same_kind, factorize
-from skmars.utils._values import NUMBERS, as_numbers, kinds, missing
+from skmars.utils._values import NUMBERS, as_numbers, missing, type_names
 
 if TYPE_CHECKING:
     from skmars.data._frames import Frame
 
-# The column of times need not be there as long as it goes by this name.
+# The default column of times, which may be missing.
 DEFAULT_TIME = "timestamp"
-# What columns of times are called otherwise, in lower case.
+# Other usual names of columns of times, in lower case.
 TIME_NAMES = {
     *("timestamp", "time", "ts", "date", "datetime", "created_at"),
     *("event_time", "event_timestamp", "event_date"),
@@ -44,7 +44,7 @@ def read_log(
     context: Iterable[str],
     duplicates: str,
 ) -> tuple[Fields, NDArray[np.int64] | None]:
-    """Do what `Impressions.from_log` promises."""
+    """Return the fields and labels for `Impressions.from_log`, which describes the parameters."""
     _check_choice("history", history, ("positive", "all"))
     _check_choice("duplicates", duplicates, ("warn", "keep", "drop"))
     roles = {"user": user, "item": item, "label": label, "order": order}
@@ -58,7 +58,7 @@ def read_log(
         raise ValueError("log has no rows; impressions need at least one event.")
     y = None if label is None else _binary(table, label)
     seconds = None if time is None else _seconds(table, time)
-    place = None if order is None else table.places(order)
+    place = None if order is None else table.ranks(order)
     extra = {name: table.context(name) for name in context}
 
     keep = _first_of_duplicates(user_code, item_ids, seconds, duplicates)
@@ -70,7 +70,7 @@ def read_log(
         extra = {name: column[keep] for name, column in extra.items()}
 
     catalog = _catalog_of(item_ids, catalog, table.describe(item))
-    moment, down, up = _moments(user_code, seconds, place)
+    moment, row_time, event_time = _moments(user_code, seconds, place)
     kept = np.flatnonzero((moment > -np.inf) & (True if y is None or history == "all" else y == 1))
     timeline = Timeline(user_code[kept], moment[kept], len(users))
     event = kept[timeline.order]
@@ -80,7 +80,7 @@ def read_log(
         timeline.start[user_code],
         timeline.count_before(user_code, moment).astype(np.int32),
         feedback=y[event].astype(np.int8) if history == "all" and y is not None else None,
-        time=None if up is None else up[event],
+        time=None if event_time is None else event_time[event],
     )
     fields: Fields = {
         "catalog": catalog,
@@ -88,7 +88,7 @@ def read_log(
         "user": user_code,
         "target": codes,
         "history": past,
-        "time": down,
+        "time": row_time,
         "context": extra,
         "_checked": True,
     }
@@ -119,7 +119,7 @@ def _check_roles(table: Table, roles: Mapping[str, str | None], context: list[st
     for role, column in (*roles.items(), *(("context", column) for column in context)):
         if column is None:
             continue
-        # An order may well be that of the times.
+        # The times may also be the order.
         if column in role_of and (role_of[column], role) != ("order", "time"):
             raise ValueError(
                 f"{table.describe(column)} is named twice: as {role_of[column]} and as {role}. "
@@ -177,21 +177,21 @@ def _seconds(table: Table, time: str) -> NDArray[np.float64]:
 
 
 def _binary(table: Table, label: str) -> NDArray[np.int64]:
-    """Return a column of 0 and 1, or say what it holds instead."""
+    """Return a column of 0 and 1; ValueError if it holds anything else."""
     values, name = table.values(label), table.describe(label)
-    gone = missing(values)
-    if gone.any():
+    absent = missing(values)
+    if absent.any():
         raise ValueError(
-            f"{name} is missing in {np.count_nonzero(gone)} rows (first: row "
-            f"{int(np.argmax(gone))}). Drop these rows, or leave label=None."
+            f"{name} is missing in {np.count_nonzero(absent)} rows (first: row "
+            f"{int(np.argmax(absent))}). Drop these rows, or leave label=None."
         )
-    if values.dtype.kind == "O" and kinds(values) <= NUMBERS:
+    if values.dtype.kind == "O" and type_names(values) <= NUMBERS:
         values = as_numbers(values, name, exact=False)
     if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
         distinct = set(map(repr, values.tolist()))
         raise ValueError(
             f"{name} must be binary (0 and 1, or booleans), got {len(distinct)} distinct values "
-            f"({', '.join(sorted(distinct)[:5])}). Make it so, for example "
+            f"({', '.join(sorted(distinct)[:5])}). Make it binary, for example "
             "log['liked'] = log['rating'] >= 4."
         )
     return values.astype(np.int64)
@@ -217,8 +217,8 @@ def _first_of_duplicates(
     if duplicates == "warn":
         warnings.warn(
             f"{n_repeated} rows of log repeat the user, item and time of another row. They are "
-            "kept; pass duplicates='drop' to leave them out or duplicates='keep' to say that "
-            "they are meant.",
+            "kept. Pass duplicates='drop' to leave them out, or duplicates='keep' if they are "
+            "intended.",
             UserWarning,
             stacklevel=4,
         )
@@ -239,8 +239,8 @@ def _catalog_of(item_ids: NDArray[Any], catalog: ItemCatalog | None, name: str) 
         shown = ", ".join(map(repr, new[:3].tolist()))
         warnings.warn(
             f"{len(new)} items of log are not in the catalogue ({shown}{', ...' * (len(new) > 3)}) "
-            "and are added to it without content. Add them to the catalogue, or drop their rows, "
-            "if that is not meant.",
+            "and are added to it without content. To avoid that, add them to the catalogue with "
+            "content, or drop their rows.",
             UserWarning,
             stacklevel=4,
         )
@@ -254,8 +254,8 @@ def _moments(
 ) -> tuple[NDArray[Any], NDArray[np.float64] | None, NDArray[np.float64] | None]:
     """Return the moment of each row, its time as an impression, and its time as an event.
 
-    The moment says what is in whose history. The times say what may be borrowed. A moment,
-    and a time of an impression, of -inf has nothing before it.
+    Moments decide what is in a history, times what may be borrowed. Nothing comes before a
+    moment, or a time of an impression, of -inf.
     """
     if seconds is None:
         return (np.arange(len(user)) if place is None else place), None, None
@@ -264,9 +264,9 @@ def _moments(
     n_unknown = int(np.count_nonzero(np.isnan(seconds)))
     if n_unknown:
         warnings.warn(
-            f"{n_unknown} rows of log have no time. Nobody knows what came before and after them: "
-            "their histories are empty, and they are in nobody's history. Fill the times, or name "
-            "a column that orders the events of each user with order=.",
+            f"{n_unknown} rows of log have no time. What came before and after them is unknown, so "
+            "their histories are empty, and they are in no history. Fill the times, or name a "
+            "column that orders the events of each user with order=.",
             UserWarning,
             stacklevel=4,
         )
@@ -280,8 +280,8 @@ def _time_bounds(
     """Return times that do not contradict the order: rounded down (as impressions), and up.
 
     An impression is no earlier than what its user did before it or with it, an event no later
-    than what its user did after it or with it. So nothing gets into the past of somebody else by
-    accident, and rows of one moment have one time.
+    than what its user did after it or with it. So nobody borrows an event that may have happened
+    later, and rows of one moment have one time.
     """
     key = user.astype(np.int64) * (place.max() + 1) + place
     sort = np.argsort(key)

@@ -1,4 +1,4 @@
-"""What was made of catalogues, by their content."""
+"""A cache of results that were computed for catalogues, by the content of these."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ T = TypeVar("T")
 
 
 class Memo(Generic[T]):
-    """Remembers what was made of the parts of catalogues that came last.
+    """A least-recently-used cache of results for parts of catalogues.
 
-    A part is recognised by its fingerprint, so that an equal catalogue, an unpickled one, or an
-    extended one costs what is new. Copies and pickles begin with an empty memory.
+    A part is recognised by its fingerprint, so that nothing is computed again for an equal or an
+    unpickled catalogue, and only the new part of an extended one. Copies and pickles start empty.
 
     Parameters
     ----------
     size : int, default=4
-        Number of parts that are remembered.
+        Number of parts whose results are kept.
     """
 
     def __init__(self, size: int = 4) -> None:
         self.size = size
-        self._made: OrderedDict[str, T] = OrderedDict()
+        self._results: OrderedDict[str, T] = OrderedDict()
         self._lock = Lock()
 
     def get(self, part: ItemCatalog, make: Callable[[ItemCatalog], T]) -> T:
-        """Return what `make` makes of a part, which is made once."""
+        """Return ``make(part)``, computed once for equal parts."""
         key = part.fingerprint
         with self._lock:
-            if key in self._made:
-                self._made.move_to_end(key)
-                return self._made[key]
-        made = make(part)
+            if key in self._results:
+                self._results.move_to_end(key)
+                return self._results[key]
+        result = make(part)
         with self._lock:
-            self._made[key] = made
-            if len(self._made) > self.size:
-                self._made.popitem(last=False)
-        return made
+            self._results[key] = result
+            if len(self._results) > self.size:
+                self._results.popitem(last=False)
+        return result
 
     def __getstate__(self) -> dict[str, Any]:
         return {"size": self.size}

@@ -1,4 +1,4 @@
-"""A table with one row an impression becomes impressions."""
+"""Convert a table with one row an impression to impressions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def read_rows(frame: Frame, catalog: ItemCatalog | None) -> Fields:
-    """Do what `Impressions.from_frame` promises."""
+    """Return the fields for `Impressions.from_frame`, which describes the parameters."""
     table = Table(frame, "X")
     for name in REQUIRED:
         table.series(name)
@@ -37,7 +37,7 @@ def read_rows(frame: Frame, catalog: ItemCatalog | None) -> Fields:
     target = table.ids("item_id")
     lists = {name: table.lists(name) for name in ("history", "borrowed") if name in table.columns}
     ids = {name: as_ids(flat, table.describe(name), "value") for name, (flat, _) in lists.items()}
-    # An empty history tells nothing of the type of its items.
+    # Without any item, the type of a list column does not matter.
     ids = {name: found if len(found) else target[:0] for name, found in ids.items()}
     if catalog is None:
         for name, found in ids.items():
@@ -90,17 +90,17 @@ def _embedding(table: Table) -> NDArray[np.float32]:
     name = table.describe("user_embedding")
     if len(table) == 0:
         return np.zeros((0, 0), dtype=np.float32)
-    vectors, gone = table.vectors("user_embedding")
-    if gone.any():
+    vectors, absent = table.vectors("user_embedding")
+    if absent.any():
         raise ValueError(
-            f"{name} is missing in {np.count_nonzero(gone)} rows (first: row "
-            f"{int(np.argmax(gone))}). Drop the column, or these rows."
+            f"{name} is missing in {np.count_nonzero(absent)} rows (first: row "
+            f"{int(np.argmax(absent))}). Drop the column, or these rows."
         )
     return as_matrix(vectors, name, len(table))
 
 
 def _aligned(table: Table, column: str, length: NDArray[np.int64]) -> NDArray[Any] | None:
-    """Values of a list column that goes along with another one; None if it is not there."""
+    """Return the values of a list column whose lists have these lengths; None if it is missing."""
     if column not in table.columns:
         return None
     flat, found = table.lists(column)
@@ -156,7 +156,7 @@ def _check_order(
     if not known.any():
         return
     ago = (time[row] - seconds)[known]
-    # Datetimes are seconds since 1970; whether numbers are, is told by their size.
+    # Datetimes became seconds since 1970; the size of numbers shows whether they are that, too.
     dates = [holds_dates(values) for values in (flat, table.values("timestamp"))]
     typical = np.median(np.abs(time[row][known]))
     odd_kinds = dates[0] != dates[1] and np.median(np.abs(ago)) > max(0.9 * typical, 1e8)

@@ -28,9 +28,10 @@ FLAT = {
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """One item sequence a row; row `i` is ``items[start[i] : start[i] + length[i]]``.
+    """Sequences of items, one for each row, which are slices of one shared array.
 
-    Selecting rows copies `start` and `length` and shares everything else.
+    Row `i` is ``items[start[i] : start[i] + length[i]]``. Selecting rows copies `start` and
+    `length` and shares everything else.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ class Sequences:
     donors: NDArray[Any] | None = None
     similarity: NDArray[np.float32] | None = None
     donor_similarity: NDArray[np.float32] | None = None
-    # What `replace` makes of checked sequences is not checked again.
+    # Copies that `replace` makes are not checked again.
     _checked: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -180,7 +181,7 @@ class Sequences:
 
 
 def check_codes(codes: NDArray[np.integer], n: int, name: str, of: str) -> None:
-    """Raise ValueError if a code is no position among `n`."""
+    """Raise ValueError if a code is not between 0 and ``n - 1``."""
     if codes.min(initial=0) < 0 or codes.max(initial=-1) >= n:
         row = int(np.argmax((codes < 0) | (codes >= n)))
         raise ValueError(

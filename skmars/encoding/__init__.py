@@ -1,4 +1,4 @@
-"""From raw content to modality features."""
+"""Encode the raw content of items (texts, images) as modality features."""
 
 from skmars.encoding._cache import clear_memory_cache
 from skmars.encoding._image import ImageStatisticsEncoder

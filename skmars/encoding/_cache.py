@@ -1,7 +1,7 @@
-"""Vectors that were computed once, by encoder and content: in memory, and on disk if asked.
+"""A cache of vectors, by encoder and by content, in memory and optionally on disk.
 
 Both keys are digests of content, so that clones, folds, other catalogues with the same items
-and (through a folder) other processes find what any of them computed.
+and (through a folder) other processes reuse what any of them computed.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Matrix = NDArray[np.float32]
 # encoder used last are always kept.
 MAX_BYTES = 2 * 1024**3
 
-_SEAL = 32  # bytes at the end of a file that tell whether it is as it was written, and where
+_CHECKSUM = 32  # bytes at the end of a file
 
 
 class Encoded:
-    """What one encoder has made so far: a vector for each content.
+    """The vectors that one encoder has computed so far, by content.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Encoded:
     rows : dict of bytes to ndarray
         Vectors by the digests of their contents.
     fitted : object
-        Of what has no vectors itself: the encoder that a fit made.
+        The fitted encoder, where the key is that of an encoder before its fit.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,7 @@ class Encoded:
         return len(next(iter(self.rows.values()), ()))
 
     def add(self, digests: Iterable[bytes | None], vectors: Matrix) -> None:
-        """Keep the vectors of further contents, if they fit; those that are known stay."""
+        """Add the vectors of new contents; vectors of another length are ignored."""
         if self.width in (0, vectors.shape[1]):
             for digest, vector in zip(digests, vectors):
                 self.rows.setdefault(digest, vector)
@@ -74,16 +74,16 @@ class Encoded:
     def recall(
         self, digests: Sequence[bytes | None], matrix: Matrix, missing: NDArray[np.bool_]
     ) -> None:
-        """Take over rows that an earlier process computed, unless there are vectors already."""
+        """Add the rows of a matrix that another process computed, if there are no vectors yet."""
         with self.lock:
             if not self.rows:
-                there = np.flatnonzero(~missing).tolist()
-                self.add([digests[i] for i in there], matrix[there])
+                usable = np.flatnonzero(~missing).tolist()
+                self.add([digests[i] for i in usable], matrix[usable])
 
     def matrix(self, digests: Sequence[bytes | None]) -> Matrix:
         """Return a row for each content, zero where it is None or unknown.
 
-        The same contents give the very same (read-only) array for as long as anybody uses it:
+        The same contents give the same (read-only) array object as long as it is in use, so that
         the catalogues of all candidates of a grid share their features.
         """
         known = [d if d in self.rows else None for d in digests]
@@ -91,26 +91,26 @@ class Encoded:
         matrix = self._matrices.get(key)
         if matrix is None:
             matrix = np.zeros((len(known), self.width), dtype=np.float32)
-            there = [i for i, d in enumerate(known) if d is not None]
-            if there:
-                matrix[there] = np.stack([self.rows[known[i]] for i in there])
+            filled = [i for i, d in enumerate(known) if d is not None]
+            if filled:
+                matrix[filled] = np.stack([self.rows[known[i]] for i in filled])
             matrix.flags.writeable = False
             self._matrices[key] = matrix
-            self.rows.update((known[i], matrix[i]) for i in there)  # instead of a second copy
+            self.rows.update((known[i], matrix[i]) for i in filled)  # instead of a second copy
         return matrix
 
     def folder(self, path: Path) -> Folder:
-        """Return the folder that mirrors these vectors on disk."""
+        """Return the folder that holds these vectors on disk."""
         return self._folders.setdefault(path, Folder(path))
 
 
 class Folder:
-    """What an encoder made, on disk, in files that are written once, whole, and never changed.
+    """The vectors of one encoder on disk, in files that are never changed once written.
 
-    Each ends in a seal: a digest of its bytes and of the place that it was written for. One that is
-    damaged, cut off, or that belongs elsewhere is removed, as if it had not been there.
+    Each file ends with a checksum of its bytes and its name. A file that is damaged, cut off or
+    misplaced is removed and ignored.
 
-    Who reads or writes holds `lock`, so that processes that start together wait for the vectors
+    Readers and writers hold `lock`, so that processes that start together wait for the vectors
     of the first instead of each encoding everything.
     """
 
@@ -121,29 +121,29 @@ class Folder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder against other processes and threads."""
+        """Lock the folder, so that other processes and threads wait."""
         lock = FileLock(self.path / "lock")
         with self._usable():
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         try:
-            for part in self.path.glob("*.part*"):  # whoever wrote it is no more
+            for part in self.path.glob("*.part*"):  # of processes that were killed while writing
                 part.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
 
     def load(self, encoded: Encoded) -> None:
-        """Add the vectors that appeared in the folder since the last call."""
+        """Read the vectors that were stored in the folder since the last call."""
         files = {file.name for file in self.path.glob("*.npz")}
         if not self._files <= files:  # somebody emptied the cache
             self.stored, self._files = set(), set()
         for name in sorted(files - self._files):
-            found = self._read(name, _read_vectors)
-            if found is not None:
+            content = self._read(name, _read_vectors)
+            if content is not None:
                 self._files.add(name)
-                self.stored.update(found[0])
-                encoded.add(*found)
+                self.stored.update(content[0])
+                encoded.add(*content)
 
     def store(self, encoded: Encoded, digests: Iterable[bytes | None]) -> None:
         """Write the vectors of those contents that the folder lacks."""
@@ -157,11 +157,11 @@ class Folder:
             self._files.add(name)
 
     def read_fitted(self) -> Any:
-        """Return what `write_fitted` left here, or None."""
+        """Return the fitted encoder that `write_fitted` stored, or None."""
         return self._read("encoder.joblib", joblib.load)
 
     def write_fitted(self, fitted: Any) -> bool:
-        """Store a fitted encoder; False if it is one that can't be pickled."""
+        """Store a fitted encoder; return False if it can't be pickled."""
         try:
             self._write("encoder.joblib", lambda file: joblib.dump(fitted, file))
         except OSError:
@@ -174,7 +174,7 @@ class Folder:
         def write(file: BufferedRandom) -> None:
             dump(file)
             length = file.seek(0, os.SEEK_END)
-            file.write(self._seal(file, length, name))
+            file.write(self._checksum(file, length, name))
 
         with self._usable():
             write_whole(self.path / name, write)
@@ -183,27 +183,27 @@ class Folder:
         path = self.path / name
         try:
             with open_file(path) as file:
-                length = file.seek(0, os.SEEK_END) - _SEAL
-                if length >= 0 and self._seal(file, length, name) == file.read():
+                length = file.seek(0, os.SEEK_END) - _CHECKSUM
+                if length >= 0 and self._checksum(file, length, name) == file.read():
                     file.seek(0)
                     return load(file)
         except FileNotFoundError:
             return None
-        except Exception:  # no file, or one of other versions: as good as none
+        except Exception:  # unreadable, or written by another version
             pass
         with suppress(OSError):
             path.unlink()
         return None
 
-    def _seal(self, file: IO[bytes], length: int, name: str) -> bytes:
-        """Digest so many bytes of a file, and its place; the position is behind them then."""
-        seal = hashlib.blake2b(f"{self.path.name}/{name}".encode(), digest_size=_SEAL)
+    def _checksum(self, file: IO[bytes], length: int, name: str) -> bytes:
+        """Return the checksum of a file's name and first `length` bytes; move behind these."""
+        checksum = hashlib.blake2b(f"{self.path.name}/{name}".encode(), digest_size=_CHECKSUM)
         file.seek(0)
         while length:
             block = file.read(min(length, 2**20))
             length -= len(block)
-            seal.update(block)
-        return seal.digest()
+            checksum.update(block)
+        return checksum.digest()
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
@@ -221,7 +221,7 @@ def _read_vectors(file: IO[bytes]) -> tuple[list[bytes], Matrix]:
         digests, vectors = data["digests"], data["vectors"]
     shapes = digests.shape == (len(vectors), 16) and vectors.ndim == 2 and vectors.shape[1] > 0
     if not shapes or (digests.dtype, vectors.dtype) != (np.uint8, np.float32):
-        raise ValueError("these are no vectors of contents")
+        raise ValueError("the file does not hold digests and vectors")
     return [bytes(row) for row in digests], vectors
 
 
@@ -230,7 +230,7 @@ _lock = threading.Lock()
 
 
 def encoded_by(key: str) -> Encoded:
-    """Return what this process knows of the encoder with this fingerprint."""
+    """Return the vectors that this process has of the encoder with this fingerprint."""
     with _lock:
         entry = _encoded.setdefault(key, Encoded())
         _encoded.move_to_end(key)

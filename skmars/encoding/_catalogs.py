@@ -1,4 +1,4 @@
-"""What the encoder asks of a catalogue, and what it gives back."""
+"""Read raw content from a catalogue, add features to it, and report unusable content."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _N_NAMED = 5  # items that a message names
 
 
 def content_of(catalog: ItemCatalog, name: str, default: Any = None) -> Any:
-    """Return the raw content of a modality; titles are the text of a catalogue without any."""
+    """Return the raw content of a modality; titles, if it is "text" and there is no text."""
     column = catalog.content.get(name)
     if column is None and name == "text":
         column = catalog.content.get("title")
@@ -53,7 +53,7 @@ def precomputed_of(catalog: ItemCatalog, name: str) -> Features:
 
 
 def with_features_of(catalog: ItemCatalog, features: Mapping[str, Features]) -> ItemCatalog:
-    """Return `catalog` with these features and what they lack."""
+    """Return `catalog` with these features and their masks."""
     return catalog.with_features(
         {k: f.matrix for k, f in features.items()}, {k: f.missing for k, f in features.items()}
     )
@@ -66,7 +66,7 @@ def _examples(problems: Mapping[int, str], catalog: ItemCatalog) -> str:
 
 
 def nothing_usable(problems: Mapping[int, str], catalog: ItemCatalog) -> Features:
-    """Return the features of a modality of which no item has usable content."""
+    """Return empty features, for a modality of which no item has usable content."""
     n = len(catalog)
     return Features(np.zeros((n, 0), np.float32), np.ones(n, dtype=bool), dict(problems), 0)
 
@@ -75,12 +75,12 @@ def none_usable(name: str, features: Features, catalog: ItemCatalog) -> ValueErr
     """Return the error for a catalogue of which no item has usable content of its modality."""
     return ValueError(
         f"None of the {len(catalog)} items has usable {name} content "
-        f"({_examples(features.problems, catalog)}). Leave the modality out, or mend the catalogue."
+        f"({_examples(features.problems, catalog)}). Leave the modality out, or change the content."
     )
 
 
 def warn_masked(features: Mapping[str, Features], catalog: ItemCatalog, what: str) -> None:
-    """Warn, once for all modalities, of items that are masked, and name the first of them."""
+    """Warn that items are masked, once for all modalities, and name the first items of each."""
     parts = [
         f"{name}: {len(f.problems)} of {len(catalog)} items ({_examples(f.problems, catalog)})"
         for name, f in features.items()
@@ -88,9 +88,9 @@ def warn_masked(features: Mapping[str, Features], catalog: ItemCatalog, what: st
     ]
     if parts:
         warnings.warn(
-            f"Masked items with {what}. {'. '.join(parts)}. Their features are zero, and what "
-            "no item has is left out; all of them are in `missing_`, or in `missing` of the "
-            "catalogue that transform returns.",
+            f"Masked items with {what}. {'. '.join(parts)}. Their features are zero; a modality "
+            "that no item has is left out. `missing_`, or `missing` of the catalogue that "
+            "transform returns, lists all of them.",
             UserWarning,
             stacklevel=4,
         )

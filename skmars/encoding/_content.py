@@ -1,4 +1,4 @@
-"""The raw content of items: is it there, what identifies it."""
+"""The raw content of items: load it, recognise it by a digest, find contents unlike the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BATCH_PIXELS = 2**25
 
 
 class Items(Sequence[Any]):
-    """The content of one modality, item by item, read only when it is asked for.
+    """The contents of one modality, item by item, loaded on access.
 
     Parameters
     ----------
@@ -42,12 +42,12 @@ class Items(Sequence[Any]):
     max_image_pixels : int
         Larger images are unusable.
     previous : Items, default=None
-        What the encoder was fitted on; tells what is odd among the values.
+        What the encoder was fitted on, with which values of an unusual type are recognised.
 
     Attributes
     ----------
     digests : list of bytes or None
-        What identifies each item's content; None where there is nothing to encode.
+        Digest of each item's content; None where there is nothing to encode.
     problems : dict of int to str
         Why an item can't be used. `load` adds what turns out to be unreadable.
     values, kind, max_image_pixels, previous
@@ -89,7 +89,7 @@ class Items(Sequence[Any]):
         return load_image(value, self.max_image_pixels)
 
     def load(self, indices: Iterable[int]) -> Iterator[tuple[list[int], list[Any]]]:
-        """Yield the readable ones among `indices` with their content, few large images at once."""
+        """Yield batches of the readable items among `indices`, with contents of bounded size."""
         found: list[int] = []
         contents: list[Any] = []
         pixels = 0
@@ -135,9 +135,9 @@ def digest(
     max_image_pixels: int = MAX_IMAGE_PIXELS,
     digester: Digester | None = None,
 ) -> bytes:
-    """Return 16 bytes that identify a content wherever it lies; UnusableContent if none is there.
+    """Return a digest of a content, 16 bytes long; UnusableContent if it is missing.
 
-    Of an image file the bytes count, not the path: the same cover under two names is one.
+    That of an image file depends on its bytes, not its path: the same cover has it under two names.
     """
     try:
         if is_absent(value):
@@ -151,8 +151,8 @@ def digest(
     except UnusableContent:
         raise
     except NoDigest as error:
-        kind_of = type(value).__name__
-        raise UnusableContent(f"{kind_of} that can't be told from others: {error}") from error
+        name = type(value).__name__
+        raise UnusableContent(f"{name} that can't be told from others: {error}") from error
     except Exception as error:  # a lazily opened file, or an object with code of its own
         raise UnusableContent(reason(error)) from error
 
@@ -175,7 +175,7 @@ def _picture_file(path: Any, limit: int) -> bytes:
 
 
 def _checked_image(value: Any, max_pixels: int) -> Any:
-    """Return what identifies an image that is no file."""
+    """Return the bytes or parts from which the digest of an image without a file is computed."""
     from PIL.Image import Image
 
     if isinstance(value, Image):
@@ -187,25 +187,25 @@ def _checked_image(value: Any, max_pixels: int) -> Any:
     return image_bytes(value, max_pixels)
 
 
-def usual(values: Iterable[Any]) -> Hashable:
-    """Return the likeness of more than half of the raw contents that are there, or None."""
-    counts = Counter(likeness(value) for value in values if not is_absent(value))
+def majority_type(values: Iterable[Any]) -> Hashable:
+    """Return the `content_type` of more than half of the contents, or None if there is none."""
+    counts = Counter(content_type(value) for value in values if not is_absent(value))
     first, count = counts.most_common(1)[0] if counts else (None, 0)
     return first if 2 * count > counts.total() else None
 
 
-def likeness(value: Any) -> Hashable:
-    """Return what a raw content has in common with those of its kind: type, shape, soundness."""
+def content_type(value: Any) -> Hashable:
+    """Return type and shape of a raw content, and whether it can be read or is finite."""
     try:
         if isinstance(value, dict):
-            return "dict", frozenset((key, likeness(part)) for key, part in value.items())
+            return "dict", frozenset((key, content_type(part)) for key, part in value.items())
         if isinstance(value, str | bytes | bytearray | os.PathLike) or hasattr(value, "getpalette"):
             return _readable_as(value)
         numbers = np.asarray(value)
         if numbers.dtype.kind in "biufc":
             return "numbers", numbers.shape, bool(np.isfinite(numbers).all())
         if isinstance(value, list | tuple):
-            return "list", frozenset(map(likeness, value))
+            return "list", frozenset(map(content_type, value))
         return type(value), numbers.dtype.kind, numbers.shape
     except Exception:  # objects run code of their own
         return "broken"

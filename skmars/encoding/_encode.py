@@ -1,4 +1,4 @@
-"""From the raw content of one modality to its features."""
+"""Fit an encoder, and encode the raw content of one modality as features."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from skmars.data._content import is_absent
 from skmars.data._digest import NoDigest, reason
 from skmars.data._images import UnusableContent
 from skmars.encoding._cache import Encoded, Folder, Matrix, encoded_by
-from skmars.encoding._content import NO_CONTENT, Items, Readable, likeness, usual
+from skmars.encoding._content import NO_CONTENT, Items, Readable, content_type, majority_type
 from skmars.encoding._fingerprint import fingerprint
 from skmars.utils._progress import as_tasks, report
 
@@ -39,9 +39,9 @@ _MAX_SPARSE_COLUMNS = 2**14
 
 @dataclass(frozen=True)
 class ModalityEncoder:
-    """An encoder that is ready to encode, and the key of the vectors that it makes.
+    """A fitted encoder, and the key of its vectors in the cache.
 
-    `lasting` says whether another process can find out what belongs to that key.
+    `lasting` is whether another process can compute that key, so that it may be used on disk.
     """
 
     transformer: Any
@@ -53,8 +53,8 @@ class ModalityEncoder:
 class Features:
     """Features of one modality for all items of a catalogue.
 
-    `missing` marks the items whose row is zero for want of usable content, `problems` says
-    why, and `n_encoded` counts the contents that were not in the cache.
+    `missing` masks the items without usable content, whose rows are zero, `problems` has the
+    reasons, and `n_encoded` counts the contents that were not in the cache.
     """
 
     matrix: Matrix
@@ -64,11 +64,11 @@ class Features:
 
 
 class BadVectors(ValueError):
-    """Why what an encoder returned can't be features; names the modality."""
+    """An encoder returned what can't be features; the message names the modality."""
 
 
 def requires_fit(transformer: Any) -> bool:
-    """Say whether what a transformer computes depends on what it was fitted on."""
+    """Return whether what a transformer computes depends on what it was fitted on."""
     if hasattr(transformer, "__sklearn_tags__"):
         return bool(get_tags(transformer).requires_fit)
     return hasattr(transformer, "fit")
@@ -83,9 +83,9 @@ def fit_encoder(
     the modality, `name`.
     """
     fits = requires_fit(transformer)
-    # What it may have learned before a fit does not count.
+    # The clone, because what an encoder learnt before this fit does not matter.
     parts = [_VERSION, clone(transformer, safe=False) if fits else transformer, items.kind]
-    if fits:  # on other content, or by another version, it becomes another encoder
+    if fits:  # the result of a fit also depends on the content and on these versions
         limit = items.max_image_pixels if items.kind == "image" else None
         parts += [limit, sys.version, sklearn.__version__, items.digests]
     try:
@@ -115,16 +115,16 @@ def fit_encoder(
 
 
 def _fitted(transformer: Any, items: Items, name: str) -> Any:
-    """Fit a clone to the readable items; to those that are alike, if the others are in the way."""
-    there = [i for i in range(len(items)) if _is_readable(items, i)]
-    if not there:  # nothing will be encoded either, which is for others to say
+    """Fit a clone to the readable items; if it fails, to those of the majority's type alone."""
+    readable = [i for i in range(len(items)) if _is_readable(items, i)]
+    if not readable:  # nothing will be encoded either, and the caller raises
         return clone(transformer, safe=False)
     try:
-        return _fit(transformer, items, there)
+        return _fit(transformer, items, readable)
     except Exception as error:
-        alike = usual(items[i] for i in there) if items.kind == "raw" else None
-        good = [i for i in there if alike is not None and likeness(items[i]) == alike]
-        if not 0 < len(good) < len(there):
+        common = majority_type(items[i] for i in readable) if items.kind == "raw" else None
+        good = [i for i in readable if common is not None and content_type(items[i]) == common]
+        if not 0 < len(good) < len(readable):
             raise _failure(name, "could not be fitted", error) from error
     try:
         return _fit(transformer, items, good)
@@ -140,7 +140,7 @@ def _fit(transformer: Any, items: Items, indices: list[int]) -> Any:
 
 
 def _failure(name: str, what: str, error: Exception) -> Exception:
-    """Return the error for an encoder that fails on content that has no fault."""
+    """Return the error to raise for an encoder that fails on valid content."""
     if isinstance(error, BadVectors):
         return error
     kinds = (TypeError, ValueError, OSError, ImportError)
@@ -189,8 +189,8 @@ def encode(
     Raises
     ------
     TypeError, ValueError, OSError, ImportError, RuntimeError
-        If the encoder fails, or returns anything but one finite vector an item, for content that
-        has no fault: named after the modality.
+        If the encoder fails on valid content, or returns anything but one finite vector an item.
+        The message names the modality.
     """
     digests = items.digests
     with _exclusive(encoder.key, folder if encoder.lasting else None) as (encoded, disk):
@@ -227,10 +227,10 @@ def encode(
 
 @dataclass
 class _Batches:
-    """Encodes batches of items; sets those aside that the encoder fails on.
+    """Encodes batches of items, and collects the items that the encoder fails on.
 
-    Texts and images are known to be sound: the encoder is at fault if it fails on them. Other
-    contents are at fault if they are odd: most, or those that are encoded, are not like them.
+    Texts and images were checked before: if the encoder fails on them, it raises. Other contents
+    are masked instead if their type is neither that of most nor that of any encoded content.
     """
 
     transformer: Any
@@ -239,7 +239,7 @@ class _Batches:
     ids: NDArray[Any]
     vectors: Encoded
     failures: dict[int, Exception] = field(default_factory=dict)
-    usual: Hashable = None
+    common: Hashable = None  # type of most contents
 
     def encode(self, indices: list[int], contents: list[Any]) -> None:
         """Add the vectors of some items."""
@@ -253,9 +253,10 @@ class _Batches:
             self.vectors.add([self.items.digests[i] for i in indices], vectors)
         except Exception as error:
             if self.items.kind == "raw" and not self.failures:
-                self.usual = usual(value for items in self._looked_at() for value in items.values)
+                values = (value for items in self._all_items() for value in items.values)
+                self.common = majority_type(values)
             if self.items.kind == "raw" and len(indices) > 1:
-                # Each by itself, first those of which there are most.
+                # One by one, first those of the majority's type.
                 for i, content in sorted(zip(indices, contents), key=lambda x: self._is_odd(x[1])):
                     self.encode([i], [content])
             elif self.items.kind == "raw" and self._is_odd(contents[0]):
@@ -264,25 +265,25 @@ class _Batches:
                 raise self._error(indices, error) from error
 
     def mask_failures(self) -> None:
-        """Mask what the encoder failed on, unless it is like what it did encode, or is all."""
+        """Mask the items that the encoder failed on; raise if it encoded others of their type."""
         if not self.failures:
             return
-        sound = {
-            likeness(value)
-            for items in self._looked_at()
+        encoded_types = {
+            content_type(value)
+            for items in self._all_items()
             for value, digest in zip(items.values, items.digests)
             if digest in self.vectors.rows
         }
         for i, error in self.failures.items():
-            if not sound or likeness(self.items[i]) in sound:
+            if not encoded_types or content_type(self.items[i]) in encoded_types:
                 raise self._error([i], error) from error
             self.items.problems[i] = f"{type(error).__name__}: {reason(error)}"
 
-    def _looked_at(self) -> list[Items]:
+    def _all_items(self) -> list[Items]:
         return [items for items in (self.items, self.items.previous) if items is not None]
 
     def _is_odd(self, content: Any) -> bool:
-        return self.usual is None or likeness(content) != self.usual
+        return self.common is None or content_type(content) != self.common
 
     def _error(self, indices: list[int], error: Exception) -> Exception:
         some = ", ".join(map(str, self.ids[indices][:5]))
@@ -291,7 +292,7 @@ class _Batches:
 
 @contextmanager
 def _exclusive(key: str, folder: Path | None) -> Iterator[tuple[Encoded, Folder | None]]:
-    """Hold the vectors of an encoder, against threads and (given a folder) other processes."""
+    """Lock the vectors of an encoder against other threads and (given a folder) processes."""
     encoded = encoded_by(key)
     disk = None if folder is None else encoded.folder(folder / key)
     with encoded.lock, disk.lock() if disk is not None else nullcontext():
@@ -305,7 +306,7 @@ def _vectors(transformer: Any, contents: list[Any], name: str, ids: NDArray[Any]
         if vectors.shape[1] > _MAX_SPARSE_COLUMNS:
             raise BadVectors(
                 f"The {name} encoder returned a sparse matrix with {vectors.shape[1]} columns; "
-                "features are dense. Let it end in a TruncatedSVD."
+                "features are dense. Add a TruncatedSVD as its last step."
             )
         vectors = vectors.toarray()
     return as_features(vectors, name, ids)
@@ -342,29 +343,29 @@ def precomputed(values: NDArray[Any] | Sequence[Any], name: str, ids: NDArray[An
     ValueError
         If the vectors differ in length, or are not finite numbers.
     """
-    there = np.array([not is_absent(value) for value in values], dtype=bool)
-    problems = {int(i): NO_CONTENT for i in np.flatnonzero(~there)}
+    present = np.array([not is_absent(value) for value in values], dtype=bool)
+    problems = {int(i): NO_CONTENT for i in np.flatnonzero(~present)}
     try:
-        rows = [np.ravel(value) for value, usable in zip(values, there) if usable]
+        rows = [np.ravel(value) for value, usable in zip(values, present) if usable]
     except Exception as error:  # ragged lists, objects with code of their own
         raise ValueError(f"The {name} vectors are not numbers: {reason(error)}") from error
     lengths = np.array([len(row) for row in rows])
     if len(np.unique(lengths)) > 1:
         first, other = lengths[0], np.flatnonzero(lengths != lengths[0])[0]
         raise ValueError(
-            f"The {name} vectors must be of one length: item {ids[there][0]} has {first} numbers, "
-            f"item {ids[there][other]} has {lengths[other]}."
+            f"The {name} vectors must be of one length: item {ids[present][0]} has {first} "
+            f"numbers, item {ids[present][other]} has {lengths[other]}."
         )
     matrix = np.zeros((len(ids), lengths[0] if rows else 0), dtype=np.float32)
     if rows:
-        matrix[there] = as_features(np.stack(rows), name, ids[there])
-    return Features(matrix, ~there, problems)
+        matrix[present] = as_features(np.stack(rows), name, ids[present])
+    return Features(matrix, ~present, problems)
 
 
 def watcher(estimator: Any, name: str, context: Any = None) -> Watch:
-    """Return what passes the batches of a modality on and reports on them.
+    """Return a function that yields the batches of a modality and reports progress.
 
-    `context` is the callback context of `fit`; None where no callback listens.
+    `context` is the callback context of `fit`, None without callbacks.
     """
 
     def watch(chunks: Chunks) -> Iterator[list[int]]:

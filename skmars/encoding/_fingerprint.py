@@ -1,4 +1,4 @@
-"""What an encoder computes, as a digest that is the same in every process."""
+"""A digest of an encoder by all that its vectors depend on, the same in every process."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _IRRELEVANT = ("n_jobs", "verbose", "memory")
 
 
 def fingerprint(*parts: Any) -> str:
-    """Digest encoders and other values by all that their vectors may depend on.
+    """Return a digest of encoders and other values, by all that vectors may depend on.
 
-    Estimators count by class and attributes; classes and functions that no package holds by their
-    code and what that refers to (one that is edited in a notebook is another one); torch modules
-    by weights, settings and mode; paths by the files' content.
+    That is class and attributes of estimators, the code of classes and functions outside installed
+    packages and what it refers to (so that an edit in a notebook changes it), weights, settings and
+    mode of torch modules, and the content of files for paths.
 
     Raises
     ------
     NoDigest
-        If one of them can't be told from others.
+        If one of them has no digest.
     OSError
         If a file of weights is not there.
     """
@@ -34,16 +34,16 @@ def fingerprint(*parts: Any) -> str:
 
 
 class _EncoderDigester(ContentDigester):
-    def taken_apart(self, value: Any) -> Parts:
+    def decomposed(self, value: Any) -> Parts:
         kind: Any = type(value)
         if hasattr(kind, "_fingerprint"):
             return "encoder", [kind, value._fingerprint()]
         if hasattr(kind, "transform") and not issubclass(kind, type):
-            # Callbacks and the output container watch and dress the result.
+            # Callbacks and the output container do not change the vectors.
             left_out: tuple[str, ...] = ("_skl_", "_sklearn_")
             if kind.__module__.startswith("sklearn."):
                 left_out += _IRRELEVANT
-            # Not what a pickle holds, which may leave out what can be loaded again.
+            # Attributes, not the pickled state, which may leave out what can be loaded again.
             state = vars(value).items()
             return "encoder", [kind, {k: v for k, v in state if not k.startswith(left_out)}]
-        return super().taken_apart(value)
+        return super().decomposed(value)

@@ -1,4 +1,4 @@
-"""The offline default for images."""
+"""The default encoder for images, which needs no download."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ N_ORIENTATIONS = 8
 class ImageStatisticsEncoder(
     DocLinkMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
 ):
-    """Colour histogram, colour layout and gradient orientations of images.
+    """Encode images by colour histogram, colour layout and gradient orientations.
 
     Needs neither a download nor a fit. Each of the three parts has unit length, so that none
     outweighs the others.
@@ -45,7 +45,7 @@ class ImageStatisticsEncoder(
         self.size = size
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
-        """Do nothing: there is nothing to learn."""
+        """Do nothing: the encoder has nothing to learn."""
         return self
 
     def transform(self, X: Iterable[Any]) -> NDArray[np.float32]:
@@ -65,7 +65,7 @@ class ImageStatisticsEncoder(
         # Box averages whole areas: cheap, and no gradients that the image does not have.
         pixels = np.stack([np.asarray(load_image(x).resize(shape, Resampling.BOX)) for x in X])
         parts = (color_histogram(pixels), color_layout(pixels), gradient_orientations(pixels))
-        # Square roots (of values that sum to one: the Hellinger map) tame the dominant bins.
+        # Square roots (of values that sum to one: the Hellinger map) reduce the dominant bins.
         return np.hstack([normalize(np.sqrt(part)) for part in parts]).astype(np.float32)
 
     @property
@@ -94,7 +94,7 @@ def color_layout(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def gradient_orientations(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the gradient magnitude by unsigned orientation, cell by cell."""
+    """Return the summed gradient magnitude of each cell and unsigned orientation."""
     gray = pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     dy, dx = np.gradient(gray, axis=(1, 2))
     turn = (np.arctan2(dy, dx) / np.pi) % 1.0  # of half a circle

@@ -1,4 +1,4 @@
-"""Raw content of a catalogue in, modality features out."""
+"""The estimator `MultimodalEncoder`: parameters, validation and fitted attributes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from skmars.utils._base import ImpressionsTransformerMixin, SkmarsMixin, with_ca
 
 @dataclass(frozen=True)
 class _Modality:
-    """A fitted encoder and the content it encodes; neither for precomputed vectors."""
+    """A fitted encoder and the content it encodes; None and None for precomputed vectors."""
 
     encoder: ModalityEncoder | None = None
     items: Items | None = None
@@ -49,7 +49,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
     """Encode the text, images and other content of the items, one vector an item and modality.
 
     Every distinct content is encoded once by an encoder, whatever clones, folds and candidates
-    of a search do: vectors are cached by a digest of the encoder and a digest of the content,
+    of a search do: vectors are cached by a digest of the encoder and one of the content,
     in memory, and with `cache` also in a folder that processes share. Content that is missing
     or can't be read is masked; it never stops a fit.
 
@@ -69,10 +69,10 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         - ``"precomputed"``: the content is a column of vectors, or the catalogue has features of
           that name.
     cache : str, Path or joblib.Memory, default=None
-        Folder in which vectors (and fitted encoders, as pickles) outlive the process. Use one
+        Folder that keeps vectors (and fitted encoders, as pickles) after the process ends. Use one
         where worker processes should share what they encode.
     batch_size : int, default=64
-        Items are read and encoded so many at a time (by the default encoder of texts: more).
+        Number of items read and encoded at a time (more for the default encoder of texts).
     device : {"auto", "cpu", "cuda"}, default="auto"
         Where the models that `encoders` names run.
     max_image_pixels : int, default=89_478_485
@@ -107,9 +107,9 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
 
     Notes
     -----
-    An encoder that is fitted (scikit-learn tag `requires_fit`) counts as the same one only if
-    its parameters and the content that it is fitted on are the same. A file that a parameter or
-    the code of an encoder names counts by its content. Each batch is a task for
+    Vectors of an encoder that needs a fit (scikit-learn tag `requires_fit`) are reused only if
+    its parameters and the content that it is fitted on are the same. So is the content of a file
+    that a parameter or the code of an encoder names. Each batch is a task for
     callbacks; they can't stop it, because all items need features.
 
     References
@@ -249,7 +249,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         Parameters
         ----------
         X : Impressions, frame of impressions, or ItemCatalog
-            Where its catalogue knows nothing but ids, that of `fit` takes its place.
+            Where its catalogue has nothing but ids, that of `fit` is used instead.
 
         Returns
         -------
@@ -277,7 +277,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         Parameters
         ----------
         input_features : array-like of str, default=None
-            Taken where `fit` saw only a catalogue.
+            Returned where `fit` got a catalogue alone.
 
         Returns
         -------
@@ -302,13 +302,13 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         if not isinstance(seed, Integral):
             seed = 0 if seed is None else check_random_state(seed).randint(2**31 - 1)
         if self.encoders is None:
-            there = [
+            present = [
                 name
                 for name in ("text", "image")
                 if not all(map(is_absent, content_of(catalog, name, default=())))
             ]
-            if there:
-                return {name: default_encoder(name, int(seed)) for name in there}
+            if present:
+                return {name: default_encoder(name, int(seed)) for name in present}
             if catalog.features:
                 return dict.fromkeys(catalog.features, PRECOMPUTED)
             raise lacks(catalog, "text' or 'image")
@@ -332,7 +332,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
             modality, own = fitted, self.catalog_.features[name]
             if fitted.encoder is not None and fitted.items is not None:
                 known, kind = fitted.items, fitted.items.kind
-                # In another process than that of fit, its vectors come with the pickle.
+                # In another process than that of fit, the pickle of the encoder brings its vectors.
                 encoded_by(fitted.encoder.key).recall(
                     known.digests, own, self.catalog_.missing[name]
                 )
@@ -345,10 +345,11 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
             elif found.matrix.shape[1] != own.shape[1]:
                 raise ValueError(
                     f"The {name} vectors have length {found.matrix.shape[1]}; those that "
-                    f"MultimodalEncoder was fitted with have length {own.shape[1]}."
+                    f"MultimodalEncoder was fitted with have length {own.shape[1]}. Pass vectors "
+                    "of that length, or fit again."
                 )
             features[name] = found
-            # What lacks content is nothing new to who adds it.
+            # Whoever adds items without content knows it; only unreadable content is reported.
             new = {i: p for i, p in found.problems.items() if p != NO_CONTENT}
             broken[name] = replace(found, problems=new)
         warn_masked(broken, catalog, "unreadable content")

@@ -1,4 +1,4 @@
-"""Text and image models of OpenCLIP, which share one space."""
+"""Text and image encoders of OpenCLIP models, which share one space."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class OpenClipEncoder(PretrainedEncoder):
         weights = self._weights()
         if weights is None:
             return self.model, None, self.random_state
-        # A tag holds neither a folder nor an extension.
+        # Names of published weights have neither a folder nor an extension.
         if os.path.isfile(weights) or os.path.dirname(weights) or "." in weights:
             weights = weights_digest(weights)
         return self.model, weights

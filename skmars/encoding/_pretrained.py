@@ -1,4 +1,4 @@
-"""What the encoders around pretrained torch models share."""
+"""The base class of encoders with pretrained torch models, and their common functions."""
 
 from __future__ import annotations
 
@@ -34,23 +34,22 @@ _MAX_ASPECT = 16
 
 @dataclass
 class Loaded:
-    """A model in evaluation mode on its device, and what turns raw content into its input."""
+    """A model in evaluation mode on its device, and the function that prepares its input."""
 
     model: Any
     prepare: Any
     device: torch.device | None
 
 
-# Two encoders with the same model (text and image of one CLIP, say) hold it once.
+# Encoders with the same model (text and image of one CLIP, say) share it.
 _loaded: WeakValueDictionary[tuple[type, Identity, str], Loaded] = WeakValueDictionary()
 
 
 class PretrainedEncoder(DocLinkMixin, TransformerMixin, BaseEstimator):
-    """A transformer whose model is loaded when the first content needs it.
+    """Base class of encoders whose pretrained model is loaded by the first `transform`.
 
-    The model is no part of pickles and clones: they load it again, if they need it at all.
-    Subclasses say what identifies the model, `_identity`, how it is loaded, `_load`, and what it
-    makes of a batch, `_encoded`.
+    Pickles and clones do not hold the model; they load it again when they need it. Subclasses
+    define `_identity` (what identifies the model), `_load`, and `_encoded` (vectors of a batch).
     """
 
     device: str
@@ -124,7 +123,7 @@ class PretrainedEncoder(DocLinkMixin, TransformerMixin, BaseEstimator):
 
 
 def clone_sharing(estimator: Estimator, name: str) -> Estimator:
-    """Clone an estimator, but hand the parameter `name` on by reference, not as a deep copy."""
+    """Clone an estimator, but share the parameter `name` with it instead of copying it."""
     light = copy.copy(estimator)
     setattr(light, name, None)
     new: Estimator = BaseEstimator.__sklearn_clone__(light)
@@ -133,7 +132,7 @@ def clone_sharing(estimator: Estimator, name: str) -> Estimator:
 
 
 def import_model_library(library: str, extra: str) -> ModuleType:
-    """Import a library of models, after making sure that torchvision does not break it.
+    """Import a library of models; repair a broken torchvision, on which it depends, before.
 
     Raises
     ------
@@ -152,7 +151,7 @@ def import_model_library(library: str, extra: str) -> ModuleType:
 
 @contextmanager
 def obtaining(model: str, offline: str) -> Iterator[None]:
-    """Say of a model that is neither here nor can be downloaded how to do without a network."""
+    """Raise an OSError that says what to do offline, if a model can't be loaded in the block."""
     try:
         yield
     except Exception as error:  # the hub's errors have no common base
@@ -166,7 +165,7 @@ def obtaining(model: str, offline: str) -> Iterator[None]:
 
 
 def prepared_images(loaded: Loaded, images: Iterable[Any], prepare: Any) -> torch.Tensor:
-    """Return a batch of images as a model takes them."""
+    """Return a batch of images as the input tensor of a model."""
     import torch
 
     return torch.stack([prepare(_middle(load_image(x))) for x in images]).to(loaded.device)
@@ -179,7 +178,9 @@ def _middle(image: Image) -> Image:
 
 
 def weights_digest(path: str | os.PathLike[str]) -> str:
-    """Digest a file of weights; FileNotFoundError says which one is not there."""
+    """Return a digest of a file of weights; FileNotFoundError names it if it does not exist."""
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"The weights file {os.fspath(path)!r} does not exist.")
+        raise FileNotFoundError(
+            f"The weights file {os.fspath(path)!r} does not exist. Pass the path of a file."
+        )
     return file_digest(path).hex()

@@ -1,4 +1,4 @@
-"""Text (and CLIP image) models of sentence-transformers."""
+"""Text (and CLIP image) encoders with models of sentence-transformers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user may write for an encoder, as a scikit-learn transformer."""
+"""Turn each value that `encoders` may hold into a scikit-learn transformer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRECOMPUTED = "precomputed"
 
 
 def default_encoder(name: str, seed: int) -> Any:
-    """Return the encoder that needs no download: for "text", or for "image"."""
+    """Return the default encoder, which needs no download, for "text" or "image"."""
     return TfidfEncoder(random_state=seed) if name == "text" else ImageStatisticsEncoder()
 
 
@@ -28,7 +28,7 @@ def as_transformer(name: str, spec: Any, *, batch_size: int, device: str, seed: 
     Raises
     ------
     TypeError, ValueError
-        If it stands for none; the message lists what does.
+        If it stands for none; the message lists the valid values.
     """
     if hasattr(spec, "transform"):
         return spec
@@ -61,7 +61,7 @@ def as_transformer(name: str, spec: Any, *, batch_size: int, device: str, seed: 
 
 
 def content_kind(name: str, transformer: Any) -> Kind:
-    """Return how content is read for an encoder: as it says, else by the modality's name."""
+    """Return the kind of content that an encoder takes: by its attribute, else by the modality."""
     while isinstance(transformer, Pipeline) and transformer.steps:
         transformer = transformer.steps[0][1]
     kinds: dict[str, Kind] = {"text": "text", "image": "image"}

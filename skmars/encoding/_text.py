@@ -1,4 +1,4 @@
-"""The offline default for texts."""
+"""The default encoder for texts, which needs no download."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from skmars.utils._base import DocLinkMixin
 
 
 class TfidfEncoder(DocLinkMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Latent semantic analysis: TF-IDF of words, then a truncated SVD.
+    """Encode texts by latent semantic analysis: TF-IDF of words, then a truncated SVD.
 
-    Needs no download. Adapts to small catalogues: where there are no more than `n_components`
-    different words, they are the components.
+    Needs no download. Where texts have no more than `n_components` different words, these are the
+    components, and there is no SVD.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class TfidfEncoder(DocLinkMixin, ClassNamePrefixFeaturesOutMixin, TransformerMix
     (1, 6)
     """
 
-    _at_once = 4096  # a call costs more than a text
+    _at_once = 4096  # least batch size: a call costs more than a text
 
     _content = "text"  # whatever the modality is called
 

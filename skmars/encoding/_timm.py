@@ -1,4 +1,4 @@
-"""Image models of timm."""
+"""Image encoders with models of timm."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class TimmImageEncoder(PretrainedEncoder):
-    """Pooled features of a timm image model, as a scikit-learn transformer.
+    """Encode images by the pooled features of a timm model, as a scikit-learn transformer.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class TimmImageEncoder(PretrainedEncoder):
 
         timm = import_model_library("timm", "image")
         device = resolve_device(self.device)
-        # What it draws is overwritten; torch's global generator is the caller's.
+        # Weights drawn at random are overwritten; torch's global generator must not change.
         with (
             obtaining(
                 f"The timm model {self.model!r}",
@@ -101,12 +101,12 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_weights(model: Any, state: Mapping[str, Any], source: str) -> None:
-    """Load weights into a model without its classifier: by name, else by order and shape.
+    """Load weights into a model without classifier, matched by name, else by order and shape.
 
     Raises
     ------
     ValueError
-        If they fit neither way; names the first parameter that does not.
+        If they fit neither way; the message names the first parameter that does not.
     """
     own = model.state_dict()
     if own.keys() <= state.keys():

@@ -25,9 +25,10 @@ _library: Any = None
 
 @cache
 def repair_torchvision() -> bool:
-    """Import torchvision; if its operators are missing, declare them, import it again, return True.
+    """Import torchvision; if that fails for missing operators, declare these and import it again.
 
-    A RuntimeError says why it can't be imported for another reason.
+    Returns True if that was necessary; raises RuntimeError if torchvision can't be imported for
+    another reason.
     """
     global _library
     if find_spec("torchvision") is None:

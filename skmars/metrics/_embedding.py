@@ -1,4 +1,4 @@
-"""How well an embedding space is aligned, and how much of it is used."""
+"""Scores of an embedding space: alignment of views, uniformity, and effective rank."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _matrix(values: ArrayLike, name: str, *, min_rows: int = 1) -> NDArray[np.fl
 
 
 def alignment_score(X: ArrayLike, Y: ArrayLike) -> float:
-    """Mean cosine similarity of matched rows: are two views of an item in the same place?
+    """Mean cosine similarity of matched rows, that is of two views of the same items.
 
     With unit vectors this is ``1 - l_align / 2``, where `l_align` is the alignment loss of
     Wang and Isola [1]_ (squared distance): a score, so larger is better.
@@ -112,7 +112,7 @@ def uniformity_score(X: ArrayLike, *, t: float = 2.0) -> float:
 
 
 def effective_rank(X: ArrayLike, *, center: bool = True) -> float:
-    """Number of dimensions that embeddings really use.
+    """Effective rank: the number of dimensions over which embeddings spread.
 
     The exponential of the entropy of the normalised singular values [1]_: `d` when all `d`
     directions carry the same spread, 1 when all rows lie on a line.
@@ -122,8 +122,8 @@ def effective_rank(X: ArrayLike, *, center: bool = True) -> float:
     X : array-like of shape (n_items, n_components)
         Embeddings.
     center : bool, default=True
-        Whether to subtract the mean first. An offset common to all rows is one direction that
-        tells nothing.
+        Whether to subtract the mean first. An offset common to all rows is one direction without
+        information.
 
     Returns
     -------

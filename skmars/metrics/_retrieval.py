@@ -23,7 +23,7 @@ def retrieval_precision_at_k(
     candidate_labels: ArrayLike | None = None,
     k: int | Sequence[int] = 1,
 ) -> float | NDArray[np.float64]:
-    """Part of the `k` candidates nearest to a query that is relevant, mean over queries.
+    """Precision at k: share of a query's `k` nearest candidates that is relevant, on average.
 
     Nearness is the cosine similarity. A candidate is relevant if it has the query's label:
     donors of the user's own group, say. Without labels, candidate `i` is the one relevant
@@ -76,7 +76,7 @@ def retrieval_recall_at_k(
     candidate_labels: ArrayLike | None = None,
     k: int | Sequence[int] = 1,
 ) -> float | NDArray[np.float64]:
-    """Part of the relevant candidates that is among the `k` nearest, mean over queries.
+    """Recall at k: share of a query's relevant candidates among the `k` nearest, on average.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def _hits_at_k(
     candidate_labels: ArrayLike | None,
     k: int | Sequence[int],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return relevant candidates among the k nearest, relevant ones in all, and the ks."""
+    """Return how many of the k nearest candidates and of all candidates are relevant, and k."""
     Q = normalize(check_array(queries, dtype=np.float64, input_name="queries"))
     C = normalize(check_array(candidates, dtype=np.float64, input_name="candidates"))
     if Q.shape[1] != C.shape[1]:

@@ -86,7 +86,7 @@ def make_user_scorer(score_func: Callable[..., float], **kwargs: Any) -> UserSco
 
 
 def low_active_rows(X: Impressions, quantile: float) -> NDArray[np.bool_]:
-    """Say which rows belong to low-active users.
+    """Return which rows belong to low-active users.
 
     A user's activity is the longest history (own items) among the rows; low-active are those
     at or below the quantile over users, so that ties at the threshold are all in.

@@ -1,4 +1,4 @@
-"""A fitted model, with what is needed to read further tables as its own."""
+"""A fitted pipeline with the column names and histories that it needs to read further tables."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from skmars.serving._histories import UserHistories
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of the tables are called, and how labels and histories are meant.
+    """Names of the columns of tables, and the meaning of labels and histories.
 
     Attributes
     ----------
     user, item, label : str
     time : str or None
-        "timestamp" stands for another name as well, as in `Impressions.from_log`; None says that
-        times are not looked at.
+        "timestamp" may also find a column of another usual name, as in `Impressions.from_log`;
+        None ignores times.
     order : str or None
-        What orders the events of a user; None where the times do, or else the order of the log.
+        Column that orders the events of a user; None for the times, or else the order of the log.
     title, text, image : str or None
-        None stands for the usual name, where there is such a column.
+        None takes the column of the usual name, if there is one.
     click_from : float or None
-        Labels of at least so much are clicks; None where labels are 0 and 1.
+        Least label that is a click; None where labels are 0 and 1.
     history : {"all", "positive"}
     duplicates : {"warn", "keep", "drop"}
     """
@@ -45,7 +45,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted pipeline, the columns that it was fitted on, and what the users have done."""
+    """A fitted pipeline, the columns that it was fitted on, and the histories of the users."""
 
     pipeline: Pipeline
     columns: Columns

@@ -1,4 +1,4 @@
-"""A model in a file: a line that says what it is, with a checksum, then the model by joblib."""
+"""Model files: a header line with format, version and checksum, then the model by joblib."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def save_model(model: Model, path: str | os.PathLike[str]) -> None:
 
 
 def load_model(path: str | os.PathLike[str]) -> Model:
-    """Read a model. Reading a joblib file runs code that is in it: open your own only.
+    """Read a model from a file. Loading can run code in the file: open only files that you trust.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def load_model(path: str | os.PathLike[str]) -> Model:
         If there is no such file, or it can't be read.
     ValueError
         If the file is no model, is damaged, or was written by another version of skmars. All this
-        is found out before any code in it runs.
+        is checked before any code in it runs.
     """
     path = Path(path)
     check_readable(path, "`skmars fit ... --out FILE` writes a model.")
@@ -100,6 +100,6 @@ def load_model(path: str | os.PathLike[str]) -> Model:
 
 
 def _head(length: int, digest: str) -> bytes:
-    """Return the first line, which is as long for any model."""
+    """Return the header line, which has the same length for all models."""
     version = skmars.__version__.encode()
     return b"%s %d %s %020d %s\n" % (MAGIC, FORMAT, version, length, digest.encode())

@@ -1,4 +1,4 @@
-"""Low-active users borrow history from the high-active users most like them."""
+"""Retrieval: low-active users borrow history from the high-active users most similar to them."""
 
 from skmars.retrieval._ann import HNSWNeighbors, NNDescentNeighbors
 from skmars.retrieval._augmenter import SequenceRetrievalAugmenter

@@ -1,4 +1,4 @@
-"""Neighbour indices over the donors: the choice of one, and adaptors of faiss and pynndescent."""
+"""Neighbour indices over the donors: how one is chosen, and adaptors of faiss and pynndescent."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
     n_links : int, default=32
         Links of each point in the graph (M).
     ef_construction : int, default=80
-        Candidates looked at when a point is added.
+        Candidates compared when a point is added.
     ef_search : int, default=64
-        Candidates looked at in a query; at least `n_neighbors` are.
+        Candidates compared in a query; at least `n_neighbors` are.
     n_jobs : int, default=None
         Threads. With more than one the graph, and so a rare neighbour, may differ between fits.
 

@@ -1,4 +1,4 @@
-"""The rows with what was found for them: borrowed items and look-alike features."""
+"""Add borrowed items and look-alike features to rows, from the look-alikes that were found."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from skmars.utils import _ragged as ragged
 
 
 def assemble(plan: _plan.Plan, found: Iterable[tuple[range, Lookalikes]]) -> Impressions:
-    """Return the rows of a plan with what they borrow, and with look-alike features.
+    """Return the rows of a plan with borrowed items and look-alike features.
 
-    `found` has all blocks of searches with their look-alikes. The catalogue is extended by borrowed
-    items that it lacks.
+    `found` yields each block of searches with its look-alikes. The catalogue is extended by
+    borrowed items that it lacks.
     """
     X, pool, k = plan.X, plan.pool, plan.settings.n_lookalikes
     rows, pieces = [np.zeros(0, dtype=np.int64)], [nothing_borrowed(pool.history)]
@@ -54,7 +54,7 @@ def assemble(plan: _plan.Plan, found: Iterable[tuple[range, Lookalikes]]) -> Imp
 def _borrowed(
     plan: _plan.Plan, rows: NDArray[np.int64], user: NDArray[np.int64], lookalikes: Lookalikes
 ) -> Sequences:
-    """Return what rows borrow; those of one user (and moment) and target share it."""
+    """Return the borrowed items of rows; computed once for rows of equal history and target."""
     settings, items = plan.settings, plan.items
     relevance, max_length = settings.relevance, settings.max_length
     target = plan.X.target[rows]
@@ -82,9 +82,9 @@ def _borrowed(
 
 
 def stacked(rows: list[NDArray[np.int64]], pieces: list[Sequences], n_rows: int) -> Sequences:
-    """Return pieces with flat arrays of their own as one; row ``rows[p][i]`` is row i of piece p.
+    """Concatenate sequences; row ``rows[p][i]`` of the result is row `i` of piece `p`.
 
-    Rows of no piece are empty.
+    Rows that are in no piece are empty.
     """
     shift = ragged.offsets(np.array([len(piece.items) for piece in pieces]))
     start, length = np.zeros(n_rows, dtype=np.int64), np.zeros(n_rows, dtype=np.int32)
@@ -99,21 +99,21 @@ def stacked(rows: list[NDArray[np.int64]], pieces: list[Sequences], n_rows: int)
 
 
 def _in_catalog(
-    items: NDArray[np.int32], ours: ItemSpace, theirs: ItemCatalog
+    items: NDArray[np.int32], space: ItemSpace, old: ItemCatalog
 ) -> tuple[ItemCatalog, NDArray[np.int32]]:
-    """Return the catalogue `theirs` with items of `fit`, and their codes in it."""
+    """Return a catalogue extended by items of `fit`, and the codes of these in it."""
     distinct, number = np.unique(items, return_inverse=True)
-    ids = ours.ids[distinct]
-    catalog = theirs.extend(ids)
+    ids = space.ids[distinct]
+    catalog = old.extend(ids)
     codes = catalog.codes(ids)
-    added = codes >= len(theirs)
-    if added.any() and ours.vectors is not None and ours.kind == "embedding":
-        # What fit knows of them, later steps may know too. (Both are of one space, see
-        # ItemSpace.view.) They stand in the last part.
+    added = codes >= len(old)
+    if added.any() and space.vectors is not None and space.kind == "embedding":
+        # Later steps get the embeddings that fit knew. (Both are of one space, see
+        # ItemSpace.view.) The new items are the last part.
         last = catalog.parts[-1]
         embedding = last.take_embedding(np.arange(len(last)))
         if embedding is not None:
-            embedding[last.codes(ids[added])] = ours.vectors[distinct[added]]
+            embedding[last.codes(ids[added])] = space.vectors[distinct[added]]
             changed = last.with_embedding(embedding)
             catalog = catalog.map_parts(lambda part: changed if part is last else part)
     return catalog, codes[number]

@@ -1,4 +1,4 @@
-"""The estimator: low-active users borrow from look-alikes."""
+"""The estimator `SequenceRetrievalAugmenter`: parameters, validation and fitted attributes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
-    r"""Let low-active users borrow history from the high-active users most like them.
+    r"""Extend the histories of low-active users by items of the high-active users most like them.
 
     Section 3.4 of the MARS paper. A row whose user is low-active is compared with all
     donors (Eq. 15); of the history of the most similar one, the items that are relevant
@@ -55,8 +55,8 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         S'_u &= [\, \tilde S_{d(u)};\; S_u \,] \quad (18)
 
     Users are centred by the donors' mean :math:`\bar e`, items by the mean of the catalogue
-    :math:`\bar e_I`: means of many items are nearly parallel otherwise. Besides, columns tell how
-    look-alikes of every row interacted with its target (see `n_lookalikes`).
+    :math:`\bar e_I`: means of many items are nearly parallel otherwise. Besides, further context
+    columns tell how look-alikes of every row interacted with its target (see `n_lookalikes`).
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     item_representation : {"features", "embedding"}, default="features"
         What stands for an item wherever items are compared: its modality features side by side,
         each at unit length, item factors among them; or its embedding in the aligned space (as
-        printed), which remembers the clicks of the very rows that it was trained on (see Notes).
+        printed), which leaks the clicks of the rows that it was trained on (see Notes).
         Each stands in where the catalogue lacks the other.
     relevance : {"target", "user", "both"}, default="target"
         What :math:`s_i` compares a donor's item with: the row's target item, the user (Eq. 16 as
@@ -99,8 +99,9 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         Number of look-alikes (the most similar donors) of every row, also where nothing is
         borrowed. How they interacted with the row's target becomes context, the look-alike
         features: ``donor_popularity``, how many of all donors touched the target by then, and
-        ``lookalike_support``, how many of the look-alikes did compared with that; where histories
-        carry feedback ``donor_approval`` and ``lookalike_approval`` too, how often they liked it.
+        ``lookalike_support``, how many of the look-alikes did, compared with all donors; where
+        histories carry feedback, also ``donor_approval`` and ``lookalike_approval``: how often
+        they liked it.
         0 adds no columns, as the paper has none.
     activity : {"row", "user"}, default="row"
         What the quantiles are over: the histories of all rows, or (as printed) the longest history
@@ -123,7 +124,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     n_jobs : int, default=None
         Threads of the search. Results don't depend on it, unless an approximate index is built.
     verbose : int, default=0
-        1 prints what was borrowed after each `transform`, 2 also how far it is.
+        1 prints how many items were borrowed after each `transform`, 2 also the progress.
 
     Attributes
     ----------
@@ -154,13 +155,13 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     *Donors* are the high-active users of `fit`, each with the longest history among their rows. A
     user never borrows from themselves. Cosines are rounded to six decimals; donors as similar as
     each other rank by user id. The most similar one stands next to the own history; within a donor
-    the order is chronological. A row whose user vector is zero (an empty history) has nothing by
-    which to tell a look-alike, and borrows nothing.
+    the order is chronological. A row whose user vector is zero (an empty history) can't be compared
+    with donors, and borrows nothing.
 
     *Training rows*: in `transform` a row has all donors, in `fit_transform` those of other folds
-    than its user, or else counts would tell its click (as with scikit-learn's
-    :class:`~sklearn.preprocessing.TargetEncoder`). Item embeddings know clicks even so: on labels
-    of chance (histories of likes, ten epochs) ``lookalike_support`` told those of training rows
+    than its user, or else counts would leak its click (as with scikit-learn's
+    :class:`~sklearn.preprocessing.TargetEncoder`). Item embeddings leak clicks even so: on random
+    labels (histories of likes, ten epochs) ``lookalike_support`` predicted those of training rows
     with an AUC of 0.60 with ``item_representation="embedding"``, and of 0.51 with ``"features"``;
     0.5 is right (``benchmarks.tell``).
 
@@ -316,8 +317,8 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         donors = self._fit(rows)
         fold, parts = fold_of_users(rows, self.cv), []
         for group in groups:
-            pool = self._collect(donors[fold[donors.user] != group.fold], group.seen)
-            part = rows[group.rows].with_catalog(rows.catalog.in_fold(group.seen))
+            pool = self._collect(donors[fold[donors.user] != group.fold], group.feature_fold)
+            part = rows[group.rows].with_catalog(rows.catalog.in_fold(group.feature_fold))
             nobody = np.full(len(part), -1, dtype=np.int32)
             parts.append(self._retrieve(part, nobody, pool, context))
         augmented = join_groups(rows, groups, parts, self.donor_ids_)
@@ -334,7 +335,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         return rows
 
     def _fit(self, X: Impressions) -> Impressions:
-        """Return the row of each donor whose history is borrowed from."""
+        """Set the fitted attributes; return the row of each donor with the history to borrow."""
         active, row = UserActivity.of(X)
         counted = active.longest if self.activity == "user" else X.history.length
         low, high = thresholds(counted, self.low_quantile, self.high_quantile)
@@ -362,9 +363,9 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         return donors[np.isin(donors.user_ids, pool.ids)]
 
     def _collect(self, donors: Impressions, fold: int) -> DonorPool:
-        """Make the pool of these donors, as the rows of a fold see items and users."""
-        seen = np.full(len(donors), fold, dtype=np.int8)
-        donors = donors.with_catalog(donors.catalog.in_fold(fold)).with_fold(seen)
+        """Make the pool of these donors, with features made without the users of a fold."""
+        folds = np.full(len(donors), fold, dtype=np.int8)
+        donors = donors.with_catalog(donors.catalog.in_fold(fold)).with_fold(folds)
         return collect_donors(
             donors, self.user_representation, self.item_representation, self.neighbors, self.n_jobs
         )
@@ -397,12 +398,13 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         self._check_parameters()
         rows = require_impressions(X, estimator_name=type(self).__name__)
         check_columns(self, rows, reset=False)
-        own_donor = self._donor_of_user[self._activity.codes(rows)]  # -1 takes the last: no donor
+        # The last entry, which unknown users (-1) take, is -1: they are no donor.
+        own_donor = self._donor_of_user[self._activity.codes(rows)]
         augmented = self._retrieve(rows, own_donor, self._pool)
-        return mark_own(augmented, self._activity.outlasts(rows))
+        return mark_own(augmented, self._activity.has_later_events(rows))
 
     def explain(self, X: Impressions | IntoDataFrame, frame: str | None = None) -> IntoDataFrame:
-        """Tell what each row borrows, from whom and why.
+        """Return a table of what each row borrows, from whom and why.
 
         Parameters
         ----------
@@ -453,7 +455,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         pool: DonorPool,
         context: CallbackContext | None = None,
     ) -> Impressions:
-        """Let rows borrow from a pool, but not from `own_donor`, their number in it or -1."""
+        """Let rows borrow from a pool, except from themselves: `own_donor` in it, -1 for none."""
         began = time.perf_counter()
         name = type(self).__name__
         plan = self._plan(X, own_donor, pool)

@@ -1,4 +1,4 @@
-"""From donors to borrowed histories: relevance, filter and order (Eq. 16-18)."""
+"""Choose what is borrowed from the histories of donors: relevance, filter, order (Eq. 16-18)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from skmars.retrieval._embeddings import ItemView, pairwise_cosine, rounded
 from skmars.retrieval._plan import Settings
 from skmars.utils import _ragged as ragged
 
-_BLOCK = 1 << 22  # events of donors looked at together
+_BLOCK = 1 << 22  # events of donors in memory at a time
 
 
 @dataclass(frozen=True)
 class Borrowers:
-    """Low-active rows that borrow, one entry for each distinct one.
+    """Low-active rows that borrow; those that would borrow the same have one entry.
 
     ``query_vectors(b)`` is what Eq. 16 compares items with for the borrowers `b`: unit vectors or
     means of two, shape (len(b), n_components); None if items have no vectors.
@@ -52,7 +52,7 @@ class _Events:
 
 
 def nothing_borrowed(donors: Sequences) -> Sequences:
-    """Return no row, with the columns that histories borrowed of these donors have."""
+    """Return sequences of no row, with the arrays that items borrowed of these donors have."""
     none = np.zeros(0, dtype=np.float32)
     return replace(
         donors[:0].compact(), donor=none.astype(np.int32), similarity=none, donor_similarity=none
@@ -62,7 +62,9 @@ def nothing_borrowed(donors: Sequences) -> Sequences:
 def borrow(
     borrowers: Borrowers, donors: Sequences, items: ItemView, settings: Settings
 ) -> Sequences:
-    """Return what each borrower borrows of the donors, whose histories are in codes of `fit`.
+    """Return the items that each borrower takes from its donors.
+
+    Histories of donors are in item codes of `fit`.
 
     The least similar donor stands leftmost; within a donor the oldest item. The flat arrays are as
     long as what is borrowed, and `donor` holds row numbers of `donors`.

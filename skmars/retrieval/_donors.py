@@ -1,4 +1,4 @@
-"""The donors of `fit`: who they are, their histories, and the vectors by which they are found."""
+"""The donors of `fit`: their ids, their histories, and the vectors by which they are searched."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class DonorPool:
     units: Vectors  # their centred unit vectors
     center: NDArray[np.float64]  # mean of their vectors, the user centre of Eq. 15
     items: ItemSpace
-    user_kind: str  # what `user_vectors` makes of rows
+    user_kind: str  # kind of user vector, see `user_vectors`
     index: NeighborIndex | None  # over `units`; None searches exactly
 
     @cached_property
     def first_event(self) -> NDArray[np.float64] | None:
-        """When each donor's first event happened."""
+        """Time of each donor's first event."""
         if self.history.time is None or len(self.ids) == 0:
             return None
         times = self.history.time[self.history.positions()]
@@ -48,7 +48,7 @@ class DonorPool:
         return DonorInteractions.of(self.history, len(self.items.ids))
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is cached is made again faster than it is read.
+        # Cached properties are computed again faster than they are read.
         fields = self.__dataclass_fields__
         return {name: value for name, value in vars(self).items() if name in fields}
 
@@ -94,7 +94,7 @@ def user_units(X: Impressions, pool: DonorPool) -> Vectors:
 def why_nothing_is_borrowed(
     X: Impressions, pool: DonorPool, low: float, high: float, rank: int
 ) -> str | None:
-    """Say why no row of `fit` can borrow, and what to do; None if one can.
+    """Return the reason why no row of `fit` can borrow, and a remedy; None if one can.
 
     `low` and `high` are the thresholds of activity, and `rank` is that of the most similar donor
     that a row may have: 1, or `n_neighbors` for "kth".
@@ -102,7 +102,7 @@ def why_nothing_is_borrowed(
     if len(pool.ids) == 0:
         return (
             f"there is no donor: users are low-active up to {low:g} items and high-active "
-            f"from {high:g}, and no user with an embedding is high-active only. Lower "
+            f"from {high:g}, and nobody with a vector is high-active only. Lower "
             "low_quantile or high_quantile"
         )
     if rank > len(pool.ids):
@@ -113,7 +113,7 @@ def why_nothing_is_borrowed(
     empty = X[np.flatnonzero(X.history.length == 0)[:1]]
     if low < 1 and not has_embedding(user_units(empty, pool)).any():
         return (
-            "only rows without any history are low-active, which have nothing by which to tell a "
-            "look-alike. Raise low_quantile"
+            "only rows without any history are low-active, which can't be compared with donors. "
+            "Raise low_quantile"
         )
     return None

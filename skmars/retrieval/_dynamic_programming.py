@@ -34,7 +34,7 @@ def matched_events(
     items: ItemView,
     theta: float,
 ) -> NDArray[np.bool_]:
-    """Tell which of the permitted donor events the best matching of each pair uses.
+    """Return which of the permitted donor events are in the best matching of each pair.
 
     Own items are in codes of their catalogue, those of donors in codes of `fit`. Pairs of one
     donor should stand side by side. `theta` is the least cosine of matched items.
@@ -111,8 +111,8 @@ def best_matching(similarity: NDArray[np.integer]) -> NDArray[np.bool_]:
     # D[i-1, 0..m]; cosines are at most 10^6, so that int32 holds the sum of 2,000.
     total = np.zeros((n_pairs, m + 1), dtype=np.int32 if n <= 2000 else np.int64)
     column = np.arange(m, dtype=np.int32)
-    # At cell (i, j), where the walk leaves row i: the last column up to j at which D is attained
-    # by a match or from above (not from the left), and whether by a match.
+    # At cell (i, j), where the way back leaves row i: the last column up to j at which D is
+    # attained by a match or from above (not from the left), and whether by a match.
     leave = np.empty((n, n_pairs, m), dtype=np.int32)
     match = np.empty((n, n_pairs, m), dtype=bool)
     for i in range(n):

@@ -1,4 +1,4 @@
-"""Vectors of items and users: what stands for them, centred unit vectors, and their cosine."""
+"""Vectors of items and users, centred and scaled to unit length, and their cosines."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ _Part = tuple[NDArray[np.int32], tuple[Vectors, Vectors] | None]
 # processor adds, and would let ties and values at theta fall one way or the other by chance.
 DECIMALS = 6
 _GATHER = 1 << 22  # values gathered at a time
-# Vectors of one item that differ by no more, relative to their size, are of the same space:
-# computed twice, they differ by less.
+# Vectors of one item with at most this relative difference are of the same space: rounding makes
+# smaller differences.
 _SAME = 1e-3
-_REMEMBERED = 16  # parts of catalogues: twice as many as one catalogue has
+_N_PARTS = 16  # parts of catalogues whose vectors are kept: twice as many as one catalogue has
 
 
 def has_embedding(vectors: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which rows have an embedding at all: a zero vector stands for none."""
+    """Return which rows have an embedding: a zero vector stands for none."""
     return np.asarray(vectors.any(axis=1))
 
 
 def center_of(vectors: NDArray[Any]) -> NDArray[np.float64]:
     """Return the mean of the rows that have an embedding (zeros if none has)."""
-    there = has_embedding(vectors)
-    if not there.any():
+    known = has_embedding(vectors)
+    if not known.any():
         return np.zeros(vectors.shape[1])
-    return vectors[there].mean(axis=0, dtype=np.float64)
+    return vectors[known].mean(axis=0, dtype=np.float64)
 
 
 def centred_units(vectors: NDArray[Any], center: NDArray[np.float64]) -> Vectors:
@@ -49,7 +49,7 @@ def centred_units(vectors: NDArray[Any], center: NDArray[np.float64]) -> Vectors
     centred = vectors - center
     centred[~has_embedding(vectors)] = 0.0
     norm = np.linalg.norm(centred, axis=1, keepdims=True)
-    # An embedding at the centre has no direction; what the rounding left there is no direction.
+    # An embedding at the centre has no direction, only rounding errors.
     norm[norm <= 1e-12 * np.linalg.norm(center)] = np.inf
     return (centred / norm).astype(np.float32)
 
@@ -95,8 +95,8 @@ def check_finite(vectors: NDArray[Any], name: str) -> NDArray[Any]:
 class ItemSpace:
     """The items of `fit`: ids, vectors, the centre of these (Eq. 16), and centred unit vectors.
 
-    `representation` says what stands for an item, "features" or "embedding", if the catalogue has
-    both; without either, vectors are None.
+    `representation`, "features" or "embedding", chooses the vectors of items if the catalogue has
+    both; without either, they are None.
     """
 
     def __init__(self, catalog: ItemCatalog, representation: str) -> None:
@@ -109,10 +109,10 @@ class ItemSpace:
         if self.vectors is not None:
             check_finite(self.vectors, "the item embedding (or features) of the catalogue")
         self.center = None if self.vectors is None else center_of(self.vectors)
-        self._aligned = _marks(catalog.embedding)
+        self._aligned = _sampled_columns(catalog.embedding)
         begin = offsets(np.array([len(part) for part in catalog.parts])).tolist()
         self._begin = dict(zip([part.fingerprint for part in catalog.parts], begin))
-        self._parts: Memo[_Part] = Memo(_REMEMBERED)
+        self._parts: Memo[_Part] = Memo(_N_PARTS)
 
     @property
     def ids(self) -> NDArray[Any]:
@@ -128,11 +128,11 @@ class ItemSpace:
         return centred_units(vectors, self.center)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The unit vectors are made anew, so that pickles hold the vectors once.
+        # Unit vectors are computed again, so that pickles hold the vectors once.
         return {k: v for k, v in self.__dict__.items() if k != "units"}
 
     def view(self, catalog: ItemCatalog) -> ItemView:
-        """Return the items of another catalogue as this space sees them.
+        """Return codes and vectors, in this space, of the items of another catalogue.
 
         Items known to `fit` keep the vector they had there, others have that of `catalog`. Each
         part of a catalogue is looked up once, and refused if its vectors are of another space.
@@ -160,8 +160,8 @@ class ItemSpace:
         codes = self._lookup(part.ids, "item_id of X")
         vectors = _item_vectors(part, self.kind, np.arange(len(part)))
         _check_same_space(self.vectors, vectors, codes)
-        # That of the aligner is compared even where features stand for items: later steps use it.
-        _check_same_space(self._aligned, _marks(part.embedding), codes)
+        # The embedding is compared even if features are the vectors: later steps use it.
+        _check_same_space(self._aligned, _sampled_columns(part.embedding), codes)
         new = np.flatnonzero(codes < 0)
         codes[new] = len(self.ids) + np.arange(len(new), dtype=np.int32)
         if self.vectors is None or len(new) == 0:
@@ -174,11 +174,11 @@ class ItemSpace:
 
 @dataclass(frozen=True)
 class ItemView:
-    """The items of a catalogue as the space of `fit` sees them.
+    """The items of a catalogue as codes of an `ItemSpace`, with the vectors of new items.
 
-    `part_codes` has the codes of each part's items in the space; those unknown to `fit` are behind
-    the others. By code, `stacked_vectors` and `stacked_units` have the vectors, those of `fit`
-    first; they are empty where items have none.
+    `part_codes` has the codes of each part's items; items unknown to `fit` have codes beyond those
+    of the space. `stacked_vectors` and `stacked_units`, one above another, have the vectors by
+    code; they are empty where items have none.
     """
 
     part_codes: list[NDArray[np.int32]]
@@ -186,15 +186,15 @@ class ItemView:
     stacked_units: list[Vectors]
 
     def codes(self, items: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Return the code in the space of items of the catalogue."""
+        """Return the codes in the space of some items of the catalogue."""
         return take_rows(self.part_codes, items)
 
     def units(self, items: NDArray[np.integer]) -> Vectors:
-        """Return the centred unit vectors of items of the catalogue."""
+        """Return the centred unit vectors of some items of the catalogue."""
         return take_rows(self.stacked_units, self.codes(items))
 
     def vectors(self, items: NDArray[np.integer]) -> Vectors:
-        """Return the vectors of items of the catalogue as they are."""
+        """Return the vectors of some items of the catalogue, neither centred nor scaled."""
         return take_rows(self.stacked_vectors, self.codes(items))
 
 
@@ -203,7 +203,7 @@ def user_vectors(X: Impressions, items: ItemView, kind: str) -> Vectors:
 
     "units" is the mean of the centred unit vectors of the history's items (every item counts the
     same, and what all items have in common does not count), "embedding" the user embedding of `X`,
-    and "vectors" the mean of the item vectors as they are (Eq. 13 without context).
+    and "vectors" the mean of the item vectors, neither centred nor scaled (Eq. 13 without context).
     """
     if kind != "embedding":
         return _mean_over(X.history, items.units if kind == "units" else items.vectors)
@@ -229,19 +229,16 @@ def _mean_over(history: Sequences, vectors_of: Callable[[NDArray[np.int32]], Vec
 
 
 def _item_vectors(catalog: ItemCatalog, kind: str, items: NDArray[np.integer]) -> Vectors | None:
-    """Return what stands for items: their embedding, or their features side by side.
-
-    None if the catalogue has none.
-    """
+    """Return the vectors of items, "embedding" or "features"; None if the catalogue has none."""
     if kind == "embedding":
         return catalog.take_embedding(items)
     return side_by_side(catalog, sorted(catalog.widths), items) if catalog.widths else None
 
 
-def _marks(embedding: Vectors | None) -> Vectors | None:
-    """Return a few numbers of each embedding by which another space is noticed.
+def _sampled_columns(embedding: Vectors | None) -> Vectors | None:
+    """Return three columns of an embedding, and the largest value of each row.
 
-    A space that was made anew moves all columns: three of them, and the largest as their scale.
+    They are enough to notice another space: an aligner that is fitted again changes all columns.
     """
     if embedding is None or embedding.shape[1] == 0:
         return None
@@ -250,27 +247,26 @@ def _marks(embedding: Vectors | None) -> Vectors | None:
 
 
 def _check_same_space(
-    ours: Vectors | None, theirs: Vectors | None, codes: NDArray[np.int32]
+    fitted: Vectors | None, vectors: Vectors | None, codes: NDArray[np.int32]
 ) -> None:
-    """Raise ValueError if items of X have other vectors than fit had for those of these codes."""
-    if ours is None or theirs is None:
+    """Raise ValueError if items have other vectors than in `fit`, where they had these codes."""
+    if fitted is None or vectors is None:
         return
-    if theirs.shape[1] != ours.shape[1]:
+    if vectors.shape[1] != fitted.shape[1]:
         raise ValueError(
-            f"the item embeddings of X have {theirs.shape[1]} columns, those of fit had "
-            f"{ours.shape[1]}. Transform X with the steps that made the embeddings of fit."
+            f"the item embeddings of X have {vectors.shape[1]} columns, those of fit had "
+            f"{fitted.shape[1]}. Transform X with the steps that made the embeddings of fit."
         )
     known = codes >= 0
-    ours, theirs = ours[codes[known]], theirs[known]
+    fitted, vectors = fitted[codes[known]], vectors[known]
     with np.errstate(over="ignore", invalid="ignore"):
-        apart = np.abs(theirs - ours).max(axis=1, initial=0.0)
-    moved = apart > _SAME * np.abs(ours).max(axis=1, initial=0.0)
-    moved &= has_embedding(theirs) & has_embedding(ours)
-    if moved.any():
+        difference = np.abs(vectors - fitted).max(axis=1, initial=0.0)
+    changed = difference > _SAME * np.abs(fitted).max(axis=1, initial=0.0)
+    changed &= has_embedding(vectors) & has_embedding(fitted)
+    if changed.any():
         raise ValueError(
-            "the item embeddings of X are not those that SequenceRetrievalAugmenter was "
-            f"fitted with: {np.count_nonzero(moved)} of {len(moved)} items compared have "
-            "moved (the aligner or encoder was fitted again since, say). Fit the "
-            "augmenter again on rows of the new space, or transform X by the steps that "
-            "made the old one."
+            "the item embeddings of X are not those that SequenceRetrievalAugmenter was fitted "
+            f"with: those of {np.count_nonzero(changed)} of {len(changed)} items have changed (the "
+            "aligner or encoder was fitted again since, say). Fit the augmenter again on rows "
+            "with the new embeddings, or transform X with the steps that made the old ones."
         )

@@ -1,4 +1,4 @@
-"""Borrowed histories as a table for people."""
+"""The table that `SequenceRetrievalAugmenter.explain` returns."""
 
 from __future__ import annotations
 

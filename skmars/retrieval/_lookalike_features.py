@@ -10,15 +10,15 @@ from scipy.special import logit
 
 from skmars.data import Sequences
 
-# Interactions and likes as of all donors that are added to those counted, lest one or two decide.
+# Smoothing: so many interactions and likes, distributed as among all donors, are added to counts.
 PRIOR_COUNT, PRIOR_LIKES = 3.0, 5.0
-# How much less similar than the most similar look-alike those are who count by 1/e.
+# A look-alike whose cosine is this much below that of the most similar one has the weight 1/e.
 TEMPERATURE = 0.1
 
 
 @dataclass(frozen=True)
 class DonorInteractions:
-    """Which donors interacted with which items: one entry a pair, of the first time."""
+    """Which donors interacted with which items: the first interaction of each pair."""
 
     n_items: int
     times: NDArray[np.float64]  # distinct moments, ascending; the last is inf if some are unknown
@@ -32,7 +32,7 @@ class DonorInteractions:
 
     @classmethod
     def of(cls, donors: Sequences, n_items: int) -> DonorInteractions:
-        """Read the histories of donors."""
+        """Collect the interactions from the histories of donors."""
         position = donors.positions()
         donor = np.repeat(np.arange(len(donors)), donors.length)
         time = np.zeros(len(position)) if donors.time is None else donors.time[position]
@@ -59,24 +59,24 @@ class DonorInteractions:
         item: NDArray[np.int32],
         until: NDArray[np.int64],
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Count of `donor` (n, k) those who interacted with `item` (n,) before `until` (n,).
+        """Count the donors of each row who interacted with its item before a moment.
 
-        Each donor counts by their `weight` (n, k). Returns counts of shape (n,), and of likes and
-        dislikes, of shape (n, 2).
+        Shapes are (n, k) for `donor` and their `weight`, and (n,) for `item` and `until`. Returns
+        weighted counts, shape (n,), and those of likes and dislikes, shape (n, 2).
         """
         if len(self.pair) == 0:
             return np.zeros(len(item)), np.zeros((len(item), 2))
         pair = donor * np.int64(self.n_items) + item[:, None]
         at = np.minimum(np.searchsorted(self.pair, pair), len(self.pair) - 1)
-        there = (self.pair[at] == pair) & (donor >= 0) & (item >= 0)[:, None]
-        counted = weight * (there & (self.moment[at] < until[:, None]))
+        exists = (self.pair[at] == pair) & (donor >= 0) & (item >= 0)[:, None]
+        counted = weight * (exists & (self.moment[at] < until[:, None]))
         likes = [(counted * self.liked[at, j]).sum(axis=1) for j in (0, 1)]
         return counted.sum(axis=1), np.stack(likes, axis=1)
 
     def count_all(
         self, item: NDArray[np.int32], until: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Count as `count`, of all donors."""
+        """Count all donors who interacted with each item before a moment, as `count` does."""
         begin = item * np.int64(len(self.times) + 1)
         first, last = (np.searchsorted(self.by_item, key) for key in (begin, begin + until))
         return last - first, self.total[last] - self.total[first]
@@ -89,9 +89,9 @@ def lookalike_features(
     target: NDArray[np.int32],
     before: NDArray[np.float64] | None,
 ) -> NDArray[np.float64]:
-    r"""Tell how all donors, and the look-alikes of each row, interacted with its target.
+    r"""Compute how all donors, and the look-alikes of each row, interacted with its target.
 
-    A look-alike counts by :math:`e^{(s - s_1) / \tau}`, where :math:`s` is their similarity,
+    A look-alike has the weight :math:`e^{(s - s_1) / \tau}`, where :math:`s` is their similarity,
     :math:`s_1` that of the most similar, and :math:`\tau = 0.1`. Of :math:`k` look-alikes
     :math:`c` interacted with the target, of all :math:`N` donors :math:`C` did:
 
@@ -100,8 +100,8 @@ def lookalike_features(
         \text{lookalike\_support} = \log \frac{c + a}{k C / N + a}, \quad a = 3,
 
     where :math:`A` is the mean of :math:`C` over all items.
-    Of the look-alikes of whom it is known, :math:`l` liked it and :math:`d` did not; of all
-    donors :math:`L` and :math:`D`; and the share :math:`r` of all interactions are likes:
+    Of the look-alikes with known feedback, :math:`l` liked the target and :math:`d` did not; of all
+    donors :math:`L` and :math:`D`; and :math:`r` is the share of likes among all interactions:
 
     .. math::
         q &= \frac{L + b r}{L + D + b}, \quad b = 5 \\
@@ -109,7 +109,7 @@ def lookalike_features(
         \text{lookalike\_approval} &=
             \operatorname{logit} \frac{l + b q}{l + d + b} - \operatorname{logit} q
 
-    Those of look-alikes are 0 where look-alikes are like all others, or there are none.
+    The two features of look-alikes are 0 where look-alikes act as all donors do, or there are none.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def lookalike_features(
     lookalike, similarity : ndarray of shape (n_rows, k), int32 and float64
         The donors most similar to the row's user (Eq. 15), the most similar first; -1 for none.
     target : ndarray of shape (n_rows,), int32
-        Whatever is no code of an item of the interactions is an item that no donor knows.
+        Item codes; any that the interactions do not have are items that no donor touched.
     before : ndarray of shape (n_rows,), float64, or None
         Only what happened before this moment counts; None for all.
 

@@ -1,4 +1,4 @@
-"""The search: the donors most similar to each user (Eq. 15), exactly or by an index."""
+"""Search the donors most similar to each user (Eq. 15), exactly or by an index."""
 
 from __future__ import annotations
 
@@ -60,28 +60,28 @@ def top_k(
     donor, similarity : ndarray of shape (n_queries, k), int32 and float64
         Most similar first; -1 and 0 where there are no more.
     """
-    # The product's last bits depend on the shape of the tile. So it only nominates: all donors
-    # that may be among the k best, within its error, are compared anew, each by itself.
+    # The product's last bits depend on the shape of the tile. So it only chooses candidates: for
+    # all donors that may be among the k best, within its error, cosines are computed one by one.
     error = 2e-6 + 2 * np.finfo(np.float32).eps * queries.shape[1]
 
     def block(at: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         rows = slice(at, at + _TILE_QUERIES)
         # The largest group maxima so far; -2 is below any cosine and above -inf.
         best = np.full((len(queries[rows]), k), -2.0, dtype=np.float32)
-        nominated = []
+        candidates = []
         for first in range(0, max(1, len(donors)), _TILE_DONORS):
             cols = slice(first, first + _TILE_DONORS)
             product = queries[rows] @ donors[cols].T
             if exclude is not None:
                 own = exclude[rows] - first
-                here = np.flatnonzero((own >= 0) & (own < product.shape[1]))
-                product[here, own[here]] = -np.inf
+                inside = np.flatnonzero((own >= 0) & (own < product.shape[1]))
+                product[inside, own[inside]] = -np.inf
             if first_event is not None and before is not None:
                 late = first_event[cols] >= before[rows, None]
                 np.copyto(product, -np.inf, where=late)
-            row, col = _nominate(product, best, error)
-            nominated.append((row, col + first))
-        row, col = (np.concatenate(part) for part in zip(*nominated))
+            row, col = _candidates(product, best, error)
+            candidates.append((row, col + first))
+        row, col = (np.concatenate(part) for part in zip(*candidates))
         return _ranked(row, col, queries[rows], donors, k)
 
     if len(queries) <= _TILE_QUERIES:
@@ -96,7 +96,7 @@ def top_k(
 def _ranked(
     row: NDArray[np.int64], col: NDArray[np.int64], queries: Vectors, donors: Vectors, k: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Rank the nominated pairs of query and donor; keep the `k` best of each query."""
+    """Rank candidate pairs of query and donor by cosine; keep the `k` best of each query."""
     cosine = pairwise_cosine(queries, row, donors, col)
     order = np.lexsort((col, -cosine, row))
     row, col, cosine = row[order], col[order], cosine[order]
@@ -109,15 +109,15 @@ def _ranked(
     return donor, similarity
 
 
-def _nominate(
+def _candidates(
     product: NDArray[np.float32], best: NDArray[np.float32], error: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return row and column of all entries that may be among the `k` largest of their row.
 
-    Columns fall into groups. `best` (n_rows, k) holds the largest group maxima of earlier tiles,
-    and takes in those of this one. The least of them, less `error`, is reached by `k` entries at
-    least, and only the groups whose maximum reaches it hold others: one pass over the product,
-    where a partition takes many.
+    Columns are divided into groups. `best` (n_rows, k) holds the largest group maxima of earlier
+    tiles, and is updated in place by those of this tile. At least `k` entries reach the least of
+    them, less `error`, so that only entries which reach it are candidates, and only groups whose
+    maximum reaches it are searched: one pass over the product, where a partition takes many.
     """
     k = best.shape[1]
     n = product.shape[1]
@@ -131,9 +131,9 @@ def _nominate(
     bound = best.min(axis=1) - np.float32(error)
     row, group = np.nonzero(largest >= bound[:, None])
     col = group[:, None] + np.arange(0, n, n_groups)
-    there = col < n
-    there &= product[row[:, None], np.where(there, col, 0)] >= bound[row, None]
-    return np.repeat(row, there.sum(axis=1)), col[there]
+    reached = col < n
+    reached &= product[row[:, None], np.where(reached, col, 0)] >= bound[row, None]
+    return np.repeat(row, reached.sum(axis=1)), col[reached]
 
 
 @dataclass(frozen=True)
@@ -146,11 +146,11 @@ class Lookalikes:
 
 
 def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
-    """Find the look-alikes of the users of some searches; none for users without a vector.
+    """Find the look-alikes of the users of a block of searches.
 
-    Where there is an index, it only names candidates: their cosines are computed here. Users for
-    whom it does not name enough permitted ones (none of its nearest had an event before the row,
-    say) are searched for exactly.
+    Users without a vector have none. An index, if there is one, only proposes candidates, whose
+    cosines are computed here. Where too few of them are permitted (those with an event before the
+    row, say), the search is exact.
     """
     pool, k = plan.pool, plan.n_donors
     rows = plan.first_row[block.start : block.stop]
@@ -163,14 +163,14 @@ def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
     if pool.index is not None and len(search):
         # One more, as the user may be among their own neighbours; some may come too late.
         wanted = min(len(pool.units), k + 1 if before is None else 4 * (k + 1))
-        row, col = _named(pool.index, users[search], wanted, len(pool.units))
+        row, col = _proposed(pool.index, users[search], wanted, len(pool.units))
         row = search[row]
-        n_named = np.bincount(row, minlength=len(rows))
+        n_proposed = np.bincount(row, minlength=len(rows))
         allowed = col != own[row]
         if before is not None and first_event is not None:
             allowed &= first_event[col] < before[row]
         donor, similarity = _ranked(row[allowed], col[allowed], users, pool.units, k)
-        search = search[(donor[search, -1] < 0) & (n_named[search] < len(pool.units))]
+        search = search[(donor[search, -1] < 0) & (n_proposed[search] < len(pool.units))]
     if len(search):
         donor[search], similarity[search] = top_k(
             users[search],
@@ -184,20 +184,20 @@ def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
     return Lookalikes(users, donor, similarity)
 
 
-def _named(
+def _proposed(
     index: NeighborIndex, queries: Vectors, n_neighbors: int, n_donors: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return query and donor of all pairs that an index names, each once."""
-    named = np.asarray(index.kneighbors(queries, n_neighbors=n_neighbors, return_distance=False))
+    """Return query and donor of all pairs that an index proposes, each once."""
+    found = np.asarray(index.kneighbors(queries, n_neighbors=n_neighbors, return_distance=False))
     shape = (len(queries), n_neighbors)
-    if named.shape != shape or named.dtype.kind not in "iu" or named.max() >= n_donors:
+    if found.shape != shape or found.dtype.kind not in "iu" or found.max() >= n_donors:
         raise ValueError(
-            f"kneighbors of neighbors={index!r} returned shape {named.shape} for {len(queries)} "
-            f"queries and n_neighbors={n_neighbors}, dtype {named.dtype}; expected row numbers "
+            f"kneighbors of neighbors={index!r} returned shape {found.shape} for {len(queries)} "
+            f"queries and n_neighbors={n_neighbors}, dtype {found.dtype}; expected row numbers "
             f"below {n_donors} of shape {shape}."
         )
-    query, place = np.nonzero(named >= 0)
-    pairs = np.unique(query * n_donors + named[query, place])
+    query, rank = np.nonzero(found >= 0)
+    pairs = np.unique(query * n_donors + found[query, rank])
     return pairs // n_donors, pairs % n_donors
 
 
@@ -227,7 +227,7 @@ class CosineNeighbors(DocLinkMixin, BaseEstimator):
         self.n_jobs = n_jobs
 
     def fit(self, X: ArrayLike, y: object = None) -> CosineNeighbors:
-        """Keep the vectors. `y` is ignored."""
+        """Store the vectors, scaled to unit length. `y` is ignored."""
         self.vectors_ = unit(X)
         return self
 

@@ -1,4 +1,4 @@
-"""Training rows borrow from users of other folds: groups of rows, and the whole made of them."""
+"""Divide training rows into groups that borrow from users of other folds, and join the results."""
 
 from __future__ import annotations
 
@@ -21,37 +21,41 @@ class FoldGroup:
 
     rows: NDArray[np.int64]
     fold: int  # that of their users, from whom they don't borrow
-    seen: int  # the fold without which their items and users were made, negative for none
+    feature_fold: int  # the fold without which their features were made, negative for none
 
 
 def fold_of_users(X: Impressions, cv: int) -> NDArray[np.int8]:
-    """Return the fold of each of ``X.users``; where an earlier step made folds, those."""
+    """Return the fold of each of ``X.users``: that of an earlier step, if it made folds."""
     return user_folds(X.users, len(X.catalog.folds) or cv)
 
 
 def fold_groups(X: Impressions, cv: int) -> list[FoldGroup]:
-    """Return the rows of each fold of users, apart where they see items and users otherwise."""
+    """Group the rows by the fold of their user and the fold without which features were made."""
     fold = fold_of_users(X, cv)[X.user]
-    seen = fold if X.fold is None else np.maximum(X.fold, EVERYBODY)
-    kinds, kind = np.unique(np.stack([seen, fold]), axis=1, return_inverse=True)
+    feature_fold = fold if X.fold is None else np.maximum(X.fold, EVERYBODY)
+    pairs, group = np.unique(np.stack([feature_fold, fold]), axis=1, return_inverse=True)
     return [
-        FoldGroup(np.flatnonzero(kind == i), int(k), int(s)) for i, (s, k) in enumerate(kinds.T)
+        FoldGroup(np.flatnonzero(group == i), int(own), int(features))
+        for i, (features, own) in enumerate(pairs.T)
     ]
 
 
 def join_groups(
     X: Impressions, groups: list[FoldGroup], parts: list[Impressions], donor_ids: NDArray[Any]
 ) -> Impressions:
-    """Return `X` with what its groups got, each from donors of its own; `donor_ids` are all."""
+    """Return `X` with the borrowed items and look-alike features of its groups.
+
+    Each group has donors of its own; `donor_ids` are the ids of all donors.
+    """
     number = Lookup(donor_ids, "the donors")
-    made = {name: np.zeros(len(X)) for name in LOOKALIKES if name in parts[0].context}
+    features = {name: np.zeros(len(X)) for name in LOOKALIKES if name in parts[0].context}
     pieces = []
     for group, part in zip(groups, parts):
         borrowed: Any = part.borrowed
         donor = number(borrowed.donors, "the donors")[borrowed.donor]
         pieces.append(replace(borrowed, donor=donor))
-        for name, column in made.items():
+        for name, column in features.items():
             column[group.rows] = part.context[name]
     borrowed = stacked([group.rows for group in groups], pieces, len(X))
-    X = replace(X, context={**X.context, **made})
+    X = replace(X, context={**X.context, **features})
     return X.with_borrowed(replace(borrowed, donors=donor_ids))

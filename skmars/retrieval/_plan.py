@@ -1,4 +1,4 @@
-"""The plan: which rows need a search for donors, each distinct history once, and which borrow."""
+"""Plan the searches for donors, one for each distinct history, and choose the rows that borrow."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to search and to borrow for some rows."""
+    """Which searches some rows need, and which of them borrow."""
 
     X: Impressions
     pool: DonorPool
     settings: Settings
     items: ItemView  # the items of X
-    own_donor: NDArray[np.int32]  # of each row the donor who is its user, -1 if the user is none
-    before: NDArray[np.float64] | None  # only what happened earlier is borrowed or counted
+    own_donor: NDArray[np.int32]  # of each row the donor who is its own user, -1 if there is none
+    before: NDArray[np.float64] | None  # only earlier events are borrowed or counted
     borrows: NDArray[np.bool_]  # low-active rows with room for borrowed items
     row: NDArray[np.int64]  # rows for which donors are searched, those of one search together
     search: NDArray[np.int64]  # number of the search of each `row`, ascending
@@ -72,7 +72,7 @@ def make_plan(
     pool: DonorPool,
     settings: Settings,
 ) -> Plan:
-    """Return what there is to search and to borrow; `low` tells which rows are low-active."""
+    """Return the plan for some rows; `low` tells which of them are low-active."""
     items = pool.items.view(X.catalog)
     _check_comparable(pool, settings)
     settings = replace(settings, max_length=min(settings.max_length, _LONGEST))
@@ -105,7 +105,7 @@ def make_plan(
 
 
 def _check_comparable(pool: DonorPool, settings: Settings) -> None:
-    """Raise ValueError if there are not the vectors that Eq. 16 compares."""
+    """Raise ValueError if the vectors that Eq. 16 compares do not exist or differ in length."""
     units, relevance = pool.items.units, settings.relevance
     if units is None and settings.strategy in ("filter", "dp"):
         raise ValueError(
@@ -125,7 +125,7 @@ def _check_comparable(pool: DonorPool, settings: Settings) -> None:
 
 
 def distinct(keys: list[NDArray[np.generic]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first row of each distinct combination, in their order, and each row's number."""
+    """Return the first row of each distinct combination, sorted, and each row's combination."""
     order = np.lexsort(keys[::-1])
     new = np.zeros(len(order), dtype=bool)
     new[:1] = True

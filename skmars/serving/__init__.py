@@ -1,1 +1,1 @@
-"""What users did, kept for the rows that are to be scored."""
+"""Histories of users, for impressions that are still to be scored."""

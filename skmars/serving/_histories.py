@@ -1,4 +1,4 @@
-"""What every user has done so far: the history of an impression that is still to come."""
+"""The events of all users so far, from which the histories of future impressions are made."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class UserHistories:
     events : Sequences of n_users rows
         All events of each user that a history may hold, oldest first.
     now : float or None
-        The moment after everything in the log, in seconds; None without times.
+        A moment after all events of the log, in seconds; None without times.
 
     Examples
     --------
@@ -46,7 +46,7 @@ class UserHistories:
     @classmethod
     def of(cls, X: Impressions) -> UserHistories:
         """Gather the events of all rows that `Impressions.from_log` returned."""
-        # It stores the events user after user, so that those of one end where the next begin.
+        # Events are stored user after user, so that those of one end where the next begin.
         start = np.empty(len(X.users) + 1, dtype=np.int64)
         start[X.user], start[-1] = X.history.start, len(X.history.items)
         length = np.diff(start).astype(np.int32)
@@ -55,13 +55,13 @@ class UserHistories:
 
     @cached_property
     def _timeline(self) -> Timeline:
-        """The events by the moments that rows may ask for."""
+        """The events sorted by user and moment."""
         events = self.events
         owner = np.repeat(np.arange(len(self.users)), events.length)
         if events.time is None or self.now is None:
             moment = np.full(len(owner), -np.inf)
         else:
-            # Where nobody knows how late an event was: whatever the log holds was before now.
+            # Events of unknown time happened before now, too.
             moment = np.minimum(events.time[events.positions()], np.nextafter(self.now, -np.inf))
         return Timeline(owner, moment, len(self.users))
 
@@ -70,7 +70,7 @@ class UserHistories:
         return Lookup(self.users, "the log")
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is derived is made again faster than it is read.
+        # Cached properties are computed again faster than they are read.
         return {name: value for name, value in vars(self).items() if name[0] != "_"}
 
     def with_catalog(self, catalog: ItemCatalog) -> UserHistories:
@@ -126,5 +126,5 @@ class UserHistories:
         target = catalog.codes(item_ids, "the item column of the rows")
         users, user = factorize(user_ids)
         history = replace(self.events, start=start, length=length)
-        # Known to be right: a check would look through all events.
+        # Known to be valid; a check would read all events.
         return Impressions(catalog, users, user, target, history, time=seconds, _checked=True)

@@ -1,4 +1,4 @@
-"""What all estimators of skmars share: callbacks, documentation links, frame output."""
+"""Mixins and decorators of all estimators: callbacks, documentation links, output containers."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sklearn import callback
 from sklearn.base import TransformerMixin
 from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
 
-# Where the documentation is. Assign another place (a build on this machine, say) and the links
-# in the diagrams of estimators lead there.
+# Address of the documentation, to which the diagrams of estimators link. Assign another one for a
+# local build.
 DOCUMENTATION = "https://skmars.readthedocs.io/stable"
 
 # Steps of an epoch that a batch size of "auto" aims at; patience counts in epochs of so many.
@@ -22,9 +22,9 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def all_or_nothing(fit: Method) -> Method:
-    """Let a fit that fails leave the estimator as it was, columns included.
+    """Decorate `fit` so that a failure leaves the attributes of the estimator unchanged.
 
-    Stands outside `with_callbacks`, which needs what it set until its callbacks are torn down.
+    Apply it outside `with_callbacks`, which needs its attributes until callbacks are torn down.
     """
 
     @wraps(fit)
@@ -46,7 +46,7 @@ def with_callbacks(fit: Method) -> Method:
 
 
 class DocLinkMixin:
-    """The link to the documentation in the diagram of an estimator. Stands left of the others."""
+    """Link the diagram of an estimator to the documentation. Must be the leftmost base class."""
 
     _doc_link_module = "skmars"
     _doc_link_template = "{documentation}/api/skmars.{folder}.{name}.html"
@@ -88,7 +88,7 @@ class ImpressionsTransformerMixin(TransformerMixin):
         return self
 
     def _as_output(self, array: NDArray[Any], X: Any) -> Any:
-        """Return what was made of the plain array or table `X` in the container asked for."""
+        """Return an array, computed from `X`, in the container that `set_output` chose."""
         container = _get_output_config("transform", self)["dense"]
         if container == "default":
             return array

@@ -1,4 +1,4 @@
-"""Files that can be read, files that can be written, and files that are whole or not there."""
+"""Check that files can be read or written, and write files atomically."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ try:
 except ImportError:  # Windows, where nobody can remove a file that is open
     fcntl = None  # type: ignore[assignment]
 
-# What a file is called while it is written, whatever it will be called.
+# Name of a file while it is written.
 PART = ".skmars-{}.part"
 
 
 def check_readable(path: Path, advice: str = "") -> None:
-    """Raise OSError if there is no file at `path`, or it is none that can be read.
+    """Raise OSError if there is no file at `path`, or it can't be read.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def check_readable(path: Path, advice: str = "") -> None:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(f"{path} is a folder; name a file. {advice}".strip())
     if not stat.S_ISREG(mode):
-        raise OSError(f"{path} is a {_kind(mode)}, no file. Save what comes from it in a file.")
+        raise OSError(f"{path} is a {_kind(mode)}, no file. Save its data in a file.")
     if not os.access(path, os.R_OK):
         raise PermissionError(f"{path} may not be read. Change its permissions (chmod u+r).")
 
@@ -65,14 +65,14 @@ def _kind(mode: int) -> str:
 
 
 def write_whole(path: Path, write: Callable[[BufferedRandom], Any]) -> None:
-    """Write a file, so that nobody ever sees half of it: what was there stays until it is done.
+    """Write a file atomically: an earlier file stays until the new one is complete.
 
     Parameters
     ----------
     path : Path
         A symbolic link is followed. The file keeps the permissions of an earlier one.
     write : callable
-        Is given the file, open for writing and reading.
+        Called with the file, open for writing and reading.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def write_whole(path: Path, write: Callable[[BufferedRandom], Any]) -> None:
 
 
 def _new_part(folder: Path) -> tuple[Path, BufferedRandom]:
-    """Open a new file, and lock it for as long as it is open: the end of a process unlocks it."""
+    """Open a new temporary file, locked until it is closed or the process ends."""
     while True:
         part = folder / PART.format(uuid4().hex)
         file = part.open("x+b")
@@ -128,7 +128,7 @@ def _new_part(folder: Path) -> tuple[Path, BufferedRandom]:
 
 
 def _remove_remains(folder: Path) -> None:
-    """Remove what processes that were killed have left in a folder."""
+    """Remove the temporary files of killed processes from a folder."""
     for part in folder.glob(PART.format("*")):
         with suppress(OSError):  # locked, so that somebody is writing it; or not ours
             if fcntl is None:

@@ -13,8 +13,8 @@ from skmars.utils._values import (
     as_objects,
     exact_integers,
     in_words,
-    kinds,
     missing,
+    type_names,
 )
 
 Ids = NDArray[Any]
@@ -32,7 +32,7 @@ def as_ids(values: ArrayLike | Iterable[Any], name: str, each: str = "row") -> I
     name : str
         What the ids are, for messages: ``"column 'item_id' of log"``.
     each : str, default="row"
-        What there is one id of, for messages.
+        Unit that has one id, for messages: "row" or "value".
 
     Returns
     -------
@@ -60,7 +60,7 @@ def as_ids(values: ArrayLike | Iterable[Any], name: str, each: str = "row") -> I
     if array.dtype.kind != "O":
         raise TypeError(f"{name} must be integers or strings, got dtype {array.dtype}.")
     _refuse_missing(array, name, each)
-    found = kinds(array)
+    found = type_names(array)
     if not found:
         return np.zeros(0, dtype=np.int64)
     if found == {"int"}:
@@ -102,7 +102,7 @@ def _integers(array: NDArray[Any]) -> Ids:
 
 
 def _whole(array: NDArray[np.floating], name: str, each: str, digits: int) -> Ids:
-    """Return whole numbers, which were floats with so many binary digits behind the point."""
+    """Return floats of `digits` binary digits as integers, if they are whole and exact."""
     _refuse_missing(np.where(np.isfinite(array), array, np.nan), name, each)
     if (array != np.trunc(array)).any():
         raise TypeError(
@@ -147,16 +147,16 @@ def _strings(array: NDArray[Any], name: str, each: str) -> Ids:
 
 
 def _refuse_missing(array: NDArray[Any], name: str, each: str) -> None:
-    gone = missing(array)
-    if gone.any():
+    absent = missing(array)
+    if absent.any():
         raise ValueError(
-            f"{name} holds {np.count_nonzero(gone)} missing ids (first at {each} "
-            f"{int(np.argmax(gone))}). Drop these rows or give them an id."
+            f"{name} holds {np.count_nonzero(absent)} missing ids (first at {each} "
+            f"{int(np.argmax(absent))}). Drop these rows or give them an id."
         )
 
 
 def kind_of(ids: Ids) -> str:
-    """Say in words what the ids are: "integers" or "strings"."""
+    """Return whether ids are "integers" or "strings"."""
     return "integers" if ids.dtype.kind in "iu" else "strings"
 
 
@@ -171,7 +171,7 @@ def check_same_kind(ids: Ids, name: str, reference: Ids, reference_name: str) ->
 
 
 def check_joinable(*parts: Ids) -> None:
-    """Raise ValueError if no integer type holds all: some negative, some beyond int64."""
+    """Raise ValueError if no integer type holds all ids: some negative, some beyond int64."""
     filled = [part for part in parts if len(part)]
     if len({part.dtype for part in filled}) > 1:
         negative = [part for part in filled if part.dtype == np.int64 and part.min() < 0]
@@ -183,7 +183,7 @@ def check_joinable(*parts: Ids) -> None:
 
 
 def joined(*parts: Ids) -> Ids:
-    """Return ids of one kind one after another. (NumPy makes floats of int64 and uint64.)"""
+    """Concatenate ids of one kind. (NumPy would make floats of int64 and uint64.)"""
     filled = [part for part in parts if len(part)] or [parts[0]]
     if len({part.dtype for part in filled}) > 1:
         check_joinable(*filled)
@@ -209,7 +209,7 @@ def factorize(ids: Ids) -> tuple[Ids, NDArray[np.int32]]:
 
 
 class Lookup:
-    """Codes of ids: position in a fixed array of distinct ids, -1 for unknown ones.
+    """Translates ids to codes: positions in a fixed array of distinct ids, -1 for unknown ones.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ class Lookup:
         return len(self.ids)
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is sorted or hashed is made again faster than it is read.
+        # Sorting or hashing again is faster than reading the result.
         return {"ids": self.ids, "name": self.name}
 
     @cached_property

@@ -1,4 +1,4 @@
-"""How work says how far it is: tasks of scikit-learn's callbacks, lines on the terminal, a log."""
+"""Report progress: tasks of scikit-learn's callbacks, lines on the terminal, a log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger("skmars")
 
 
 def report(line: str, verbose: bool | int, level: int = logging.INFO) -> None:
-    """Log a line to the logger "skmars", and print it where `verbose` asks for it."""
+    """Log a line to the logger "skmars", and print it if `verbose` is true."""
     logger.log(level, line)
     if verbose:
         print(line, flush=True)
@@ -21,10 +21,10 @@ def report(line: str, verbose: bool | int, level: int = logging.INFO) -> None:
 def as_tasks(
     parts: Sequence[Part], name: str, part_name: str, estimator: Any, context: Any = None
 ) -> Iterator[Part]:
-    """Yield the parts of some work, each a task of callbacks within one that is the whole.
+    """Yield the parts of some work, each as a callback task within a task for the whole.
 
-    `name` and `part_name` say what the whole and its parts are called. The context is that of
-    ``estimator._init_callback_context``, None where no callback listens.
+    `name` and `part_name` are the names of these tasks. The context is that of
+    ``estimator._init_callback_context``, None without callbacks.
     """
     if context is None:
         yield from parts

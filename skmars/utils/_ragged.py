@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def offsets(length: NDArray[Any]) -> NDArray[np.int64]:
-    """Return where each row starts when rows of these lengths stand one after another.
+    """Return the start of each row when rows of these lengths are concatenated.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def ranges(start: NDArray[Any], length: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def longest(group: NDArray[Any], length: NDArray[Any]) -> NDArray[np.int64]:
-    """Return of each group its longest row (the first of equal ones), in the order of the groups.
+    """Return the longest row of each group (the first of equal ones), in the order of the groups.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Matrices that stand one on top of another, read as if they were one."""
+"""Read rows of vertically stacked arrays without concatenating them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from skmars.utils._ragged import offsets
 
 
 def take_rows(parts: Sequence[NDArray[Any]], rows: NDArray[np.integer]) -> NDArray[Any]:
-    """Return some rows of arrays that stand one on top of another, without joining these.
+    """Return some rows of vertically stacked arrays, without concatenating these.
 
     Parameters
     ----------
     parts : sequence of ndarray of shape (n_rows of the part, ...)
-        At least one. Of one type and width.
+        The arrays, at least one, of one type and width.
     rows : ndarray of shape (n,), int
-        From 0 to the number of all rows.
+        Row numbers in the stack, from 0.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Devices, seeds and the way back to the CPU. Imports torch: import this file lazily."""
+"""Devices, random generators, and moving modules to the CPU. Imports torch: import lazily."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 def resolve_device(device: str) -> torch.device:
-    """Return the device that "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N" asks for.
+    """Return the device for "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
 
     Raises
     ------
     ValueError
         If `device` is not one of these.
     RuntimeError
-        If CUDA is asked for and PyTorch finds none.
+        If CUDA is requested and PyTorch finds none.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -44,11 +44,11 @@ def new_generator(
 
 
 class DrawFrom(TorchFunctionMode):
-    """Let modules that are made inside the block draw their initial weights from a generator.
+    """Context in which new modules draw their initial weights from a given generator.
 
-    What they draw, and in which order, is what they would draw from torch's global generator.
-    That one is shared by all threads, and is neither read nor changed here; the block holds for
-    this thread alone. The generator is on the CPU, where modules are made.
+    They draw the same numbers, in the same order, as from torch's global generator with that
+    state. The global one is shared by all threads, and is neither read nor changed; the context
+    affects this thread alone. The generator is on the CPU, where modules are made.
     """
 
     def __init__(self, generator: torch.Generator) -> None:

@@ -20,7 +20,7 @@ Batch = TypeVar("Batch")
 
 @dataclass
 class TrainingResult:
-    """What a training run leaves behind besides the weights."""
+    """Result of a training run besides the weights: losses, scores and the reason for its end."""
 
     loss_curve: list[float] = field(default_factory=list)  # means of completed epochs
     validation_curve: list[float] = field(default_factory=list)  # higher is better
@@ -98,14 +98,14 @@ def train(
         Validation score after an epoch, higher is better. The weights of the best epoch
         are restored at the end; without it the last ones stay.
     n_iter_no_change : int or None
-        Stop after so many epochs without an improvement by `tol` of the validation score, or of the
-        training loss where there is none; where epochs have less than `STEPS_AN_EPOCH` steps, after
-        as many steps as so many epochs of that length have: a few steps tell nothing.
+        Stop after this many epochs without an improvement by `tol` of the validation score, or of
+        the training loss without one, but not before ``n_iter_no_change * STEPS_AN_EPOCH`` steps:
+        epochs of a few steps show little.
     tol : float
     callbacks : EpochCallbacks or None
         One of them may stop the run.
     name : str
-        Named in messages.
+        Name for messages.
     verbose : int
         Prints a line an epoch if positive.
 
@@ -179,9 +179,9 @@ def train(
 def check_finite(
     values: Iterable[torch.Tensor], optimizer: torch.optim.Optimizer, *, epoch: int, name: str
 ) -> None:
-    """Raise FloatingPointError if what a training leaves behind is not finite.
+    """Raise FloatingPointError if trained weights or predictions are not finite.
 
-    The last step of a training is not followed by a loss that would tell.
+    No loss is computed after the last step, which could show it.
     """
     if not all(bool(torch.isfinite(value).all()) for value in values):
         raise FloatingPointError(
@@ -200,7 +200,7 @@ def _run_epoch(
     name: str,
     epoch: int,
 ) -> tuple[float, int]:
-    """Take one optimisation step a batch; return the mean loss over the batches, and how many."""
+    """Take one optimisation step a batch; return the mean loss and the number of batches."""
     module.train()
     total, n_batches = 0.0, 0
     for batch in batches:

@@ -1,4 +1,4 @@
-"""Values of one column: which are missing, numbers as numbers, times in seconds."""
+"""Convert the values of a column: missing values, numbers, times in seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-# Up to here, every whole number has a float of its own.
+# Up to this number, floats hold every integer exactly.
 EXACT_FLOATS = 2**53
 NUMBERS = {"bool", "int", "float", "Decimal"}
 _NAMES: dict[str, type | tuple[type, ...]] = {
@@ -28,19 +28,19 @@ _PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6}
 
 
 def as_objects(values: Iterable[Any]) -> NDArray[Any]:
-    """Return values as objects; lists among them stay lists."""
+    """Return values as an array of objects, in which lists stay lists."""
     values = list(values)
     return np.fromiter(values, dtype=object, count=len(values))
 
 
 def is_sequence(value: Any) -> bool:
-    """Say whether a value holds others in an order: no text, set, mapping or table."""
+    """Return whether a value is a sequence or array of others, and no text, set or table."""
     other = isinstance(value, str | bytes | Mapping | Set) or hasattr(value, "columns")
     return not other and hasattr(value, "__len__") and getattr(value, "ndim", 1) > 0
 
 
 def is_missing(value: Any) -> bool:
-    """Say whether a value stands for none: None, NaN, NaT or pandas.NA."""
+    """Return whether a value is missing: None, NaN, NaT or pandas.NA."""
     if isinstance(value, float | np.floating):
         return bool(np.isnan(value))
     if isinstance(value, np.datetime64):
@@ -51,7 +51,7 @@ def is_missing(value: Any) -> bool:
 
 
 def missing(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Tell which values of a column are missing."""
+    """Return which values of a column are missing."""
     if values.dtype.kind == "f":
         return np.isnan(values)
     if values.dtype.kind in "Mm":
@@ -64,8 +64,8 @@ def missing(values: NDArray[Any]) -> NDArray[np.bool_]:
     return np.fromiter(map(is_missing, values), dtype=bool, count=len(values))
 
 
-def kinds(values: NDArray[Any]) -> set[str]:
-    """Say in words of which kinds objects are: "bool", "int", "float", "str", "datetime", ..."""
+def type_names(values: NDArray[Any]) -> set[str]:
+    """Return the names of the types of objects: "bool", "int", "float", "str", "datetime", ..."""
     return {
         next((name for name, types in _NAMES.items() if issubclass(t, types)), t.__name__)
         for t in set(map(type, values))
@@ -73,9 +73,9 @@ def kinds(values: NDArray[Any]) -> set[str]:
 
 
 def holds_dates(values: NDArray[Any]) -> bool:
-    """Tell whether a column holds datetimes or dates."""
+    """Return whether a column holds datetimes or dates."""
     return values.dtype.kind == "M" or (
-        values.dtype == object and bool(kinds(values[~missing(values)]) & {"datetime", "date"})
+        values.dtype == object and bool(type_names(values[~missing(values)]) & {"datetime", "date"})
     )
 
 
@@ -106,7 +106,7 @@ def as_numbers(values: NDArray[Any], name: str, *, exact: bool = True) -> NDArra
     name : str
         What they are, for messages: ``"column 'hour' of log"``.
     exact : bool, default=True
-        Whether to refuse integers that become floats, for want of others, and are too large.
+        Whether to refuse integers that must become floats and are too large to be exact.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def as_numbers(values: NDArray[Any], name: str, *, exact: bool = True) -> NDArra
         raise TypeError(f"{name} must hold numbers, got dtype {values.dtype}.")
     there = ~missing(values)
     known = values[there]
-    found = kinds(known)
+    found = type_names(known)
     if not found <= NUMBERS:
         raise TypeError(f"{name} must hold numbers, got {in_words(found)}.")
     if len(known) == len(values) > 0:
@@ -167,7 +167,7 @@ def as_seconds(values: NDArray[Any], name: str) -> NDArray[np.float64]:
     if values.dtype.kind in "iuf":
         return values.astype(np.float64)
     there = ~missing(values)
-    found = kinds(values[there]) if values.dtype.kind == "O" else {f"dtype {values.dtype}"}
+    found = type_names(values[there]) if values.dtype.kind == "O" else {f"dtype {values.dtype}"}
     if found <= NUMBERS - {"bool"}:
         return as_numbers(values, name, exact=False).astype(np.float64)
     if not found <= {"datetime", "date"}:
@@ -202,7 +202,7 @@ def _since_1970(value: Any, name: str) -> float:
 
 
 def as_column(values: Any, dtype: Any, name: str) -> NDArray[Any]:
-    """Return one number a row as an array of this type; refuse what it can't hold exactly."""
+    """Return numbers, one a row, as an array of a type that holds them exactly; raise otherwise."""
     array = np.asarray(values)
     dtype = np.dtype(dtype)
     if array.ndim != 1:
@@ -219,7 +219,7 @@ def as_column(values: Any, dtype: Any, name: str) -> NDArray[Any]:
 
 
 def as_matrix(values: Any, name: str, n_rows: int) -> NDArray[np.float32]:
-    """Return vectors of numbers, one a row, as float32; refuse what that can't hold."""
+    """Return vectors of numbers, one a row, as float32; raise for numbers beyond its range."""
     try:
         given = np.asarray(values)
         if given.dtype.kind == "O":
@@ -251,9 +251,9 @@ def as_matrix(values: Any, name: str, n_rows: int) -> NDArray[np.float32]:
 def check_same_unit(
     seconds: NDArray[np.float64], name: str, others: NDArray[np.float64], other_name: str
 ) -> None:
-    """Raise ValueError if times are in seconds here and in thousandths (and so on) there.
+    """Raise ValueError if two columns hold times in different units, such as milliseconds.
 
-    That can be told where both are times since 1970, of years like ours.
+    Units differ recognisably if both are times since 1970, of present years.
     """
     both = [times[np.isfinite(times)] for times in (seconds, others)]
     if not all(

@@ -376,7 +376,7 @@ GOOD = {"user_id": [1, 2], "item_id": [3, 4], "liked": [0, 1]}
             GOOD | {"step": [1, None]},
             {"order": "step"},
             ValueError,
-            r"'step' of log is missing in 1 rows \(first: row 1\).*Fill it",
+            r"'step' of log orders .* missing in 1 rows \(first: row 1\).*Fill it",
         ),
         (GOOD, {"label": "clicked"}, ValueError, "log has no column 'clicked'"),
         (GOOD, {"context": ["hour"]}, ValueError, "log has no column 'hour'"),

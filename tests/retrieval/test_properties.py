@@ -400,7 +400,7 @@ def test_sequences_are_valid(X):
 def test_another_space_is_noticed(X):
     augmenter = fitted(X)
     moved = X.with_catalog(X.catalog.with_embedding(X.catalog.embedding[:, ::-1]))
-    with pytest.raises(ValueError, match=r"compared have moved.*Fit the augmenter again"):
+    with pytest.raises(ValueError, match=r"items have changed.*Fit the augmenter again"):
         augmenter.transform(moved)
     again = X.catalog.embedding * np.float32(1 + 1e-6)  # computed in other batches, say
     augmenter.transform(X.with_catalog(X.catalog.with_embedding(again)))
