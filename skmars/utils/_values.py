@@ -222,6 +222,8 @@ def as_matrix(values: Any, name: str, n_rows: int) -> NDArray[np.float32]:
     """Return vectors of numbers, one a row, as float32; refuse what that can't hold."""
     try:
         given = np.asarray(values)
+        if isinstance(values, np.ma.MaskedArray):
+            given = np.ma.filled(values.astype(np.float64), np.nan)
         if given.dtype.kind == "O":
             given = as_numbers(given.reshape(-1), name, exact=False).reshape(given.shape)
     except (TypeError, ValueError) as error:
