@@ -277,3 +277,10 @@ def test_masked_numbers_are_missing_numbers() -> None:
     masked = np.ma.array([[1, 2], [3, 4]], mask=[[0, 0], [0, 1]])
     features = ItemCatalog([1, 2], features={"text": masked}).features["text"]
     np.testing.assert_array_equal(features, [[1, 2], [3, np.nan]])
+
+
+def test_vectors_without_a_number_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"features\['text'\] must have at least one column"):
+        ItemCatalog([1, 2], features={"text": np.zeros((2, 0))})
+    with pytest.raises(ValueError, match="embedding must have at least one column"):
+        ItemCatalog([1, 2]).with_embedding(np.zeros((2, 0)))

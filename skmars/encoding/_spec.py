@@ -58,7 +58,7 @@ def as_transformer(name: str, spec: Any, *, batch_size: int, device: str, seed: 
     if (
         (isinstance(spec, str) and spec)
         or isinstance(spec, os.PathLike)
-        or (hasattr(spec, "encode") and not isinstance(spec, type))
+        or (hasattr(spec, "encode") and not isinstance(spec, str | type))
     ):
         return SentenceTransformerEncoder(spec, **options)
     raise TypeError(

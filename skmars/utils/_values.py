@@ -236,6 +236,8 @@ def as_matrix(values: Any, name: str, n_rows: int) -> NDArray[np.float32]:
         raise ValueError(
             f"{name} must have shape ({n_rows}, n_features), one row each; got shape {given.shape}."
         )
+    if given.shape[1] == 0:
+        raise ValueError(f"{name} must have at least one column, got shape {given.shape}.")
     if given.dtype == np.float32:
         return given
     with np.errstate(over="ignore"):
