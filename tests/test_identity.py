@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -247,3 +248,39 @@ def test_a_memo_forgets_the_oldest_and_copies_begin_empty() -> None:
     assert made == [0, 1, 2, 1]
     assert pickle.loads(pickle.dumps(memo)).get(parts[0], make) == 0
     assert made == [0, 1, 2, 1, 0]
+
+
+def test_a_fold_of_other_items_or_of_none_is_refused() -> None:
+    catalog = ItemCatalog([1, 2, 3], features={"text": np.eye(3)})
+    for other in (ItemCatalog([3, 2, 1]), ItemCatalog([1, 2]), catalog.extend([4])):
+        with pytest.raises(ValueError, match="fold 0 must have the items of this one"):
+            catalog.with_folds([other])
+    for folds in (None, catalog, [1]):
+        with pytest.raises(TypeError, match="catalog"):
+            catalog.with_folds(folds)
+    X, _ = Impressions.from_log(pd.DataFrame({"user_id": [1, 2], "item_id": [1, 2]}), catalog)
+    X = X.with_catalog(catalog.with_folds([catalog, catalog]))
+    assert X.with_fold(np.array([1, -1], dtype=np.int8)).fold.tolist() == [1, -1]
+    with pytest.raises(ValueError, match="fold holds 7, but the catalogue has 2 folds"):
+        X.with_fold(np.array([7, 0], dtype=np.int8))
+
+
+def test_the_title_of_no_item() -> None:
+    catalog = ItemCatalog([1, 2]).extend([3])
+    assert catalog.titles == ["1", "2", "3"]
+    for code in (-1, 3):
+        with pytest.raises(IndexError, match=f"between 0 and 2, got {code}"):
+            catalog.title(code)
+
+
+def test_masked_numbers_are_missing_numbers() -> None:
+    masked = np.ma.array([[1, 2], [3, 4]], mask=[[0, 0], [0, 1]])
+    features = ItemCatalog([1, 2], features={"text": masked}).features["text"]
+    np.testing.assert_array_equal(features, [[1, 2], [3, np.nan]])
+
+
+def test_vectors_without_a_number_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"features\['text'\] must have at least one column"):
+        ItemCatalog([1, 2], features={"text": np.zeros((2, 0))})
+    with pytest.raises(ValueError, match="embedding must have at least one column"):
+        ItemCatalog([1, 2]).with_embedding(np.zeros((2, 0)))

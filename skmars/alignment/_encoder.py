@@ -80,6 +80,7 @@ class AlignmentEncoder:
         """
         if self.factors is None:
             return ()
+        self.inputs(X.catalog)  # says so if features are not those that it was made for
         return tuple(
             AlignmentEncoder(self.network, self.items, factors, self.device)
             for factors in self.factors.out_of_fold(X, n_folds)

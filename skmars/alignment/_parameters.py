@@ -8,16 +8,18 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
+
+from skmars.utils._parameters import Number
 
 Entropy = Literal["maximize", "paper"] | None
 
 # Seeds, and numbers of rows and items, are below this.
 MOST = int(np.iinfo(np.int32).max)
-COUNT = Interval(Integral, 1, MOST, closed="both")
+COUNT = Number(Integral, 1, MOST, closed="both")
 # Wider layers, and larger weights in the loss, are mistakes; float32 would not hold the latter.
-WIDTH = Interval(Integral, 1, 10_000, closed="both")
-WEIGHT = Interval(Real, 0, 1e9, closed="both")
+WIDTH = Number(Integral, 1, 10_000, closed="both")
+WEIGHT = Number(Real, 0, 1e9, closed="both")
 
 
 class AlignerParameters(BaseEstimator):
@@ -30,22 +32,22 @@ class AlignerParameters(BaseEstimator):
         "lam": [WEIGHT],
         "beta": [WEIGHT],
         "entropy": [StrOptions({"maximize", "paper"}), None],
-        "eta": [Interval(Real, 0, 1e9, closed="right")],
+        "eta": [Number(Real, 0, 1e9, closed="right")],
         "residual": ["boolean"],
         "causal": ["boolean"],
         "max_length": [COUNT],
         "modalities": ["array-like", None],
-        "n_factors": [Interval(Integral, 0, 10_000, closed="both")],
-        "cv": [Interval(Integral, 2, 100, closed="both")],
+        "n_factors": [Number(Integral, 0, 10_000, closed="both")],
+        "cv": [Number(Integral, 2, 100, closed="both")],
         "max_iter": [COUNT],
         "batch_size": [StrOptions({"auto"}), COUNT],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "learning_rate": [Number(Real, 0, None, closed="neither")],
+        "weight_decay": [Number(Real, 0, None, closed="left")],
+        "dropout": [Number(Real, 0, 1, closed="left")],
         "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "validation_fraction": [Number(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [COUNT],
-        "tol": [Interval(Real, 0, None, closed="left")],
+        "tol": [Number(Real, 0, None, closed="left")],
         "warm_start": ["boolean"],
         "random_state": ["random_state"],
         "device": [str],

@@ -12,11 +12,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import StrOptions
 
 from skmars.baselines._operators import with_shares
-from skmars.baselines._parameters import N_ITEMS, NOT_NEGATIVE, POSITIVE, SHARES, Number
+from skmars.baselines._parameters import N_ITEMS, NOT_NEGATIVE, POSITIVE, SHARES
 from skmars.baselines._similarity import item_cf_iuf, nearest, user_sequences
 from skmars.baselines._views import ItemChoice
 from skmars.data import Impressions
 from skmars.utils._base import DocLinkMixin
+from skmars.utils._parameters import Number
 
 if TYPE_CHECKING:
     from skmars.baselines._contrastive import ContrastiveLoss

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any
 
-from sklearn.utils._param_validation import Interval
+from skmars.utils._parameters import Number
 
 # Nobody's history is longer: a larger number is a mistake, and histories would fill the memory.
 MOST_ITEMS = 1_000_000
-
-
-class Number(Interval):
-    """An interval of numbers without True and False, which Python counts among the integers."""
-
-    def is_satisfied_by(self, val: Any) -> bool:
-        """Return whether a value is a number of the interval."""
-        return not isinstance(val, bool) and bool(super().is_satisfied_by(val))
-
 
 N_ITEMS = [Number(Integral, 1, MOST_ITEMS, closed="both")]
 SHARE = [Number(Real, 0, 1, closed="both")]

@@ -13,9 +13,10 @@ from sklearn.utils._param_validation import StrOptions
 
 from skmars.baselines._augmenter import HistoryAugmenter, gathered
 from skmars.baselines._operators import chosen
-from skmars.baselines._parameters import ITEM_ID, MOST_ITEMS, N_ITEMS, Number
+from skmars.baselines._parameters import ITEM_ID, MOST_ITEMS, N_ITEMS
 from skmars.data import Impressions, Sequences
 from skmars.utils import _ragged as ragged
+from skmars.utils._parameters import Number
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

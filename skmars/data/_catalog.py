@@ -356,8 +356,21 @@ class ItemCatalog:
         Returns
         -------
         ItemCatalog
+
+        Raises
+        ------
+        TypeError, ValueError
+            If one of them is no catalogue, or has other items or parts.
         """
+        if isinstance(folds, ItemCatalog) or not isinstance(folds, Iterable):
+            raise TypeError(f"folds must be a list of catalogues, got {folds!r}.")
         versions = [require_catalog(fold).parts for fold in folds]
+        for k, parts in enumerate(versions):
+            if [p._ids_digest for p in parts] != [p._ids_digest for p in self.parts]:
+                raise ValueError(
+                    f"the catalogue of fold {k} must have the items of this one, in the same order "
+                    "and parts. Make it of this one, with with_features and with_embedding."
+                )
         return self._of_parts(
             [
                 part._derive(folds=tuple(parts[i] for parts in versions))
@@ -503,6 +516,8 @@ class ItemCatalog:
 
     def title(self, code: int) -> str:
         """Return an item's name for display: title, else beginning of the text, else id."""
+        if not 0 <= code < len(self):
+            raise IndexError(f"code must lie between 0 and {len(self) - 1}, got {code}.")
         for part in self.parts:
             if code < len(part):
                 break

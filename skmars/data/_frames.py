@@ -12,7 +12,7 @@ from narwhals.exceptions import DuplicateError
 from numpy.typing import NDArray
 
 from skmars.utils import _ragged as ragged
-from skmars.utils._ids import Ids, as_ids
+from skmars.utils._ids import Ids, as_ids, check_text
 from skmars.utils._values import (
     NUMBERS,
     as_numbers,
@@ -179,7 +179,9 @@ class Table:
         known = values[~missing(values)]
         found = {"bool"} if values.dtype.kind in "biuf" else type_names(known)
         if found == {"str"} or (len(known) == 0 < len(values) and values.dtype == object):
-            return as_objects("" if v is None else str(v) for v in values)
+            texts = as_objects("" if v is None else str(v) for v in values)
+            check_text(texts, name)
+            return texts
         if not found <= NUMBERS:
             raise TypeError(
                 f"{name} holds {in_words(found)} ({series.dtype}); context columns hold numbers, "

@@ -79,7 +79,7 @@ def image_bytes(value: Any, max_pixels: int) -> bytes:
     if isinstance(value, str | os.PathLike):
         try:
             with open_file(value, limit) as file:
-                return file.read(limit)
+                return file.read(limit) or b""  # None: nothing yet, as of a log of the kernel
         except (OSError, ValueError) as error:
             raise UnusableContent(f"{os.fspath(value)}: {reason(error)}") from error
     if not isinstance(value, bytes | bytearray):

@@ -229,7 +229,13 @@ class Impressions:
 
     def with_fold(self, fold: NDArray[np.int8] | None) -> Impressions:
         """Return the same rows with another `fold`: without whom their features were learnt."""
-        return replace(self, fold=as_fold(fold))
+        fold, known = as_fold(fold), len(self.catalog.folds)
+        if fold is not None and 0 < known <= fold.max(initial=-1):
+            raise ValueError(
+                f"fold holds {fold.max()}, but the catalogue has {known} folds of users, which "
+                "count from 0. Pass the folds that its features were made for."
+            )
+        return replace(self, fold=fold)
 
     def with_user_embedding(self, embedding: NDArray[np.float32] | None) -> Impressions:
         """Return the same rows with these user embeddings, shape (n_rows, n_components)."""

@@ -250,4 +250,8 @@ def cache_folder(cache: str | os.PathLike[str] | joblib.Memory | None) -> Path |
     """Return the folder that the parameter `cache` names."""
     if isinstance(cache, joblib.Memory):
         return None if cache.location is None else Path(cache.location) / "skmars"
-    return None if cache is None else Path(cache).expanduser()
+    if cache is None:
+        return None
+    if not os.fspath(cache) or "\0" in os.fspath(cache):
+        raise ValueError(f"cache must be the path of a folder, got {cache!r}. Pass one, or None.")
+    return Path(cache).expanduser()

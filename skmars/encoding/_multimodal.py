@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.data import Impressions, ItemCatalog
@@ -35,6 +34,7 @@ from skmars.encoding._encode import Features, ModalityEncoder, encode, fit_encod
 from skmars.encoding._pretrained import clone_sharing
 from skmars.encoding._spec import PRECOMPUTED, as_transformer, content_kind, default_encoder
 from skmars.utils._base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
+from skmars.utils._parameters import Number
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,9 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "encoders": [dict, None],
         "cache": [str, os.PathLike, joblib.Memory, None],
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Number(Integral, 1, None, closed="left")],
         "device": [str],
-        "max_image_pixels": [Interval(Integral, 1, None, closed="left")],
+        "max_image_pixels": [Number(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }

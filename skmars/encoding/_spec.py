@@ -30,7 +30,7 @@ def as_transformer(name: str, spec: Any, *, batch_size: int, device: str, seed: 
     TypeError, ValueError
         If it stands for none; the message lists the valid values.
     """
-    if hasattr(spec, "transform"):
+    if hasattr(spec, "transform") and not isinstance(spec, type):
         return spec
     options: dict[str, Any] = {"batch_size": batch_size, "device": device}
     if isinstance(spec, str):
@@ -38,6 +38,10 @@ def as_transformer(name: str, spec: Any, *, batch_size: int, device: str, seed: 
             return spec
         library, _, rest = spec.partition(":")
         model, slash, weights = rest.partition("/")
+        if library in ("timm", "open_clip") and not model:
+            raise ValueError(
+                f"encoders[{name!r}]={spec!r} names no model. Write '{library}:MODEL/WEIGHTS'."
+            )
         if library == "timm":
             return TimmImageEncoder(model, weights=weights or None, **options)
         if library == "open_clip":
@@ -51,7 +55,11 @@ def as_transformer(name: str, spec: Any, *, batch_size: int, device: str, seed: 
             return OpenClipEncoder(
                 model, weights or None, modality=tower, random_state=seed, **options
             )
-    if (isinstance(spec, str) and spec) or isinstance(spec, os.PathLike) or hasattr(spec, "encode"):
+    if (
+        (isinstance(spec, str) and spec)
+        or isinstance(spec, os.PathLike)
+        or (hasattr(spec, "encode") and not isinstance(spec, str | type))
+    ):
         return SentenceTransformerEncoder(spec, **options)
     raise TypeError(
         f"encoders[{name!r}] must be a scikit-learn transformer, a SentenceTransformer or its name "

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_array
+
+from skmars.utils._parameters import Number, check_number
 
 BLOCK = 1024  # rows of a distance matrix that are held at once
 
@@ -15,6 +19,13 @@ def _matrix(values: ArrayLike, name: str, *, min_rows: int = 1) -> NDArray[np.fl
     return np.asarray(
         check_array(values, dtype=np.float64, input_name=name, ensure_min_samples=min_rows)
     )
+
+
+def unit_rows(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale the rows to length one; a row of zeros stays."""
+    # First by the largest number: squares of very large and very small ones are no numbers.
+    largest = np.abs(matrix).max(axis=1, keepdims=True)
+    return np.asarray(normalize(matrix / np.where(largest > 0, largest, 1.0)))
 
 
 def alignment_score(X: ArrayLike, Y: ArrayLike) -> float:
@@ -59,7 +70,7 @@ def alignment_score(X: ArrayLike, Y: ArrayLike) -> float:
             f"X and Y must be views of the same items in one space, got shapes {x.shape} and "
             f"{y.shape}."
         )
-    return float(np.einsum("ij,ij->i", normalize(x), normalize(y)).mean())
+    return float(np.einsum("ij,ij->i", unit_rows(x), unit_rows(y)).mean())
 
 
 def uniformity_score(X: ArrayLike, *, t: float = 2.0) -> float:
@@ -97,9 +108,8 @@ def uniformity_score(X: ArrayLike, *, t: float = 2.0) -> float:
     >>> round(uniformity_score([[1.0, 0.0], [-1.0, 0.0]]), 3)
     8.0
     """
-    if not t > 0:
-        raise ValueError(f"t must be positive, got {t!r}.")
-    unit = normalize(_matrix(X, "X", min_rows=2))
+    check_number(t, Number(Real, 0, None, closed="neither"), "t", "uniformity_score")
+    unit = unit_rows(_matrix(X, "X", min_rows=2))
     n = len(unit)
     parts = []
     for begin in range(0, n, BLOCK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn.utils import Bunch, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 
 from skmars.utils._ids import as_ids, factorize
+from skmars.utils._parameters import Number, check_number
 
 
 def check_binary(y_true: ArrayLike) -> NDArray[np.bool_]:
@@ -220,8 +222,7 @@ def relative_improvement(auc: float, base_auc: float) -> float:
     4.0
     """
     for name, value in (("auc", auc), ("base_auc", base_auc)):
-        if not 0.0 <= value <= 1.0:
-            raise ValueError(f"{name} must lie between 0 and 1, got {value!r}.")
+        check_number(value, Number(Real, 0, 1, closed="both"), name, "relative_improvement")
     if base_auc <= 0.5:
         raise ValueError(
             f"base_auc must exceed 0.5, got {base_auc!r}: relative to a base that is no better "

@@ -7,9 +7,9 @@ from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.preprocessing import normalize
 from sklearn.utils import check_array
 
+from skmars.metrics._embedding import unit_rows
 from skmars.utils._ids import as_ids, check_same_kind, factorize, joined
 
 BLOCK = 4_000_000  # similarities that are held at once
@@ -124,8 +124,8 @@ def _hits_at_k(
     k: int | Sequence[int],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return how many of the k nearest candidates and of all candidates are relevant, and k."""
-    Q = normalize(check_array(queries, dtype=np.float64, input_name="queries"))
-    C = normalize(check_array(candidates, dtype=np.float64, input_name="candidates"))
+    Q = unit_rows(check_array(queries, dtype=np.float64, input_name="queries"))
+    C = unit_rows(check_array(candidates, dtype=np.float64, input_name="candidates"))
     if Q.shape[1] != C.shape[1]:
         raise ValueError(
             f"queries and candidates must lie in one space, got {Q.shape[1]} and {C.shape[1]} "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,7 +11,9 @@ from scipy.stats import norm, rankdata
 from sklearn.utils import check_consistent_length, check_random_state
 
 from skmars.metrics._ranking import auc_by_group, check_binary, check_scores, check_users
+from skmars.utils._parameters import Number, check_number
 
+OPEN_SHARE = Number(Real, 0, 1, closed="neither")
 BLOCK = 4_000_000  # bootstrap counts that are held at once
 
 
@@ -44,8 +46,7 @@ class PairedTest:
 def _check(
     y_true: ArrayLike, y_score: ArrayLike, base_score: ArrayLike, confidence_level: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    if not 0.0 < confidence_level < 1.0:
-        raise ValueError(f"confidence_level must lie between 0 and 1, got {confidence_level!r}.")
+    check_number(confidence_level, OPEN_SHARE, "confidence_level", "a paired test")
     positive = check_binary(y_true)
     scores = [check_scores(y_score), check_scores(base_score, "base_score")]
     check_consistent_length(positive, *scores)
@@ -198,8 +199,8 @@ def gauc_bootstrap_test(
     >>> test.pvalue < 0.01
     True
     """
-    if not isinstance(n_resamples, Integral) or n_resamples < 2:
-        raise ValueError(f"n_resamples must be an integer of at least 2, got {n_resamples!r}.")
+    at_least_two = Number(Integral, 2, None, closed="left")
+    check_number(n_resamples, at_least_two, "n_resamples", "gauc_bootstrap_test")
     positive, scores = _check(y_true, y_score, base_score, confidence_level)
     ids, code = check_users(users, len(positive))
     rng = check_random_state(random_state)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
+from sklearn.utils import check_consistent_length
 
 from skmars.data import Impressions
 from skmars.data._checks import require_impressions
-from skmars.metrics._ranking import gauc_score
+from skmars.metrics._ranking import check_binary, gauc_score
+from skmars.utils._parameters import Number, check_number
 
 
 class UserScorer:
@@ -30,9 +33,11 @@ class UserScorer:
         impressions = require_impressions(X, estimator_name=self._name)
         if y is None:
             raise ValueError(f"{self._name} needs the target y, got None.")
-        return float(
-            self._score_func(np.asarray(y), _scores(estimator, X), impressions, **self._kwargs)
-        )
+        check_consistent_length(y, impressions)
+        score = self._score_func(np.asarray(y), _scores(estimator, X), impressions, **self._kwargs)
+        if np.ndim(score) or not isinstance(score, Real):
+            raise TypeError(f"{self._name} must return one number, got {score!r}.")
+        return float(score)
 
     def __repr__(self) -> str:
         arguments = "".join(f", {name}={value!r}" for name, value in self._kwargs.items())
@@ -104,6 +109,7 @@ def _gauc(y_true: NDArray[Any], y_score: NDArray[Any], X: Impressions) -> float:
 def _low_active_auc(
     y_true: NDArray[Any], y_score: NDArray[Any], X: Impressions, quantile: float
 ) -> float:
+    y_true = check_binary(y_true)
     rows = low_active_rows(X, quantile)
     if len(np.unique(y_true[rows])) < 2:
         raise ValueError(
@@ -143,8 +149,7 @@ def low_active_auc_scorer(quantile: float = 0.3) -> UserScorer:
     >>> low_active_auc_scorer(0.2)
     make_user_scorer(low_active_auc_scorer, quantile=0.2)
     """
-    if not 0.0 <= quantile <= 1.0:
-        raise ValueError(f"quantile must lie between 0 and 1, got {quantile!r}.")
+    check_number(quantile, Number(Real, 0, 1, closed="both"), "quantile", "low_active_auc_scorer")
     scorer = make_user_scorer(_low_active_auc, quantile=quantile)
     scorer._name = "low_active_auc_scorer"
     return scorer

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.data import Impressions
@@ -34,6 +34,7 @@ from skmars.utils._base import (
     with_callbacks,
 )
 from skmars.utils._ids import Lookup
+from skmars.utils._parameters import Number
 from skmars.utils._progress import as_tasks, report
 
 if TYPE_CHECKING:
@@ -201,24 +202,24 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "strategy": [StrOptions({"filter", "most_similar", "kth", "dp"})],
-        "theta": [Interval(Real, -1, 1.1, closed="both")],
-        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "theta": [Number(Real, -1, 1.1, closed="both")],
+        "n_neighbors": [Number(Integral, 1, None, closed="left")],
         "user_representation": [StrOptions({"history", "embedding"})],
         "item_representation": [StrOptions({"features", "embedding"})],
         "relevance": [StrOptions({"user", "target", "both"})],
-        "low_quantile": [Interval(Real, 0, 1, closed="both")],
-        "high_quantile": [Interval(Real, 0, 1, closed="both")],
-        "max_length": [Interval(Integral, 1, None, closed="left")],
-        "max_borrowed": [Interval(Integral, 1, None, closed="left"), None],
-        "n_lookalikes": [Interval(Integral, 0, None, closed="left")],
+        "low_quantile": [Number(Real, 0, 1, closed="both")],
+        "high_quantile": [Number(Real, 0, 1, closed="both")],
+        "max_length": [Number(Integral, 1, None, closed="left")],
+        "max_borrowed": [Number(Integral, 1, None, closed="left"), None],
+        "n_lookalikes": [Number(Integral, 0, None, closed="left")],
         "activity": [StrOptions({"user", "row"})],
         "respect_time": ["boolean"],
         "neighbors": [
             StrOptions({"auto", "exact", "hnsw", "nndescent"}),
             HasMethods(["fit", "kneighbors"]),
         ],
-        "cv": [Interval(Integral, 2, 100, closed="both")],
-        "n_jobs": [Interval(Integral, None, None, closed="neither"), None],
+        "cv": [Number(Integral, 2, 100, closed="both")],
+        "n_jobs": [Number(Integral, None, None, closed="neither"), None],
         "verbose": ["verbose"],
     }
 
@@ -481,10 +482,6 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
 
     def _check_parameters(self) -> None:
         self._validate_params()
-        for name, (first, *_) in self._parameter_constraints.items():
-            value = getattr(self, name)
-            if isinstance(first, Interval) and isinstance(value, bool | np.bool_):
-                raise ValueError(f"{name} must be a number, got {value}.")
         if self.low_quantile > self.high_quantile:
             raise ValueError(
                 f"low_quantile={self.low_quantile} must not exceed "

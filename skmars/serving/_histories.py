@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from skmars.data import Impressions, ItemCatalog, Sequences
 from skmars.data._histories import Timeline
-from skmars.utils._ids import Lookup, factorize
-from skmars.utils._values import check_same_unit
+from skmars.utils._ids import Lookup, as_ids, factorize
+from skmars.utils._values import as_seconds, check_same_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +45,23 @@ class UserHistories:
 
     @classmethod
     def of(cls, X: Impressions) -> UserHistories:
-        """Gather the events of all rows that `Impressions.from_log` returned."""
+        """Gather the events of all rows that `Impressions.from_log` returned.
+
+        Raises
+        ------
+        ValueError
+            If these are not all rows of a log: a selection, say, or what a table was read as.
+        """
         # Events are stored user after user, so that those of one end where the next begin.
-        start = np.empty(len(X.users) + 1, dtype=np.int64)
+        start = np.full(len(X.users) + 1, -1, dtype=np.int64)
         start[X.user], start[-1] = X.history.start, len(X.history.items)
+        all_rows = len(X) > 0 and start[0] == 0 and (np.diff(start) >= 0).all()
+        if not all_rows or (start[X.user] != X.history.start).any():
+            raise ValueError(
+                "X must hold all rows that Impressions.from_log returned, since the events of a "
+                f"user are read from them; got {X!r}, which is a part of them, or made otherwise. "
+                "Pass the impressions as from_log returned them."
+            )
         length = np.diff(start).astype(np.int32)
         now = None if X.time is None else float(np.nextafter(X.time.max(), np.inf))
         return cls(X.catalog, X.users, replace(X.history, start=start[:-1], length=length), now)
@@ -112,9 +125,11 @@ class UserHistories:
         if self.now is not None:
             seconds = np.full(len(user_ids), self.now)
             if time is not None:
+                time = as_seconds(np.asarray(time), "the time column of the rows")
                 known = np.array([self.now])
                 check_same_unit(time, "the time column of the rows", known, "the log")
                 seconds = np.where(np.isnan(time), self.now, time)
+        user_ids = as_ids(user_ids, "the user column of the rows")
         who = self._lookup(user_ids, "the user column of the rows")
         known = np.flatnonzero(who >= 0)
         start, length = np.zeros(len(who), dtype=np.int64), np.zeros(len(who), dtype=np.int32)

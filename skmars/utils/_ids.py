@@ -136,6 +136,12 @@ def _strings(array: NDArray[Any], name: str, each: str) -> Ids:
             f"{name} holds {np.count_nonzero(empty)} empty strings (first at {each} "
             f"{int(np.argmax(empty))}). Drop these rows or give them an id."
         )
+    check_text(strings, name)
+    return strings
+
+
+def check_text(strings: NDArray[Any], name: str) -> None:
+    """Raise ValueError if a string holds half a character, which no table can store."""
     try:
         "".join(strings).encode()
     except UnicodeEncodeError as error:
@@ -143,7 +149,6 @@ def _strings(array: NDArray[Any], name: str, each: str) -> Ids:
             f"{name} holds strings that are no text ({error.object[error.start]!r}). Read the "
             "column with its right encoding."
         ) from error
-    return strings
 
 
 def _refuse_missing(array: NDArray[Any], name: str, each: str) -> None:

@@ -222,6 +222,8 @@ def as_matrix(values: Any, name: str, n_rows: int) -> NDArray[np.float32]:
     """Return vectors of numbers, one a row, as float32; raise for numbers beyond its range."""
     try:
         given = np.asarray(values)
+        if isinstance(values, np.ma.MaskedArray):
+            given = np.ma.filled(values.astype(np.float64), np.nan)
         if given.dtype.kind == "O":
             given = as_numbers(given.reshape(-1), name, exact=False).reshape(given.shape)
     except (TypeError, ValueError) as error:
@@ -234,6 +236,8 @@ def as_matrix(values: Any, name: str, n_rows: int) -> NDArray[np.float32]:
         raise ValueError(
             f"{name} must have shape ({n_rows}, n_features), one row each; got shape {given.shape}."
         )
+    if given.shape[1] == 0:
+        raise ValueError(f"{name} must have at least one column, got shape {given.shape}.")
     if given.dtype == np.float32:
         return given
     with np.errstate(over="ignore"):

@@ -326,3 +326,23 @@ def test_a_catalogue_of_many_parts_is_embedded_once(data) -> None:
         Z = aligner.transform(rows)
         np.testing.assert_array_equal(Z.user_embedding, expected_users)
     np.testing.assert_array_equal(Z.catalog.embedding, expected.catalog.embedding)
+
+
+def test_going_on_with_features_of_another_kind(data) -> None:
+    X, y = data
+    aligner = make(max_iter=1, warm_start=True).fit(X, y)
+    text = X.catalog.features["text"]
+    less = X.with_catalog(ItemCatalog(X.catalog.ids, features={"text": text}))
+    narrow = X.with_catalog(X.catalog.with_features({"text": text[:, :2]}))
+    for go_on in (aligner.partial_fit, aligner.fit):
+        with pytest.raises(ValueError, match="no features of modality 'image'"):
+            go_on(less, y)
+        with pytest.raises(ValueError, match="'text' have 2 columns, but SteinAligner"):
+            go_on(narrow, y)
+
+
+@pytest.mark.parametrize("value", [True, 10**400, 2**70, np.True_])
+@pytest.mark.parametrize("name", ["n_heads", "max_length", "learning_rate", "tol", "batch_size"])
+def test_numbers_that_are_none(data, name: str, value) -> None:
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of SteinAligner"):
+        make(**{name: value}).fit(*data)

@@ -578,6 +578,7 @@ def test_context_of_any_kind(values, kept) -> None:
         (pd.Series([2**60 + 1, None], dtype="Int64"), r"beyond 2\*\*53"),
         (pd.Series([2**70, 1], dtype=object), "64 bits"),
         (pd.Series([1j, 2j]), "holds complex"),
+        (pd.Series(["a", "\ud800"], dtype=object), "strings that are no text"),
     ],
 )
 def test_context_that_is_none(values, message) -> None:

@@ -6,6 +6,7 @@ import io
 import os
 import socket
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skmars import ItemCatalog, MultimodalEncoder
-from skmars.data._images import UnusableContent, load_image
+from skmars.data._images import UnusableContent, image_bytes, load_image
 from skmars.encoding import ImageStatisticsEncoder, TfidfEncoder
 
 
@@ -329,3 +330,10 @@ def test_a_picture_that_is_a_line_costs_a_pretrained_model_no_more_than_others()
 
     assert _middle(Image.new("RGB", (60_000, 2))).size == (32, 2)
     assert _middle(NOISE).size == NOISE.size
+
+
+def test_a_file_from_which_nothing_comes_yet_is_masked(monkeypatch):
+    silent = MagicMock()
+    silent.__enter__.return_value.read.return_value = None  # as a log of the kernel
+    monkeypatch.setattr("skmars.data._images.open_file", lambda *_: silent)
+    assert image_bytes("log", 100) == b""

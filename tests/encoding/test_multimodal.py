@@ -445,3 +445,22 @@ def test_broken_content_is_masked_whatever_the_modality_is_called():
     missing = {name: list(ids) for name, ids in fitted.missing_.items()}
     assert missing == {"plot": [2], "poster": [1, 2, 3]}
     assert list(fitted.transform(catalog).features) == ["plot"]  # nobody has a poster
+
+
+@pytest.mark.parametrize("spec", ["", TfidfEncoder, "timm:", "timm:/file.pth", "open_clip:/"])
+def test_what_stands_for_no_encoder(spec):
+    catalog = ItemCatalog([1, 2], content={"text": ["a", "b"]})
+    with pytest.raises((TypeError, ValueError), match=r"encoders\['text'\]"):
+        MultimodalEncoder({"text": spec}).fit(catalog)
+
+
+@pytest.mark.parametrize("cache", ["", "a\0b"])
+def test_a_cache_that_is_no_folder(cache):
+    with pytest.raises(ValueError, match="cache must be the path of a folder"):
+        MultimodalEncoder(cache=cache).fit(ItemCatalog([1, 2], content={"text": ["a", "b"]}))
+
+
+@pytest.mark.parametrize("value", [True, 1.5, -1])
+def test_a_batch_size_that_is_none(value):
+    with pytest.raises(ValueError, match="The 'batch_size' parameter"):
+        MultimodalEncoder(batch_size=value).fit(ItemCatalog([1], content={"text": ["a"]}))

@@ -7,7 +7,13 @@ import pytest
 from scipy.spatial.distance import pdist
 from sklearn.preprocessing import normalize
 
-from skmars.metrics import _embedding, alignment_score, effective_rank, uniformity_score
+from skmars.metrics import (
+    _embedding,
+    alignment_score,
+    effective_rank,
+    retrieval_recall_at_k,
+    uniformity_score,
+)
 
 RNG = np.random.RandomState(0)
 X, Y = RNG.normal(size=(60, 5)), RNG.normal(size=(60, 5))
@@ -63,5 +69,18 @@ def test_errors():
         alignment_score(X, np.full_like(Y, np.nan))
     with pytest.raises(ValueError, match="minimum of 2 is required"):
         uniformity_score(X[:1])
-    with pytest.raises(ValueError, match="t must be positive, got 0"):
+    with pytest.raises(ValueError, match=r"The 't' parameter .* Got 0"):
         uniformity_score(X, t=0)
+
+
+def test_lengths_beyond_what_squares_can_hold_do_not_matter():
+    scale = np.resize([1e-300, 1, 1e300], (len(X), 1))
+    assert alignment_score(scale * X, Y) == pytest.approx(alignment_score(X, Y))
+    assert uniformity_score(scale * X) == pytest.approx(uniformity_score(X))
+    assert retrieval_recall_at_k(scale * X, X) == 1.0
+
+
+@pytest.mark.parametrize("t", [None, "a", True, np.nan, np.inf, 2**70])
+def test_a_sharpness_that_is_no_number(t):
+    with pytest.raises(ValueError, match="The 't' parameter of uniformity_score"):
+        uniformity_score(X, t=t)

@@ -128,10 +128,18 @@ def test_relative_improvement(auc, base, percent):
     [
         (0.7, 0.5, "base_auc must exceed 0.5"),
         (0.7, 0.3, "base_auc must exceed 0.5"),
-        (77.7, 0.7, "auc must lie between 0 and 1"),
-        (0.7, float("nan"), "base_auc must lie between 0 and 1"),
+        (77.7, 0.7, "'auc' parameter"),
+        (0.7, float("nan"), "'base_auc' parameter"),
     ],
 )
 def test_relative_improvement_without_meaning(auc, base, message):
     with pytest.raises(ValueError, match=message):
         relative_improvement(auc, base)
+
+
+@pytest.mark.parametrize("value", [None, "a", [0.6], True])
+def test_an_auc_that_is_no_number(value):
+    with pytest.raises(ValueError, match="The 'auc' parameter of relative_improvement"):
+        relative_improvement(value, 0.6)
+    with pytest.raises(ValueError, match="The 'base_auc' parameter of relative_improvement"):
+        relative_improvement(0.6, value)

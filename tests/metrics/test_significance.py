@@ -150,7 +150,7 @@ def test_bootstrap_memory_does_not_depend_on_the_number_of_resamples(monkeypatch
         (([0, 0, 1], [1, 2, 3], [1, 2, 3]), {}, "1 positive and 2 negative"),
         (([0, 0, 1, 1], [1, 2, 3, 4], [1, 2, 3, np.inf]), {}, "base_score holds 1 values"),
         (([0, 0, 1, 1], [1, 2, 3], [1, 2, 3, 4]), {}, "inconsistent numbers of samples"),
-        (([0, 0, 1, 1],) + ([1, 2, 3, 4],) * 2, {"confidence_level": 95}, "got 95"),
+        (([0, 0, 1, 1],) + ([1, 2, 3, 4],) * 2, {"confidence_level": 95}, "Got 95"),
     ],
 )
 def test_delong_bad_input(arguments, options, message):
@@ -162,5 +162,11 @@ def test_bootstrap_bad_input():
     arguments = ([0, 1, 0, 1], [1, 2, 3, 4], [1, 2, 3, 4])
     with pytest.raises(ValueError, match="at least two users .* got 1 of 3"):
         gauc_bootstrap_test(*arguments, [1, 1, 2, 3])
-    with pytest.raises(ValueError, match="n_resamples must be an integer of at least 2, got 1"):
+    with pytest.raises(ValueError, match=r"The 'n_resamples' parameter .* Got 1"):
         gauc_bootstrap_test(*arguments, [1, 1, 2, 2], n_resamples=1)
+
+
+@pytest.mark.parametrize("level", [None, "a", True, np.nan, [0.9]])
+def test_a_confidence_level_that_is_no_number(level):
+    with pytest.raises(ValueError, match="The 'confidence_level' parameter"):
+        delong_test([0, 0, 1, 1], [1, 2, 3, 4], [1, 2, 4, 3], confidence_level=level)

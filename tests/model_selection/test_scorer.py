@@ -107,7 +107,7 @@ def test_scorers_pickle():
 
 def test_errors():
     model = MODEL.fit(X, Y)
-    with pytest.raises(ValueError, match="quantile must lie between 0 and 1, got 30"):
+    with pytest.raises(ValueError, match=r"The 'quantile' parameter .* Got 30"):
         low_active_auc_scorer(30)
     with pytest.raises(ValueError, match="rows are all of one class"):
         low_active_auc_scorer()(model, X, np.where(X.history.length > 3, Y, 0))
@@ -119,3 +119,30 @@ def test_errors():
         gauc_scorer(BaseEstimator(), X, Y)
     with pytest.raises(TypeError, match="score_func must be a function"):
         make_user_scorer("gauc")
+
+
+@pytest.mark.parametrize("quantile", [None, "a", True, np.nan])
+def test_a_quantile_that_is_no_number(quantile):
+    with pytest.raises(ValueError, match="The 'quantile' parameter of low_active_auc_scorer"):
+        low_active_auc_scorer(quantile)
+
+
+def test_targets_that_do_not_belong_to_the_rows():
+    model = MODEL.fit(X, Y)
+    for scorer in (gauc_scorer, low_active_auc_scorer()):
+        with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+            scorer(model, X, Y[:-1])
+        with pytest.raises(ValueError, match="y_true must be binary"):
+            scorer(model, X, np.linspace(0, 1, len(Y)))
+        with pytest.raises(ValueError, match=r"y_true is empty|0 sample\(s\)"):
+            scorer(model, X[:0], Y[:0])
+
+
+@pytest.mark.parametrize("score", ["0.5", [0.5, 0.6], None])
+def test_a_score_that_is_no_number(score):
+    def odd(y_true, y_score, impressions):
+        return score
+
+    scorer = make_user_scorer(odd)
+    with pytest.raises(TypeError, match="odd must return one number, got"):
+        scorer(MODEL.fit(X, Y), X, Y)

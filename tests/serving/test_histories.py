@@ -168,3 +168,24 @@ def test_times_need_times() -> None:
     assert histories.impressions(np.array([1]), np.array([7])).time is None
     with pytest.raises(ValueError, match="the log has none.*Leave the time column out"):
         histories.impressions(np.array([1]), np.array([7]), np.array([3.0]))
+
+
+def test_events_are_read_from_all_rows_of_a_log_or_not_at_all() -> None:
+    log = pd.DataFrame({"user_id": ["a", "a", "a", "b"], "item_id": [1, 2, 3, 1]})
+    X, _ = Impressions.from_log(log)
+    read = UserHistories.of(X[[2, 3, 0, 1]]).events
+    assert [read.row(0).tolist(), read.row(1).tolist()] == [[0, 1, 2], [0]]
+    for other in (X[:3], X[:0], Impressions.from_frame(X.to_frame("pandas"))):
+        with pytest.raises(ValueError, match="all rows that Impressions.from_log returned"):
+            UserHistories.of(other)
+
+
+def test_ids_and_times_of_rows_are_read_as_everywhere() -> None:
+    log = pd.DataFrame({"user_id": ["a", "a"], "item_id": [1, 2]})
+    times = pd.to_datetime(["2024-01-01", "2024-01-03"])
+    histories = UserHistories.of(Impressions.from_log(log.assign(timestamp=times))[0])
+    users, items = np.array(["a"], dtype=object), np.array([1])
+    rows = histories.impressions(users, items, np.array(["2024-01-02"], dtype="M8[s]"))
+    assert rows.history.length.tolist() == [1]
+    with pytest.raises(TypeError, match="user column of the rows holds integers but the log"):
+        histories.impressions(np.array([1], dtype=object), items)
