@@ -188,7 +188,7 @@ MISTAKES = (
         'items["image"] = ["robot.jpg", "train.jpg", "chess.jpg"]\n'
         'MultimodalEncoder().fit(ItemCatalog.from_frame(items[["item_id", "image"]]))',
         ValueError,
-        ("None of the 3 items", "image", "robot.jpg", "mend"),
+        ("None of the 3 items", "image", "robot.jpg", "correct"),
         'items["image"] = "/folder/of/pictures/" + items["image"]',
     ),
     Mistake(

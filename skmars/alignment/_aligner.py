@@ -81,7 +81,7 @@ class SteinAligner(
         item factors out, as the paper does. Not used on arrays.
     cv : int, default=5
         Number of folds of users. In `fit`, and in what `fit_transform` returns, each row sees item
-        factors that were made without the users of its own fold, so that they do not know the
+        factors that were made without the users of its own fold, so that they do not leak the
         click that is to be predicted. A hash of the id assigns users to folds, in all steps alike.
     max_iter : int, default=10
         Epochs.
@@ -150,8 +150,8 @@ class SteinAligner(
 
     Notes
     -----
-    An item that lacks a modality is left out of `L_Stein`; where the network would look at that
-    modality, the mean of those that the item has stands in for it.
+    An item that lacks a modality is left out of `L_Stein`; in the network, the mean of the
+    modalities that the item has replaces it.
 
     ``fit(X, y).transform(X)`` does not equal ``fit_transform(X, y)``, as with scikit-learn's
     :class:`~sklearn.preprocessing.TargetEncoder`: `transform` gives what was learnt of all users,
@@ -298,8 +298,8 @@ class SteinAligner(
         -------
         Impressions or ndarray of shape (n_samples, n_components)
             The impressions with ``catalog.embedding`` and ``catalog.features["factors"]``, made
-            once of equal catalogues, and with `user_embedding`, which is computed when asked for,
-            of just the rows that are left by then. Of an array, the mean of the views' embeddings.
+            computed once for equal catalogues, and with `user_embedding`, which is computed on
+            access, for the rows selected by then. For an array, the mean of the views' embeddings.
         """
         check_is_fitted(self)
         impressions = as_impressions(X)

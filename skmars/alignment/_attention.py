@@ -1,4 +1,4 @@
-"""Multi-head attention over sequences of different lengths that stand one after another.
+"""Multi-head attention over concatenated sequences of different lengths.
 
 All sequences of a batch lie in flat tensors of shape (n_positions, ...). Attention pads them bucket
 by bucket, a bucket being sequences of similar length; nothing else ever sees padding.
@@ -34,7 +34,7 @@ class Bucket:
 
 
 def make_buckets(lengths: NDArray[np.int64], device: torch.device) -> list[Bucket]:
-    """Divide sequences, which stand one after another, shortest first, into buckets."""
+    """Divide concatenated sequences, sorted from short to long, into buckets."""
     result = []
     begin = 0
     while begin < len(lengths):

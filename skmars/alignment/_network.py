@@ -1,7 +1,7 @@
 """The modality-alignment network: Eq. 3-4 and 9-13 of arXiv 2509.01184.
 
-With ``causal=True`` position t of a sequence depends on what stands at or before t, within a
-window, and on nothing else in the batch.
+With ``causal=True`` position t of a sequence depends on positions up to t, within a window, and
+on nothing else in the batch.
 """
 
 from __future__ import annotations

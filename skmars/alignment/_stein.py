@@ -70,7 +70,7 @@ def kernel_alignment(a: Tensor, b: Tensor, bandwidth: Tensor | float) -> Tensor:
 def entropy_surrogate(x: Tensor, score: Tensor) -> Tensor:
     """Return ``-mean(score . x) / d``: its gradient is that of the entropy per dimension (Eq. 7).
 
-    The *value* says nothing: by Stein's identity it is 1 for every density when the score is
+    The *value* has no meaning: by Stein's identity it is 1 for every density when the score is
     exact. `score` must be detached, or the gradient is zero for the same reason.
     """
     return -(score * x).sum(1).mean() / x.shape[1]

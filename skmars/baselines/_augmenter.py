@@ -50,7 +50,7 @@ class HistoryAugmenter(
         "max_length": N_ITEMS,
         "random_state": ["random_state"],
     }
-    # The parameter, if there is one, that holds the id of an item which stands for none.
+    # Name of the parameter, if there is one, that holds the id of a mask or delimiter token.
     _token: ClassVar[str] = ""
 
     @all_or_nothing
@@ -98,8 +98,8 @@ class HistoryAugmenter(
         Raises
         ------
         TypeError, ValueError
-            As `fit`, or if an id that has to stand for no item is of another kind than those of
-            items, or is that of an item that a user touched.
+            As `fit`, or if the id of a token is of another kind than those of items, or is that of
+            an item that a user touched.
         """
         self._validate_params()
         X = require_impressions(X, estimator_name=type(self).__name__)
@@ -213,7 +213,7 @@ def with_token(X: Impressions, token: Any, name: str) -> tuple[Impressions, int 
     code = int(catalog.codes(ids)[0])
     if code in X.target or code in X.history.items:
         raise ValueError(
-            f"{name}={token!r} has to stand for no item, but users of X touched an item of this "
+            f"{name}={token!r} must be the id of no item, but users of X touched an item of this "
             "id. Pass an id that no item has."
         )
     return X.with_catalog(catalog), code

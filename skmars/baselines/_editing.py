@@ -33,8 +33,8 @@ class CropMaskReorder(HistoryAugmenter):
         Share that is shuffled: a window of ``int(reorder * n)`` items.
     mask_token : int or str, default=None
         Id, which no item has, that stands where an item was masked, for example -1 or "[mask]".
-        It joins the catalogue, and a model learns its embedding. None deletes masked items, which
-        is what a mask comes to in a model that skips padding.
+        It is added to the catalogue, and a model learns its embedding. None deletes masked items,
+        which is the effect of a mask in a model that skips padding.
     users, low_quantile, max_length, random_state : default="all", 0.3, 200, None
         See `RandomItems`.
 
@@ -134,8 +134,8 @@ class CropMaskReorderSubstituteInsert(CropMaskReorder):
     -----
     Items are similar that occur in the histories of the same users (ItemCF-IUF): in the longest
     one of each user among the rows of `fit_transform`, long ones counting less. An item without
-    neighbours is replaced by one drawn from the catalogue. A substituted or inserted item takes
-    the feedback and the time of the item in whose stead or before which it stands.
+    neighbours is replaced by one drawn from the catalogue. A substituted or inserted item has
+    the feedback and the time of the item that it replaces or precedes.
 
     References
     ----------

@@ -133,7 +133,7 @@ class CL4SRec(DocLinkMixin, BaseEstimator):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class CoSeRec(CL4SRec):
-    """Contrastive learning with operators that know similar items, as an auxiliary objective.
+    """Contrastive learning with operators that use similar items, as an auxiliary objective.
 
     As `CL4SRec`, with five operators that heed the length of a history: one of more than `short`
     items is changed by two different ones of {crop, mask, reorder, substitute, insert}; a shorter

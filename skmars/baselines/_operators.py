@@ -1,9 +1,9 @@
 """Operators that change ragged rows at random: crop, mask, reorder, substitute, insert.
 
-An operator knows nothing of items. It is given the lengths n of the rows (zeros among them) and a
-share from 0 to 1, one for all rows or one each, and says which positions of the old rows make up
-the new ones (an `Edit`). Whatever stands at these positions is gathered alike: items, feedback,
-times, embeddings.
+An operator does not depend on items. It takes the lengths n of the rows (which may be zero) and a
+share from 0 to 1, one for all rows or one each, and returns the positions of the old rows that make
+up the new ones (an `Edit`). Items, feedback, times and embeddings are then gathered by these
+positions.
 """
 
 from __future__ import annotations

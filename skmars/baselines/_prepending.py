@@ -57,9 +57,9 @@ class RandomItems(HistoryAugmenter):
     Notes
     -----
     The items become part of the history and are not ``borrowed``: `DINClassifier` would pool
-    borrowed ones apart in training and find none in prediction, and the method would come to
-    nothing. For the same reason its `activity_feature` sees the longer history in training;
-    without it, training and prediction agree.
+    borrowed ones apart in training and find none in prediction, and the method would have no
+    effect. Likewise, its `activity_feature` counts the longer history in training, but not in
+    prediction; without that feature, both agree.
 
     There is one draw a row: all epochs of a later training see the same histories, and rows that
     the classifier holds out for early stopping are rewritten like the others. A random item is
@@ -163,9 +163,9 @@ class RepeatPad(HistoryAugmenter):
         Number m of further copies: fixed, :math:`U\{1, \lfloor N / n \rfloor\}`,
         :math:`U\{0, \lfloor N / n \rfloor\}`, or :math:`\lfloor N / n \rfloor`.
     delimiter : int or str, default=None
-        Id, which no item has, that stands between two copies, for example -1 or "[pad]". It joins
-        the catalogue, and a model learns its embedding. None puts nothing between copies, which is
-        also what padding comes to in a model that skips it.
+        Id, which no item has, that is put between two copies, for example -1 or "[pad]". It is
+        added to the catalogue, and a model learns its embedding. None puts nothing between copies,
+        which is also the effect of padding in a model that skips it.
     max_length : int, default=200
         Room N, in items, delimiters included.
     users, low_quantile, random_state : default="all", 0.3, None

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, StrOptions
+
+from skmars.utils._parameters import Number
 
 # More units than that in a layer, or numbers in an embedding, is a slip of the keyboard.
 WIDEST, DEEPEST = 1 << 14, 64
-_COUNT = Interval(Integral, 1, None, closed="left")
+_COUNT = Number(Integral, 1, None, closed="left")
 
 CONSTRAINTS: dict[str, list[Any]] = {
-    "embedding_dim": [Interval(Integral, 1, WIDEST, closed="both")],
+    "embedding_dim": [Number(Integral, 1, WIDEST, closed="both")],
     "attention_units": ["array-like"],
     "hidden_units": ["array-like"],
     "activation": [StrOptions({"dice", "prelu", "relu", "sigmoid"})],
@@ -23,15 +25,15 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "linear_context": [StrOptions({"auto"}), list, tuple, None],
     "activity_feature": ["boolean"],
     "max_length": [_COUNT],
-    "embedding_l2": [Interval(Real, 0, 1e6, closed="both")],
-    "learning_rate": [Interval(Real, 0, 1e30, closed="right")],
+    "embedding_l2": [Number(Real, 0, 1e6, closed="both")],
+    "learning_rate": [Number(Real, 0, 1e30, closed="right")],
     "batch_size": [_COUNT, StrOptions({"auto"})],
     "max_iter": [_COUNT],
     "early_stopping": ["boolean", StrOptions({"auto"})],
     "holdout": [StrOptions({"auto", "last", "users"})],
-    "validation_fraction": [Interval(Real, 0, 1, closed="neither"), StrOptions({"auto"})],
+    "validation_fraction": [Number(Real, 0, 1, closed="neither"), StrOptions({"auto"})],
     "n_iter_no_change": [_COUNT],
-    "tol": [Interval(Real, 0, None, closed="left")],
+    "tol": [Number(Real, 0, None, closed="left")],
     "auxiliary": [HasMethods("objective"), None],
     "class_weight": [dict, StrOptions({"balanced"}), None],
     "warm_start": ["boolean"],
@@ -47,12 +49,9 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     Raises
     ------
     ValueError
-        If a number is a bool, layers are not a sequence of widths, or names repeat or are no names.
+        If layers are not a sequence of widths, or names repeat or are no names.
     """
     for name, value in parameters.items():
-        is_number = any(isinstance(constraint, Interval) for constraint in CONSTRAINTS[name])
-        if isinstance(value, bool) and is_number:
-            raise ValueError(f"{name} must be a number, got {value!r}.")
         if name in ("attention_units", "hidden_units"):
             _check_widths(name, value)
         if isinstance(value, list | tuple) and name in ("item_features", "linear_context"):

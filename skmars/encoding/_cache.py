@@ -199,8 +199,7 @@ class Folder:
         """Return the checksum of a file's name and first `length` bytes; move behind these."""
         checksum = hashlib.blake2b(f"{self.path.name}/{name}".encode(), digest_size=_CHECKSUM)
         file.seek(0)
-        while length:
-            block = file.read(min(length, 2**20))
+        while length and (block := file.read(min(length, 2**20))):
             length -= len(block)
             checksum.update(block)
         return checksum.digest()

@@ -75,7 +75,7 @@ def none_usable(name: str, features: Features, catalog: ItemCatalog) -> ValueErr
     """Return the error for a catalogue of which no item has usable content of its modality."""
     return ValueError(
         f"None of the {len(catalog)} items has usable {name} content "
-        f"({_examples(features.problems, catalog)}). Leave the modality out, or change the content."
+        f"({_examples(features.problems, catalog)}). Leave the modality out or correct the content."
     )
 
 

@@ -103,8 +103,8 @@ def gauc_score(
 ) -> float | tuple[float, Bunch]:
     """Group AUC: the AUC within each user, averaged with the number of impressions as weight.
 
-    The AUC over all rows also rewards a model that merely knows which users click a lot.
-    Group AUC asks how well each user's own impressions are ranked (Eq. 19):
+    The AUC over all rows also rewards a model that merely predicts which users click a lot.
+    Group AUC measures how well each user's own impressions are ranked (Eq. 19):
 
         GAUC = sum_u n_u * AUC_u / sum_u n_u
 

@@ -1,4 +1,4 @@
-"""Splits by time within each user, and scorers that know the users."""
+"""Splits by time within each user, and scorers by user."""
 
 from skmars.model_selection._scorer import (
     gauc_scorer,

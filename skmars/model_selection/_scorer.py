@@ -57,7 +57,7 @@ def _scores(estimator: Any, X: Any) -> NDArray[Any]:
 
 
 def make_user_scorer(score_func: Callable[..., float], **kwargs: Any) -> UserScorer:
-    """Make a scorer of a function that needs to know the users.
+    """Make a scorer from a function that needs the users of the rows.
 
     Parameters
     ----------

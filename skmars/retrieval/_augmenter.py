@@ -75,12 +75,12 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     user_representation : {"history", "embedding"}, default="history"
         What makes users look alike, :math:`e_u` of Eq. 15: the mean of the centred unit vectors of
         the history's items, or the user embedding of `X` (that of the aligner, Eq. 13, as printed,
-        or the column `user_embedding`). Each stands in where there is nothing for the other.
+        or the column `user_embedding`). If the one can't be computed, the other is used.
     item_representation : {"features", "embedding"}, default="features"
-        What stands for an item wherever items are compared: its modality features side by side,
-        each at unit length, item factors among them; or its embedding in the aligned space (as
+        Vector of an item wherever items are compared: its modality features side by side, each
+        at unit length, item factors among them; or its embedding in the aligned space (as
         printed), which leaks the clicks of the rows that it was trained on (see Notes).
-        Each stands in where the catalogue lacks the other.
+        If the catalogue lacks the one, the other is used.
     relevance : {"target", "user", "both"}, default="target"
         What :math:`s_i` compares a donor's item with: the row's target item, the user (Eq. 16 as
         printed), or both (the mean of the two cosines). "user" and "both" need vectors of users and

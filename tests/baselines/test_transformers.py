@@ -464,7 +464,7 @@ def test_a_token_is_no_item_that_users_touch(name, data):
     cls = RepeatPad if name == "delimiter" else CropMaskReorder
     for token in (X.catalog.ids[X.target[0]], X.catalog.ids[X.history.items[0]]):
         augmenter = cls(**{name: int(token)})
-        with pytest.raises(ValueError, match=f"{name}={token} has to stand for no item"):
+        with pytest.raises(ValueError, match=f"{name}={token} must be the id of no item"):
             augmenter.fit_transform(X)
         assert not hasattr(augmenter, "feature_names_in_")
     # An item of the catalogue that nobody touched will do.
