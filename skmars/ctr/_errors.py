@@ -1,4 +1,4 @@
-"""What is said of rows that a fitted classifier can't read: errors, returned to be raised."""
+"""Errors for rows that a fitted classifier can't read, returned to be raised."""
 
 from __future__ import annotations
 

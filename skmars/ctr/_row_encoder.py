@@ -335,7 +335,7 @@ def _is_numeric(column: NDArray[Any]) -> bool:
 
 def _column(X: Impressions, name: str, *, numeric: bool) -> NDArray[Any]:
     if name not in X.context:
-        raise column_lacking(name, X.context)
+        raise column_lacking(name, X.columns)
     column = X.context[name]
     if len(column) and _is_numeric(column) != numeric:
         raise column_changed(name, column[:1].tolist()[0], numeric)
