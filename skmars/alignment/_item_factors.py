@@ -13,9 +13,10 @@ from sklearn.linear_model import Ridge, RidgeCV
 
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._activity import UserActivity
-from skmars.data._catalog import Matrix, side_by_side
+from skmars.data._catalog import side_by_side
 from skmars.data._columns import FACTORS
 from skmars.data._folds import user_folds
+from skmars.data._item_columns import Matrix
 from skmars.utils._ids import Ids, Lookup
 
 # Factors of an item with fewer users would identify these users rather than describe the item.

@@ -14,10 +14,21 @@ from numpy.typing import ArrayLike, NDArray
 from skmars.data._content import content_key, is_absent
 from skmars.data._display import catalog_html
 from skmars.data._frames import Table, is_frame
+from skmars.data._item_columns import (
+    Mask,
+    Matrix,
+    column_of_items,
+    feature_matrices,
+    frozen,
+    joined_texts,
+    named_columns,
+    rows_at,
+    stacked,
+)
 from skmars.utils._ids import Lookup, as_ids, check_joinable, factorize, joined
 from skmars.utils._ragged import offsets
 from skmars.utils._stacked import take_rows
-from skmars.utils._values import as_matrix, as_objects, is_sequence
+from skmars.utils._values import as_matrix
 
 if TYPE_CHECKING:
     from skmars.data._frames import Frame
@@ -25,9 +36,6 @@ if TYPE_CHECKING:
 TITLE_LENGTH = 60
 # An extension of an extension has one part more; beyond so many, the small ones are joined.
 MAX_PARTS = 8
-
-Matrix = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 
 def require_catalog(catalog: Any) -> ItemCatalog:
@@ -118,13 +126,16 @@ class ItemCatalog:
             )
         self._parts: tuple[ItemCatalog, ...] = ()
         self._digests: dict[str, str] = {}
-        self.ids = _frozen(known)
+        self.ids = frozen(known)
         self.content = MappingProxyType(
-            {k: _column(v, f"content[{k!r}]", len(self)) for k, v in _items(content, "content")}
+            {
+                k: column_of_items(v, f"content[{k!r}]", len(self))
+                for k, v in named_columns(content, "content")
+            }
         )
-        self.features, self.missing = _features(features, missing, len(self), known=())
+        self.features, self.missing = feature_matrices(features, missing, len(self), known=())
         self.embedding = (
-            None if embedding is None else _frozen(as_matrix(embedding, "embedding", len(self)))
+            None if embedding is None else frozen(as_matrix(embedding, "embedding", len(self)))
         )
         self.folds: tuple[ItemCatalog, ...] = ()
 
@@ -181,14 +192,16 @@ class ItemCatalog:
         named: dict[str, Any] = {"title": title, "text": text, "image": image}
         for modality, column in named.items():
             if isinstance(column, list | tuple):
-                raw[modality] = _joined_texts([table.objects(c) for c in column])
+                raw[modality] = joined_texts([table.objects(c) for c in column])
             elif column is not None or modality in table.columns:
                 raw[modality] = table.objects(modality if column is None else column)
-        for name, column in _items(content, "content"):
+        for name, column in named_columns(content, "content"):
             if named.get(name) is not None:
                 raise ValueError(f"content[{name!r}] and {name}= name two columns; pass one.")
             raw[name] = table.objects(column)
-        vectors = {name: table.vectors(column) for name, column in _items(features, "features")}
+        vectors = {
+            name: table.vectors(column) for name, column in named_columns(features, "features")
+        }
         return cls(
             table.ids(item),
             content=raw,
@@ -225,28 +238,28 @@ class ItemCatalog:
 
     @cached_property
     def ids(self) -> NDArray[Any]:  # type: ignore[no-redef]
-        return _frozen(joined(*(part.ids for part in self.parts)))
+        return frozen(joined(*(part.ids for part in self.parts)))
 
     @cached_property
     def content(self) -> Mapping[str, NDArray[Any]]:  # type: ignore[no-redef]
         names = self.parts[0].content
-        return MappingProxyType({k: _stacked([p.content[k] for p in self.parts]) for k in names})
+        return MappingProxyType({k: stacked([p.content[k] for p in self.parts]) for k in names})
 
     @cached_property
     def features(self) -> Mapping[str, Matrix]:  # type: ignore[no-redef]
         names = self.parts[0].features
-        return MappingProxyType({k: _stacked([p.features[k] for p in self.parts]) for k in names})
+        return MappingProxyType({k: stacked([p.features[k] for p in self.parts]) for k in names})
 
     @cached_property
     def missing(self) -> Mapping[str, Mask]:  # type: ignore[no-redef]
         names = self.parts[0].features
-        return MappingProxyType({k: _stacked([p.missing[k] for p in self.parts]) for k in names})
+        return MappingProxyType({k: stacked([p.missing[k] for p in self.parts]) for k in names})
 
     @cached_property
     def embedding(self) -> Matrix | None:  # type: ignore[no-redef]
         if self.parts[0].embedding is None:
             return None
-        return _stacked([part.embedding for part in self.parts])
+        return stacked([part.embedding for part in self.parts])
 
     @cached_property
     def folds(self) -> tuple[ItemCatalog, ...]:  # type: ignore[no-redef]
@@ -322,11 +335,11 @@ class ItemCatalog:
         ValueError, TypeError
             As for the constructor.
         """
-        matrices, masks = _features(features, missing, len(self), known=self.widths)
+        matrices, masks = feature_matrices(features, missing, len(self), known=self.widths)
 
         def change(part: ItemCatalog, at: slice) -> ItemCatalog:
-            added = {k: _part(v, at) for k, v in matrices.items()}
-            lacking = {k: _part(v, at) for k, v in masks.items()}
+            added = {k: rows_at(v, at) for k, v in matrices.items()}
+            lacking = {k: rows_at(v, at) for k, v in masks.items()}
             return part._derive(
                 features=MappingProxyType({**part.features, **added}),
                 missing=MappingProxyType({**part.missing, **lacking}),
@@ -337,11 +350,11 @@ class ItemCatalog:
 
     def with_embedding(self, embedding: ArrayLike) -> ItemCatalog:
         """Return a catalogue with these aligned item embeddings; all else is shared."""
-        matrix = _frozen(as_matrix(embedding, "embedding", len(self)))
+        matrix = frozen(as_matrix(embedding, "embedding", len(self)))
 
         def change(part: ItemCatalog, at: slice) -> ItemCatalog:
             folds = tuple(change(fold, at) for fold in part.folds)
-            return part._derive(embedding=_part(matrix, at), folds=folds)
+            return part._derive(embedding=rows_at(matrix, at), folds=folds)
 
         return self._map(change)
 
@@ -569,99 +582,6 @@ class ItemCatalog:
 
     def __deepcopy__(self, memo: Any) -> ItemCatalog:
         return self
-
-
-def _joined_texts(columns: list[NDArray[Any]]) -> NDArray[Any]:
-    rows = ([str(part) for part in row if not is_absent(part)] for row in zip(*columns))
-    return as_objects("\n".join(parts) or None for parts in rows)
-
-
-def _items(mapping: Mapping[str, Any] | None, name: str) -> Iterable[tuple[str, Any]]:
-    if mapping is None:
-        return ()
-    if not isinstance(mapping, Mapping):
-        raise TypeError(
-            f"{name} must be a mapping from the name of a modality to a column, got "
-            f"{type(mapping).__name__}. Pass a dict, such as {{'text': ...}}."
-        )
-    for key in mapping:
-        if not isinstance(key, str) or not key:
-            raise TypeError(f"{name} must name modalities by strings, got {key!r}.")
-    return mapping.items()
-
-
-def _column(values: Sequence[Any] | NDArray[Any], name: str, n_items: int) -> NDArray[Any]:
-    """Return a column with one entry an item, safe against later changes by the caller."""
-    if not is_sequence(values):
-        what = type(values).__name__ if hasattr(values, "columns") else repr(values)
-        raise TypeError(
-            f"{name} must be a sequence with one entry an item, got {what}. A table of items "
-            "becomes a catalogue with ItemCatalog.from_frame(items)."
-        )
-    if len(values) != n_items:
-        raise ValueError(f"{name} has {len(values)} entries for {n_items} items.")
-    if isinstance(values, np.ndarray) and values.ndim == 1:
-        return _frozen(values)
-    # Entry by entry: NumPy would merge equally sized images into one array.
-    entries = values.to_pylist() if hasattr(values, "to_pylist") else values
-    # By `type`: isinstance runs code of the contents, which may be broken objects.
-    return _frozen(
-        as_objects(_frozen(v) if issubclass(type(v), np.ndarray) else v for v in entries)
-    )
-
-
-def _features(
-    features: Mapping[str, ArrayLike] | None,
-    missing: Mapping[str, ArrayLike] | None,
-    n_items: int,
-    known: Iterable[str],
-) -> tuple[Mapping[str, Matrix], Mapping[str, Mask]]:
-    """Return checked feature matrices, and for each the mask of the items that lack it."""
-    matrices = {
-        k: _frozen(as_matrix(v, f"features[{k!r}]", n_items))
-        for k, v in _items(features, "features")
-    }
-    masks = {}
-    for name, values in _items(missing, "missing"):
-        if name not in matrices:
-            have = ", ".join(map(repr, matrices)) or "none"
-            hint = " (pass its features along)" if name in known else ""
-            raise ValueError(
-                f"missing names modality {name!r}, but features are passed for {have}{hint}."
-            )
-        mask = np.asarray(values)
-        if mask.dtype != bool or mask.shape != (n_items,):
-            raise ValueError(
-                f"missing[{name!r}] must be a mask of {n_items} booleans, one an item; got dtype "
-                f"{mask.dtype} and shape {mask.shape}."
-            )
-        masks[name] = _frozen(mask)
-    for name in matrices:
-        masks.setdefault(name, _frozen(np.zeros(n_items, dtype=bool)))
-    return MappingProxyType(matrices), MappingProxyType(masks)
-
-
-def _part(array: NDArray[Any], at: slice) -> NDArray[Any]:
-    """Return a slice; for all rows the array itself, so that catalogues share it."""
-    return array if at == slice(0, len(array)) else array[at]
-
-
-def _stacked(parts: Sequence[Any]) -> NDArray[Any]:
-    stacked: NDArray[Any] = np.concatenate(parts)
-    stacked.flags.writeable = False
-    return stacked
-
-
-def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array as read-only; a copy if the caller could still write to it."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        if owner.flags.writeable:
-            array = array.copy()
-            break
-        owner = owner.base
-    array.flags.writeable = False
-    return array
 
 
 def side_by_side(
