@@ -63,7 +63,7 @@ def read_table(path: Path, ids: Mapping[str, str | None], texts: Iterable[str] =
             table = _read_csv(path, [*ids, *texts])
         else:
             with path.open("rb") as file:
-                table = arrow("pyarrow.parquet").read_table(file)
+                table = arrow("pyarrow.parquet").read_table(file, use_threads=False)
     except Exception as error:  # an error of whichever layer of Arrow
         rule = " (UTF-8 text with a header line)" if is_csv else ""
         raise ValueError(
@@ -90,7 +90,8 @@ def _read_csv(path: Path, texts: Iterable[str]) -> Any:
     with path.open("rb") as file:
         table = reader.read_csv(
             file,
-            read_options=reader.ReadOptions(block_size=BLOCK),
+            # Threads of Arrow that read ahead can abort Python when it ends after an error.
+            read_options=reader.ReadOptions(block_size=BLOCK, use_threads=False),
             parse_options=reader.ParseOptions(delimiter=separator, newlines_in_values=True),
             convert_options=reader.ConvertOptions(
                 column_types={text: pyarrow.string() for text in texts}
