@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
-from skmars.data._catalog import ItemCatalog
+from skmars.data._catalog import MAX_PARTS, ItemCatalog
 
 T = TypeVar("T")
 
@@ -20,11 +20,11 @@ class Memo(Generic[T]):
 
     Parameters
     ----------
-    size : int, default=4
+    size : int, default=16
         Number of parts whose results are kept.
     """
 
-    def __init__(self, size: int = 4) -> None:
+    def __init__(self, size: int = 2 * MAX_PARTS) -> None:
         self.size = size
         self._results: OrderedDict[str, T] = OrderedDict()
         self._lock = Lock()
