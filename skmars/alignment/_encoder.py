@@ -21,15 +21,12 @@ from skmars.alignment._packing import (
     pack_items,
 )
 from skmars.data import Impressions, ItemCatalog
-from skmars.data._catalog import MAX_PARTS
 from skmars.data._memo import Memo
 from skmars.utils._ids import Lookup
 from skmars.utils._torch import resolve_device
 
 # Items whose features are held as tensors at a time.
 BLOCK = 8192
-# Parts of catalogues whose inputs and embeddings are kept: more than one catalogue has.
-REMEMBERED = 2 * MAX_PARTS
 NO_ITEMS = np.empty(0, dtype=np.int32)
 
 
@@ -60,8 +57,8 @@ class AlignmentEncoder:
         device: str = "cpu",
     ) -> None:
         self.network, self.items, self.device, self.factors = network, items, device, factors
-        self._inputs: Memo[ItemInputs] = Memo(REMEMBERED)
-        self._embedded: Memo[ItemCatalog] = Memo(REMEMBERED)
+        self._inputs: Memo[ItemInputs] = Memo()
+        self._embedded: Memo[ItemCatalog] = Memo()
 
     def __repr__(self) -> str:
         modalities = ", ".join(self.network.modality_sizes) or "ids only"
@@ -70,7 +67,7 @@ class AlignmentEncoder:
     def with_network(self, network: AlignmentNetwork) -> AlignmentEncoder:
         """Return an encoder with other weights, but the same items, factors and device."""
         new = copy(self)  # the memory of what was read is shared
-        new.network, new._embedded = network, Memo(REMEMBERED)
+        new.network, new._embedded = network, Memo()
         return new
 
     def out_of_fold(self, X: Impressions, n_folds: int) -> tuple[AlignmentEncoder, ...]:

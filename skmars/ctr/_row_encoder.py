@@ -20,7 +20,6 @@ from skmars.ctr._errors import (
     numbers_out_of_range,
 )
 from skmars.data import Impressions, ItemCatalog
-from skmars.data._catalog import MAX_PARTS
 from skmars.data._checks import LARGEST
 from skmars.data._columns import FACTORS
 from skmars.data._memo import Memo
@@ -73,7 +72,7 @@ class RowEncoder:
     item_features: dict[str, int] = field(default_factory=dict)  # their widths
     has_feedback: bool = False
     has_borrowed: bool = False
-    _table_rows: Memo[Codes] = field(default_factory=lambda: Memo(MAX_PARTS + 1), init=False)
+    _table_rows: Memo[Codes] = field(default_factory=Memo, init=False)
 
     def encode(self, X: Impressions | NDArray[Any]) -> EncodedRows:
         """Read rows: items as rows of the embedding table, numbers scaled, strings coded."""

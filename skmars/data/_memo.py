@@ -21,7 +21,7 @@ class Memo(Generic[T]):
     Parameters
     ----------
     size : int, default=16
-        Number of parts whose results are kept.
+        Number of parts whose results are kept: twice as many as one catalogue has.
     """
 
     def __init__(self, size: int = 2 * MAX_PARTS) -> None:

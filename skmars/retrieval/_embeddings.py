@@ -28,7 +28,6 @@ _GATHER = 1 << 22  # values gathered at a time
 # Vectors of one item with at most this relative difference are of the same space: rounding makes
 # smaller differences.
 _SAME = 1e-3
-_N_PARTS = 16  # parts of catalogues whose vectors are kept: twice as many as one catalogue has
 
 
 def has_embedding(vectors: NDArray[Any]) -> NDArray[np.bool_]:
@@ -112,7 +111,7 @@ class ItemSpace:
         self._aligned = _sampled_columns(catalog.embedding)
         begin = offsets(np.array([len(part) for part in catalog.parts])).tolist()
         self._begin = dict(zip([part.fingerprint for part in catalog.parts], begin))
-        self._parts: Memo[_Part] = Memo(_N_PARTS)
+        self._parts: Memo[_Part] = Memo()
 
     @property
     def ids(self) -> NDArray[Any]:
