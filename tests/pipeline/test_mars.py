@@ -1,0 +1,44 @@
+"""`make_mars` gives the pipeline that users would write by hand."""
+
+from __future__ import annotations
+
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from skmars import DINClassifier, MultimodalEncoder, make_mars
+
+
+def test_default_has_the_defaults_of_each_step():
+    mars = make_mars(random_state=3)
+    assert list(mars.named_steps) == ["encode", "align", "augment", "ctr"]
+    for step in mars.named_steps.values():
+        default = type(step)().get_params()
+        different = {k for k, v in step.get_params().items() if v is not default[k]}
+        assert different <= {"random_state"}
+    assert mars["ctr"].random_state == mars["align"].random_state == 3
+
+
+def test_parameters_reach_their_steps():
+    classifier = LogisticRegression()
+    mars = make_mars("paper", augment__theta=0.4, align__entropy=None, ctr=classifier)
+    assert mars["augment"].theta == 0.4
+    assert mars["align"].entropy is None  # what is passed counts more than the variant
+    assert mars["ctr"] is classifier
+
+
+@pytest.mark.parametrize("wrong", [{"augment__theta_": 1}, {"steep": 1}])
+def test_unknown_parameters_are_refused(wrong):
+    with pytest.raises(ValueError, match="Invalid parameter"):
+        make_mars(**wrong)
+
+
+def test_unknown_variant_is_refused():
+    with pytest.raises(ValueError, match="variant must be one of default, paper, got 'printed'"):
+        make_mars("printed")
+
+
+def test_calls_share_no_step():
+    one, other = make_mars(), make_mars()
+    assert one["encode"] is not other["encode"]
+    assert isinstance(one["encode"], MultimodalEncoder)
+    assert isinstance(one["ctr"], DINClassifier)
