@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,19 +11,23 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
-from skmars.cli._inputs import read_log, read_rows, read_training
+from skmars.cli._inputs import read_labelled, read_log, read_rows, read_training
+from skmars.cli._source import Source
 from skmars.cli._tables import PROBABILITY, arrow
 from skmars.ctr import DINClassifier
 from skmars.metrics import gauc_score
 from skmars.model_selection import leave_last_out
 from skmars.model_selection._scorer import low_active_rows
 from skmars.persistence import Columns, Model
+from skmars.pipeline import make_mars
 from skmars.serving._histories import UserHistories
 
 LOW_QUANTILE = 0.3
 
 
-def make_pipeline(*, base: bool, seed: int, settings: Iterable[tuple[str, Any]] = ()) -> Pipeline:
+def make_pipeline(
+    *, base: bool, seed: int, variant: str = "default", settings: Iterable[tuple[str, Any]] = ()
+) -> Pipeline:
     """Return MARS, or DIN alone, with these parameters.
 
     Raises
@@ -34,19 +36,10 @@ def make_pipeline(*, base: bool, seed: int, settings: Iterable[tuple[str, Any]] 
         If a setting names no parameter (the message lists those that there are), or its value
         is out of range.
     """
-    steps: list[tuple[str, Any]] = [("ctr", DINClassifier(random_state=seed))]
-    if not base:
-        from skmars.alignment import SteinAligner
-        from skmars.encoding import MultimodalEncoder
-        from skmars.retrieval import SequenceRetrievalAugmenter
-
-        steps = [
-            ("encode", MultimodalEncoder(random_state=seed)),
-            ("align", SteinAligner(random_state=seed)),
-            ("augment", SequenceRetrievalAugmenter()),
-            *steps,
-        ]
-    pipeline = Pipeline(steps)
+    if base:
+        pipeline = Pipeline([("ctr", DINClassifier(random_state=seed))])
+    else:
+        pipeline = make_mars(variant, random_state=seed)
     for name, value in settings:
         step, _, parameter = name.partition("__")
         if step not in pipeline.named_steps or not parameter:
@@ -64,8 +57,8 @@ def make_pipeline(*, base: bool, seed: int, settings: Iterable[tuple[str, Any]] 
 
 
 def fit(
-    log: Path,
-    items: Path | None,
+    log: Source,
+    items: Source | None,
     pipeline: Pipeline,
     *,
     columns: Columns,
@@ -75,28 +68,30 @@ def fit(
 
     Parameters
     ----------
-    log, items : Path
+    log, items : Path or StandardInput
         Tables with one row an event, and one row an item (None: only ids are known).
     pipeline : Pipeline
     columns : Columns
     holdout : {"none", "last"}
         "last" keeps the last impressions of each user out of training.
     """
-    X, y, time = read_training(log, items, columns)
+    X, y, columns = read_training(log, items, columns)
     rows: Any = leave_last_out(X)[0] if holdout == "last" else slice(None)
     pipeline.fit(X[rows], y[rows])
-    return Model(pipeline, replace(columns, time=time), UserHistories.of(X), holdout)
+    return Model(pipeline, columns, UserHistories.of(X), holdout)
 
 
-def predict(model: Model, rows: Path, *, log: Path | None = None, items: Path | None = None) -> Any:
+def predict(
+    model: Model, rows: Source, *, log: Source | None = None, items: Source | None = None
+) -> Any:
     """Return a table of users, items and times of the rows, with the probability of a click.
 
     Parameters
     ----------
     model : Model
-    rows : Path
+    rows : Path or StandardInput
         Table with a user and an item a row; see `read_rows`.
-    log, items : Path, default=None
+    log, items : Path or StandardInput, default=None
         Files with other histories and items than those of the model.
     """
     table, X = read_rows(model, rows, log=log, items=items)
@@ -106,7 +101,9 @@ def predict(model: Model, rows: Path, *, log: Path | None = None, items: Path | 
     return kept.append_column(PROBABILITY, [model.pipeline.predict_proba(X)[:, 1]])
 
 
-def explain(model: Model, rows: Path, *, log: Path | None = None, items: Path | None = None) -> Any:
+def explain(
+    model: Model, rows: Source, *, log: Source | None = None, items: Source | None = None
+) -> Any:
     """Return a table of what each row borrows, from whom and why, one line a borrowed item.
 
     Parameters are those of `predict`.
@@ -120,19 +117,26 @@ def explain(model: Model, rows: Path, *, log: Path | None = None, items: Path | 
     return model.pipeline["augment"].explain(prepared, frame="pyarrow")
 
 
-def evaluate(model: Model, log: Path, *, holdout: str = "last", items: Path | None = None) -> Any:
+def evaluate(
+    model: Model,
+    rows: Source,
+    *,
+    holdout: str = "last",
+    log: Source | None = None,
+    items: Source | None = None,
+) -> Any:
     """Return a table of AUC, GAUC and AUC of low-active users, with numbers of rows and users.
 
     Parameters
     ----------
     model : Model
-    log : Path
-        Log with labels, which also provides the histories.
+    rows : Path or StandardInput
+        Log with labels, which also provides the histories unless `log` does.
     holdout : {"last", "none"}
         "last" scores each user's last impression; GAUC, which needs several a user, the last two.
         "none" scores all rows.
-    items : Path, default=None
-        Table of items, to be used instead of those of the model.
+    log, items : Path or StandardInput, default=None
+        Log for the histories, and table of items to be used instead of those of the model.
 
     Raises
     ------
@@ -145,7 +149,10 @@ def evaluate(model: Model, log: Path, *, holdout: str = "last", items: Path | No
             "which scores would be too high. Fit with --holdout last, or evaluate a log that it "
             "was not fitted on with --holdout none."
         )
-    X, y = read_log(log, items, model)
+    if log is None:
+        X, y = read_log(rows, items, model)
+    else:
+        X, y = read_labelled(model, rows, log=log, items=items)
     if holdout == "last":
         _, valid, last = leave_last_out(X)
         several = np.sort(np.concatenate([valid, last]))
@@ -153,7 +160,7 @@ def evaluate(model: Model, log: Path, *, holdout: str = "last", items: Path | No
         last = several = np.arange(len(X))
     if len(last) == 0:
         raise ValueError(
-            f"{log}: no user has two impressions, so that none can be held out as the last one. "
+            f"{rows}: no user has two impressions, so that none can be held out as the last one. "
             "Pass a longer log, or --holdout none."
         )
     p = np.zeros(len(X))

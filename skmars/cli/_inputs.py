@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.cli._tables import MISSING, arrow, holds, kind_of, read_table, replaced, without
+from skmars.cli._context import kind_of_context, with_context
+from skmars.cli._source import Source
+from skmars.cli._tables import arrow, holds, is_csv, kind_of, read_table, replaced
+from skmars.cli._times import check_same_clock, is_absolute, is_pattern, with_times
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._frames import Table
 from skmars.data._log import DEFAULT_TIME, time_candidates
@@ -18,36 +21,64 @@ from skmars.serving._histories import UserHistories
 
 
 def read_training(
-    log: Path, items: Path | None, columns: Columns
-) -> tuple[Impressions, NDArray[np.int64], str | None]:
+    log: Source, items: Source | None, columns: Columns
+) -> tuple[Impressions, NDArray[np.int64], Columns]:
     """Read a log and its items, so that ids are integers in both or strings in both.
 
     Returns
     -------
     X, y : Impressions and labels, row by row of the log
-    time : str or None
-        The column that holds the times.
+    columns : Columns
+        With the column that holds the times, and the kinds of times and context.
     """
-    ids: dict[str, str | None] = {columns.user: None, columns.item: None}
-    if items is None:
-        return as_log(read_table(log, ids), log, None, columns)
-    table = _item_table(items, columns, None)
-    events = read_table(log, ids)
-    if kind_of(events, columns.item) != kind_of(table, columns.item):
-        # An id such as 007 in one of the tables makes item ids strings in both.
-        table = _item_table(items, columns, "strings")
-        events = read_table(log, ids | {columns.item: "strings"})
-    return as_log(events, log, as_catalog(table, items, columns), columns)
+    kind = None if columns.ids == "auto" else columns.ids
+    ids: dict[str, str | None] = {columns.user: kind, columns.item: kind}
+    events, catalog = _read(log, ids, columns), None
+    if items is not None:
+        table = _item_table(items, columns, kind)
+        if kind_of(events, columns.item) != kind_of(table, columns.item):
+            # An id such as 007 in one of the tables makes item ids strings in both.
+            table = _item_table(items, columns, "strings")
+            events = _read(log, ids | {columns.item: "strings"}, columns)
+        catalog = as_catalog(table, items, columns)
+    _require_log(events, log, columns)
+    if (time := _time_column(events, log, columns)) != columns.time:
+        columns = replace(columns, time=time)
+        if is_pattern(columns.time_format) and is_csv(log):
+            kinds = {name: kind_of(events, name) for name in ids}
+            events = _read(log, kinds, columns)  # now with the times as they are written
+    events = _prepared(events, log, columns, columns.context)
+    columns = replace(
+        columns,
+        absolute=is_absolute(events, columns.time),
+        context={name: kind_of_context(events[name]) for name in columns.context},
+    )
+    return *as_log(events, log, catalog, columns), columns
 
 
-def read_log(path: Path, items: Path | None, model: Model) -> tuple[Impressions, NDArray[np.int64]]:
+def read_log(
+    path: Source, items: Source | None, model: Model
+) -> tuple[Impressions, NDArray[np.int64]]:
     """Read another log with the columns of the log on which a model was fitted."""
-    table = read_table(path, _ids(model))
-    X, y, _ = as_log(table, path, read_items(items, model), model.columns)
-    return X, y
+    table = _read(path, _ids(model), model.columns)
+    _require_log(table, path, model.columns)
+    table = _prepared(table, path, model.columns, model.columns.context)
+    return as_log(table, path, read_items(items, model), model.columns)
 
 
-def read_items(path: Path | None, model: Model) -> ItemCatalog:
+def read_histories(log: Source | None, items: Source | None, model: Model) -> UserHistories:
+    """Read the histories of another log, over other items; without files, return the model's."""
+    if log is None and items is None:
+        return model.histories
+    if log is None:
+        return model.histories.with_catalog(read_items(items, model))
+    # Of the rows of this log nothing is predicted, so that they need no context.
+    columns = replace(model.columns, context={})
+    X, _ = read_log(log, items, replace(model, columns=columns))
+    return UserHistories.of(X)
+
+
+def read_items(path: Source | None, model: Model) -> ItemCatalog:
     """Read other items for a model; without a file, return its own."""
     if path is None:
         return model.histories.catalog
@@ -55,7 +86,7 @@ def read_items(path: Path | None, model: Model) -> ItemCatalog:
     return as_catalog(table, path, model.columns)
 
 
-def read_rows(model: Model, path: Path, *, log: Path | None, items: Path | None) -> Any:
+def read_rows(model: Model, path: Source, *, log: Source | None, items: Source | None) -> Any:
     """Read rows to predict, with their histories.
 
     These come from `log`, or from the column "history" of the rows, or else from the log that
@@ -69,36 +100,73 @@ def read_rows(model: Model, path: Path, *, log: Path | None, items: Path | None)
     """
     columns = model.columns
     time = columns.time
-    rows = read_table(path, _ids(model))
-    _require(rows, path, {"--user": columns.user, "--item": columns.item})
+    rows = _read(path, _ids(model), columns)
+    named = [("--user", columns.user), ("--item", columns.item)]
+    _require(rows, path, [*named, *(("--context", name) for name in columns.context)])
     if len(rows) == 0:
         raise ValueError(f"{path} has no rows. Write one row for each user and item to predict.")
-    table = with_times(rows, path, time)
+    table = _prepared(rows, path, columns, columns.context)
     if "history" in table.column_names and log is None:
-        if path.suffix.lower() == ".csv":
+        if is_csv(path):
             raise ValueError(
                 f"{path}: column 'history' must hold lists, which CSV files can't. Write "
                 "the rows as Parquet, or drop the column."
             )
+        table = _with_history_times(table, path, columns)
         names = {columns.user: "user_id", columns.item: "item_id", time: DEFAULT_TIME}
-        used = [*names, "history", "history_feedback", "history_timestamp"]
+        used = [*names, "history", "history_feedback", "history_timestamp", *columns.context]
         table = table.select([name for name in used if name in table.column_names])
         table = table.rename_columns([names.get(name, name) for name in table.column_names])
         return rows, _named(path, Impressions.from_frame, table, read_items(items, model))
-    if log is not None:
-        histories = UserHistories.of(read_log(log, items, model)[0])
-    elif items is not None:
-        histories = model.histories.with_catalog(read_items(items, model))
-    else:
-        histories = model.histories
+    return rows, as_rows(table, path, read_histories(log, items, model), columns)
+
+
+def as_rows(table: Any, path: Source, histories: UserHistories, columns: Columns) -> Impressions:
+    """Return impressions of rows whose histories are not in the table itself."""
     frame = Table(table, "rows")
-    known = time is not None and time in frame.columns
-    seconds = _named(path, frame.seconds, time) if known else None
+    known = columns.time is not None and columns.time in frame.columns
+    seconds = _named(path, frame.seconds, columns.time) if known else None
     user, item = (_named(path, frame.ids, name) for name in (columns.user, columns.item))
-    return rows, _named(path, histories.impressions, user, item, seconds)
+    X = _named(path, histories.impressions, user, item, seconds)
+    if not columns.context:
+        return X
+    context = {name: _named(path, frame.context, name) for name in columns.context}
+    return replace(X, context=context)
 
 
-def as_catalog(table: Any, path: Path, columns: Columns) -> ItemCatalog:
+def read_labelled(
+    model: Model, path: Source, *, log: Source, items: Source | None
+) -> tuple[Impressions, NDArray[np.int64]]:
+    """Read rows with labels, whose histories come from another log.
+
+    Raises
+    ------
+    ValueError
+        If a row has no time, though the model has times: its history might hold the row itself.
+    """
+    columns = model.columns
+    table = _read(path, _ids(model), columns)
+    _require_log(table, path, columns)
+    histories = read_histories(log, items, model)
+    table = _prepared(table, path, columns, columns.context)
+    if histories.now is not None:
+        _require(table, path, [("--time", columns.time)])
+        unknown = np.isnan(_named(path, Table(table, "rows").seconds, columns.time))
+        if unknown.any():
+            raise ValueError(
+                f"{path}: column {columns.time!r} is missing in {np.count_nonzero(unknown)} rows, "
+                f"and {log} may hold what these are to predict. Fill it, or drop them."
+            )
+    labels = _with_clicks(table, path, columns)[columns.label]
+    if labels.null_count:
+        raise ValueError(
+            f"{path}: column {columns.label!r} is missing in {labels.null_count} rows. Drop them."
+        )
+    y = np.asarray(labels.cast(arrow().int64()))
+    return as_rows(table, path, histories, columns), y
+
+
+def as_catalog(table: Any, path: Source, columns: Columns) -> ItemCatalog:
     """Make a catalogue of a table; paths of images are relative to the folder of its file."""
     catalog = _named(
         path,
@@ -111,37 +179,62 @@ def as_catalog(table: Any, path: Path, columns: Columns) -> ItemCatalog:
     )
     if "image" not in catalog.content:
         return catalog
-    folder = path.resolve().parent
+    folder = path.parent.resolve()
     images = [str(folder / v) if isinstance(v, str) and v else v for v in catalog.content["image"]]
     return ItemCatalog(catalog.ids, content={**catalog.content, "image": images})
 
 
 def as_log(
-    table: Any, path: Path, catalog: ItemCatalog | None, columns: Columns
-) -> tuple[Impressions, NDArray[np.int64], str | None]:
-    """Return impressions and labels of a log, row by row, and the name of its column of times."""
-    label = columns.label
-    named = {"--user": columns.user, "--item": columns.item, "--label": label}
-    _require(table, path, {**named, "--order": columns.order})
-    time = _time_column(table, path, columns)
-    table = _with_clicks(with_times(table, path, time), path, columns)
-    X, y = _named(
+    table: Any, path: Source, catalog: ItemCatalog | None, columns: Columns
+) -> tuple[Impressions, NDArray[np.int64]]:
+    """Return impressions and labels of a log whose times and context are prepared."""
+    return _named(
         path,
         Impressions.from_log,
-        table,
+        _with_clicks(table, path, columns),
         catalog,
         user=columns.user,
         item=columns.item,
-        time=time,
+        time=columns.time,
         order=columns.order,
-        label=label,
+        label=columns.label,
         history=columns.history,
+        context=list(columns.context),
         duplicates=columns.duplicates,
     )
-    return X, y, time
 
 
-def _with_clicks(table: Any, path: Path, columns: Columns) -> Any:
+def _read(path: Source, ids: Mapping[str, str | None], columns: Columns) -> Any:
+    """Read a log or rows; what `_prepared` interprets stays as it is written."""
+    texts = list(columns.context)
+    if is_pattern(columns.time_format) and columns.time is not None:
+        texts.append(columns.time)
+    return read_table(path, ids, texts, to_strings=columns.ids == "strings")
+
+
+def _prepared(table: Any, path: Source, columns: Columns, context: Mapping[str, str | None]) -> Any:
+    """Return the table with times and context as the model has them."""
+    table = with_times(table, path, columns.time, columns.time_format)
+    check_same_clock(table, path, columns.time, columns.absolute)
+    return with_context(table, path, context)
+
+
+def _with_history_times(table: Any, path: Source, columns: Columns) -> Any:
+    """Return the table with times of histories as those of rows are."""
+    name = "history_timestamp"
+    if name not in table.column_names or not holds(table[name], "list", "large_list"):
+        return table
+    compute, lists = arrow("pyarrow.compute"), table[name]
+    flat = arrow().table({name: compute.list_flatten(lists)})
+    flat = with_times(flat, path, name, columns.time_format)
+    check_same_clock(flat, path, name, columns.absolute)
+    length = np.asarray(compute.fill_null(compute.list_value_length(lists), 0))
+    ends = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+    values = flat[name].combine_chunks()
+    return replaced(table, name, arrow().LargeListArray.from_arrays(ends, values))
+
+
+def _with_clicks(table: Any, path: Source, columns: Columns) -> Any:
     """Return the table with a column of booleans as labels."""
     pyarrow, compute, least = arrow(), arrow("pyarrow.compute"), columns.click_from
     values, found = table[columns.label], f"values of type {table[columns.label].type}"
@@ -163,43 +256,14 @@ def _with_clicks(table: Any, path: Path, columns: Columns) -> Any:
     return replaced(table, columns.label, clicked)
 
 
-def with_times(table: Any, path: Path, time: str | None) -> Any:
-    """Return the table with a column of times that holds numbers or datetimes.
-
-    Raises
-    ------
-    ValueError
-        If it holds something else, such as strings that are no dates in ISO 8601.
-    """
-    if time is None or time not in table.column_names:
-        return table
-    pyarrow, values = arrow(), table[time]
-    if holds(values, "integer", "floating", "date", "timestamp"):
-        return table
-    found, read = values.type, []
-    if holds(values, "null"):
-        read = [pyarrow.float64()]
-    elif holds(values, "string", "large_string"):
-        values = without(values, MISSING)
-        read = [pyarrow.timestamp("us"), pyarrow.timestamp("us", "UTC")]
-    for target in read:
-        try:
-            return replaced(table, time, values.cast(target))
-        except pyarrow.ArrowInvalid as error:
-            found = f"strings: {error}"
-    raise ValueError(
-        f"{path}: column {time!r} must hold times, got {found}. Write numbers of seconds, or dates "
-        "like 2026-01-31 18:30:00, all of them with a zone or none; `skmars fit --no-time` makes "
-        "do without times."
-    )
-
-
-def _time_column(table: Any, path: Path, columns: Columns) -> str | None:
+def _time_column(table: Any, path: Source, columns: Columns) -> str | None:
     """Return the column of the times by the rule of `Impressions.from_log`."""
+    if columns.time is None:
+        return None
     if columns.time != DEFAULT_TIME:
-        _require(table, path, {"--time": columns.time})
+        _require(table, path, [("--time", columns.time)])
         return columns.time
-    used = {columns.user, columns.item, columns.label, columns.order}
+    used = {columns.user, columns.item, columns.label, columns.order, *columns.context}
     found = time_candidates(Table(table, str(path)), used)
     if len(found) > 1:
         raise ValueError(
@@ -210,12 +274,18 @@ def _time_column(table: Any, path: Path, columns: Columns) -> str | None:
     return found[0] if found else DEFAULT_TIME
 
 
-def _item_table(path: Path, columns: Columns, kind: str | None) -> Any:
+def _require_log(table: Any, path: Source, columns: Columns) -> None:
+    named = [("--user", columns.user), ("--item", columns.item), ("--label", columns.label)]
+    named += [("--context", name) for name in columns.context]
+    _require(table, path, [*named, ("--order", columns.order)])
+
+
+def _item_table(path: Source, columns: Columns, kind: str | None) -> Any:
     names = {name: getattr(columns, name) for name in ("title", "text", "image")}
     texts = [column or name for name, column in names.items()]
-    table = read_table(path, {columns.item: kind}, texts)
-    options = {f"--{name}": column for name, column in names.items()}
-    _require(table, path, {"--item": columns.item, **options})
+    table = read_table(path, {columns.item: kind}, texts, to_strings=columns.ids == "strings")
+    options = [(f"--{name}", column) for name, column in names.items()]
+    _require(table, path, [("--item", columns.item), *options])
     return table
 
 
@@ -226,9 +296,9 @@ def _ids(model: Model) -> dict[str, str | None]:
     return {k: "strings" if ids.dtype == object else "integers" for k, ids in known.items()}
 
 
-def _require(table: Any, path: Path, columns: Mapping[str, str | None]) -> None:
+def _require(table: Any, path: Source, columns: Iterable[tuple[str, str | None]]) -> None:
     """Raise ValueError if a column is missing; the message has the option that names it."""
-    for option, column in columns.items():
+    for option, column in columns:
         if column is not None and column not in table.column_names:
             found = ", ".join(map(repr, table.column_names))
             raise ValueError(
@@ -237,7 +307,7 @@ def _require(table: Any, path: Path, columns: Mapping[str, str | None]) -> None:
             )
 
 
-def _named(path: Path, read: Any, *arguments: Any, **options: Any) -> Any:
+def _named(path: Source, read: Any, *arguments: Any, **options: Any) -> Any:
     """Call a function; name the file in the message of a TypeError or ValueError that it raises."""
     try:
         return read(*arguments, **options)

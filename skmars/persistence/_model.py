@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sklearn.pipeline import Pipeline
 
@@ -28,6 +29,16 @@ class Columns:
         Least label that is a click; None where labels are 0 and 1.
     history : {"all", "positive"}
     duplicates : {"warn", "keep", "drop"}
+    time_format : str or None
+        Format of the times, as `datetime.strptime` takes it, or the unit of numbers; None for
+        seconds, and dates in ISO 8601.
+    absolute : bool or None
+        Whether times are moments of the world (numbers, dates with a zone) or those of some
+        clock (dates without a zone); None without times.
+    ids : {"auto", "strings"}
+        "strings" makes strings of all ids; with "auto", plain integers are integers.
+    context : mapping of str to str or None
+        Context columns, and whether they hold "numbers", "booleans" or "strings".
     """
 
     user: str = "user_id"
@@ -41,6 +52,10 @@ class Columns:
     click_from: float | None = None
     history: str = "positive"
     duplicates: str = "warn"
+    time_format: str | None = None
+    absolute: bool | None = None
+    ids: str = "auto"
+    context: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

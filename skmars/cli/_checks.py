@@ -1,0 +1,98 @@
+"""Checks of the arguments and of the output file, before anything is read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from argparse import ArgumentTypeError
+from pathlib import Path
+
+from skmars.cli._source import Source, StandardInput
+from skmars.cli._tables import ENDINGS, PROBABILITY
+from skmars.utils._files import check_writable
+
+MODELS, TABLES = (".skmars",), ENDINGS
+# Arguments that name a file to be read.
+INPUTS = ("model", "log", "rows", "items")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Check the arguments and the output file, before anything is read.
+
+    Raises
+    ------
+    argparse.ArgumentTypeError
+        If arguments contradict each other.
+    OSError, ValueError
+        If the output can't be written.
+    """
+    inputs = {name: getattr(arguments, name, None) for name in INPUTS}
+    if sum(isinstance(source, StandardInput) for source in inputs.values()) > 1:
+        raise ArgumentTypeError("only one table can come from standard input (-). Name files.")
+    if arguments.command == "fit":
+        _check_fit(arguments)
+    if arguments.command == "evaluate" and arguments.log and arguments.holdout == "last":
+        raise ArgumentTypeError(
+            "--holdout last takes the last rows of LOG and the histories from its earlier rows; "
+            "with --log, all rows are scored. Leave one of these options out."
+        )
+    out, endings = arguments.out, MODELS if arguments.command == "fit" else TABLES
+    if out is None:
+        return
+    for name, path in inputs.items():
+        if path is not None and _same(out, path):
+            raise ArgumentTypeError(
+                f"--out {out} is the same file as {path}, which is read: the {name} would be lost. "
+                "Name another file."
+            )
+    if out.suffix.lower() not in endings:
+        raise ValueError(f"--out {out}: the name must end in {' or '.join(endings)}.")
+    try:
+        check_writable(out)
+    except (OSError, ValueError) as error:
+        raise OSError(f"--out: {error}") from error
+
+
+def _same(out: Path, source: Source) -> bool:
+    try:
+        if isinstance(source, StandardInput):
+            return os.path.samestat(out.stat(), os.fstat(sys.stdin.fileno()))
+        return out.samefile(source)
+    except (OSError, ValueError, AttributeError):  # one of them does not exist
+        return False
+
+
+def _check_fit(arguments: argparse.Namespace) -> None:
+    if arguments.items is None and not arguments.base:
+        raise ArgumentTypeError(
+            "MARS compares items by their texts and pictures: pass --items ITEMS, or --base for "
+            "DIN alone."
+        )
+    if arguments.base and arguments.variant != "default":
+        raise ArgumentTypeError(
+            f"--base is DIN alone, and --variant {arguments.variant} a variant of MARS. Leave one "
+            "of them out."
+        )
+    check_columns(arguments)
+
+
+def check_columns(arguments: argparse.Namespace) -> None:
+    """Check the arguments that tell how a log is read."""
+    for option in ("user", "item", "time"):
+        if getattr(arguments, option) == PROBABILITY:
+            raise ArgumentTypeError(
+                f"--{option} can't be {PROBABILITY!r}, the name of the column of predictions. "
+                "Rename the column."
+            )
+    if arguments.time is None and arguments.time_format is not None:
+        raise ArgumentTypeError(
+            "--no-time makes do without times, and --time-format tells how they are written. "
+            "Leave one of them out."
+        )
+    for option in ("user", "item", "time", "order", "label"):
+        if (column := getattr(arguments, option)) in arguments.context:
+            raise ArgumentTypeError(
+                f"--context {column} is the column of --{option}. A column has one meaning; name "
+                "another one."
+            )

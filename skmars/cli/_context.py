@@ -1,0 +1,93 @@
+"""Context columns of tables: numbers, booleans or strings, of one kind in all tables of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from skmars.cli._source import Source
+from skmars.cli._tables import MISSING, arrow, holds, is_csv, replaced, without
+
+# Numbers that are no codes: 007 and +7 are texts.
+NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
+TRUTH = ["true", "false", "True", "False", "TRUE", "FALSE"]
+KINDS = {
+    "numbers": ("integer", "floating", "decimal"),
+    "booleans": ("boolean",),
+    "strings": ("string", "large_string", "string_view", "dictionary"),
+}
+
+
+def with_context(table: Any, path: Source, kinds: Mapping[str, str | None]) -> Any:
+    """Return the table with context columns of these kinds.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Its context columns hold strings as written, if it comes from a CSV file.
+    path : Path or StandardInput
+    kinds : mapping of str to {"numbers", "booleans", "strings", None}
+        The columns, and their kind in the model. Where that is None, a column of a CSV file holds
+        numbers if all its values are numbers (no 007), booleans if all are true or false.
+
+    Raises
+    ------
+    ValueError
+        If a column holds something else.
+    """
+    for column, kind in kinds.items():
+        values = table[column]
+        if is_csv(path):
+            values = _typed(values, kind)
+        found = kind_of_context(values)
+        if found is None and not holds(values, "null"):
+            raise ValueError(
+                f"{path}: column {column!r}, named by `skmars fit --context`, holds {values.type}; "
+                "context is numbers, booleans or strings. Convert it, for example a time to its "
+                "hour."
+            )
+        if None not in (kind, found) and kind != found:
+            raise ValueError(
+                f"{path}: column {column!r}, named by `skmars fit --context`, holds {found}, such "
+                f"as {_odd(values, kind)}, but it held {kind} in the log of the model. Write it "
+                "alike in all tables."
+            )
+        if found is None:  # no value at all
+            values = values.cast(arrow().float64() if kind == "numbers" else arrow().string())
+        elif found == "booleans":  # categories, of which some may be missing
+            values = arrow("pyarrow.compute").if_else(values, "True", "False")
+        table = replaced(table, column, values)
+    return table
+
+
+def kind_of_context(values: Any) -> str | None:
+    """Return the kind of a context column; None if it can be none."""
+    return next((kind for kind, types in KINDS.items() if holds(values, *types)), None)
+
+
+def _typed(texts: Any, kind: str | None) -> Any:
+    """Return texts of a CSV file as numbers, booleans or strings; as datetimes if they are."""
+    pyarrow, compute = arrow(), arrow("pyarrow.compute")
+    if kind == "strings":
+        return texts
+    known = without(texts, MISSING)
+    if known.null_count == len(known):
+        return known if kind is None else known.cast(pyarrow.null())
+    if compute.all(compute.match_substring_regex(known, NUMBER)).as_py():
+        return known.cast(pyarrow.float64())
+    if compute.all(compute.is_in(known.drop_null(), value_set=pyarrow.array(TRUTH))).as_py():
+        return compute.utf8_lower(known).cast(pyarrow.bool_())
+    try:
+        return known.cast(pyarrow.timestamp("us"))
+    except pyarrow.ArrowInvalid:
+        return texts
+
+
+def _odd(values: Any, kind: str | None) -> str:
+    """Return a value that is not of this kind, and its row."""
+    compute, texts = arrow("pyarrow.compute"), values.cast(arrow().string())
+    row = 0
+    if kind == "numbers":
+        texts = without(texts, MISSING)
+        row = max(compute.index(compute.match_substring_regex(texts, NUMBER), False).as_py(), 0)
+    return f"{texts[row].as_py()!r} in row {row}"
