@@ -18,8 +18,10 @@ KINDS = {
 }
 
 
-def with_context(table: Any, path: Source, kinds: Mapping[str, str | None]) -> Any:
-    """Return the table with context columns of these kinds.
+def with_context(
+    table: Any, path: Source, kinds: Mapping[str, str | None]
+) -> tuple[Any, dict[str, str | None]]:
+    """Return the table with context columns of these kinds, and the kinds found.
 
     Parameters
     ----------
@@ -35,11 +37,12 @@ def with_context(table: Any, path: Source, kinds: Mapping[str, str | None]) -> A
     ValueError
         If a column holds something else.
     """
+    kinds_found: dict[str, str | None] = {}
     for column, kind in kinds.items():
         values = table[column]
         if is_csv(path):
             values = _typed(values, kind)
-        found = kind_of_context(values)
+        found = kinds_found[column] = _kind_of(values)
         if found is None and not holds(values, "null"):
             raise ValueError(
                 f"{path}: column {column!r}, named by `skmars fit --context`, holds {values.type}; "
@@ -57,10 +60,10 @@ def with_context(table: Any, path: Source, kinds: Mapping[str, str | None]) -> A
         elif found == "booleans":  # categories, of which some may be missing
             values = arrow("pyarrow.compute").if_else(values, "True", "False")
         table = replaced(table, column, values)
-    return table
+    return table, kinds_found
 
 
-def kind_of_context(values: Any) -> str | None:
+def _kind_of(values: Any) -> str | None:
     """Return the kind of a context column; None if it can be none."""
     return next((kind for kind, types in KINDS.items() if holds(values, *types)), None)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.cli._context import kind_of_context, with_context
+from skmars.cli._context import with_context
 from skmars.cli._source import Source
 from skmars.cli._tables import arrow, holds, is_csv, kind_of, read_table, replaced
 from skmars.cli._times import check_same_clock, is_absolute, is_pattern, with_times
@@ -47,12 +47,8 @@ def read_training(
         if is_pattern(columns.time_format) and is_csv(log):
             kinds = {name: kind_of(events, name) for name in ids}
             events = _read(log, kinds, columns)  # now with the times as they are written
-    events = _prepared(events, log, columns, columns.context)
-    columns = replace(
-        columns,
-        absolute=is_absolute(events, columns.time),
-        context={name: kind_of_context(events[name]) for name in columns.context},
-    )
+    events, kinds = _prepared(events, log, columns)
+    columns = replace(columns, absolute=is_absolute(events, columns.time), context=kinds)
     return *as_log(events, log, catalog, columns), columns
 
 
@@ -62,7 +58,7 @@ def read_log(
     """Read another log with the columns of the log on which a model was fitted."""
     table = _read(path, _ids(model), model.columns)
     _require_log(table, path, model.columns)
-    table = _prepared(table, path, model.columns, model.columns.context)
+    table = _prepared(table, path, model.columns)[0]
     return as_log(table, path, read_items(items, model), model.columns)
 
 
@@ -105,7 +101,7 @@ def read_rows(model: Model, path: Source, *, log: Source | None, items: Source |
     _require(rows, path, [*named, *(("--context", name) for name in columns.context)])
     if len(rows) == 0:
         raise ValueError(f"{path} has no rows. Write one row for each user and item to predict.")
-    table = _prepared(rows, path, columns, columns.context)
+    table = _prepared(rows, path, columns)[0]
     if "history" in table.column_names and log is None:
         if is_csv(path):
             raise ValueError(
@@ -148,7 +144,7 @@ def read_labelled(
     table = _read(path, _ids(model), columns)
     _require_log(table, path, columns)
     histories = read_histories(log, items, model)
-    table = _prepared(table, path, columns, columns.context)
+    table = _prepared(table, path, columns)[0]
     if histories.now is not None:
         _require(table, path, [("--time", columns.time)])
         unknown = np.isnan(_named(path, Table(table, "rows").seconds, columns.time))
@@ -212,11 +208,11 @@ def _read(path: Source, ids: Mapping[str, str | None], columns: Columns) -> Any:
     return read_table(path, ids, texts, to_strings=columns.ids == "strings")
 
 
-def _prepared(table: Any, path: Source, columns: Columns, context: Mapping[str, str | None]) -> Any:
-    """Return the table with times and context as the model has them."""
+def _prepared(table: Any, path: Source, columns: Columns) -> tuple[Any, dict[str, str | None]]:
+    """Return the table with times and context as the model has them, and the kinds of context."""
     table = with_times(table, path, columns.time, columns.time_format)
     check_same_clock(table, path, columns.time, columns.absolute)
-    return with_context(table, path, context)
+    return with_context(table, path, columns.context)
 
 
 def _with_history_times(table: Any, path: Source, columns: Columns) -> Any:

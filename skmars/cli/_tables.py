@@ -89,6 +89,9 @@ def read_table(
             continue
         if csv_file:
             table = replaced(table, column, _exact(table[column], kind))
+        elif getattr(table[column].type, "extension_name", None) == "arrow.uuid":
+            uuids = [None if u is None else str(u) for u in table[column].to_pylist()]
+            table = replaced(table, column, arrow().array(uuids, arrow().string()))
         elif to_strings and kind == "strings" and holds(table[column], "integer"):
             table = replaced(table, column, table[column].cast(arrow().string()))
         if kind is not None and kind_of(table, column) not in (kind, None):
