@@ -28,6 +28,7 @@ class Fields(TypedDict, total=False):
     borrowed: Sequences | None
     fold: NDArray[np.int8] | None
     _embedding: NDArray[np.float32] | None
+    _n_log: int
     _checked: bool
 
 

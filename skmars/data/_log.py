@@ -90,6 +90,7 @@ def read_log(
         "history": past,
         "time": row_time,
         "context": extra,
+        "_n_log": len(codes),
         "_checked": True,
     }
     return fields, y

@@ -286,4 +286,4 @@ def impressions(
     )
     catalog = ItemCatalog(np.arange(len(content["title"])), content=content)
     codes = user.astype(np.int32), target.astype(np.int32)
-    return Impressions(catalog, users, *codes, past, time=time, context=context)
+    return Impressions(catalog, users, *codes, past, time=time, context=context, _n_log=len(y))
