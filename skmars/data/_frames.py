@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -318,6 +319,14 @@ def _typed_lists(series: nw.Series[Any]) -> Lists:
         flat = compute.list_flatten(native)
         flat = flat if isinstance(flat, arrow.ChunkedArray) else arrow.chunked_array([flat])
     return _values(nw.from_native(flat, series_only=True)), length
+
+
+def default_frame(caller: str) -> str:
+    """Return the kind of table to make where none is asked for: the first that is installed."""
+    found = next(filter(find_spec, FRAMES), None)
+    if found is None:
+        raise ImportError(f"{caller} makes a table: install pandas, polars or pyarrow.")
+    return found
 
 
 def make_frame(columns: dict[str, Any], kind: str) -> Any:

@@ -1,5 +1,7 @@
 """The whole way from impressions to click probabilities, and what people do with it."""
 
+from skmars.pipeline._compare import compare
+from skmars.pipeline._comparison import Comparison
 from skmars.pipeline._mars import make_mars
 
-__all__ = ["make_mars"]
+__all__ = ["Comparison", "compare", "make_mars"]

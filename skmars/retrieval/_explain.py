@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from skmars.data import Impressions
-from skmars.data._frames import FRAMES, make_frame
+from skmars.data._frames import default_frame, make_frame
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
@@ -16,10 +15,6 @@ if TYPE_CHECKING:
 
 def explanation(X: Impressions, frame: str | None) -> IntoDataFrame:
     """Return what each row borrowed, one line an item; see `SequenceRetrievalAugmenter.explain`."""
-    if frame is None:
-        frame = next(filter(find_spec, FRAMES), None)
-        if frame is None:
-            raise ImportError("explain makes a table: install pandas, polars or pyarrow.")
     borrowed, catalog = X.borrowed, X.catalog
     assert borrowed is not None
     at = borrowed.positions()
@@ -35,4 +30,4 @@ def explanation(X: Impressions, frame: str | None) -> IntoDataFrame:
         columns["feedback"] = borrowed.feedback[at]
     if borrowed.time is not None:
         columns["timestamp"] = borrowed.time[at]
-    return make_frame(columns, frame)
+    return make_frame(columns, frame or default_frame("explain"))
