@@ -26,8 +26,12 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not see those th
     from skmars.metrics import relative_improvement as relative_improvement
     from skmars.model_selection import LeaveLastOut as LeaveLastOut
     from skmars.model_selection import leave_last_out as leave_last_out
+    from skmars.pipeline import compare as compare
     from skmars.pipeline import make_mars as make_mars
     from skmars.pipeline import recommend as recommend
+    from skmars.rates import ClickRateClassifier as ClickRateClassifier
+    from skmars.rates import ClickRateEncoder as ClickRateEncoder
+    from skmars.rates import PopularityClassifier as PopularityClassifier
     from skmars.retrieval import SequenceRetrievalAugmenter as SequenceRetrievalAugmenter
 
 __version__ = "0.1.0.dev0"
@@ -40,8 +44,12 @@ _PUBLIC = {
     "MultimodalEncoder": "encoding",
     "SteinAligner": "alignment",
     "SequenceRetrievalAugmenter": "retrieval",
+    "ClickRateEncoder": "rates",
+    "ClickRateClassifier": "rates",
+    "PopularityClassifier": "rates",
     "DINClassifier": "ctr",
     "make_mars": "pipeline",
+    "compare": "pipeline",
     "recommend": "pipeline",
     "LeaveLastOut": "model_selection",
     "leave_last_out": "model_selection",
