@@ -146,6 +146,12 @@ def take_entries(parts: Sequence[Attribute], entries: NDArray[np.integer]) -> At
     return replace(first, values=taken, offsets=ragged.offsets(length))
 
 
+def take_known(column: Attribute, entries: NDArray[np.integer]) -> Attribute:
+    """Return some entries of a column; what stands at -1 is missing."""
+    at = np.where(entries < 0, len(column), entries)
+    return take_entries([column, column.nothing(1)], at)
+
+
 def as_attribute(values: NDArray[Any], name: str) -> Attribute:
     """Return a column of numbers, strings, booleans or lists of strings as an attribute.
 

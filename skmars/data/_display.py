@@ -74,6 +74,8 @@ class Rows(Protocol):
     def borrowed(self) -> Sequences | None: ...
     @property
     def context(self) -> Mapping[str, NDArray[Any]]: ...
+    @property
+    def user_attributes(self) -> Mapping[str, Attribute]: ...
     def __len__(self) -> int: ...
 
 
@@ -88,7 +90,8 @@ def impressions_html(X: Rows) -> str:
     head = ["user", "shown", "history, oldest first"]
     if X.borrowed is not None:
         head.insert(2, "borrowed, with s")
-    head += X.context
+    head += [*X.user_attributes, *X.context]
+    known = [v[X.user[:N_ROWS]].to_list() for v in X.user_attributes.values()]
     rows = []
     for i in range(min(N_ROWS, len(X))):
         at = X.history[[i]].last(N_ITEMS).positions()
@@ -101,6 +104,7 @@ def impressions_html(X: Rows) -> str:
         ]
         if X.borrowed is not None:
             cells.insert(2, _borrowed(X, i, item))
+        cells += [_text(_entry(entries[i])) for entries in known]
         cells += [escape(str(column[i])) for column in X.context.values()]
         rows.append(cells)
     facts = [_count(len(X), "row"), *_activity(X), _count(len(X.catalog), "item")]
