@@ -145,7 +145,10 @@ METRICS: dict[str, Callable[[Ranking], Values]] = {
 }
 
 
-def _mean(metric: str, y_true: ArrayLike, y_score: ArrayLike, groups: ArrayLike, k: int) -> float:
+def mean_at_k(
+    metric: str, y_true: ArrayLike, y_score: ArrayLike, groups: ArrayLike, k: int
+) -> float:
+    """Return the mean of one of `METRICS` over the groups with a positive."""
     ranking = _rank(y_true, y_score, groups, k, f"{metric}_at_k")
     return float(METRICS[metric](ranking)[ranking.n_positive > 0].mean())
 
@@ -192,7 +195,7 @@ def precision_at_k(
     >>> precision_at_k([1, 0, 1, 0, 1, 0], [0.9, 0.5, 0.4, 0.8, 0.3, 0.5], users, k=2)
     0.5
     """
-    return _mean("precision", y_true, y_score, groups, k)
+    return mean_at_k("precision", y_true, y_score, groups, k)
 
 
 def recall_at_k(y_true: ArrayLike, y_score: ArrayLike, groups: ArrayLike, *, k: int = 10) -> float:
@@ -229,7 +232,7 @@ def recall_at_k(y_true: ArrayLike, y_score: ArrayLike, groups: ArrayLike, *, k: 
     >>> recall_at_k([1, 0, 1, 0, 1], [0.9, 0.5, 0.4, 0.8, 0.3], [7, 7, 7, 8, 8], k=1)
     0.25
     """
-    return _mean("recall", y_true, y_score, groups, k)
+    return mean_at_k("recall", y_true, y_score, groups, k)
 
 
 def hit_rate_at_k(
@@ -269,7 +272,7 @@ def hit_rate_at_k(
     >>> hit_rate_at_k([1, 0], [0.5, 0.5], [7, 7], k=1)
     0.5
     """
-    return _mean("hit_rate", y_true, y_score, groups, k)
+    return mean_at_k("hit_rate", y_true, y_score, groups, k)
 
 
 def ndcg_at_k(y_true: ArrayLike, y_score: ArrayLike, groups: ArrayLike, *, k: int = 10) -> float:
@@ -305,7 +308,7 @@ def ndcg_at_k(y_true: ArrayLike, y_score: ArrayLike, groups: ArrayLike, *, k: in
     >>> round(ndcg_at_k([1, 0, 1, 0, 1], [0.9, 0.5, 0.4, 0.8, 0.3], [7, 7, 7, 8, 8], k=2), 3)
     0.622
     """
-    return _mean("ndcg", y_true, y_score, groups, k)
+    return mean_at_k("ndcg", y_true, y_score, groups, k)
 
 
 def mrr_at_k(y_true: ArrayLike, y_score: ArrayLike, groups: ArrayLike, *, k: int = 10) -> float:
@@ -336,7 +339,7 @@ def mrr_at_k(y_true: ArrayLike, y_score: ArrayLike, groups: ArrayLike, *, k: int
     >>> mrr_at_k([1, 0, 1, 0, 1], [0.9, 0.5, 0.4, 0.8, 0.3], [7, 7, 7, 8, 8])
     0.75
     """
-    return _mean("mrr", y_true, y_score, groups, k)
+    return mean_at_k("mrr", y_true, y_score, groups, k)
 
 
 def ranking_at_k(y_true: ArrayLike, y_score: ArrayLike, groups: ArrayLike, *, k: int = 10) -> Bunch:
