@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not see those th
     from skmars.model_selection import LeaveLastOut as LeaveLastOut
     from skmars.model_selection import TimeSplit as TimeSplit
     from skmars.model_selection import leave_last_out as leave_last_out
+    from skmars.model_selection import sample_negatives as sample_negatives
     from skmars.model_selection import time_split as time_split
     from skmars.pipeline import make_mars as make_mars
     from skmars.retrieval import SequenceRetrievalAugmenter as SequenceRetrievalAugmenter
@@ -47,6 +48,7 @@ _PUBLIC = {
     "leave_last_out": "model_selection",
     "TimeSplit": "model_selection",
     "time_split": "model_selection",
+    "sample_negatives": "model_selection",
     "gauc_score": "metrics",
     "relative_improvement": "metrics",
     "load_movielens_1m": "datasets",

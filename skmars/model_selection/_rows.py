@@ -37,10 +37,10 @@ def known_times(X: Impressions, name: str, instead: str) -> NDArray[np.float64]:
     return X.time
 
 
-def moments(X: Impressions, time: NDArray[np.float64]) -> NDArray[np.int64]:
+def moment_codes(user: NDArray[Any], time: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return a code for the user and time of each row: rows of one page have one."""
     rank = np.unique(time, return_inverse=True)[1].astype(np.int64)
-    return X.user.astype(np.int64) * (rank.max(initial=0) + 1) + rank
+    return user.astype(np.int64) * (rank.max(initial=0) + 1) + rank
 
 
 def check_raw(X: Impressions, name: str) -> None:

@@ -15,7 +15,7 @@ from skmars.data import Impressions
 from skmars.data._checks import require_impressions
 from skmars.metrics._ranking import check_binary, gauc_score
 from skmars.metrics._top_k import METRICS, mean_at_k
-from skmars.model_selection._rows import known_times, moments
+from skmars.model_selection._rows import known_times, moment_codes
 from skmars.utils._parameters import Number, check_choice, check_number
 
 
@@ -130,7 +130,7 @@ def _ranking(
 ) -> float:
     code: NDArray[Any] = X.user
     if groups == "moment":
-        code = moments(X, known_times(X, "groups='moment'", "groups='user'"))
+        code = moment_codes(X.user, known_times(X, "groups='moment'", "groups='user'"))
     _check_several(code, "ranking_scorer", groups)
     return mean_at_k(metric, y_true, y_score, code, k)
 
