@@ -27,9 +27,9 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not see those th
     from skmars.model_selection import LeaveLastOut as LeaveLastOut
     from skmars.model_selection import TimeSplit as TimeSplit
     from skmars.model_selection import leave_last_out as leave_last_out
-    from skmars.pipeline import compare as compare
     from skmars.model_selection import sample_negatives as sample_negatives
     from skmars.model_selection import time_split as time_split
+    from skmars.pipeline import compare as compare
     from skmars.pipeline import make_mars as make_mars
     from skmars.pipeline import recommend as recommend
     from skmars.rates import ClickRateClassifier as ClickRateClassifier

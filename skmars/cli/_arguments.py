@@ -134,6 +134,37 @@ def add_rows(sub: Parser) -> None:
     add_output(sub)
 
 
+def add_recommend(sub: Parser) -> None:
+    sub.add_argument("model", metavar="MODEL", type=Path, help=MADE_BY)
+    who = sub.add_mutually_exclusive_group()
+    who.add_argument(
+        "users",
+        metavar="USERS",
+        nargs="?",
+        type=as_source,
+        help="table of users, or - (default: all users of the log)",
+    )
+    who.add_argument(
+        "--user-id",
+        metavar="ID",
+        action="append",
+        default=[],
+        help="a user, instead of a table; may be repeated",
+    )
+    sub.add_argument(
+        "-n", metavar="N", type=integer(1, 2**31 - 1), default=10, help="items a user (default: 10)"
+    )
+    sub.add_argument(
+        "--candidates",
+        metavar="FILE",
+        type=as_source,
+        help="table of the items to choose from (default: those of ITEMS, or of the model)",
+    )
+    sub.add_argument("--include-seen", action="store_true", help="also items of the user's history")
+    add_histories(sub)
+    add_output(sub)
+
+
 def add_evaluate(sub: Parser) -> None:
     sub.add_argument("model", metavar="MODEL", type=Path, help=MADE_BY)
     sub.add_argument("rows", metavar="LOG", type=as_source, help="the whole log, with labels, or -")

@@ -9,12 +9,12 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 
 from skmars.cli._source import Source, StandardInput
-from skmars.cli._tables import ENDINGS, PROBABILITY
+from skmars.cli._tables import ENDINGS, MADE
 from skmars.utils._files import check_writable
 
 MODELS, TABLES = (".skmars",), ENDINGS
 # Arguments that name a file to be read.
-INPUTS = ("model", "log", "rows", "items")
+INPUTS = ("model", "log", "rows", "users", "items", "candidates")
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -80,9 +80,9 @@ def _check_fit(arguments: argparse.Namespace) -> None:
 def check_columns(arguments: argparse.Namespace) -> None:
     """Check the arguments that tell how a log is read."""
     for option in ("user", "item", "time"):
-        if getattr(arguments, option) == PROBABILITY:
+        if (column := getattr(arguments, option)) in MADE:
             raise ArgumentTypeError(
-                f"--{option} can't be {PROBABILITY!r}, the name of the column of predictions. "
+                f"--{option} can't be {column!r}, the name of a column of predictions. "
                 "Rename the column."
             )
     if arguments.time is None and arguments.time_format is not None:

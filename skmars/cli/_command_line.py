@@ -114,6 +114,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     epilog = f"{texts.ROWS}\n\n{texts.PREDICT_EXAMPLES}"
     add.add_rows(command("predict", _make_table, "predict the probability of clicks", epilog))
+    what = "list the best items of each user"
+    add.add_recommend(command("recommend", _make_table, what, texts.RECOMMEND_EXAMPLES))
     epilog = f"{texts.ROWS}\n\n{texts.EXPLAIN_EXAMPLES}"
     what = "list what rows borrow, from whom and why"
     add.add_rows(command("explain", _make_table, what, epilog))
@@ -162,19 +164,31 @@ def _columns(arguments: argparse.Namespace) -> Any:
 
 
 def _make_table(arguments: argparse.Namespace, results: TextIO) -> None:
-    """Predict, explain or evaluate, and write the table."""
+    """Make the table of a command, and write it."""
     from skmars.cli import _commands as commands
     from skmars.cli._tables import csv_of, write_table
     from skmars.persistence import load_model
 
     model = load_model(arguments.model)
     files = {"log": arguments.log, "items": arguments.items}
-    if arguments.command == "evaluate":
-        holdout = arguments.holdout or ("last" if arguments.log is None else "none")
-        table = commands.evaluate(model, arguments.rows, holdout=holdout, **files)
-    else:
-        run = commands.predict if arguments.command == "predict" else commands.explain
-        table = run(model, arguments.rows, **files)
+    match arguments.command:
+        case "evaluate":
+            holdout = arguments.holdout or ("last" if arguments.log is None else "none")
+            table = commands.evaluate(model, arguments.rows, holdout=holdout, **files)
+        case "recommend":
+            table = commands.recommend(
+                model,
+                arguments.users,
+                user_ids=arguments.user_id,
+                n=arguments.n,
+                candidates=arguments.candidates,
+                include_seen=arguments.include_seen,
+                **files,
+            )
+        case "predict":
+            table = commands.predict(model, arguments.rows, **files)
+        case "explain":
+            table = commands.explain(model, arguments.rows, **files)
     if arguments.out is not None:
         write_table(table, arguments.out)
     else:

@@ -1,9 +1,9 @@
-"""Fit a model to files; predict, explain and evaluate files, with a table as result."""
+"""Fit a model to files; predict, recommend, explain and evaluate, with a table as result."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,14 @@ from sklearn.pipeline import Pipeline
 from skmars.cli._inputs import read_labelled, read_log, read_rows, read_training
 from skmars.cli._source import Source
 from skmars.cli._tables import PROBABILITY, arrow
+from skmars.cli._users import read_candidates, read_users
 from skmars.ctr import DINClassifier
 from skmars.metrics import gauc_score
 from skmars.model_selection import leave_last_out
 from skmars.model_selection._scorer import low_active_rows
 from skmars.persistence import Columns, Model
 from skmars.pipeline import make_mars
+from skmars.pipeline import recommend as pipeline_recommend
 from skmars.serving._histories import UserHistories
 
 LOW_QUANTILE = 0.3
@@ -99,6 +101,50 @@ def predict(
     names = [columns.user, columns.item, columns.time]
     kept = table.select([name for name in names if name in table.column_names])
     return kept.append_column(PROBABILITY, [model.pipeline.predict_proba(X)[:, 1]])
+
+
+def recommend(
+    model: Model,
+    users: Source | None,
+    *,
+    user_ids: Sequence[str] = (),
+    n: int = 10,
+    candidates: Source | None = None,
+    include_seen: bool = False,
+    log: Source | None = None,
+    items: Source | None = None,
+) -> Any:
+    """Return a table of the items that each user clicks most probably, best first.
+
+    Parameters
+    ----------
+    model : Model
+    users, user_ids, log, items
+        See `read_users`.
+    n : int, default=10
+        Number of items a user.
+    candidates : Path or StandardInput, default=None
+        Table of the items to choose from. Without one, those of `items`, or of the model.
+    include_seen : bool, default=False
+        Whether to recommend also what is in the user's history.
+    """
+    rows, X = read_users(model, users, user_ids, log=log, items=items)
+    chosen = candidates if candidates is not None else items
+    ids = None
+    if chosen is not None:
+        ids = read_candidates(chosen, model)
+        X = X.with_catalog(X.catalog.extend(ids))
+    found: Any = pipeline_recommend(
+        model.pipeline, X, n, candidates=ids, exclude_seen=not include_seen, frame="pyarrow"
+    )
+    columns = model.columns
+    names = [columns.user, columns.time]
+    kept = rows.select([name for name in names if name in rows.column_names]).take(found["row"])
+    made = [("rank", "rank"), (columns.item, "item_id"), ("title", "title")]
+    for name, column in [*made, (PROBABILITY, "probability")]:
+        if name not in kept.column_names:  # such as the titles of items whose ids are their titles
+            kept = kept.append_column(name, found[column])
+    return kept
 
 
 def explain(

@@ -14,6 +14,7 @@ EXAMPLES = """\
 from a log to predictions:
   skmars fit log.parquet --items items.parquet --out model.skmars
   skmars predict model.skmars candidates.csv --out clicks.csv
+  skmars recommend model.skmars --user-id 42
 
 to measure a model, keep each user's last impressions out of training, and score them:
   skmars fit log.csv --items items.csv --holdout last --out trial.skmars
@@ -85,6 +86,21 @@ examples:
   sqlite3 -csv -header shop.db "select ..." | skmars predict model.skmars -
 
 The output has the rows of ROWS in their order: user, item, time, probability."""
+
+RECOMMEND_EXAMPLES = """\
+USERS has one row a user, and the context columns if the model has any. If it has the time column,
+a user's history is what they did strictly before that time, otherwise all that they have done.
+Histories come from --log LOG if that is given, else from the log that the model was fitted on.
+
+examples:
+  skmars recommend shop.skmars --user-id 0042
+  skmars recommend shop.skmars --out best.parquet
+  skmars recommend shop.skmars newsletter.csv -n 3 --log log-until-today.csv
+  skmars recommend shop.skmars --items in-stock.csv --user-id 0042 --user-id 0043
+
+The output has the best items of each user, best first: user, (time,) rank, item, title,
+probability. Items of the user's history are left out; with `skmars fit --history positive` that
+is what they clicked, not all that they were shown."""
 
 EXPLAIN_EXAMPLES = """\
 examples:

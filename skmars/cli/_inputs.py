@@ -33,20 +33,20 @@ def read_training(
     """
     kind = None if columns.ids == "auto" else columns.ids
     ids: dict[str, str | None] = {columns.user: kind, columns.item: kind}
-    events, catalog = _read(log, ids, columns), None
+    events, catalog = read(log, ids, columns), None
     if items is not None:
         table = _item_table(items, columns, kind)
         if kind_of(events, columns.item) != kind_of(table, columns.item):
             # An id such as 007 in one of the tables makes item ids strings in both.
             table = _item_table(items, columns, "strings")
-            events = _read(log, ids | {columns.item: "strings"}, columns)
+            events = read(log, ids | {columns.item: "strings"}, columns)
         catalog = as_catalog(table, items, columns)
     _require_log(events, log, columns)
     if (time := _time_column(events, log, columns)) != columns.time:
         columns = replace(columns, time=time)
         if is_pattern(columns.time_format) and is_csv(log):
             kinds = {name: kind_of(events, name) for name in ids}
-            events = _read(log, kinds, columns)  # now with the times as they are written
+            events = read(log, kinds, columns)  # now with the times as they are written
     events, kinds = _prepared(events, log, columns)
     columns = replace(columns, absolute=is_absolute(events, columns.time), context=kinds)
     return *as_log(events, log, catalog, columns), columns
@@ -56,7 +56,7 @@ def read_log(
     path: Source, items: Source | None, model: Model
 ) -> tuple[Impressions, NDArray[np.int64]]:
     """Read another log with the columns of the log on which a model was fitted."""
-    table = _read(path, _ids(model), model.columns)
+    table = read(path, ids_of(model), model.columns)
     _require_log(table, path, model.columns)
     table = _prepared(table, path, model.columns)[0]
     return as_log(table, path, read_items(items, model), model.columns)
@@ -78,7 +78,7 @@ def read_items(path: Source | None, model: Model) -> ItemCatalog:
     """Read other items for a model; without a file, return its own."""
     if path is None:
         return model.histories.catalog
-    table = _item_table(path, model.columns, _ids(model)[model.columns.item])
+    table = _item_table(path, model.columns, ids_of(model)[model.columns.item])
     return as_catalog(table, path, model.columns)
 
 
@@ -95,26 +95,33 @@ def read_rows(model: Model, path: Source, *, log: Source | None, items: Source |
     X : Impressions
     """
     columns = model.columns
-    time = columns.time
-    rows = _read(path, _ids(model), columns)
+    rows = read(path, ids_of(model), columns)
     named = [("--user", columns.user), ("--item", columns.item)]
-    _require(rows, path, [*named, *(("--context", name) for name in columns.context)])
+    require(rows, path, [*named, *(("--context", name) for name in columns.context)])
     if len(rows) == 0:
         raise ValueError(f"{path} has no rows. Write one row for each user and item to predict.")
+    return rows, with_histories(rows, path, model, read_histories(log, items, model), log is None)
+
+
+def with_histories(
+    rows: Any, path: Source, model: Model, histories: UserHistories, from_rows: bool
+) -> Impressions:
+    """Return impressions of rows, with their own histories if they may and do have them."""
+    columns = model.columns
     table = _prepared(rows, path, columns)[0]
-    if "history" in table.column_names and log is None:
-        if is_csv(path):
-            raise ValueError(
-                f"{path}: column 'history' must hold lists, which CSV files can't. Write "
-                "the rows as Parquet, or drop the column."
-            )
-        table = _with_history_times(table, path, columns)
-        names = {columns.user: "user_id", columns.item: "item_id", time: DEFAULT_TIME}
-        used = [*names, "history", "history_feedback", "history_timestamp", *columns.context]
-        table = table.select([name for name in used if name in table.column_names])
-        table = table.rename_columns([names.get(name, name) for name in table.column_names])
-        return rows, _named(path, Impressions.from_frame, table, read_items(items, model))
-    return rows, as_rows(table, path, read_histories(log, items, model), columns)
+    if "history" not in table.column_names or not from_rows:
+        return as_rows(table, path, histories, columns)
+    if is_csv(path):
+        raise ValueError(
+            f"{path}: column 'history' must hold lists, which CSV files can't. Write "
+            "the rows as Parquet, or drop the column."
+        )
+    table = _with_history_times(table, path, columns)
+    names = {columns.user: "user_id", columns.item: "item_id", columns.time: DEFAULT_TIME}
+    used = [*names, "history", "history_feedback", "history_timestamp", *columns.context]
+    table = table.select([name for name in used if name in table.column_names])
+    table = table.rename_columns([names.get(name, name) for name in table.column_names])
+    return _named(path, Impressions.from_frame, table, histories.catalog)
 
 
 def as_rows(table: Any, path: Source, histories: UserHistories, columns: Columns) -> Impressions:
@@ -141,12 +148,12 @@ def read_labelled(
         If a row has no time, though the model has times: its history might hold the row itself.
     """
     columns = model.columns
-    table = _read(path, _ids(model), columns)
+    table = read(path, ids_of(model), columns)
     _require_log(table, path, columns)
     histories = read_histories(log, items, model)
     table = _prepared(table, path, columns)[0]
     if histories.now is not None:
-        _require(table, path, [("--time", columns.time)])
+        require(table, path, [("--time", columns.time)])
         unknown = np.isnan(_named(path, Table(table, "rows").seconds, columns.time))
         if unknown.any():
             raise ValueError(
@@ -201,7 +208,7 @@ def as_log(
     )
 
 
-def _read(path: Source, ids: Mapping[str, str | None], columns: Columns) -> Any:
+def read(path: Source, ids: Mapping[str, str | None], columns: Columns) -> Any:
     """Read a log or rows; what `_prepared` interprets stays as it is written."""
     texts = list(columns.context)
     if is_pattern(columns.time_format) and columns.time is not None:
@@ -258,7 +265,7 @@ def _time_column(table: Any, path: Source, columns: Columns) -> str | None:
     if columns.time is None:
         return None
     if columns.time != DEFAULT_TIME:
-        _require(table, path, [("--time", columns.time)])
+        require(table, path, [("--time", columns.time)])
         return columns.time
     used = {columns.user, columns.item, columns.label, columns.order, *columns.context}
     found = time_candidates(Table(table, str(path)), used)
@@ -274,7 +281,7 @@ def _time_column(table: Any, path: Source, columns: Columns) -> str | None:
 def _require_log(table: Any, path: Source, columns: Columns) -> None:
     named = [("--user", columns.user), ("--item", columns.item), ("--label", columns.label)]
     named += [("--context", name) for name in columns.context]
-    _require(table, path, [*named, ("--order", columns.order)])
+    require(table, path, [*named, ("--order", columns.order)])
 
 
 def _item_table(path: Source, columns: Columns, kind: str | None) -> Any:
@@ -282,18 +289,18 @@ def _item_table(path: Source, columns: Columns, kind: str | None) -> Any:
     texts = [column or name for name, column in names.items()]
     table = read_table(path, {columns.item: kind}, texts, to_strings=columns.ids == "strings")
     options = [(f"--{name}", column) for name, column in names.items()]
-    _require(table, path, [("--item", columns.item), *options])
+    require(table, path, [("--item", columns.item), *options])
     return table
 
 
-def _ids(model: Model) -> dict[str, str | None]:
+def ids_of(model: Model) -> dict[str, str | None]:
     """Return the columns of ids, and whether those of the model are integers or strings."""
     known = {model.columns.user: model.histories.users}
     known[model.columns.item] = model.histories.catalog.ids
     return {k: "strings" if ids.dtype == object else "integers" for k, ids in known.items()}
 
 
-def _require(table: Any, path: Source, columns: Iterable[tuple[str, str | None]]) -> None:
+def require(table: Any, path: Source, columns: Iterable[tuple[str, str | None]]) -> None:
     """Raise ValueError if a column is missing; the message has the option that names it."""
     for option, column in columns:
         if column is not None and column not in table.column_names:

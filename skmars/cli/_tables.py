@@ -17,8 +17,9 @@ from skmars.cli._source import Source
 from skmars.utils._files import check_readable, write_whole
 
 ENDINGS = (".csv", ".parquet")
-# The column that predictions add to the rows.
+# The columns that predictions add to the rows.
 PROBABILITY = "probability"
+MADE = (PROBABILITY, "rank", "row")
 SEPARATORS = ",;\t"
 # How a missing value is written among integers and times; as a string, it may be an id.
 MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null", "None"]
@@ -84,16 +85,41 @@ def read_table(
     repeated = [name for name, n in Counter(table.column_names).items() if n > 1]
     if repeated:
         raise ValueError(f"{path} has several columns {repeated[0]!r}. Rename or drop them.")
+    return with_ids(table, path, ids, written=csv_file, to_strings=to_strings)
+
+
+def with_ids(
+    table: Any,
+    path: Source | str,
+    ids: Mapping[str, str | None],
+    *,
+    written: bool,
+    to_strings: bool = False,
+) -> Any:
+    """Return the table with ids of these kinds; see `read_table`.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    path : Path or StandardInput or str
+        What to call it in messages.
+    ids : mapping of str to {"integers", "strings", None}
+    written : bool
+        Whether ids are strings as written, which may stand for integers.
+    to_strings : bool, default=False
+    """
     for column, kind in ids.items():
         if column not in table.column_names:
             continue
-        if csv_file:
-            table = replaced(table, column, _exact(table[column], kind))
-        elif getattr(table[column].type, "extension_name", None) == "arrow.uuid":
-            uuids = [None if u is None else str(u) for u in table[column].to_pylist()]
-            table = replaced(table, column, arrow().array(uuids, arrow().string()))
-        elif to_strings and kind == "strings" and holds(table[column], "integer"):
-            table = replaced(table, column, table[column].cast(arrow().string()))
+        values = table[column]
+        if written:
+            values = _exact(values, kind)
+        elif getattr(values.type, "extension_name", None) == "arrow.uuid":
+            uuids = [None if u is None else str(u) for u in values.to_pylist()]
+            values = arrow().array(uuids, arrow().string())
+        elif to_strings and kind == "strings" and holds(values, "integer"):
+            values = values.cast(arrow().string())
+        table = replaced(table, column, values)
         if kind is not None and kind_of(table, column) not in (kind, None):
             raise ValueError(_other_kind(table, path, column, kind))
     return table
@@ -178,7 +204,7 @@ def kind_of(table: Any, column: str) -> str | None:
     return "strings" if holds(values, "string", "large_string", "string_view") else None
 
 
-def _other_kind(table: Any, path: Source, column: str, kind: str) -> str:
+def _other_kind(table: Any, path: Source | str, column: str, kind: str) -> str:
     shown = ""
     if kind == "integers":
         compute, texts = arrow("pyarrow.compute"), table[column].cast("string")

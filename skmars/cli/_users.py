@@ -1,0 +1,96 @@
+"""Read the users to recommend items to, and the items to choose from."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmars.cli._inputs import ids_of, read_histories, require, with_histories
+from skmars.cli._inputs import read as read_columns
+from skmars.cli._source import Source
+from skmars.cli._tables import arrow, read_table, with_ids
+from skmars.data import Impressions
+from skmars.data._frames import Table
+from skmars.persistence import Model
+from skmars.utils._ids import Lookup
+
+
+def read_users(
+    model: Model,
+    users: Source | None,
+    user_ids: Sequence[str],
+    *,
+    log: Source | None,
+    items: Source | None,
+) -> tuple[Any, Impressions]:
+    """Read users, with their histories.
+
+    Parameters
+    ----------
+    model : Model
+    users : Path or StandardInput or None
+        Table with one row a user, and what else rows to predict have, except for the item.
+    user_ids : sequence of str
+        Users in place of a table. With neither, all users of the log.
+    log, items : Path or StandardInput or None
+        Files with other histories and items than those of the model.
+
+    Returns
+    -------
+    table : pyarrow.Table
+        The users as they are in the file.
+    X : Impressions
+        Their targets are placeholders.
+    """
+    columns, kinds = model.columns, ids_of(model)
+    histories = read_histories(log, items, model)
+    if users is None and columns.context:
+        raise ValueError(
+            f"the model predicts from context ({', '.join(columns.context)}). Pass a table USERS "
+            f"with the columns {', '.join([columns.user, *columns.context])}."
+        )
+    name: Any = users
+    if users is not None:
+        rows = read_columns(users, kinds, columns)
+        named = [("--context", column) for column in columns.context]
+        require(rows, users, [("--user", columns.user), *named])
+        if len(rows) == 0:
+            raise ValueError(f"{users} has no rows. Write one row for each user.")
+    elif user_ids:
+        name = "--user-id"
+        rows = arrow().table({columns.user: list(user_ids)})
+        rows = with_ids(rows, name, {columns.user: kinds[columns.user]}, written=True)
+    else:
+        name = "the log"
+        rows = arrow().table({columns.user: histories.users})
+    place = np.repeat(histories.catalog.ids[:1], len(rows))
+    shown = rows
+    if columns.item in rows.column_names:  # such as a log, of whose rows the users count
+        shown = rows.drop_columns([columns.item])
+    shown = shown.append_column(columns.item, arrow().array(place))
+    X = with_histories(shown, name, model, histories, log is None)
+    strangers = X.users[Lookup(histories.users, "the log")(X.users, columns.user) < 0]
+    if len(strangers) and "history" not in rows.column_names:
+        first = ", ".join(map(repr, strangers[:3].tolist()))
+        warnings.warn(
+            f"{name}: {len(strangers)} users are not in the log ({first}"
+            f"{', ...' * (len(strangers) > 3)}), so that their histories are empty.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return rows, X
+
+
+def read_candidates(path: Source, model: Model) -> NDArray[Any]:
+    """Read the ids of the items to choose from."""
+    item = model.columns.item
+    kind = ids_of(model)[item]
+    table = read_table(path, {item: kind}, to_strings=model.columns.ids == "strings")
+    require(table, path, [("--item", item)])
+    if len(table) == 0:
+        raise ValueError(f"{path} has no rows. Write one row for each item to choose from.")
+    return Table(table, str(path)).ids(item)
