@@ -180,7 +180,11 @@ def add_evaluate(sub: Parser) -> None:
 
 def add_histories(sub: Parser) -> None:
     sub.add_argument("--log", type=as_source, help="log for histories, instead of that of fit")
-    sub.add_argument("--items", type=as_source, help="table of items, instead of that of fit")
+    sub.add_argument(
+        "--items",
+        type=as_source,
+        help="table of items, instead of that of fit: the same items as they were, and new ones",
+    )
 
 
 def add_output(sub: Parser) -> None:

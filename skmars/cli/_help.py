@@ -96,7 +96,7 @@ examples:
   skmars recommend shop.skmars --user-id 0042
   skmars recommend shop.skmars --out best.parquet
   skmars recommend shop.skmars newsletter.csv -n 3 --log log-until-today.csv
-  skmars recommend shop.skmars --items in-stock.csv --user-id 0042 --user-id 0043
+  skmars recommend shop.skmars --candidates in-stock.csv --user-id 0042 --user-id 0043
 
 The output has the best items of each user, best first: user, (time,) rank, item, title,
 probability. Items of the user's history are left out; with `skmars fit --history positive` that

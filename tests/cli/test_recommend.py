@@ -25,7 +25,7 @@ def run(capsys, *arguments: object) -> tuple[int, str, str]:
 
 def lines(capsys, *arguments: object) -> list[dict[str, str]]:
     code, out, err = run(capsys, "recommend", *arguments)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, ""), err
     return list(csv.DictReader(io.StringIO(out)))
 
 
@@ -91,13 +91,15 @@ def test_candidates_and_items_bound_the_choice(
     user = ["--user-id", 2, "--include-seen"]
     found = lines(capsys, model, *user, "--candidates", few)
     assert sorted(line["item_id"] for line in found) == ["1", "4", "9"]
-    table = list(csv.DictReader((folder / "items.csv").read_text().splitlines()))[:4]
-    columns = {"item_id": [int(line["item_id"]) for line in table]}
-    columns |= {name: [line[name] for line in table] for name in ("title", "text")}
-    columns["image"] = [str(folder / line["image"]) for line in table]
-    in_stock = write(tmp_path, "items.csv", columns)
-    found = lines(capsys, model, *user, "--items", in_stock)
-    assert sorted(int(line["item_id"]) for line in found) == sorted(columns["item_id"])
+    items = (folder / "items.csv").read_text()
+    header, *rest = items.splitlines()
+    pictures = [line.replace("pictures/", f"{folder}/pictures/") for line in rest]
+    new = pictures[0].split(",", 1)
+    longer = tmp_path / "items.csv"
+    longer.write_text("\n".join([header, *pictures, f"500,{new[1]}"]) + "\n")
+    found = lines(capsys, model, *user, "--items", longer, "-n", 99)
+    assert len(found) == len(rest) + 1
+    assert "500" in {line["item_id"] for line in found}
 
 
 def test_strangers_are_told_of(capsys, folder: Path, model: Path, tmp_path: Path) -> None:
