@@ -1,6 +1,7 @@
 """The whole way from impressions to click probabilities, and what people do with it."""
 
+from skmars.pipeline._explain import Explanation, explain
 from skmars.pipeline._mars import make_mars
 from skmars.pipeline._recommend import recommend
 
-__all__ = ["make_mars", "recommend"]
+__all__ = ["Explanation", "explain", "make_mars", "recommend"]
