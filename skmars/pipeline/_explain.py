@@ -176,8 +176,8 @@ def _told(
     low, high = augmenter.low_threshold_, augmenter.high_threshold_
     n = rows["history"][i]
     lines.append(
-        f"The history has {_counted(n, 'item')}, {_ACTIVITY[rows['activity'][i]]} (users are "
-        f"low-active up to {low:g}, and high-active from {high:g})."
+        f"The history has {_counted(n, 'item')}, {_ACTIVITY[rows['activity'][i]]} (rows are "
+        f"low-active up to {low:g} items, users high-active from {high:g})."
     )
     lines += _borrowing(i, rows, borrowed, augmenter.theta)
     if "lookalikes" in rows:
