@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not see those th
     from skmars.model_selection import sample_negatives as sample_negatives
     from skmars.model_selection import time_split as time_split
     from skmars.pipeline import compare as compare
+    from skmars.pipeline import explain as explain
     from skmars.pipeline import make_mars as make_mars
     from skmars.pipeline import recommend as recommend
     from skmars.rates import ClickRateClassifier as ClickRateClassifier
@@ -54,6 +55,7 @@ _PUBLIC = {
     "make_mars": "pipeline",
     "compare": "pipeline",
     "recommend": "pipeline",
+    "explain": "pipeline",
     "LeaveLastOut": "model_selection",
     "leave_last_out": "model_selection",
     "TimeSplit": "model_selection",

@@ -2,7 +2,8 @@
 
 from skmars.pipeline._compare import compare
 from skmars.pipeline._comparison import Comparison
+from skmars.pipeline._explain import Explanation, explain
 from skmars.pipeline._mars import make_mars
 from skmars.pipeline._recommend import recommend
 
-__all__ = ["Comparison", "compare", "make_mars", "recommend"]
+__all__ = ["Comparison", "Explanation", "compare", "explain", "make_mars", "recommend"]

@@ -15,6 +15,9 @@ from skmars.data import Impressions
 from skmars.data._checks import require_impressions
 from skmars.data._crossing import item_ids, known_codes
 from skmars.data._frames import make_frame
+from skmars.pipeline._steps import before_augmenter
+from skmars.retrieval._candidates import likely_items
+from skmars.retrieval._explain import item_titles
 from skmars.utils import _ragged as ragged
 from skmars.utils._parameters import Number, check_number
 
@@ -26,6 +29,8 @@ BLOCK_ROWS = 1 << 14
 # Log-odds that agree to so many decimals are ties: the last bits of a float32 network depend on
 # how many rows are predicted together.
 DECIMALS = 5
+# Look-alikes whose items are candidates, where the augmenter makes no features of look-alikes.
+N_LOOKALIKES = 50
 
 
 def recommend(
@@ -48,9 +53,12 @@ def recommend(
         One row a user, or a moment of a user, such as ``X.latest()``. Their targets don't matter.
     n : int, default=10
         How many items a row gets. Fewer, where there are no more candidates.
-    candidates : array-like of shape (n_items,), or list of n_rows array-likes, default=None
-        Item ids to choose from: the same for all rows, or those of each row. None takes the
-        whole catalogue of `X` (a table has none).
+    candidates : int, array-like of item ids, or list of n_rows array-likes, default=None
+        What to choose from: item ids, the same for all rows or those of each row. None takes the
+        whole catalogue of `X` (a table has none). A number asks for two stages, for large
+        catalogues: so many items of the catalogue are chosen for each row by cheap means (half of
+        them those that its look-alikes touched, half those most like its history), and these are
+        ranked. That needs a pipeline with a `SequenceRetrievalAugmenter`.
     exclude_seen : bool, default=True
         Whether to leave out the items of the row's history. Of what a history does not hold, such
         as items that were shown and not clicked with ``history="positive"``, nothing is known.
@@ -71,7 +79,8 @@ def recommend(
         those of the catalogue.
     ValueError
         If `n` is less than 1, the catalogue lacks a candidate, `X` is a table and there are no
-        candidates, or `X` has columns that were made for its targets (see `Impressions.cross`).
+        candidates, there are two stages and `model` has no augmenter, or `X` has columns that were
+        made for its targets (see `Impressions.cross`).
 
     Examples
     --------
@@ -97,7 +106,7 @@ def recommend(
     rows = require_impressions(X, estimator_name="recommend")
     rows._check_free_of_targets("cross")
     if not isinstance(X, Impressions):
-        if candidates is None:
+        if candidates is None or isinstance(candidates, Integral):
             raise ValueError(
                 "X is a table, which has no catalogue of items to choose from. Pass "
                 "candidates=ITEM_IDS, or Impressions.from_frame(X, catalog)."
@@ -105,17 +114,19 @@ def recommend(
         ids, _ = item_ids(candidates, len(rows), "candidates")
         rows = rows.with_catalog(rows.catalog.extend(ids))
     best: list[_Ranked] = [(_NONE, _NONE, _NONE, np.zeros(0))]
-    for group, codes in _groups(_choices(rows, candidates, exclude_seen)):
+    if isinstance(candidates, Integral):
+        choices = _first_stage(model, rows, candidates, exclude_seen)
+    else:
+        choices = _choices(rows, candidates, exclude_seen)
+    for group, codes in _groups(choices):
         best += _ranked_group(model, rows, group, codes, n)
     row, rank, item, probability = (np.concatenate(column) for column in zip(*best))
-    distinct, number = np.unique(item, return_inverse=True)
-    titles = np.array([rows.catalog.title(i) for i in distinct], dtype=object)
     columns = {
         "row": row,
         "user_id": rows.user_ids[row],
         "rank": rank,
         "item_id": rows.catalog.ids[item],
-        "title": titles[number],
+        "title": item_titles(rows.catalog, item),
         "probability": probability,
     }
     return make_frame(columns, frame)
@@ -145,6 +156,23 @@ def _choices(X: Impressions, candidates: Any, exclude_seen: bool) -> Iterator[_C
             mine = mine[~seen[mine]]
             seen[X.history.row(i)] = False
         yield mine
+
+
+def _first_stage(
+    model: Any, X: Impressions, k: Any, exclude_seen: bool
+) -> Iterator[NDArray[np.integer]]:
+    """Yield the codes of `k` items for each row, see `likely_items`."""
+    check_number(k, Number(Integral, 1, None, closed="left"), "candidates", "recommend")
+    augmenter, prepared = before_augmenter(model, X)
+    if augmenter is None:
+        raise ValueError(
+            f"candidates={k} takes candidates from look-alikes, but model has no "
+            "SequenceRetrievalAugmenter. Pass item ids, or None for the whole catalogue."
+        )
+    rows, own_donor = augmenter._fitted_rows(prepared)
+    n_lookalikes = augmenter.n_lookalikes or N_LOOKALIKES
+    plan = augmenter._plan(rows, own_donor, augmenter._pool, n_lookalikes=n_lookalikes)
+    return likely_items(plan, k, exclude_seen)
 
 
 def _groups(choices: Iterable[_Codes]) -> Iterator[tuple[range, list[_Codes]]]:

@@ -186,3 +186,66 @@ def test_mistakes_are_named(shop, mars) -> None:
     three = type("Three", (), {"predict_proba": lambda self, X: np.ones((len(X), 3)) / 3})()
     with pytest.raises(ValueError, match="probabilities of two classes"):
         recommend(three, now)
+
+
+def test_the_first_stage_takes_what_lookalikes_touched_and_what_is_near(shop, mars) -> None:
+    """Half and half, in plain loops."""
+    X, _ = shop
+    k, now = 8, X.latest()[:20]
+    prepared = mars[:-2].transform(now)
+    augmenter = mars["augment"]
+    donors, units = augmenter.donor_history_, augmenter._pool.items.units
+    feats = np.array([unit / (np.linalg.norm(unit) or 1) for unit in units.astype(float)])
+    rows, own = augmenter._fitted_rows(prepared)
+    plan = augmenter._plan(rows, own, augmenter._pool)
+    found = list(_recommend.likely_items(plan, k, True))
+    from skmars.retrieval._neighbors import find_lookalikes
+
+    like = find_lookalikes(plan, range(len(plan.first_row)))
+    search = dict(zip(plan.row.tolist(), plan.search.tolist()))
+    popular = [sum(item in donors.row(d) for d in range(len(donors))) for item in range(60)]
+    for i in range(20):
+        mine = now.history.row(i).tolist()
+        touched, near = [0.0] * 60, [0.0] * 60
+        pairs = zip(like.donor[search[i]], like.similarity[search[i]])
+        for donor, similarity in pairs:
+            for item in set(donors.row(donor).tolist()) if donor >= 0 else ():
+                touched[item] += np.exp((similarity - like.similarity[search[i], 0]) / 0.1)
+        if mine:
+            mean = np.mean([feats[item] for item in mine], axis=0)
+            near = (feats @ mean / np.linalg.norm(mean)).tolist()
+
+        def best(score: list[float], n: int, without: Any) -> list[float]:
+            keys = [round(score[j], 6) + 1e-9 * popular[j] for j in range(60) if j not in without]
+            return sorted(keys, reverse=True)[:n]
+
+        codes = found[i].tolist()
+        assert len(set(codes)) == k
+        assert not set(codes) & set(mine)
+        # Equals may stand for one another: the scores of both halves are the best ones.
+        first = sorted(codes, key=lambda j: -round(touched[j], 6) - 1e-9 * popular[j])[: k // 2]
+        rest = [code for code in codes if code not in first]
+        for half, score, without in ((first, touched, mine), (rest, near, mine + first)):
+            keys = sorted((round(score[j], 6) + 1e-9 * popular[j] for j in half), reverse=True)
+            assert keys == pytest.approx(best(score, k // 2, without), abs=2e-6)
+
+
+def test_two_stages_rank_a_part_as_one_stage_ranks_all(shop, mars) -> None:
+    now = shop[0].latest()[:6]
+    whole = recommend(mars, now, n=60, frame="pandas")
+    two = recommend(mars, now, n=5, candidates=30, frame="pandas")
+    place = {(r, i): k for k, (r, i) in enumerate(zip(whole["row"], whole["item_id"]))}
+    for _, rows in two.groupby("row"):
+        places = [place[pair] for pair in zip(rows["row"], rows["item_id"])]
+        assert places == sorted(places)
+    everything = recommend(mars, now, n=60, candidates=60, frame="pandas")
+    assert everything["item_id"].tolist() == whole["item_id"].tolist()
+
+
+def test_two_stages_need_an_augmenter(shop) -> None:
+    X, y = shop
+    din = DINClassifier(max_iter=1, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match="candidates=9 .*has no SequenceRetrievalAugmenter"):
+        recommend(din, X.latest(), candidates=9)
+    with pytest.raises(ValueError, match="'candidates' parameter of recommend"):
+        recommend(din, X.latest(), candidates=0)
