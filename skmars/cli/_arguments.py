@@ -16,6 +16,9 @@ from skmars.cli._times import check_format
 
 MADE_BY = "file that `skmars fit` wrote"
 
+# What `skmars.pipeline.compare` compares, from the simple to the complex.
+MODELS = ("popularity", "click rates", "DIN", "DIN + factors", "MARS")
+
 Parser = argparse.ArgumentParser
 
 
@@ -55,6 +58,13 @@ def add_log(sub: Parser) -> None:
     sub.add_argument("log", metavar="LOG", type=as_source, help="table with one row an event, or -")
     sub.add_argument(
         "--items", type=as_source, help="table with one row an item (not needed with --base)"
+    )
+    sub.add_argument(
+        "--users",
+        dest="user_table",
+        metavar="TABLE",
+        type=as_source,
+        help="table with one row a user: the user id, and attributes such as age and country",
     )
     group = sub.add_argument_group("columns")
     group.add_argument("--user", metavar="COLUMN", default="user_id", help="default: user_id")
@@ -105,6 +115,28 @@ def add_log(sub: Parser) -> None:
         group.add_argument(
             f"--{name}", metavar="COLUMN", help=f"of ITEMS; default: {name}, if there is one"
         )
+    group.add_argument(
+        "--attributes",
+        metavar="COLUMN",
+        type=columns,
+        action="extend",
+        default=[],
+        help="attributes of ITEMS, such as price,category,genres; may be repeated",
+    )
+    group.add_argument(
+        "--user-attributes",
+        metavar="COLUMN",
+        type=columns,
+        action="extend",
+        default=[],
+        help="attributes of the table of --users (default: all its columns but the user id)",
+    )
+    group.add_argument(
+        "--list-separator",
+        metavar="TEXT",
+        type=separator,
+        help="makes lists of attributes in which it occurs, such as | for Action|Comedy",
+    )
     group = sub.add_argument_group("labels and histories")
     group.add_argument(
         "--click-from",
@@ -132,6 +164,30 @@ def add_rows(sub: Parser) -> None:
     sub.add_argument("rows", metavar="ROWS", type=as_source, help="table of users and items, or -")
     add_histories(sub)
     add_output(sub)
+
+
+def add_explain(sub: Parser) -> None:
+    add_rows(sub)
+    sub.add_argument(
+        "--words", action="store_true", help="tell of the first ten rows in words, on stdout"
+    )
+
+
+def add_compare(sub: Parser) -> None:
+    add_log(sub)
+    sub.add_argument(
+        "--without",
+        metavar="MODEL",
+        choices=MODELS,
+        action="append",
+        default=[],
+        help=f"leave out a model: {', '.join(MODELS)}; may be repeated",
+    )
+    add_seed(sub)
+    sub.add_argument(
+        "--out", metavar="FILE", type=Path, help="file for the table, with all figures"
+    )
+    sub.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def add_recommend(sub: Parser) -> None:
@@ -185,6 +241,13 @@ def add_histories(sub: Parser) -> None:
         type=as_source,
         help="table of items, instead of that of fit: the same items as they were, and new ones",
     )
+    sub.add_argument(
+        "--users",
+        dest="user_table",
+        metavar="TABLE",
+        type=as_source,
+        help="table with attributes of users, instead of that of fit",
+    )
 
 
 def add_output(sub: Parser) -> None:
@@ -236,6 +299,12 @@ def columns(text: str) -> list[str]:
     if not all(names):
         raise argparse.ArgumentTypeError(f"write names of columns, such as a,b; got {text!r}")
     return names
+
+
+def separator(text: str) -> str:
+    if text:
+        return text
+    raise argparse.ArgumentTypeError("write what separates the strings of a list, such as |")
 
 
 def time_format(text: str) -> str:

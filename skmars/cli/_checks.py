@@ -14,7 +14,7 @@ from skmars.utils._files import check_writable
 
 MODELS, TABLES = (".skmars",), ENDINGS
 # Arguments that name a file to be read.
-INPUTS = ("model", "log", "rows", "users", "items", "candidates")
+INPUTS = ("model", "log", "rows", "users", "items", "candidates", "user_table")
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -32,6 +32,10 @@ def check(arguments: argparse.Namespace) -> None:
         raise ArgumentTypeError("only one table can come from standard input (-). Name files.")
     if arguments.command == "fit":
         _check_fit(arguments)
+    if arguments.command == "compare":
+        check_columns(arguments)
+    if arguments.command == "explain" and arguments.words and arguments.out is not None:
+        raise ArgumentTypeError("--words goes to stdout, and --out writes a table. Choose one.")
     if arguments.command == "evaluate" and arguments.log and arguments.holdout == "last":
         raise ArgumentTypeError(
             "--holdout last takes the last rows of LOG and the histories from its earlier rows; "
@@ -90,6 +94,12 @@ def check_columns(arguments: argparse.Namespace) -> None:
             "--no-time makes do without times, and --time-format tells how they are written. "
             "Leave one of them out."
         )
+    if arguments.attributes and arguments.items is None:
+        raise ArgumentTypeError("--attributes names columns of ITEMS: pass --items ITEMS, too.")
+    if arguments.user_attributes and arguments.user_table is None:
+        raise ArgumentTypeError("--user-attributes names columns of a table: pass --users, too.")
+    if arguments.item in arguments.attributes or arguments.user in arguments.user_attributes:
+        raise ArgumentTypeError("the column of ids is no attribute. Leave it out.")
     for option in ("user", "item", "time", "order", "label"):
         if (column := getattr(arguments, option)) in arguments.context:
             raise ArgumentTypeError(

@@ -20,6 +20,9 @@ from skmars.cli._terminal import Interrupted, interrupt_ends, one_line_warnings,
 # Exit codes that shells give programs ended by a signal: SIGINT, SIGPIPE.
 INTERRUPTED, UNREAD = 128 + 2, 128 + 13
 
+# Columns whose kinds are found in the tables.
+TYPED = ("context", "attributes", "user_attributes")
+
 # Errors whose message is enough; for any other, the type is printed as well.
 SELF_EXPLANATORY = (ValueError, TypeError, OSError, ImportError, FloatingPointError, RuntimeError)
 
@@ -117,8 +120,12 @@ def make_parser() -> argparse.ArgumentParser:
     what = "list the best items of each user"
     add.add_recommend(command("recommend", _make_table, what, texts.RECOMMEND_EXAMPLES))
     epilog = f"{texts.ROWS}\n\n{texts.EXPLAIN_EXAMPLES}"
-    what = "list what rows borrow, from whom and why"
-    add.add_rows(command("explain", _make_table, what, epilog))
+    what = "list what rows borrow, from whom and why, or why nothing"
+    add.add_explain(command("explain", _make_table, what, epilog))
+
+    epilog = f"{texts.COLUMNS}\n\n{texts.COMPARE_EXAMPLES}"
+    what = "compare simple models, DIN and MARS on a log, and say which one to use"
+    add.add_compare(command("compare", _compare, what, epilog))
 
     epilog = texts.EVALUATE_EXAMPLES
     add.add_evaluate(command("evaluate", _make_table, "measure a model on a log", epilog))
@@ -148,18 +155,45 @@ def _fit(arguments: argparse.Namespace, results: TextIO) -> None:
             pipeline,
             columns=_columns(arguments),
             holdout=arguments.holdout,
+            users=arguments.user_table,
         )
     save_model(model, arguments.out)
     if not arguments.quiet:
-        kinds = [f"{name} as {kind}" for name, kind in model.columns.context.items()]
-        read = f" (context: {', '.join(kinds)})" if kinds else ""
-        print(f"skmars fit: wrote {arguments.out}{read}", file=sys.stderr)
+        print(f"skmars fit: wrote {arguments.out}{_kinds(model.columns)}", file=sys.stderr)
+
+
+def _kinds(columns: Any) -> str:
+    """Say as what the columns were read whose kinds a CSV file does not tell."""
+    told = []
+    for name in TYPED:
+        kinds = [f"{column} ({kind})" for column, kind in getattr(columns, name).items()]
+        if kinds:
+            told.append(f"{name.replace('_', ' ')} {', '.join(kinds)}")
+    return f"; {'; '.join(told)}" if told else ""
+
+
+def _compare(arguments: argparse.Namespace, results: TextIO) -> None:
+    from skmars.cli import _commands as commands
+    from skmars.cli._tables import write_table
+
+    comparison = commands.compare(
+        arguments.log,
+        arguments.items,
+        columns=_columns(arguments),
+        users=arguments.user_table,
+        without=arguments.without,
+        seed=arguments.seed,
+        quiet=arguments.quiet,
+    )
+    if arguments.out is not None:
+        write_table(comparison.table, arguments.out)
+    _print(f"{comparison}\n", results)
 
 
 def _columns(arguments: argparse.Namespace) -> Any:
     from skmars.persistence import Columns
 
-    given = vars(arguments) | {"context": dict.fromkeys(arguments.context)}
+    given = vars(arguments) | {name: dict.fromkeys(getattr(arguments, name)) for name in TYPED}
     return Columns(**{f.name: given[f.name] for f in fields(Columns) if f.name in given})
 
 
@@ -170,7 +204,7 @@ def _make_table(arguments: argparse.Namespace, results: TextIO) -> None:
     from skmars.persistence import load_model
 
     model = load_model(arguments.model)
-    files = {"log": arguments.log, "items": arguments.items}
+    files = {"log": arguments.log, "items": arguments.items, "users": arguments.user_table}
     match arguments.command:
         case "evaluate":
             holdout = arguments.holdout or ("last" if arguments.log is None else "none")
@@ -188,15 +222,21 @@ def _make_table(arguments: argparse.Namespace, results: TextIO) -> None:
         case "predict":
             table = commands.predict(model, arguments.rows, **files)
         case "explain":
-            table = commands.explain(model, arguments.rows, **files)
+            table, words = commands.explain(model, arguments.rows, **files)
+            if arguments.words:
+                return _print(f"{words}\n", results)
     if arguments.out is not None:
         write_table(table, arguments.out)
     else:
-        try:
-            results.write(csv_of(table))
-            results.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            _discard_output(results)
-            raise OSError(f"stdout can't be written: {error.strerror}. Use --out FILE.") from error
+        _print(csv_of(table), results)
+
+
+def _print(text: str, results: TextIO) -> None:
+    try:
+        results.write(text)
+        results.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_output(results)
+        raise OSError(f"stdout can't be written: {error.strerror}. Use --out FILE.") from error

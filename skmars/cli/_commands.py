@@ -13,14 +13,16 @@ from sklearn.pipeline import Pipeline
 
 from skmars.cli._inputs import read_labelled, read_log, read_rows, read_training
 from skmars.cli._source import Source
-from skmars.cli._tables import PROBABILITY, arrow
+from skmars.cli._tables import PROBABILITY, arrow, holds
 from skmars.cli._users import read_candidates, read_users
 from skmars.ctr import DINClassifier
 from skmars.metrics import gauc_score
 from skmars.model_selection import leave_last_out
 from skmars.model_selection._scorer import low_active_rows
 from skmars.persistence import Columns, Model
-from skmars.pipeline import make_mars
+from skmars.pipeline import Comparison, make_mars
+from skmars.pipeline import compare as pipeline_compare
+from skmars.pipeline import explain as pipeline_explain
 from skmars.pipeline import recommend as pipeline_recommend
 from skmars.serving._histories import UserHistories
 
@@ -65,6 +67,7 @@ def fit(
     *,
     columns: Columns,
     holdout: str = "none",
+    users: Source | None = None,
 ) -> Model:
     """Fit a pipeline to a log.
 
@@ -76,16 +79,16 @@ def fit(
     columns : Columns
     holdout : {"none", "last"}
         "last" keeps the last impressions of each user out of training.
+    users : Path or StandardInput, default=None
+        Table with attributes of users.
     """
-    X, y, columns = read_training(log, items, columns)
+    X, y, columns = read_training(log, items, columns, users)
     rows: Any = leave_last_out(X)[0] if holdout == "last" else slice(None)
     pipeline.fit(X[rows], y[rows])
     return Model(pipeline, columns, UserHistories.of(X), holdout)
 
 
-def predict(
-    model: Model, rows: Source, *, log: Source | None = None, items: Source | None = None
-) -> Any:
+def predict(model: Model, rows: Source, **files: Source | None) -> Any:
     """Return a table of users, items and times of the rows, with the probability of a click.
 
     Parameters
@@ -93,43 +96,60 @@ def predict(
     model : Model
     rows : Path or StandardInput
         Table with a user and an item a row; see `read_rows`.
-    log, items : Path or StandardInput, default=None
-        Files with other histories and items than those of the model.
+    **files : Path or StandardInput, or None
+        `log`, `items` and `users`, other than those of the model.
     """
-    table, X = read_rows(model, rows, log=log, items=items)
-    columns = model.columns
-    names = [columns.user, columns.item, columns.time]
-    kept = table.select([name for name in names if name in table.column_names])
+    table, X = read_rows(model, rows, **_files(files))
+    kept = _kept(table, model.columns)
     return kept.append_column(PROBABILITY, [model.pipeline.predict_proba(X)[:, 1]])
+
+
+def _files(given: dict[str, Source | None]) -> dict[str, Any]:
+    return {"log": None, "items": None, **given}
+
+
+def _kept(table: Any, columns: Columns) -> Any:
+    """Return users, items and times of rows, as they are in the file."""
+    names = [columns.user, columns.item, columns.time]
+    return table.select([name for name in names if name in table.column_names])
 
 
 def recommend(
     model: Model,
-    users: Source | None,
+    rows: Source | None,
     *,
     user_ids: Sequence[str] = (),
     n: int = 10,
     candidates: Source | None = None,
     include_seen: bool = False,
-    log: Source | None = None,
-    items: Source | None = None,
+    **files: Source | None,
 ) -> Any:
     """Return a table of the items that each user clicks most probably, best first.
 
     Parameters
     ----------
     model : Model
-    users, user_ids, log, items
-        See `read_users`.
+    rows, user_ids
+        The users; see `read_users`.
     n : int, default=10
         Number of items a user.
     candidates : Path or StandardInput, default=None
         Table of the items to choose from. Without one, those of `items`, or of the model.
     include_seen : bool, default=False
         Whether to recommend also what is in the user's history.
+    **files : Path or StandardInput, or None
+        As for `predict`.
     """
-    rows, X = read_users(model, users, user_ids, log=log, items=items)
-    chosen = candidates if candidates is not None else items
+    other = _files(files)
+    table, X = read_users(
+        model,
+        rows,
+        user_ids,
+        log=other["log"],
+        items=other["items"],
+        user_table=other.get("users"),
+    )
+    chosen = candidates if candidates is not None else other["items"]
     ids = None
     if chosen is not None:
         ids = read_candidates(chosen, model)
@@ -138,8 +158,8 @@ def recommend(
         model.pipeline, X, n, candidates=ids, exclude_seen=not include_seen, frame="pyarrow"
     )
     columns = model.columns
-    names = [columns.user, columns.time]
-    kept = rows.select([name for name in names if name in rows.column_names]).take(found["row"])
+    names = [name for name in (columns.user, columns.time) if name in table.column_names]
+    kept = table.select(names).take(found["row"])
     made = [("rank", "rank"), (columns.item, "item_id"), ("title", "title")]
     for name, column in [*made, (PROBABILITY, "probability")]:
         if name not in kept.column_names:  # such as the titles of items whose ids are their titles
@@ -147,20 +167,40 @@ def recommend(
     return kept
 
 
-def explain(
-    model: Model, rows: Source, *, log: Source | None = None, items: Source | None = None
-) -> Any:
-    """Return a table of what each row borrows, from whom and why, one line a borrowed item.
+def explain(model: Model, rows: Source, **files: Source | None) -> tuple[Any, str]:
+    """Return a table of what each row borrows, from whom and why, or why nothing; and in words.
 
-    Parameters are those of `predict`.
+    Parameters are those of `predict`. The table has one line a borrowed item, and one for a row
+    that borrows nothing.
     """
     if "augment" not in model.pipeline.named_steps:
         raise ValueError(
             "the model borrows nothing: it is DIN alone. Fit one without --base to explain it."
         )
-    _, X = read_rows(model, rows, log=log, items=items)
-    prepared = model.pipeline[:-2].transform(X)
-    return model.pipeline["augment"].explain(prepared, frame="pyarrow")
+    table, X = read_rows(model, rows, **_files(files))
+    found = pipeline_explain(model.pipeline, X, frame="pyarrow")
+    n = np.asarray(found.rows["n_borrowed"])
+    row = np.repeat(np.arange(len(n)), np.maximum(n, 1))
+    # Borrowed items stand in the order of the rows; a row without one has a line without one.
+    line = np.full(len(row), -1)
+    line[np.repeat(n > 0, np.maximum(n, 1))] = np.arange(n.sum())
+    line = arrow().array(line, mask=line < 0)
+    told, compute = arrow().table({"row": row}), arrow("pyarrow.compute")
+    kept = _kept(table, model.columns)
+    lists = ("row", "user_id", "item_id", "timestamp", "n_borrowed", "donor_id", "donor_similarity")
+    about = found.rows.drop_columns([c for c in lists if c in found.rows.column_names])
+    borrowed = found.borrowed.drop_columns(["row", "user_id"])
+    names = {"item_id": "borrowed_item", "title": "borrowed_title"}
+    names |= {"feedback": "borrowed_feedback", "timestamp": "borrowed_timestamp"}
+    borrowed = borrowed.rename_columns([names.get(c, c) for c in borrowed.column_names])
+    for part, at in ((kept, row), (about, row), (borrowed, line)):
+        for name in part.column_names:
+            if name not in told.column_names:
+                values = part[name].take(arrow().array(at))
+                if holds(values, "floating"):  # NaN is what is not known
+                    values = compute.if_else(compute.is_nan(values), None, values)
+                told = told.append_column(name, values)
+    return told, str(found)
 
 
 def evaluate(
@@ -170,6 +210,7 @@ def evaluate(
     holdout: str = "last",
     log: Source | None = None,
     items: Source | None = None,
+    users: Source | None = None,
 ) -> Any:
     """Return a table of AUC, GAUC and AUC of low-active users, with numbers of rows and users.
 
@@ -181,8 +222,9 @@ def evaluate(
     holdout : {"last", "none"}
         "last" scores each user's last impression; GAUC, which needs several a user, the last two.
         "none" scores all rows.
-    log, items : Path or StandardInput, default=None
-        Log for the histories, and table of items to be used instead of those of the model.
+    log, items, users : Path or StandardInput, default=None
+        Log for the histories, tables of items and of attributes of users, instead of those of the
+        model.
 
     Raises
     ------
@@ -196,9 +238,9 @@ def evaluate(
             "was not fitted on with --holdout none."
         )
     if log is None:
-        X, y = read_log(rows, items, model)
+        X, y = read_log(rows, items, model, users)
     else:
-        X, y = read_labelled(model, rows, log=log, items=items)
+        X, y = read_labelled(model, rows, log=log, items=items, users=users)
     if holdout == "last":
         _, valid, last = leave_last_out(X)
         several = np.sort(np.concatenate([valid, last]))
@@ -238,3 +280,36 @@ def _or_nan(name: str, score: Callable[..., Any], y: NDArray[Any], *rest: Any) -
         reason = f"its {len(y)} rows are all of one class."
     warnings.warn(f"{name} is undefined: {reason}", UserWarning, stacklevel=3)
     return float("nan")
+
+
+def compare(
+    log: Source,
+    items: Source | None,
+    *,
+    columns: Columns,
+    users: Source | None = None,
+    without: Iterable[str] = (),
+    seed: int = 0,
+    quiet: bool = False,
+) -> Comparison:
+    """Fit simple models, DIN and MARS to a log without each user's last rows, and compare them.
+
+    Parameters
+    ----------
+    log, items, columns, users
+        As for `fit`.
+    without : iterable of str
+        Models to leave out.
+    seed : int, default=0
+    quiet : bool, default=False
+        Whether to print no progress.
+    """
+    X, y, _ = read_training(log, items, columns, users)
+    return pipeline_compare(
+        X,
+        y,
+        models=dict.fromkeys(without),
+        random_state=seed,
+        frame="pyarrow",
+        verbose=0 if quiet else 1,
+    )

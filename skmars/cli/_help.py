@@ -16,6 +16,9 @@ from a log to predictions:
   skmars predict model.skmars candidates.csv --out clicks.csv
   skmars recommend model.skmars --user-id 42
 
+to see which model suits your data, in one command:
+  skmars compare log.parquet --items items.parquet
+
 to measure a model, keep each user's last impressions out of training, and score them:
   skmars fit log.csv --items items.csv --holdout last --out trial.skmars
   skmars evaluate trial.skmars log.csv
@@ -44,6 +47,10 @@ times: dates like 2026-01-31, 2026-01-31 18:30:00 or 2026-01-31T18:30:00+01:00, 
 a zone or none, or numbers of seconds. All else is told by --time-format, and nothing is guessed:
 %d/%m/%Y for 31/01/2026 (the formats of Python's strptime), or the unit of numbers: milliseconds,
 microseconds, nanoseconds, or seconds where they look like something else.
+
+attributes: --attributes names columns of ITEMS (price, category, genres), --users a table of users
+and --user-attributes some of its columns. Numbers and strings are told apart as for context;
+--list-separator splits texts such as Action|Comedy into lists.
 
 context: further columns that are known when the item is shown, such as device or hour. In a CSV
 file, a column holds numbers if all its values are numbers (no 007), otherwise strings. Rows to
@@ -104,11 +111,24 @@ is what they clicked, not all that they were shown."""
 
 EXPLAIN_EXAMPLES = """\
 examples:
-  skmars explain model.skmars candidates.csv
+  skmars explain model.skmars candidates.csv --words
   skmars explain model.skmars candidates.csv --out borrowed.parquet
 
-The output has one line a borrowed item: the row (from 0), the user, the donor and how alike
-they are, the item, its title and how similar it is. Users with long histories borrow nothing."""
+The output has one line a borrowed item, and one for each row that borrows nothing: the row (from
+0), user, item, time, title and probability; activity and length of the history; the reason why
+nothing is borrowed; how many look-alikes and donors touched the item; the donor and how alike
+they are, the borrowed item, its title and how similar it is."""
+
+COMPARE_EXAMPLES = """\
+Models are fitted without the last impression of each user, and tested on it. The recommended one
+is the simplest, unless a more complex one is significantly better.
+
+examples:
+  skmars compare log.csv --items items.csv
+  skmars compare orders.csv --items goods.csv --user customer --item sku --label bought \\
+      --without MARS --out figures.csv
+
+The output is the table and the recommendation as text; --out has all figures."""
 
 EVALUATE_EXAMPLES = """\
 examples:

@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.cli._context import with_context
 from skmars.cli._source import Source
 from skmars.cli._tables import arrow, holds, is_csv, kind_of, read_table, replaced
 from skmars.cli._times import check_same_clock, is_absolute, is_pattern, with_times
+from skmars.cli._typed import typed_columns
 from skmars.data import Impressions, ItemCatalog
+from skmars.data._attributes import take_known
 from skmars.data._frames import Table
 from skmars.data._log import DEFAULT_TIME, time_candidates
 from skmars.persistence import Columns, Model
 from skmars.serving._histories import UserHistories
+from skmars.utils._ids import Lookup
 
 
 def read_training(
-    log: Source, items: Source | None, columns: Columns
+    log: Source, items: Source | None, columns: Columns, users: Source | None = None
 ) -> tuple[Impressions, NDArray[np.int64], Columns]:
     """Read a log and its items, so that ids are integers in both or strings in both.
 
@@ -40,7 +42,8 @@ def read_training(
             # An id such as 007 in one of the tables makes item ids strings in both.
             table = _item_table(items, columns, "strings")
             events = read(log, ids | {columns.item: "strings"}, columns)
-        catalog = as_catalog(table, items, columns)
+        catalog, attributes = as_catalog(table, items, columns)
+        columns = replace(columns, attributes=attributes)
     _require_log(events, log, columns)
     if (time := _time_column(events, log, columns)) != columns.time:
         columns = replace(columns, time=time)
@@ -49,17 +52,59 @@ def read_training(
             events = read(log, kinds, columns)  # now with the times as they are written
     events, kinds = _prepared(events, log, columns)
     columns = replace(columns, absolute=is_absolute(events, columns.time), context=kinds)
-    return *as_log(events, log, catalog, columns), columns
+    X, y = as_log(events, log, catalog, columns)
+    if users is not None:
+        kind = "strings" if X.users.dtype == object else "integers"
+        table, kinds = read_attributes(users, columns, kind)
+        columns = replace(columns, user_attributes=kinds)
+        X = _named(users, X.with_users, table, user=columns.user)
+    return X, y, columns
+
+
+def read_attributes(
+    path: Source, columns: Columns, kind: str | None
+) -> tuple[Any, dict[str, str | None]]:
+    """Read the attributes of users, and return their kinds.
+
+    These are the columns that `columns.user_attributes` names, or else all but that of the ids.
+    """
+    user = columns.user
+    table = read_table(path, {user: kind}, None, to_strings=columns.ids == "strings")
+    wanted = columns.user_attributes
+    named = [("--user", user), *(("--user-attributes", name) for name in wanted)]
+    require(table, path, named)
+    if not wanted:
+        wanted = dict.fromkeys(name for name in table.column_names if name != user)
+    table, kinds = typed_columns(table, path, wanted, "--user-attributes", columns.list_separator)
+    return table.select([user, *wanted]), kinds
+
+
+def with_users(X: Impressions, users: Source | None, model: Model) -> Impressions:
+    """Return the impressions with the attributes of users: of a table, or those that fit knew."""
+    columns, known = model.columns, model.histories
+    if users is not None:
+        if not columns.user_attributes:
+            raise ValueError(
+                f"the model was fitted without attributes of users, so that {users} is of no use. "
+                "Fit with --users, or leave it out."
+            )
+        table, _ = read_attributes(users, columns, ids_of(model)[columns.user])
+        return _named(users, X.with_users, table, user=columns.user)
+    if not columns.user_attributes:
+        return X
+    row = Lookup(known.users, "the log of the model")(X.users, f"column {columns.user!r}")
+    return X._with_users({k: take_known(v, row) for k, v in known.user_attributes.items()})
 
 
 def read_log(
-    path: Source, items: Source | None, model: Model
+    path: Source, items: Source | None, model: Model, users: Source | None = None
 ) -> tuple[Impressions, NDArray[np.int64]]:
     """Read another log with the columns of the log on which a model was fitted."""
     table = read(path, ids_of(model), model.columns)
     _require_log(table, path, model.columns)
     table = _prepared(table, path, model.columns)[0]
-    return as_log(table, path, read_items(items, model), model.columns)
+    X, y = as_log(table, path, read_items(items, model), model.columns)
+    return with_users(X, users, model), y
 
 
 def read_histories(log: Source | None, items: Source | None, model: Model) -> UserHistories:
@@ -79,10 +124,17 @@ def read_items(path: Source | None, model: Model) -> ItemCatalog:
     if path is None:
         return model.histories.catalog
     table = _item_table(path, model.columns, ids_of(model)[model.columns.item])
-    return as_catalog(table, path, model.columns)
+    return as_catalog(table, path, model.columns)[0]
 
 
-def read_rows(model: Model, path: Source, *, log: Source | None, items: Source | None) -> Any:
+def read_rows(
+    model: Model,
+    path: Source,
+    *,
+    log: Source | None,
+    items: Source | None,
+    users: Source | None = None,
+) -> Any:
     """Read rows to predict, with their histories.
 
     These come from `log`, or from the column "history" of the rows, or else from the log that
@@ -100,7 +152,8 @@ def read_rows(model: Model, path: Source, *, log: Source | None, items: Source |
     require(rows, path, [*named, *(("--context", name) for name in columns.context)])
     if len(rows) == 0:
         raise ValueError(f"{path} has no rows. Write one row for each user and item to predict.")
-    return rows, with_histories(rows, path, model, read_histories(log, items, model), log is None)
+    X = with_histories(rows, path, model, read_histories(log, items, model), log is None)
+    return rows, with_users(X, users, model)
 
 
 def with_histories(
@@ -138,7 +191,12 @@ def as_rows(table: Any, path: Source, histories: UserHistories, columns: Columns
 
 
 def read_labelled(
-    model: Model, path: Source, *, log: Source, items: Source | None
+    model: Model,
+    path: Source,
+    *,
+    log: Source,
+    items: Source | None,
+    users: Source | None = None,
 ) -> tuple[Impressions, NDArray[np.int64]]:
     """Read rows with labels, whose histories come from another log.
 
@@ -166,11 +224,19 @@ def read_labelled(
             f"{path}: column {columns.label!r} is missing in {labels.null_count} rows. Drop them."
         )
     y = np.asarray(labels.cast(arrow().int64()))
-    return as_rows(table, path, histories, columns), y
+    return with_users(as_rows(table, path, histories, columns), users, model), y
 
 
-def as_catalog(table: Any, path: Source, columns: Columns) -> ItemCatalog:
-    """Make a catalogue of a table; paths of images are relative to the folder of its file."""
+def as_catalog(
+    table: Any, path: Source, columns: Columns
+) -> tuple[ItemCatalog, dict[str, str | None]]:
+    """Make a catalogue of a table, and return the kinds of its attributes.
+
+    Paths of images are relative to the folder of its file.
+    """
+    table, kinds = typed_columns(
+        table, path, columns.attributes, "--attributes", columns.list_separator
+    )
     catalog = _named(
         path,
         ItemCatalog.from_frame,
@@ -179,13 +245,14 @@ def as_catalog(table: Any, path: Source, columns: Columns) -> ItemCatalog:
         title=columns.title,
         text=columns.text,
         image=columns.image,
+        attributes=list(columns.attributes),
     )
     if "image" not in catalog.content:
-        return catalog
+        return catalog, kinds
     folder = path.parent.resolve()
     images = [str(folder / v) if isinstance(v, str) and v else v for v in catalog.content["image"]]
     content = {**catalog.content, "image": images}
-    return ItemCatalog(catalog.ids, content=content, attributes=catalog.attributes)
+    return ItemCatalog(catalog.ids, content=content, attributes=catalog.attributes), kinds
 
 
 def as_log(
@@ -220,7 +287,7 @@ def _prepared(table: Any, path: Source, columns: Columns) -> tuple[Any, dict[str
     """Return the table with times and context as the model has them, and the kinds of context."""
     table = with_times(table, path, columns.time, columns.time_format)
     check_same_clock(table, path, columns.time, columns.absolute)
-    return with_context(table, path, columns.context)
+    return typed_columns(table, path, columns.context, "--context")
 
 
 def _with_history_times(table: Any, path: Source, columns: Columns) -> Any:
@@ -286,9 +353,10 @@ def _require_log(table: Any, path: Source, columns: Columns) -> None:
 
 def _item_table(path: Source, columns: Columns, kind: str | None) -> Any:
     names = {name: getattr(columns, name) for name in ("title", "text", "image")}
-    texts = [column or name for name, column in names.items()]
+    texts = [*(column or name for name, column in names.items()), *columns.attributes]
     table = read_table(path, {columns.item: kind}, texts, to_strings=columns.ids == "strings")
     options = [(f"--{name}", column) for name, column in names.items()]
+    options += [("--attributes", column) for column in columns.attributes]
     require(table, path, [("--item", columns.item), *options])
     return table
 

@@ -39,7 +39,7 @@ def arrow(module: str = "pyarrow") -> Any:
 def read_table(
     path: Source,
     ids: Mapping[str, str | None],
-    texts: Iterable[str] = (),
+    texts: Iterable[str] | None = (),
     *,
     to_strings: bool = False,
 ) -> Any:
@@ -52,8 +52,8 @@ def read_table(
         Columns of ids, and the kind of these ids in other tables. A column of a CSV file becomes
         integers if that changes no id and they are not strings in other tables; otherwise it
         holds strings as written.
-    texts : iterable of str, default=()
-        Columns of a CSV file that hold strings as written.
+    texts : iterable of str or None, default=()
+        Columns of a CSV file that hold strings as written; None for all.
     to_strings : bool, default=False
         Whether integers of a Parquet file become the strings that a CSV file would hold, where
         ids are strings in other tables.
@@ -73,7 +73,7 @@ def read_table(
     csv_file = is_csv(path)
     try:
         if csv_file:
-            table = _read_csv(path, [*ids, *texts])
+            table = _read_csv(path, None if texts is None else [*ids, *texts])
         else:
             with path.open("rb") as file:
                 table = arrow("pyarrow.parquet").read_table(file, use_threads=False)
@@ -130,11 +130,13 @@ def is_csv(path: Source) -> bool:
     return path.suffix.lower() == ".csv"
 
 
-def _read_csv(path: Source, texts: Iterable[str]) -> Any:
+def _read_csv(path: Source, texts: Iterable[str] | None) -> Any:
     pyarrow, reader = arrow(), arrow("pyarrow.csv")
     with path.open("rb") as file:
         header = file.readline(BLOCK).decode("utf-8-sig", "replace")
     separator = next((s for s in SEPARATORS if s in header), SEPARATORS[0])
+    if texts is None:
+        texts = next(csv.reader([header], delimiter=separator), ())
     with path.open("rb") as file:
         table = reader.read_csv(
             file,

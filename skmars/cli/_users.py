@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.cli._inputs import ids_of, read_histories, require, with_histories
+from skmars.cli._inputs import ids_of, read_histories, require, with_histories, with_users
 from skmars.cli._inputs import read as read_columns
 from skmars.cli._source import Source
 from skmars.cli._tables import arrow, read_table, with_ids
@@ -26,6 +26,7 @@ def read_users(
     *,
     log: Source | None,
     items: Source | None,
+    user_table: Source | None = None,
 ) -> tuple[Any, Impressions]:
     """Read users, with their histories.
 
@@ -36,8 +37,8 @@ def read_users(
         Table with one row a user, and what else rows to predict have, except for the item.
     user_ids : sequence of str
         Users in place of a table. With neither, all users of the log.
-    log, items : Path or StandardInput or None
-        Files with other histories and items than those of the model.
+    log, items, user_table : Path or StandardInput or None
+        Files with other histories, items and attributes of users than those of the model.
 
     Returns
     -------
@@ -82,7 +83,7 @@ def read_users(
             UserWarning,
             stacklevel=2,
         )
-    return rows, X
+    return rows, with_users(X, user_table, model)
 
 
 def read_candidates(path: Source, model: Model) -> NDArray[Any]:

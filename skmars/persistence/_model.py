@@ -37,8 +37,11 @@ class Columns:
         clock (dates without a zone); None without times.
     ids : {"auto", "strings"}
         "strings" makes strings of all ids; with "auto", plain integers are integers.
-    context : mapping of str to str or None
-        Context columns, and whether they hold "numbers", "booleans" or "strings".
+    context, attributes, user_attributes : mapping of str to str or None
+        Context columns of logs, and columns of attributes of items and users: whether they hold
+        "numbers", "booleans", "strings" or "lists".
+    list_separator : str or None
+        What separates the strings of a list in one text, such as "Action|Comedy".
     """
 
     user: str = "user_id"
@@ -56,6 +59,9 @@ class Columns:
     absolute: bool | None = None
     ids: str = "auto"
     context: Mapping[str, str | None] = field(default_factory=dict)
+    attributes: Mapping[str, str | None] = field(default_factory=dict)
+    user_attributes: Mapping[str, str | None] = field(default_factory=dict)
+    list_separator: str | None = None
 
 
 @dataclass(frozen=True)

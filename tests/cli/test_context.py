@@ -135,5 +135,5 @@ def test_the_whole_model_takes_context(capsys, tmp_path: Path) -> None:
     options = [option for option in FAST if option != "--quiet"]
     code, out_, err = run(capsys, *files, *options)
     assert (code, out_) == (0, "")
-    assert "device as strings" in err
+    assert "context device (strings)" in err
     assert run(capsys, "predict", out, write(tmp_path, "rows.csv", ROWS))[0] == 0
