@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
 
+from skmars.cli._arguments import MODELS as COMPARED
 from skmars.cli._source import Source, StandardInput
 from skmars.cli._tables import ENDINGS, MADE
 from skmars.utils._files import check_writable
@@ -34,6 +35,8 @@ def check(arguments: argparse.Namespace) -> None:
         _check_fit(arguments)
     if arguments.command == "compare":
         check_columns(arguments)
+        if set(arguments.without) == set(COMPARED):
+            raise ArgumentTypeError("--without leaves out all models. Keep one of them.")
     if arguments.command == "explain" and arguments.words and arguments.out is not None:
         raise ArgumentTypeError("--words goes to stdout, and --out writes a table. Choose one.")
     if arguments.command == "evaluate" and arguments.log and arguments.holdout == "last":

@@ -305,11 +305,14 @@ def compare(
         Whether to print no progress.
     """
     X, y, _ = read_training(log, items, columns, users)
-    return pipeline_compare(
-        X,
-        y,
-        models=dict.fromkeys(without),
-        random_state=seed,
-        frame="pyarrow",
-        verbose=0 if quiet else 1,
-    )
+    try:
+        return pipeline_compare(
+            X,
+            y,
+            models=dict.fromkeys(without),
+            random_state=seed,
+            frame="pyarrow",
+            verbose=0 if quiet else 1,
+        )
+    except ValueError as error:
+        raise ValueError(f"{log}: {error}") from error
