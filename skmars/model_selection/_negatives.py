@@ -271,13 +271,13 @@ def _draw_exactly(
     short = left.sum(axis=1) < n_lacking
     if short.any():
         first = int(np.argmax(short))
-        n_items = int(left[first].sum() + drawn.shape[1] - n_lacking[first])
+        n_left = int(left[first].sum() + drawn.shape[1] - n_lacking[first])
+        whole = "" if len(items) == len(X.catalog) else ", set popularity=0 to draw from all items"
         raise ValueError(
             f"n_negatives={drawn.shape[1]} can't be drawn for user "
-            f"{X.user_ids[rows[first : first + 1]].tolist()[0]!r}, who has interacted with all of "
-            f"the {len(items)} items that can be drawn but {n_items}. Lower n_negatives, drop the "
-            "rows of such users, set popularity=0 to draw from the whole catalogue, or set "
-            "exclude='before'."
+            f"{X.user_ids[rows[first : first + 1]].tolist()[0]!r}: of the {len(items)} items that "
+            f"can be drawn, {n_left} are left that the user has not interacted with. Lower "
+            f"n_negatives, drop the rows of such users{whole}, or set exclude='before'."
         )
     keys = np.where(left, np.log(weight) + rng.gumbel(size=shape), -np.inf)
     best = np.argsort(-keys, axis=1)

@@ -142,12 +142,16 @@ def test_negatives_of_a_moment_are_ranked_together():
 
 def test_a_user_who_knows_too_much():
     X = clicks(n=400, n_users=2, n_items=8)
-    with pytest.raises(ValueError, match=r"n_negatives=1 can't be drawn for user 'u\d', who has"):
+    with pytest.raises(ValueError, match=r"n_negatives=1 can't be drawn for user 'u\d': of the 8"):
         sample_negatives(X)
     out, _ = sample_negatives(X[X.history.length < 3], exclude="before")
     assert (out.target >= 0).all()
-    with pytest.raises(ValueError, match="all of the 30 items that can be drawn but"):
+    with pytest.raises(
+        ValueError, match="of the 30 items .*Lower n_negatives, drop the rows of such users, or"
+    ):
         sample_negatives(clicks(), n_negatives=30)
+    with pytest.raises(ValueError, match="set popularity=0 to draw from all items, or set"):
+        sample_negatives(clicks(n=10), n_negatives=10, popularity=1)
 
 
 def test_errors():
