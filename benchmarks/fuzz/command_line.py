@@ -75,7 +75,7 @@ ODD = [
 ]
 MISSING = ["", "NA", "nan", "None"]
 NAMED = ["./log.csv", "rows.csv", "m.skmars"]
-CONTEXT = [["1", "2", "-30"], ["app", "web", "07x", ""]]
+CONTEXT = [["1", "2", "-30"], ["app", "web", "07x"]]
 # How times are written: the format of `strftime`, and what --time-format says.
 TIMES = {
     "dates": ("%Y-%m-%d %H:%M:%S", None),
@@ -558,6 +558,8 @@ VALUES = {
         *("%d/%m/%Y", "%Y-%m-%d", "%s", "%", "%Z %Y", "", "%Y%m%d", "%H", "%Y" * 200, "%d\0%m%Y"),
         *("seconds", "milliseconds", "nanoseconds", "days", "%-d%Y", "\ud800%Y", "é %Y"),
     ],
+    "--negatives": ["1", "2", "0", "-1", "99", "x"],
+    "--split-at": ["4", "0.5", "0", "-1", "nan", "2026-01-01", "1970-01-01T00:00:05Z", "soon", ""],
     "--ids": ["strings", "auto", "x"],
     "--variant": ["default", "paper", "x"],
     "--list-separator": ["|", ",", "", "é", "\n"],
@@ -568,7 +570,7 @@ VALUES = {
     "--seed": ["0", "-1", "4294967295", "4294967296", "9" * 5000, "1.5", "x"],
     "--history": ["all", "positive", "x"],
     "--duplicates": ["keep", "drop", "warn", "x"],
-    "--holdout": ["last", "none", "x"],
+    "--holdout": ["last", "later", "none", "x"],
     "--set": [
         *("ctr__max_iter=1", "ctr__max_iter=0", "ctr__hidden_units=(8,", "ctr__tol=1e400"),
         *("ctr__x=1", "ctr=1", "=", "x", "encode__encoders={'text': 5}", "ctr__=1", "ctr__tol=-1"),

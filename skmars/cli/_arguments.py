@@ -8,6 +8,7 @@ import math
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,25 @@ def add_fit(sub: Parser) -> None:
         help="a parameter of the model; may be repeated",
     )
     group.add_argument(
+        "--negatives",
+        metavar="N",
+        type=integer(1, 2**31 - 1),
+        default=0,
+        help="for a log of clicks alone, without labels: draw N other items for each click",
+    )
+    kept = group.add_mutually_exclusive_group()
+    kept.add_argument(
         "--holdout",
         choices=("last", "none"),
         default="none",
         help="keep the last two impressions of each user out of training, for evaluate",
+    )
+    kept.add_argument(
+        "--split-at",
+        metavar="TIME",
+        type=moment,
+        help="keep all rows from this time on out of training, for evaluate: a date like "
+        "2026-01-31 (of UTC, unless it has a zone), seconds, or a share of the rows, such as 0.8",
     )
     add_seed(group)
     sub.add_argument("--quiet", action="store_true", help="no progress")
@@ -226,9 +242,10 @@ def add_evaluate(sub: Parser) -> None:
     sub.add_argument("rows", metavar="LOG", type=as_source, help="the whole log, with labels, or -")
     sub.add_argument(
         "--holdout",
-        choices=("last", "none"),
-        help="score each user's last impression, which a model fitted with --holdout last has "
-        "not seen, or all rows of LOG (default: last; none with --log)",
+        choices=("last", "later", "none"),
+        help="score each user's last impression, or what is later than --split-at, which a model "
+        "fitted with that option has not seen, or all rows of LOG (default: what the model has "
+        "not seen; none with --log)",
     )
     add_histories(sub)
     add_output(sub)
@@ -299,6 +316,18 @@ def columns(text: str) -> list[str]:
     if not all(names):
         raise argparse.ArgumentTypeError(f"write names of columns, such as a,b; got {text!r}")
     return names
+
+
+def moment(text: str) -> datetime | float:
+    with suppress(ValueError):
+        if math.isfinite(seconds := float(text)):
+            return seconds
+    with suppress(ValueError):
+        if not text.isdecimal():  # 20260131 is a number of seconds
+            return datetime.fromisoformat(text)
+    raise argparse.ArgumentTypeError(
+        f"write a date like 2026-01-31, seconds, or a share of the rows such as 0.8; got {text!r}"
+    )
 
 
 def separator(text: str) -> str:

@@ -14,6 +14,7 @@ from skmars.cli._tables import ENDINGS, MADE
 from skmars.utils._files import check_writable
 
 MODELS, TABLES = (".skmars",), ENDINGS
+WITHIN = ("last", "later")
 # Arguments that name a file to be read.
 INPUTS = ("model", "log", "rows", "users", "items", "candidates", "user_table")
 
@@ -39,10 +40,10 @@ def check(arguments: argparse.Namespace) -> None:
             raise ArgumentTypeError("--without leaves out all models. Keep one of them.")
     if arguments.command == "explain" and arguments.words and arguments.out is not None:
         raise ArgumentTypeError("--words goes to stdout, and --out writes a table. Choose one.")
-    if arguments.command == "evaluate" and arguments.log and arguments.holdout == "last":
+    if arguments.command == "evaluate" and arguments.log and arguments.holdout in WITHIN:
         raise ArgumentTypeError(
-            "--holdout last takes the last rows of LOG and the histories from its earlier rows; "
-            "with --log, all rows are scored. Leave one of these options out."
+            f"--holdout {arguments.holdout} takes some rows of LOG and the histories from its "
+            "earlier rows; with --log, all rows are scored. Leave one of these options out."
         )
     out, endings = arguments.out, MODELS if arguments.command == "fit" else TABLES
     if out is None:

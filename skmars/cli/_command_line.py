@@ -155,6 +155,9 @@ def _fit(arguments: argparse.Namespace, results: TextIO) -> None:
             pipeline,
             columns=_columns(arguments),
             holdout=arguments.holdout,
+            split_at=arguments.split_at,
+            negatives=arguments.negatives,
+            seed=arguments.seed,
             users=arguments.user_table,
         )
     save_model(model, arguments.out)
@@ -207,8 +210,7 @@ def _make_table(arguments: argparse.Namespace, results: TextIO) -> None:
     files = {"log": arguments.log, "items": arguments.items, "users": arguments.user_table}
     match arguments.command:
         case "evaluate":
-            holdout = arguments.holdout or ("last" if arguments.log is None else "none")
-            table = commands.evaluate(model, arguments.rows, holdout=holdout, **files)
+            table = commands.evaluate(model, arguments.rows, holdout=arguments.holdout, **files)
         case "recommend":
             table = commands.recommend(
                 model,

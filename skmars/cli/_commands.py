@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,9 @@ from skmars.cli._source import Source
 from skmars.cli._tables import PROBABILITY, arrow, holds
 from skmars.cli._users import read_candidates, read_users
 from skmars.ctr import DINClassifier
+from skmars.data import Impressions
 from skmars.metrics import gauc_score
-from skmars.model_selection import leave_last_out
+from skmars.model_selection import leave_last_out, sample_negatives, time_split
 from skmars.model_selection._scorer import low_active_rows
 from skmars.persistence import Columns, Model
 from skmars.pipeline import Comparison, make_mars
@@ -67,6 +70,9 @@ def fit(
     *,
     columns: Columns,
     holdout: str = "none",
+    split_at: datetime | float | None = None,
+    negatives: int = 0,
+    seed: int = 0,
     users: Source | None = None,
 ) -> Model:
     """Fit a pipeline to a log.
@@ -79,13 +85,41 @@ def fit(
     columns : Columns
     holdout : {"none", "last"}
         "last" keeps the last impressions of each user out of training.
+    split_at : datetime or float, default=None
+        Keeps the rows from this moment on out of training; see `time_split`.
+    negatives : int, default=0
+        For logs of clicks alone: how many items are drawn for each click.
+    seed : int, default=0
+        Of these draws.
     users : Path or StandardInput, default=None
         Table with attributes of users.
     """
-    X, y, columns = read_training(log, items, columns, users)
-    rows: Any = leave_last_out(X)[0] if holdout == "last" else slice(None)
-    pipeline.fit(X[rows], y[rows])
-    return Model(pipeline, columns, UserHistories.of(X), holdout)
+    X, y, columns = read_training(log, items, replace(columns, clicks_alone=negatives > 0), users)
+    rows: Any = slice(None)
+    if holdout == "last":
+        rows = leave_last_out(X)[0]
+    start = None
+    if split_at is not None:
+        try:
+            rows, later = time_split(X, split_at)
+        except ValueError as error:
+            raise ValueError(f"--split-at for {log}: {error}") from error
+        assert X.time is not None
+        start, holdout = float(X.time[later].min()), "later"
+    train, clicked = X[rows], y[rows]
+    if negatives:
+        train, clicked = _with_negatives(train, negatives, train, seed)
+    pipeline.fit(train, clicked)
+    return Model(pipeline, columns, UserHistories.of(X), holdout, start, negatives)
+
+
+def _with_negatives(
+    X: Impressions, n: int, log: Impressions, seed: int
+) -> tuple[Impressions, NDArray[np.int64]]:
+    try:
+        return sample_negatives(X, n_negatives=n, log=log, random_state=seed)
+    except ValueError as error:
+        raise ValueError(f"--negatives {n}: {error}") from error
 
 
 def predict(model: Model, rows: Source, **files: Source | None) -> Any:
@@ -207,7 +241,7 @@ def evaluate(
     model: Model,
     rows: Source,
     *,
-    holdout: str = "last",
+    holdout: str | None = None,
     log: Source | None = None,
     items: Source | None = None,
     users: Source | None = None,
@@ -219,9 +253,10 @@ def evaluate(
     model : Model
     rows : Path or StandardInput
         Log with labels, which also provides the histories unless `log` does.
-    holdout : {"last", "none"}
+    holdout : {"last", "later", "none"}, default=None
         "last" scores each user's last impression; GAUC, which needs several a user, the last two.
-        "none" scores all rows.
+        "later" scores what lies after the training rows, "none" all rows. The default is what
+        the model has not seen; "none" with `log`.
     log, items, users : Path or StandardInput, default=None
         Log for the histories, tables of items and of attributes of users, instead of those of the
         model.
@@ -229,42 +264,54 @@ def evaluate(
     Raises
     ------
     ValueError
-        If the model was fitted on the rows that "last" scores.
+        If the model was fitted on the rows that are scored.
     """
-    if holdout == "last" and model.holdout != "last":
+    if holdout is None:
+        unseen = "later" if model.holdout == "later" else "last"
+        holdout = "none" if log is not None else unseen
+    if holdout not in ("none", model.holdout):
+        option = "--holdout last" if holdout == "last" else "--split-at"
         raise ValueError(
-            "the model was fitted on all rows of its log, the last impressions among them, on "
-            "which scores would be too high. Fit with --holdout last, or evaluate a log that it "
+            f"the model was not fitted with {option}, so that it has seen rows that would be "
+            f"scored, and scores would be too high. Fit with {option}, or evaluate a log that it "
             "was not fitted on with --holdout none."
         )
     if log is None:
         X, y = read_log(rows, items, model, users)
     else:
         X, y = read_labelled(model, rows, log=log, items=items, users=users)
+    last = scored = np.arange(len(X))
     if holdout == "last":
         _, valid, last = leave_last_out(X)
-        several = np.sort(np.concatenate([valid, last]))
-    else:
-        last = several = np.arange(len(X))
+        scored = np.sort(np.concatenate([valid, last]))
+    elif model.split_at is not None and holdout == "later":
+        later = np.zeros(len(X), dtype=bool) if X.time is None else X.time >= model.split_at
+        last = scored = np.flatnonzero(later)
     if len(last) == 0:
-        raise ValueError(
-            f"{rows}: no user has two impressions, so that none can be held out as the last one. "
-            "Pass a longer log, or --holdout none."
-        )
-    p = np.zeros(len(X))
-    p[several] = model.pipeline.predict_proba(X[several])[:, 1]
-    low = last[low_active_rows(X[last], LOW_QUANTILE)]
+        why = {
+            "last": "no user has two impressions, so that none can be held out as the last one",
+            "later": "no row has a time after those that the model was fitted on",
+        }
+        raise ValueError(f"{rows}: {why.get(holdout, 'no rows')}. Pass a longer log.")
+    shown, clicked, is_last = X[scored], y[scored], np.isin(scored, last)
+    if model.negatives and y.all():
+        shown, clicked = _with_negatives(shown, model.negatives, X, seed=0)
+        is_last = np.repeat(is_last, 1 + model.negatives)
+    p = model.pipeline.predict_proba(shown)[:, 1]
+    every, last = np.arange(len(shown)), np.flatnonzero(is_last)
+    low = last[low_active_rows(shown[last], LOW_QUANTILE)]
+    users_of = shown.user_ids
     figures = [
-        ("AUC", last, _or_nan("AUC", roc_auc_score, y[last], p[last])),
-        ("GAUC", several, _or_nan("GAUC", gauc_score, y[several], p[several], X.user_ids[several])),
-        ("AUC low-active", low, _or_nan("AUC low-active", roc_auc_score, y[low], p[low])),
+        ("AUC", last, _or_nan("AUC", roc_auc_score, clicked[last], p[last])),
+        ("GAUC", every, _or_nan("GAUC", gauc_score, clicked, p, users_of)),
+        ("AUC low-active", low, _or_nan("AUC low-active", roc_auc_score, clicked[low], p[low])),
     ]
     return arrow().table(
         {
             "metric": [name for name, _, _ in figures],
             "value": [value for _, _, value in figures],
-            "rows": [len(rows) for _, rows, _ in figures],
-            "users": [len(np.unique(X.user[rows])) for _, rows, _ in figures],
+            "rows": [len(part) for _, part, _ in figures],
+            "users": [len(np.unique(shown.user[part])) for _, part, _ in figures],
         }
     )
 

@@ -68,11 +68,15 @@ examples:
   skmars fit orders.csv --items goods.csv --user customer --item sku --ids strings \\
       --time at --time-format "%d/%m/%Y %H:%M" --label bought --context device,hour \\
       --out shop.skmars
+  skmars fit clicks.csv --items items.csv --negatives 4 --out clicks.skmars
   skmars fit log.csv --base --out din.skmars
   skmars fit log.csv --items items.csv --out m.skmars \\
       --set augment__theta=0.3 --set ctr__max_iter=20 --set align__n_components=64
   skmars fit log.csv --items items.csv --out m.skmars \\
       --set "encode__encoders={'text': 'all-MiniLM-L6-v2'}"
+
+a log of clicks alone needs --negatives. Probabilities are then those of a click among N other
+items drawn for it: right for ranking, too high as the share of clicks.
 
 steps and their parameters (--set STEP__PARAM=VALUE): encode = MultimodalEncoder,
 align = SteinAligner, augment = SequenceRetrievalAugmenter, ctr = DINClassifier.
@@ -133,6 +137,8 @@ The output is the table and the recommendation as text; --out has all figures.""
 EVALUATE_EXAMPLES = """\
 examples:
   skmars fit log.csv --items items.csv --holdout last --out trial.skmars
+  skmars evaluate trial.skmars log.csv
+  skmars fit log.csv --items items.csv --split-at 2026-01-31 --out trial.skmars
   skmars evaluate trial.skmars log.csv
   skmars evaluate model.skmars other-users.csv --holdout none
   skmars evaluate model.skmars today.csv --log log-until-yesterday.csv

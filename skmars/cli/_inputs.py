@@ -53,6 +53,11 @@ def read_training(
     events, kinds = _prepared(events, log, columns)
     columns = replace(columns, absolute=is_absolute(events, columns.time), context=kinds)
     X, y = as_log(events, log, catalog, columns)
+    if columns.clicks_alone and not y.all():
+        raise ValueError(
+            f"{log}: column {columns.label!r} has {np.count_nonzero(y == 0)} rows that are no "
+            "clicks, and --negatives is for logs of clicks alone. Leave it out."
+        )
     if users is not None:
         kind = "strings" if X.users.dtype == object else "integers"
         table, kinds = read_attributes(users, columns, kind)
@@ -218,12 +223,15 @@ def read_labelled(
                 f"{path}: column {columns.time!r} is missing in {np.count_nonzero(unknown)} rows, "
                 f"and {log} may hold what these are to predict. Fill it, or drop them."
             )
-    labels = _with_clicks(table, path, columns)[columns.label]
-    if labels.null_count:
-        raise ValueError(
-            f"{path}: column {columns.label!r} is missing in {labels.null_count} rows. Drop them."
-        )
-    y = np.asarray(labels.cast(arrow().int64()))
+    y = np.ones(len(table), dtype=np.int64)
+    if _label(table, columns) is not None:
+        labels = _with_clicks(table, path, columns)[columns.label]
+        if labels.null_count:
+            raise ValueError(
+                f"{path}: column {columns.label!r} is missing in {labels.null_count} rows. Drop "
+                "them."
+            )
+        y = np.asarray(labels.cast(arrow().int64()))
     return with_users(as_rows(table, path, histories, columns), users, model), y
 
 
@@ -259,20 +267,28 @@ def as_log(
     table: Any, path: Source, catalog: ItemCatalog | None, columns: Columns
 ) -> tuple[Impressions, NDArray[np.int64]]:
     """Return impressions and labels of a log whose times and context are prepared."""
-    return _named(
+    label = _label(table, columns)
+    X, y = _named(
         path,
         Impressions.from_log,
-        _with_clicks(table, path, columns),
+        table if label is None else _with_clicks(table, path, columns),
         catalog,
         user=columns.user,
         item=columns.item,
         time=columns.time,
         order=columns.order,
-        label=columns.label,
+        label=label,
         history=columns.history,
         context=list(columns.context),
         duplicates=columns.duplicates,
     )
+    return X, np.ones(len(X), dtype=np.int64) if y is None else y
+
+
+def _label(table: Any, columns: Columns) -> str | None:
+    """Return the column of labels; None where all rows of a log are clicks."""
+    lacking = columns.label not in table.column_names
+    return None if columns.clicks_alone and lacking else columns.label
 
 
 def read(path: Source, ids: Mapping[str, str | None], columns: Columns) -> Any:
@@ -346,7 +362,8 @@ def _time_column(table: Any, path: Source, columns: Columns) -> str | None:
 
 
 def _require_log(table: Any, path: Source, columns: Columns) -> None:
-    named = [("--user", columns.user), ("--item", columns.item), ("--label", columns.label)]
+    label = _label(table, columns)
+    named = [("--user", columns.user), ("--item", columns.item), ("--label", label)]
     named += [("--context", name) for name in columns.context]
     require(table, path, [*named, ("--order", columns.order)])
 

@@ -40,6 +40,8 @@ class Columns:
     context, attributes, user_attributes : mapping of str to str or None
         Context columns of logs, and columns of attributes of items and users: whether they hold
         "numbers", "booleans", "strings" or "lists".
+    clicks_alone : bool
+        Whether a log may lack the column of labels, all rows of which are then clicks.
     list_separator : str or None
         What separates the strings of a list in one text, such as "Action|Comedy".
     """
@@ -61,14 +63,32 @@ class Columns:
     context: Mapping[str, str | None] = field(default_factory=dict)
     attributes: Mapping[str, str | None] = field(default_factory=dict)
     user_attributes: Mapping[str, str | None] = field(default_factory=dict)
+    clicks_alone: bool = False
     list_separator: str | None = None
 
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted pipeline, the columns that it was fitted on, and the histories of the users."""
+    """A fitted pipeline, the columns that it was fitted on, and the histories of the users.
+
+    Attributes
+    ----------
+    pipeline : Pipeline
+    columns : Columns
+    histories : UserHistories
+        Those of the whole log.
+    holdout : {"none", "last", "later"}
+        What was kept out of training: nothing, the last impressions of each user, or all from a
+        moment on.
+    split_at : float or None
+        This moment, in seconds.
+    negatives : int
+        How many items that a user did not click were drawn for each click.
+    """
 
     pipeline: Pipeline
     columns: Columns
     histories: UserHistories
     holdout: str
+    split_at: float | None = None
+    negatives: int = 0
