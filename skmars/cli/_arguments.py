@@ -224,6 +224,15 @@ def add_recommend(sub: Parser) -> None:
         help="a user, instead of a table; may be repeated",
     )
     sub.add_argument(
+        "--with",
+        dest="context",
+        metavar="COLUMN=VALUE",
+        type=assignment,
+        action="append",
+        default=[],
+        help="a context column of all users, where there is no table USERS; may be repeated",
+    )
+    sub.add_argument(
         "-n", metavar="N", type=integer(1, 2**31 - 1), default=10, help="items a user (default: 10)"
     )
     sub.add_argument(
@@ -287,6 +296,13 @@ def setting(text: str) -> tuple[str, Any]:
             return name, ast.literal_eval(value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return name, value  # a string without quotes
+
+
+def assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"write COLUMN=VALUE, got {text!r}")
+    return name, value
 
 
 def number(text: str) -> float:

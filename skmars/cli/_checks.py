@@ -38,6 +38,8 @@ def check(arguments: argparse.Namespace) -> None:
         check_columns(arguments)
         if set(arguments.without) == set(COMPARED):
             raise ArgumentTypeError("--without leaves out all models. Keep one of them.")
+    if arguments.command == "recommend" and arguments.users and arguments.context:
+        raise ArgumentTypeError("--with is for users without a table. Add the column to USERS.")
     if arguments.command == "explain" and arguments.words and arguments.out is not None:
         raise ArgumentTypeError("--words goes to stdout, and --out writes a table. Choose one.")
     if arguments.command == "evaluate" and arguments.log and arguments.holdout in WITHIN:

@@ -219,6 +219,7 @@ def _make_table(arguments: argparse.Namespace, results: TextIO) -> None:
                 n=arguments.n,
                 candidates=arguments.candidates,
                 include_seen=arguments.include_seen,
+                context=dict(arguments.context),
                 **files,
             )
         case "predict":

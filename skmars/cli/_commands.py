@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -156,6 +156,7 @@ def recommend(
     n: int = 10,
     candidates: Source | None = None,
     include_seen: bool = False,
+    context: Mapping[str, str] | None = None,
     **files: Source | None,
 ) -> Any:
     """Return a table of the items that each user clicks most probably, best first.
@@ -163,8 +164,8 @@ def recommend(
     Parameters
     ----------
     model : Model
-    rows, user_ids
-        The users; see `read_users`.
+    rows, user_ids, context
+        The users, and the context of all of them; see `read_users`.
     n : int, default=10
         Number of items a user.
     candidates : Path or StandardInput, default=None
@@ -182,6 +183,7 @@ def recommend(
         log=other["log"],
         items=other["items"],
         user_table=other.get("users"),
+        context=context,
     )
     chosen = candidates if candidates is not None else other["items"]
     ids = None

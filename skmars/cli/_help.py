@@ -105,6 +105,7 @@ Histories come from --log LOG if that is given, else from the log that the model
 
 examples:
   skmars recommend shop.skmars --user-id 0042
+  skmars recommend shop.skmars --user-id 0042 --with device=app --with hour=18
   skmars recommend shop.skmars --out best.parquet
   skmars recommend shop.skmars newsletter.csv -n 3 --log log-until-today.csv
   skmars recommend shop.skmars --candidates in-stock.csv --user-id 0042 --user-id 0043

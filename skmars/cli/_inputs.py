@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.cli._source import Source
+from skmars.cli._source import Source, Words
 from skmars.cli._tables import arrow, holds, is_csv, kind_of, read_table, replaced
 from skmars.cli._times import check_same_clock, is_absolute, is_pattern, with_times
 from skmars.cli._typed import typed_columns
@@ -162,7 +162,7 @@ def read_rows(
 
 
 def with_histories(
-    rows: Any, path: Source, model: Model, histories: UserHistories, from_rows: bool
+    rows: Any, path: Source | Words, model: Model, histories: UserHistories, from_rows: bool
 ) -> Impressions:
     """Return impressions of rows, with their own histories if they may and do have them."""
     columns = model.columns
@@ -182,7 +182,9 @@ def with_histories(
     return _named(path, Impressions.from_frame, table, histories.catalog)
 
 
-def as_rows(table: Any, path: Source, histories: UserHistories, columns: Columns) -> Impressions:
+def as_rows(
+    table: Any, path: Source | Words, histories: UserHistories, columns: Columns
+) -> Impressions:
     """Return impressions of rows whose histories are not in the table itself."""
     frame = Table(table, "rows")
     known = columns.time is not None and columns.time in frame.columns
@@ -299,14 +301,16 @@ def read(path: Source, ids: Mapping[str, str | None], columns: Columns) -> Any:
     return read_table(path, ids, texts, to_strings=columns.ids == "strings")
 
 
-def _prepared(table: Any, path: Source, columns: Columns) -> tuple[Any, dict[str, str | None]]:
+def _prepared(
+    table: Any, path: Source | Words, columns: Columns
+) -> tuple[Any, dict[str, str | None]]:
     """Return the table with times and context as the model has them, and the kinds of context."""
     table = with_times(table, path, columns.time, columns.time_format)
     check_same_clock(table, path, columns.time, columns.absolute)
     return typed_columns(table, path, columns.context, "--context")
 
 
-def _with_history_times(table: Any, path: Source, columns: Columns) -> Any:
+def _with_history_times(table: Any, path: Source | Words, columns: Columns) -> Any:
     """Return the table with times of histories as those of rows are."""
     name = "history_timestamp"
     if name not in table.column_names or not holds(table[name], "list", "large_list"):
@@ -396,7 +400,7 @@ def require(table: Any, path: Source, columns: Iterable[tuple[str, str | None]])
             )
 
 
-def _named(path: Source, read: Any, *arguments: Any, **options: Any) -> Any:
+def _named(path: Source | Words, read: Any, *arguments: Any, **options: Any) -> Any:
     """Call a function; name the file in the message of a TypeError or ValueError that it raises."""
     try:
         return read(*arguments, **options)

@@ -39,6 +39,24 @@ class StandardInput:
         return io.BytesIO(self.data)
 
 
+class Words:
+    """Values that stand in the command itself, which are read as those of a CSV file are.
+
+    Parameters
+    ----------
+    option : str
+        Where they stand, for messages.
+    """
+
+    suffix = ".csv"
+
+    def __init__(self, option: str) -> None:
+        self._option = option
+
+    def __str__(self) -> str:
+        return self._option
+
+
 Source: TypeAlias = Path | StandardInput
 
 

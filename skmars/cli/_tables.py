@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from skmars.cli._source import Source
+from skmars.cli._source import Source, Words
 from skmars.utils._files import check_readable, write_whole
 
 ENDINGS = (".csv", ".parquet")
@@ -90,7 +90,7 @@ def read_table(
 
 def with_ids(
     table: Any,
-    path: Source | str,
+    path: Source | Words,
     ids: Mapping[str, str | None],
     *,
     written: bool,
@@ -101,7 +101,7 @@ def with_ids(
     Parameters
     ----------
     table : pyarrow.Table
-    path : Path or StandardInput or str
+    path : Path or StandardInput or Words
         What to call it in messages.
     ids : mapping of str to {"integers", "strings", None}
     written : bool
@@ -125,7 +125,7 @@ def with_ids(
     return table
 
 
-def is_csv(path: Source) -> bool:
+def is_csv(path: Source | Words) -> bool:
     """Tell whether a table is CSV, whose columns have no types."""
     return path.suffix.lower() == ".csv"
 
@@ -206,7 +206,7 @@ def kind_of(table: Any, column: str) -> str | None:
     return "strings" if holds(values, "string", "large_string", "string_view") else None
 
 
-def _other_kind(table: Any, path: Source | str, column: str, kind: str) -> str:
+def _other_kind(table: Any, path: Source | Words, column: str, kind: str) -> str:
     shown = ""
     if kind == "integers":
         compute, texts = arrow("pyarrow.compute"), table[column].cast("string")

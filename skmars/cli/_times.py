@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skmars.cli._source import Source
+from skmars.cli._source import Source, Words
 from skmars.cli._tables import MISSING, arrow, holds, replaced, without
 
 # Units of numbers, and how many of them make a second.
@@ -49,7 +49,7 @@ def is_pattern(form: str | None) -> bool:
     return form is not None and form not in UNITS
 
 
-def with_times(table: Any, path: Source, time: str | None, form: str | None) -> Any:
+def with_times(table: Any, path: Source | Words, time: str | None, form: str | None) -> Any:
     """Return the table with a column of times that holds datetimes, or numbers of seconds.
 
     Parameters
@@ -101,7 +101,9 @@ def is_absolute(table: Any, time: str | None) -> bool | None:
     return not holds(values, "date") and (not holds(values, "timestamp") or bool(values.type.tz))
 
 
-def check_same_clock(table: Any, path: Source, time: str | None, absolute: bool | None) -> None:
+def check_same_clock(
+    table: Any, path: Source | Words, time: str | None, absolute: bool | None
+) -> None:
     """Raise ValueError if a table has dates without a zone and the model other times, or so."""
     here = is_absolute(table, time)
     if None not in (here, absolute) and here != absolute:
@@ -114,14 +116,15 @@ def check_same_clock(table: Any, path: Source, time: str | None, absolute: bool 
 
 
 def _iso(texts: Any, name: str) -> Any:
-    pyarrow, found = arrow(), ""
+    pyarrow, found = arrow(), []
     texts = without(texts, MISSING)
     for target in (pyarrow.timestamp("us"), pyarrow.timestamp("us", "UTC")):
         try:
             return texts.cast(target)
         except pyarrow.ArrowInvalid as error:
-            found = str(error)
-    raise ValueError(_refused(name, f"strings: {found}", None))
+            found += re.findall(r"string: ('.*') as a scalar", str(error))
+    # A value that is a time with a zone or without one is told together with one that is not.
+    raise ValueError(_refused(name, f"strings such as {' and '.join(dict.fromkeys(found))}", None))
 
 
 def _parsed(texts: Any, form: str, name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from skmars.cli._source import Source
+from skmars.cli._source import Source, Words
 from skmars.cli._tables import MISSING, arrow, holds, is_csv, replaced, without
 
 # Numbers that are no codes: 007 and +7 are texts.
@@ -21,7 +21,7 @@ Kinds = Mapping[str, str | None]
 
 
 def typed_columns(
-    table: Any, path: Source, kinds: Kinds, option: str, separator: str | None = None
+    table: Any, path: Source | Words, kinds: Kinds, option: str, separator: str | None = None
 ) -> tuple[Any, dict[str, str | None]]:
     """Return the table with columns of these kinds, and the kinds found.
 

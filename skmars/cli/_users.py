@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skmars.cli._inputs import ids_of, read_histories, require, with_histories, with_users
 from skmars.cli._inputs import read as read_columns
-from skmars.cli._source import Source
+from skmars.cli._source import Source, Words
 from skmars.cli._tables import arrow, read_table, with_ids
 from skmars.data import Impressions
 from skmars.data._frames import Table
@@ -27,6 +27,7 @@ def read_users(
     log: Source | None,
     items: Source | None,
     user_table: Source | None = None,
+    context: Mapping[str, str] | None = None,
 ) -> tuple[Any, Impressions]:
     """Read users, with their histories.
 
@@ -39,6 +40,8 @@ def read_users(
         Users in place of a table. With neither, all users of the log.
     log, items, user_table : Path or StandardInput or None
         Files with other histories, items and attributes of users than those of the model.
+    context : mapping of str to str, default=None
+        The context of all users, where there is no table of them.
 
     Returns
     -------
@@ -49,25 +52,22 @@ def read_users(
     """
     columns, kinds = model.columns, ids_of(model)
     histories = read_histories(log, items, model)
-    if users is None and columns.context:
-        raise ValueError(
-            f"the model predicts from context ({', '.join(columns.context)}). Pass a table USERS "
-            f"with the columns {', '.join([columns.user, *columns.context])}."
-        )
-    name: Any = users
+    name: Source | Words
     if users is not None:
-        rows = read_columns(users, kinds, columns)
+        name, rows = users, read_columns(users, kinds, columns)
         named = [("--context", column) for column in columns.context]
         require(rows, users, [("--user", columns.user), *named])
         if len(rows) == 0:
             raise ValueError(f"{users} has no rows. Write one row for each user.")
-    elif user_ids:
-        name = "--user-id"
-        rows = arrow().table({columns.user: list(user_ids)})
-        rows = with_ids(rows, name, {columns.user: kinds[columns.user]}, written=True)
     else:
-        name = "the log"
-        rows = arrow().table({columns.user: histories.users})
+        if user_ids:
+            name = Words("--user-id")
+            rows = arrow().table({columns.user: list(user_ids)})
+            rows = with_ids(rows, name, {columns.user: kinds[columns.user]}, written=True)
+        else:
+            rows = arrow().table({columns.user: histories.users})
+        name = Words("--with")
+        rows = _with_context(rows, model, context or {})
     place = np.repeat(histories.catalog.ids[:1], len(rows))
     shown = rows
     if columns.item in rows.column_names:  # such as a log, of whose rows the users count
@@ -78,12 +78,32 @@ def read_users(
     if len(strangers) and "history" not in rows.column_names:
         first = ", ".join(map(repr, strangers[:3].tolist()))
         warnings.warn(
-            f"{name}: {len(strangers)} users are not in the log ({first}"
+            f"{len(strangers)} users are not in the log ({first}"
             f"{', ...' * (len(strangers) > 3)}), so that their histories are empty.",
             UserWarning,
             stacklevel=2,
         )
     return rows, with_users(X, user_table, model)
+
+
+def _with_context(rows: Any, model: Model, context: Mapping[str, str]) -> Any:
+    """Return the table with the same context in all rows."""
+    known = model.columns.context
+    lacking = [column for column in known if column not in context]
+    if lacking:
+        raise ValueError(
+            f"the model predicts from context ({', '.join(known)}). Say which it is, for example "
+            f"--with {lacking[0]}=VALUE, or pass a table USERS with these columns."
+        )
+    other = [column for column in context if column not in known]
+    if other:
+        raise ValueError(
+            f"--with {other[0]}: the model has no such context column; it has "
+            f"{', '.join(known) or 'none'}."
+        )
+    for column, value in context.items():
+        rows = rows.append_column(column, arrow().array([value] * len(rows), "string"))
+    return rows
 
 
 def read_candidates(path: Source, model: Model) -> NDArray[Any]:

@@ -138,9 +138,20 @@ def test_context_comes_with_the_users(capsys, tmp_path: Path) -> None:
     code, _, err = run(capsys, "recommend", model, "--user-id", 1)
     assert code == 1
     assert "USERS" in err
-    assert "hour" in err
+    assert "--with hour=" in err
+    found = lines(capsys, model, "--user-id", 1, "--with", "hour=9")
     users = write(tmp_path, "users.csv", {"user_id": [1], "hour": [9]})
-    assert [line["user_id"] for line in lines(capsys, model, users)] == ["1", "1"]
+    assert lines(capsys, model, users) == found
+    assert len(lines(capsys, model, "--with", "hour=9")) == 4
+    for options, code, part in [
+        (["--user-id", 1, "--with", "hour=late"], 1, "'late' in row 0"),
+        (["--user-id", 1, "--with", "hour=9", "--with", "day=2"], 1, "--with day"),
+        (["--user-id", 1, "--with", "hour"], 2, "COLUMN=VALUE"),
+        ([users, "--with", "hour=9"], 2, "--with"),
+    ]:
+        found_code, out, err = run(capsys, "recommend", model, *options)
+        assert (found_code, out) == (code, "")
+        assert part in err
 
 
 def test_items_may_be_named_by_their_titles(capsys, tmp_path: Path) -> None:
