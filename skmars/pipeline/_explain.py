@@ -106,9 +106,10 @@ def explain(model: Any, X: Impressions | Frame, *, frame: str | None = None) -> 
     >>> X, y = make_multimodal_ctr(n_users=60, n_items=40, random_state=0)
     >>> mars = make_mars(random_state=0, align__max_iter=1, ctr__max_iter=1).fit(X, y)
     >>> why = explain(mars, X[:20], frame="pandas")
-    >>> why.rows[["user_id", "activity", "history", "reason"]].head(3)
-       user_id activity  history          reason
-    0        0      low        0   empty history
+    >>> why.rows[["user_id", "activity", "history", "reason"]].head(2)
+       user_id activity  history                 reason
+    0        0      low        0          empty history
+    1        0      low        1  nothing reaches theta
     """
     given = require_impressions(X, estimator_name="explain")
     augmenter, prepared = before_augmenter(model, given)
