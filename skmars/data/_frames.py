@@ -329,6 +329,12 @@ def default_frame(caller: str) -> str:
     return found
 
 
+def check_frame(kind: str | None) -> None:
+    """Raise ValueError if `kind` is neither a kind of table nor None."""
+    if kind is not None and kind not in FRAMES:
+        raise ValueError(f"frame must be one of {', '.join(map(repr, FRAMES))}, got {kind!r}.")
+
+
 def make_frame(columns: dict[str, Any], kind: str) -> Any:
     """Build a table from arrays and from ragged columns given as ``(values, length)``.
 
@@ -344,8 +350,7 @@ def make_frame(columns: dict[str, Any], kind: str) -> Any:
     ImportError
         If the library is not installed.
     """
-    if kind not in FRAMES:
-        raise ValueError(f"frame must be one of {', '.join(map(repr, FRAMES))}, got {kind!r}.")
+    check_frame(kind)
     try:
         library = import_module(kind)
     except ImportError as error:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data._catalog import ItemCatalog, require_catalog
-from skmars.data._columns import LOOKALIKES, RATES, RESERVED
+from skmars.data._columns import CLICK_LOGIT, LOOKALIKES, RATES, RESERVED
 from skmars.data._fields import Fields
 from skmars.data._frames import Table
 from skmars.data._histories import Timeline
@@ -127,7 +127,7 @@ def _check_roles(table: Table, roles: Mapping[str, str | None], context: list[st
             )
         role_of[column] = role
     for column in context:
-        if column in (*RESERVED, *LOOKALIKES, *RATES):
+        if column in (*RESERVED, *LOOKALIKES, *RATES, CLICK_LOGIT):
             raise ValueError(
                 f"{table.describe(column)} can't be context: impressions have a column of this "
                 "name, which means something else. Rename it."

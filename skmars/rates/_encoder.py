@@ -183,12 +183,13 @@ class ClickRateEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
 
     def _fit(
         self, X: Impressions | IntoDataFrame, y: ArrayLike
-    ) -> tuple[Impressions, NDArray[np.float32]]:
+    ) -> tuple[Impressions, NDArray[np.float64]]:
         """Set the fitted attributes; return the rows, and whether each was clicked."""
         self._validate_params()
         name = type(self).__name__
         rows = require_impressions(X, estimator_name=name)
-        clicked, self.classes_ = check_target(y, len(rows), estimator_name=name)
+        codes, self.classes_ = check_target(y, len(rows), estimator_name=name)
+        clicked = codes.astype(np.float64)
         check_columns(self, rows, reset=True)
         self._rates = Rates(rows, clicked, self.smooth)
         self.smooth_ = {of: s.strength for of, s in self._rates.smoothing.items()}
