@@ -74,9 +74,9 @@ def fuse_if_better(
     weight: NDArray[np.floating] | None,
     prior: NDArray[np.floating],
 ) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
-    """Fuse with as many columns as predict rows best that were not fitted: none, or the first ones.
+    """Fuse with the columns that predict rows best that were not fitted: none, the first, or all.
 
-    Parameters are those of `fuse`; the columns most likely to help stand first.
+    Parameters are those of `fuse`; the column most likely to help stands first.
 
     Returns
     -------
@@ -97,9 +97,10 @@ def fuse_if_better(
             score[~part] = found[0] + found[1] * logit[~part] + columns[~part, :n] @ found[2:]
         return np.average(np.logaddexp(0.0, score) - y * score, weights=weight), score
 
-    # Without columns there is nothing to choose.
-    found = [cross_fitted(n) for n in range(columns.shape[1] + 1)] if columns.shape[1] else []
-    n = int(np.argmin([loss for loss, _ in found])) if found else 0
+    n = 0
+    if columns.shape[1]:
+        found = {k: cross_fitted(k) for k in sorted({0, 1, columns.shape[1]})}
+        n = min(found, key=lambda k: found[k][0])
     fusion, _ = fuse(logit, columns[:, :n], y, weight, prior[: 2 + n])
     fusion = np.append(fusion, np.zeros(columns.shape[1] - n))
     return fusion, found[n][1] if n else logit

@@ -185,7 +185,7 @@ class PopularityClassifier(_RateModel):
         self.smooth = smooth
 
     def _fit(self, X: Impressions, y: ArrayLike) -> None:
-        self.encoder_ = ClickRateEncoder(smooth=self.smooth).fit(X, y)
+        self.encoder_ = ClickRateEncoder(smooth=self.smooth, category=None).fit(X, y)
 
     def _logit(self, X: Impressions) -> NDArray[np.float64]:
         return np.asarray(X.context["item_click_logit"] + logit(self.encoder_.click_rate_))
@@ -203,6 +203,8 @@ class ClickRateClassifier(ImpressionsTransformerMixin, _RateModel):
     C : float, default=1.0
         Inverse of the regularisation, see :class:`~sklearn.linear_model.LogisticRegression`.
     smooth : float or "auto", default="auto"
+        See `ClickRateEncoder`.
+    category : str or None, default="auto"
         See `ClickRateEncoder`.
     cv : int, default=5
         Number of folds of users. In `fit_transform` a row's logit comes from a regression that was
@@ -245,12 +247,21 @@ class ClickRateClassifier(ImpressionsTransformerMixin, _RateModel):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "C": [Number(Real, 0, None, closed="neither")],
         "smooth": SMOOTH,
+        "category": [str, None],
         "cv": [Number(Integral, 2, 100, closed="both")],
     }
 
-    def __init__(self, *, C: float = 1.0, smooth: float | str = "auto", cv: int = 5) -> None:
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        smooth: float | str = "auto",
+        category: str | None = "auto",
+        cv: int = 5,
+    ) -> None:
         self.C = C
         self.smooth = smooth
+        self.category = category
         self.cv = cv
 
     def fit_transform(self, X: Any, y: ArrayLike) -> Impressions:
@@ -318,7 +329,7 @@ class ClickRateClassifier(ImpressionsTransformerMixin, _RateModel):
         return np.array(self._columns_out, dtype=object)
 
     def _fit(self, X: Impressions, y: ArrayLike) -> None:
-        self.encoder_ = ClickRateEncoder(smooth=self.smooth, cv=self.cv)
+        self.encoder_ = ClickRateEncoder(smooth=self.smooth, category=self.category, cv=self.cv)
         rated = self.encoder_.fit_transform(X, y)
         self._design = _Design(rated)
         self.columns_ = self._design.names

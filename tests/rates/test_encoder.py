@@ -21,6 +21,7 @@ from skmars import (
     ClickRateClassifier,
     ClickRateEncoder,
     Impressions,
+    ItemCatalog,
     leave_last_out,
     make_small_shop,
 )
@@ -247,17 +248,17 @@ def test_auto_finds_how_far_rates_differ(strength) -> None:
     rates = rng.beta(strength * 0.3, strength * 0.7, 3000)
     group = np.repeat(np.arange(3000), rng.integers(1, 40, 3000))
     clicked = (rng.random(len(group)) < rates[group]).astype(float)
-    found = Smoothing.of(group, clicked, "auto").strength
+    found = Smoothing.of(group, clicked, 0.3, "auto").strength
     assert found == pytest.approx(strength, rel=0.15)
 
 
 def test_auto_gives_all_one_rate_where_they_do_not_differ() -> None:
     clicked = np.tile([0.0, 1.0], 500)  # less than by chance
-    found = Smoothing.of(np.repeat(np.arange(100), 10), clicked, "auto")
+    found = Smoothing.of(np.repeat(np.arange(100), 10), clicked, 0.5, "auto")
     assert found.strength == 1000
     assert np.ptp(found.log_odds(np.array([0, 10]), np.array([0, 10]))) < 0.05
     # One event a group tells nothing of how groups differ.
-    assert Smoothing.of(np.arange(1000), clicked, "auto").strength == 1000
+    assert Smoothing.of(np.arange(1000), clicked, 0.5, "auto").strength == 1000
 
 
 @given(st.integers(0, 10**6))
@@ -299,7 +300,7 @@ def test_it_is_an_estimator() -> None:
     encoder = ClickRateEncoder(smooth=3, cv=4)
     with pytest.raises(NotFittedError):
         encoder.transform(X)
-    assert clone(encoder).get_params() == {"smooth": 3, "cv": 4}
+    assert clone(encoder).get_params() == {"smooth": 3, "category": "auto", "cv": 4}
     before = {name: column.copy() for name, column in X.context.items()}
     encoder.fit(X, y)
     restored = pickle.loads(pickle.dumps(encoder))
@@ -329,7 +330,7 @@ def test_bad_input_is_refused_and_nothing_is_fitted(settings, change, error, mes
         encoder = ClickRateEncoder(**settings)
         with pytest.raises(error, match=message):
             getattr(encoder, method)(*change(X, y))
-        assert set(vars(encoder)) == {"smooth", "cv"}
+        assert set(vars(encoder)) == {"smooth", "category", "cv"}
 
 
 def test_ids_of_another_kind_are_refused() -> None:
@@ -348,3 +349,54 @@ def test_ids_of_another_kind_are_refused() -> None:
     log = random_log(0).assign(item_click_logit=0.0)
     with pytest.raises(ValueError, match="can't be context"):
         Impressions.from_log(log, label="clicked", context=["item_click_logit"])
+
+
+def with_category(X: Impressions) -> Impressions:
+    names = [None if i == 5 else f"c{i % 2}" for i in range(len(X.catalog))]
+    lists = [["a"]] * len(X.catalog)
+    columns = {"category": names, "price": np.arange(len(names)), "tags": lists}
+    return X.with_catalog(X.catalog.with_attributes(columns))
+
+
+@pytest.mark.parametrize("times", ["times", "order"])
+def test_the_category_is_counted_as_items_are(times) -> None:
+    X, y = read(random_log(0), "all", times)
+    X = with_category(X)
+    encoder = ClickRateEncoder(cv=3)
+    rated = encoder.fit_transform(X, y)
+    assert encoder.smooth_.keys() == {"user", "item", "category"}
+    fold = user_folds(X.users, 3)[X.user]
+    category = np.where(X.target == 5, -1, X.target % 2)
+    for r in range(len(X)):
+        some = X.time < X.time[r] if times == "times" else fold != fold[r]
+        clicks = y[some & (category == category[r])] if category[r] >= 0 else y[:0]
+        counts = [(len(clicks), int(clicks.sum()))]
+        rate, _ = columns_of(counts, encoder.smooth_["category"], y.mean())[:, 0]
+        assert rated.context["category_click_logit"][r] == pytest.approx(rate)
+
+
+def test_a_new_item_has_the_rate_of_its_category() -> None:
+    X, y = read(random_log(0), "all", "times")
+    encoder = ClickRateEncoder().fit(with_category(X), y)
+    frame = X[:1].to_frame("pandas").assign(item_id=99, timestamp=1e9)
+    catalog = ItemCatalog([*X.catalog.ids, 99], attributes={"category": ["c1"] * 6 + ["c0"]})
+    new = encoder.transform(Impressions.from_frame(frame, catalog)).context
+    known = encoder.transform(frame.assign(item_id=0)).context  # whose category fit knows
+    for name in RATES[4:]:
+        assert new[name] == known[name] != 0
+    nothing = encoder.transform(frame).context
+    assert nothing["category_log_impressions"] == 0
+    assert new["item_log_impressions"] == 0 < known["item_log_impressions"]
+
+
+def test_a_category_that_is_none_is_refused() -> None:
+    X, y = read(random_log(0), "all", "times")
+    X = with_category(X)
+    for name, message in (
+        ("genre", "names no attribute"),
+        ("price", "holds numbers"),
+        ("tags", "holds lists"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ClickRateEncoder(category=name).fit(X, y)
+    assert len(ClickRateEncoder(category=None).fit_transform(X, y).context) == 4
