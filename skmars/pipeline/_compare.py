@@ -18,11 +18,14 @@ from skmars.alignment import SteinAligner
 from skmars.ctr import DINClassifier
 from skmars.data import Impressions
 from skmars.data._checks import check_target, require_impressions
+from skmars.data._frames import check_frame
+from skmars.metrics._significance import OPEN_SHARE
 from skmars.model_selection import LeaveLastOut
 from skmars.model_selection._scorer import low_active_rows
 from skmars.pipeline._comparison import Comparison, TestedRows, compared
 from skmars.pipeline._mars import make_mars
 from skmars.rates import ClickRateClassifier, PopularityClassifier
+from skmars.utils._parameters import check_number
 from skmars.utils._progress import report
 
 Rows = NDArray[np.int64]
@@ -115,6 +118,8 @@ def compare(
     rows = require_impressions(X, estimator_name="compare")
     clicked, _ = check_target(y, len(rows), estimator_name="compare")
     check_random_state(random_state)
+    check_number(confidence_level, OPEN_SHARE, "confidence_level", "compare")
+    check_frame(frame)
     chosen = _chosen_models(rows, models, random_state)
     splits = _splits(rows, np.asarray(y), clicked, cv)
     test = np.concatenate([part for _, part in splits])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -19,8 +20,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmars.data import Impressions
 from skmars.data._checks import check_columns, require_impressions
+from skmars.data._columns import CLICK_LOGIT
 from skmars.rates._encoder import ClickRateEncoder
-from skmars.utils._base import SkmarsMixin, all_or_nothing, with_callbacks
+from skmars.retrieval._out_of_fold import fold_of_users
+from skmars.utils._base import (
+    ImpressionsTransformerMixin,
+    SkmarsMixin,
+    all_or_nothing,
+    with_callbacks,
+)
 from skmars.utils._parameters import Number
 
 SMOOTH: list[Any] = [StrOptions({"auto"}), Number(Real, 0, None, closed="neither")]
@@ -67,11 +75,13 @@ class _RateModel(SkmarsMixin, ClassifierMixin, BaseEstimator, ABC):
             estimator=self,
             X=X,
             y=y,
-            reconstruction_attributes=lambda: {
-                k: v for k, v in vars(self).items() if k.endswith("_") or k == "_design"
-            },
+            reconstruction_attributes=self._fitted_attributes,
         )
         return self
+
+    def _fitted_attributes(self) -> dict[str, Any]:
+        private = ("_design", "_columns_out")
+        return {k: v for k, v in vars(self).items() if k.endswith("_") or k in private}
 
     @abstractmethod
     def _fit(self, X: Impressions, y: ArrayLike) -> None:
@@ -175,17 +185,18 @@ class PopularityClassifier(_RateModel):
         self.smooth = smooth
 
     def _fit(self, X: Impressions, y: ArrayLike) -> None:
-        self.encoder_ = ClickRateEncoder(smooth=self.smooth).fit(X, y)
+        self.encoder_ = ClickRateEncoder(smooth=self.smooth, category=None).fit(X, y)
 
     def _logit(self, X: Impressions) -> NDArray[np.float64]:
         return np.asarray(X.context["item_click_logit"] + logit(self.encoder_.click_rate_))
 
 
-class ClickRateClassifier(_RateModel):
+class ClickRateClassifier(ImpressionsTransformerMixin, _RateModel):
     """Logistic regression on the click rates of user and item, and on the context columns.
 
     A strong baseline for a small fraction of the work of a network: who clicks a lot, and what is
-    clicked a lot.
+    clicked a lot. As a step of a pipeline it adds its logit as the context column ``click_logit``,
+    which `DINClassifier` weighs against its own (late fusion, as in stacking [1]_).
 
     Parameters
     ----------
@@ -193,8 +204,11 @@ class ClickRateClassifier(_RateModel):
         Inverse of the regularisation, see :class:`~sklearn.linear_model.LogisticRegression`.
     smooth : float or "auto", default="auto"
         See `ClickRateEncoder`.
+    category : str or None, default="auto"
+        See `ClickRateEncoder`.
     cv : int, default=5
-        Number of folds of users, where rows have no times. See `ClickRateEncoder`.
+        Number of folds of users. In `fit_transform` a row's logit comes from a regression that was
+        fitted without the users of its fold. See also `ClickRateEncoder`.
 
     Attributes
     ----------
@@ -213,6 +227,10 @@ class ClickRateClassifier(_RateModel):
     --------
     skmars.compare : Whether a network does better on your data.
 
+    References
+    ----------
+    .. [1] Wolpert, "Stacked Generalization", Neural Networks 5, 1992.
+
     Examples
     --------
     >>> from skmars import make_small_shop
@@ -229,23 +247,106 @@ class ClickRateClassifier(_RateModel):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "C": [Number(Real, 0, None, closed="neither")],
         "smooth": SMOOTH,
+        "category": [str, None],
         "cv": [Number(Integral, 2, 100, closed="both")],
     }
 
-    def __init__(self, *, C: float = 1.0, smooth: float | str = "auto", cv: int = 5) -> None:
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        smooth: float | str = "auto",
+        category: str | None = "auto",
+        cv: int = 5,
+    ) -> None:
         self.C = C
         self.smooth = smooth
+        self.category = category
         self.cv = cv
 
+    def fit_transform(self, X: Any, y: ArrayLike) -> Impressions:
+        """Fit, then add the logit to the same rows, out of fold.
+
+        Parameters
+        ----------
+        X, y
+            As in `fit`.
+
+        Returns
+        -------
+        Impressions
+            The same rows with the context column ``click_logit``. Without times, ``fold`` holds
+            the fold of each row's user.
+        """
+        rows = require_impressions(X, estimator_name=type(self).__name__)
+        self.fit(rows, y)
+        rated = self.encoder_.fit_transform(rows, y)
+        matrix, y = self._design(rated), np.asarray(y)
+        fold = fold_of_users(rows, self.cv)[rows.user]
+        column = self.model_.decision_function(matrix)
+        mean = column.mean()
+        for k in np.unique(fold):
+            own = fold == k
+            if len(np.unique(y[~own])) < 2:
+                column[own] = mean  # the other folds tell nothing of clicks
+                continue
+            score = self._regression().fit(matrix[~own], y[~own]).decision_function(matrix)
+            # The click rate of the other folds is low where that of this fold is high: without
+            # one mean for all folds, the means would tell.
+            column[own] = score[own] - score.mean() + mean
+        return self._with_column(rows, column).with_fold(rated.fold)
+
+    def transform(self, X: Any) -> Impressions:
+        """Add the logit of the second class to the rows.
+
+        Parameters
+        ----------
+        X : Impressions, pandas.DataFrame, polars.DataFrame or pyarrow.Table
+
+        Returns
+        -------
+        Impressions
+            The same rows with the context column ``click_logit``.
+        """
+        check_is_fitted(self)
+        rows = require_impressions(X, estimator_name=type(self).__name__)
+        check_columns(self, rows, reset=False)
+        rated = self.encoder_.transform(rows)
+        return self._with_column(rows, self._logit(rated)).with_fold(rated.fold)
+
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
+        """Return the columns of the output of `transform` as a frame.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        ndarray of str
+        """
+        check_is_fitted(self)
+        return np.array(self._columns_out, dtype=object)
+
     def _fit(self, X: Impressions, y: ArrayLike) -> None:
-        self.encoder_ = ClickRateEncoder(smooth=self.smooth, cv=self.cv)
+        self.encoder_ = ClickRateEncoder(smooth=self.smooth, category=self.category, cv=self.cv)
         rated = self.encoder_.fit_transform(X, y)
         self._design = _Design(rated)
         self.columns_ = self._design.names
-        self.model_ = LogisticRegression(C=self.C, max_iter=1000).fit(self._design(rated), y)
+        self.model_ = self._regression().fit(self._design(rated), y)
+        self._columns_out = self._with_column(X[:0], np.zeros(0)).columns
+
+    def _regression(self) -> LogisticRegression:
+        return LogisticRegression(C=self.C, max_iter=1000)
 
     def _logit(self, X: Impressions) -> NDArray[np.float64]:
+        if len(X) == 0:  # which scikit-learn refuses
+            return np.zeros(0)
         return np.asarray(self.model_.decision_function(self._design(X)))
+
+    @staticmethod
+    def _with_column(X: Impressions, column: NDArray[np.float64]) -> Impressions:
+        return replace(X, context={**X.context, CLICK_LOGIT: column})
 
 
 class _Design:
@@ -265,10 +366,7 @@ class _Design:
             self.names += self.one_hot.get_feature_names_out(self.words).tolist()
 
     def __call__(self, X: Impressions) -> Any:
-        numbers = self._numbers(X)
-        if len(X) == 0:
-            return np.zeros((0, len(self.names)))
-        scaled = np.asarray(self.scaler.transform(numbers))
+        scaled = np.asarray(self.scaler.transform(self._numbers(X)))
         if not self.words:
             return scaled
         return sparse.hstack([scaled, self.one_hot.transform(self._strings(X))], format="csr")

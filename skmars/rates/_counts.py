@@ -24,7 +24,7 @@ class Events:
     Parameters
     ----------
     group : ndarray of shape (n_events,), int
-        From 0 to ``n_groups - 1``.
+        From 0 to ``n_groups - 1``; -1 for none.
     moment : ndarray of shape (n_events,)
         When each event was: numbers that NumPy orders, complex ones first by the real part.
     clicked : ndarray of shape (n_events,)
@@ -42,6 +42,8 @@ class Events:
     def __init__(
         self, group: NDArray[Any], moment: NDArray[Any], clicked: NDArray[Any], n_groups: int
     ) -> None:
+        kept = np.flatnonzero(group >= 0)
+        group, moment, clicked = group[kept], moment[kept], clicked[kept]
         self._timeline = Timeline(group, moment, n_groups)
         self._clicks = ragged.offsets(clicked[self._timeline.order].astype(np.int64))
 
@@ -71,13 +73,19 @@ class Events:
 def out_of_fold(
     group: NDArray[Any], fold: NDArray[Any], clicked: NDArray[Any]
 ) -> tuple[Counts, Counts]:
-    """Return for each row the impressions and clicks of its group in the rows of other folds."""
-    n_groups = int(group.max(initial=-1)) + 1
+    """Return for each row the impressions and clicks of its group in the rows of other folds.
+
+    Group -1 is one that has none.
+    """
+    none = group < 0
+    n_groups = int(group.max(initial=-1)) + 2
+    group = np.where(none, n_groups - 1, group)
     key = fold.astype(np.int64) * n_groups + group
 
     def others(weight: NDArray[np.float64]) -> Counts:
         total = np.bincount(group, weight, minlength=n_groups)[group]
-        return np.rint(total - np.bincount(key, weight)[key]).astype(np.int64)
+        others = np.rint(total - np.bincount(key, weight)[key]).astype(np.int64)
+        return np.where(none, 0, others)
 
     return others(np.ones(len(group))), others(clicked.astype(np.float64))
 
@@ -90,7 +98,9 @@ class Smoothing:
     strength: float
 
     @classmethod
-    def of(cls, group: NDArray[Any], clicked: NDArray[Any], smooth: float | str) -> Smoothing:
+    def of(
+        cls, group: NDArray[Any], clicked: NDArray[Any], rate: float, smooth: float | str
+    ) -> Smoothing:
         r"""Choose the strength by how far rates of groups differ (empirical Bayes).
 
         Clicks of a group are taken to be beta-binomial: rates differ between groups by a beta
@@ -104,9 +114,10 @@ class Smoothing:
         and :math:`(1 - \hat\rho) / \hat\rho` impressions are added. Groups that differ no more
         than by chance get all the same rate: as many are added as there are rows.
         """
-        rate = float(clicked.mean())
         if not isinstance(smooth, str):
             return cls(rate, float(smooth))
+        if len(group) == 0:
+            return cls(rate, LEAST_SMOOTHING)
         n = np.bincount(group).astype(np.float64)
         clicks = np.bincount(group, clicked)[n > 0]
         n = n[n > 0]

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from skmars.data import Impressions
 from skmars.data._checks import check_columns, check_target, require_impressions
 from skmars.data._folds import mark_own
-from skmars.rates._rates import Rates
+from skmars.rates._rates import Rates, category_of
 from skmars.retrieval._out_of_fold import fold_of_users
 from skmars.utils._base import (
     ImpressionsTransformerMixin,
@@ -55,6 +55,10 @@ class ClickRateEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         So many impressions, clicked at the rate of all rows, are added to those of each user and
         item. "auto" estimates the number by how far the rates of users, and of items, differ
         (empirical Bayes, see Notes).
+    category : str or None, default="auto"
+        Attribute of the items (see :class:`~skmars.data.ItemCatalog`) that holds one category each,
+        whose click rate is added, too: of an item that nobody was shown yet, it tells something.
+        "auto" is the attribute "category", if there is one. None for no category.
     cv : int, default=5
         Number of folds of users. Not used where rows have times; where they come from an aligner,
         its `cv` holds.
@@ -62,7 +66,7 @@ class ClickRateEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     Attributes
     ----------
     smooth_ : dict of str to float
-        The impressions that are added, for "user" and "item".
+        The impressions that are added, for "user", "item" and "category".
     click_rate_ : float
         The click rate of all rows of `fit`.
     classes_ : ndarray of shape (2,)
@@ -78,7 +82,7 @@ class ClickRateEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
     Notes
     -----
     *The columns* are named `user_click_logit`, `user_log_impressions`, `item_click_logit` and
-    `item_log_impressions`.
+    `item_log_impressions`; of categories, `category_click_logit` and `category_log_impressions`.
 
     *The order of a user's events* is that of time and, among equal times or without times, that of
     the length of their histories: who has more history is later. Rows of one moment don't know each
@@ -115,11 +119,15 @@ class ClickRateEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "smooth": [StrOptions({"auto"}), Number(Real, 0, None, closed="neither")],
+        "category": [str, None],
         "cv": [Number(Integral, 2, 100, closed="both")],
     }
 
-    def __init__(self, *, smooth: float | str = "auto", cv: int = 5) -> None:
+    def __init__(
+        self, *, smooth: float | str = "auto", category: str | None = "auto", cv: int = 5
+    ) -> None:
         self.smooth = smooth
+        self.category = category
         self.cv = cv
 
     @all_or_nothing
@@ -142,7 +150,8 @@ class ClickRateEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         TypeError
             If `X` is neither impressions nor a table of them.
         ValueError
-            If `y` is missing or has not two classes, or a parameter is out of range.
+            If `y` is missing or has not two classes, a parameter is out of range, or `category`
+            names no attribute with one category an item.
         """
         context = self._init_callback_context()
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -183,14 +192,15 @@ class ClickRateEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
 
     def _fit(
         self, X: Impressions | IntoDataFrame, y: ArrayLike
-    ) -> tuple[Impressions, NDArray[np.float32]]:
+    ) -> tuple[Impressions, NDArray[np.float64]]:
         """Set the fitted attributes; return the rows, and whether each was clicked."""
         self._validate_params()
         name = type(self).__name__
         rows = require_impressions(X, estimator_name=name)
-        clicked, self.classes_ = check_target(y, len(rows), estimator_name=name)
+        codes, self.classes_ = check_target(y, len(rows), estimator_name=name)
+        clicked = codes.astype(np.float64)
         check_columns(self, rows, reset=True)
-        self._rates = Rates(rows, clicked, self.smooth)
+        self._rates = Rates(rows, clicked, self.smooth, category_of(rows.catalog, self.category))
         self.smooth_ = {of: s.strength for of, s in self._rates.smoothing.items()}
         self.click_rate_ = float(clicked.mean())
         columns = dict.fromkeys(self._rates.names, np.zeros(0))
