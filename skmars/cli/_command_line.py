@@ -203,6 +203,7 @@ def _columns(arguments: argparse.Namespace) -> Any:
 def _make_table(arguments: argparse.Namespace, results: TextIO) -> None:
     """Make the table of a command, and write it."""
     from skmars.cli import _commands as commands
+    from skmars.cli import _scores as scores
     from skmars.cli._tables import csv_of, write_table
     from skmars.persistence import load_model
 
@@ -210,7 +211,7 @@ def _make_table(arguments: argparse.Namespace, results: TextIO) -> None:
     files = {"log": arguments.log, "items": arguments.items, "users": arguments.user_table}
     match arguments.command:
         case "evaluate":
-            table = commands.evaluate(model, arguments.rows, holdout=arguments.holdout, **files)
+            table = scores.evaluate(model, arguments.rows, holdout=arguments.holdout, **files)
         case "recommend":
             table = commands.recommend(
                 model,

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.cli._inputs import ids_of, read_histories, require, with_histories, with_users
-from skmars.cli._inputs import read as read_columns
+from skmars.cli._columns import ids_of, require
+from skmars.cli._columns import read as read_columns
+from skmars.cli._entities import with_users
+from skmars.cli._inputs import read_histories, with_histories
 from skmars.cli._source import Source, Words
 from skmars.cli._tables import arrow, read_table, with_ids
 from skmars.data import Impressions
@@ -55,8 +57,8 @@ def read_users(
     name: Source | Words
     if users is not None:
         name, rows = users, read_columns(users, kinds, columns)
-        named = [("--context", column) for column in columns.context]
-        require(rows, users, [("--user", columns.user), *named])
+        needed = [("--context", column) for column in columns.context]
+        require(rows, users, [("--user", columns.user), *needed])
         if len(rows) == 0:
             raise ValueError(f"{users} has no rows. Write one row for each user.")
     else:
