@@ -100,13 +100,9 @@ def names() -> dict[str, Any]:
     pandas = pytest.importorskip("pandas")
     X, y = skmars.make_multimodal_ctr(40, 20, history="all", random_state=0)
     train, valid, test = skmars.leave_last_out(X)
-    steps = [
-        ("encode", skmars.MultimodalEncoder()),
-        ("align", skmars.SteinAligner(4, id_dim=4, max_iter=1, random_state=0)),
-        ("augment", skmars.SequenceRetrievalAugmenter()),
-        ("ctr", skmars.DINClassifier(max_iter=1, early_stopping=False, random_state=0)),
-    ]
-    mars = Pipeline(steps)
+    small = {"align__n_components": 4, "align__id_dim": 4, "align__max_iter": 1}
+    quick = {**small, "ctr__max_iter": 1, "ctr__early_stopping": False}
+    mars = skmars.make_mars(random_state=0, **quick)
     log = pandas.DataFrame(
         {
             "user_id": X.user_ids,
