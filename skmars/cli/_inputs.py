@@ -113,7 +113,8 @@ def as_catalog(table: Any, path: Path, columns: Columns) -> ItemCatalog:
         return catalog
     folder = path.resolve().parent
     images = [str(folder / v) if isinstance(v, str) and v else v for v in catalog.content["image"]]
-    return ItemCatalog(catalog.ids, content={**catalog.content, "image": images})
+    content = {**catalog.content, "image": images}
+    return ItemCatalog(catalog.ids, content=content, attributes=catalog.attributes)
 
 
 def as_log(

@@ -1,4 +1,4 @@
-"""The items: ids, raw content, modality features and their aligned embedding."""
+"""The items: ids, raw content, attributes, modality features and their aligned embedding."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skmars.data._attributes import Attribute, take_entries
 from skmars.data._content import content_key, is_absent
 from skmars.data._display import catalog_html
 from skmars.data._frames import Table, is_frame
 from skmars.data._item_columns import (
     Mask,
     Matrix,
+    attribute_columns,
+    attribute_names,
     column_of_items,
     feature_matrices,
     frozen,
@@ -49,7 +52,7 @@ def require_catalog(catalog: Any) -> ItemCatalog:
 
 
 class ItemCatalog:
-    """Items with their raw content, modality features and aligned embedding.
+    """Items with their raw content, attributes, modality features and aligned embedding.
 
     Immutable, and shared by reference: `clone`, `deepcopy` and row selections of
     `Impressions` hand on the same object, so that a grid search never copies it. Fitted steps
@@ -63,6 +66,10 @@ class ItemCatalog:
     content : mapping of str to sequence of length n_items, default=None
         Raw content by modality: ``"text"`` strings, ``"image"`` paths, PIL images, arrays or
         bytes, or any further name; None marks missing content. ``"title"`` is for display.
+    attributes : mapping of str to sequence of length n_items, default=None
+        Columns such as the price, the category or the genres of items: numbers, strings or
+        booleans (a category each), or lists of strings (several categories each). None or NaN
+        marks what is missing. `DINClassifier` embeds them.
     features : mapping of str to array of shape (n_items, n_features), default=None
         Modality features, converted to float32.
     missing : mapping of str to bool array of shape (n_items,), default=None
@@ -73,7 +80,7 @@ class ItemCatalog:
     Attributes
     ----------
     ids : ndarray of shape (n_items,), int64, uint64 or object (str)
-    content, features, missing : read-only mappings
+    content, attributes, features, missing : read-only mappings
     embedding : ndarray of shape (n_items, n_components), float32, or None
     folds : tuple of ItemCatalog
         One version of the catalogue for each fold of users: the same items, with features and
@@ -88,10 +95,16 @@ class ItemCatalog:
     Raises
     ------
     ValueError
-        If ids repeat or are missing, lengths differ, a mask names no modality, or a number is
-        beyond float32.
+        If ids repeat or are missing, lengths differ, a mask names no modality, a number is beyond
+        float32, or an attribute is infinite or called like a modality.
     TypeError
-        If ids mix integers and strings, or a table is passed instead of arrays.
+        If ids or an attribute mix numbers and strings, or a table is passed instead of arrays.
+
+    Notes
+    -----
+    Numbers are numbers: where they name categories, such as the number of a brand, convert them
+    to strings. A string is one category: ``"Action|Comedy"`` becomes two by
+    ``items["genres"].str.split("|")``.
 
     Examples
     --------
@@ -100,6 +113,9 @@ class ItemCatalog:
     ItemCatalog(2 items, content: text)
     >>> catalog.codes([20, 99])
     array([ 1, -1], dtype=int32)
+    >>> catalog = ItemCatalog([10, 20], attributes={"price": [9.5, None], "tags": [["new"], []]})
+    >>> catalog.attributes["tags"].to_list()
+    [['new'], []]
     """
 
     def __init__(
@@ -107,6 +123,7 @@ class ItemCatalog:
         ids: ArrayLike,
         *,
         content: Mapping[str, Sequence[Any] | NDArray[Any]] | None = None,
+        attributes: Mapping[str, Any] | None = None,
         features: Mapping[str, ArrayLike] | None = None,
         missing: Mapping[str, ArrayLike] | None = None,
         embedding: ArrayLike | None = None,
@@ -134,6 +151,7 @@ class ItemCatalog:
             }
         )
         self.features, self.missing = feature_matrices(features, missing, len(self), known=())
+        self.attributes = attribute_columns(attributes, len(self), (*self.content, *self.features))
         self.embedding = (
             None if embedding is None else frozen(as_matrix(embedding, "embedding", len(self)))
         )
@@ -149,6 +167,7 @@ class ItemCatalog:
         text: str | Sequence[str] | None = None,
         image: str | None = None,
         content: Mapping[str, str] | None = None,
+        attributes: Sequence[str] | Mapping[str, str] | None = None,
         features: Mapping[str, str | list[str]] | None = None,
     ) -> ItemCatalog:
         """Build a catalogue from a pandas, polars or pyarrow table with one row an item.
@@ -165,6 +184,9 @@ class ItemCatalog:
             columns, which are joined by a line break.
         content : mapping of str to str, default=None
             Further raw content: modality name to column.
+        attributes : list of str, or mapping of str to str, default=None
+            Columns of attributes such as price, category (strings, categoricals or booleans) and
+            genres (a list column), or a mapping from the name of an attribute to its column.
         features : mapping of str to str or list of str, default=None
             Precomputed vectors: modality name to list column, to a column of numbers (a vector
             of length one), or to several columns. Items with a missing value are masked.
@@ -178,7 +200,8 @@ class ItemCatalog:
         ValueError
             If a named column is not there, or does not hold what it should.
         TypeError
-            If `frame` is no table, `content` or `features` no mapping to names of columns.
+            If `frame` is no table, `content` or `features` no mapping to names of columns, or an
+            attribute holds what it can't.
 
         Examples
         --------
@@ -205,6 +228,10 @@ class ItemCatalog:
         return cls(
             table.ids(item),
             content=raw,
+            attributes={
+                name: table.attribute(column)
+                for name, column in attribute_names(attributes, "attributes")
+            },
             features={name: matrix for name, (matrix, _) in vectors.items()},
             missing={name: mask for name, (_, mask) in vectors.items()},
         )
@@ -244,6 +271,12 @@ class ItemCatalog:
     def content(self) -> Mapping[str, NDArray[Any]]:  # type: ignore[no-redef]
         names = self.parts[0].content
         return MappingProxyType({k: stacked([p.content[k] for p in self.parts]) for k in names})
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Attribute]:  # type: ignore[no-redef]
+        every = np.arange(len(self))
+        names = self.parts[0].attributes
+        return MappingProxyType({name: self.take_attribute(name, every) for name in names})
 
     @cached_property
     def features(self) -> Mapping[str, Matrix]:  # type: ignore[no-redef]
@@ -297,6 +330,20 @@ class ItemCatalog:
             return None
         return take_rows([part.embedding for part in self.parts], codes)  # type: ignore[misc]
 
+    def take_attribute(self, name: str, codes: NDArray[np.integer]) -> Attribute:
+        """Return an attribute of some items, at a cost of these alone.
+
+        Parameters
+        ----------
+        name : str
+        codes : ndarray of shape (n,), int
+
+        Returns
+        -------
+        Attribute of n entries
+        """
+        return take_entries([part.attributes[name] for part in self.parts], codes)
+
     # --- what the steps of the pipeline add ----------------------------------------------
 
     def _derive(self, **changes: Any) -> ItemCatalog:
@@ -343,6 +390,40 @@ class ItemCatalog:
             return part._derive(
                 features=MappingProxyType({**part.features, **added}),
                 missing=MappingProxyType({**part.missing, **lacking}),
+                folds=tuple(change(fold, at) for fold in part.folds),
+            )
+
+        return self._map(change)
+
+    def with_attributes(self, attributes: Mapping[str, Any]) -> ItemCatalog:
+        """Return a catalogue with further (or replaced) attributes; all else is shared.
+
+        Parameters
+        ----------
+        attributes : mapping of str to sequence of length n_items
+            As for the constructor.
+
+        Returns
+        -------
+        ItemCatalog
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for the constructor.
+
+        Examples
+        --------
+        >>> ItemCatalog([10, 20]).with_attributes({"price": [9.5, 2.0]})
+        ItemCatalog(2 items, attributes: price)
+        """
+        known = self.parts[0]
+        columns = attribute_columns(attributes, len(self), (*known.content, *known.features))
+
+        def change(part: ItemCatalog, at: slice) -> ItemCatalog:
+            added = {k: v if len(v) == len(part) else v[at] for k, v in columns.items()}
+            return part._derive(
+                attributes=MappingProxyType({**part.attributes, **added}),
                 folds=tuple(change(fold, at) for fold in part.folds),
             )
 
@@ -408,8 +489,8 @@ class ItemCatalog:
         Returns
         -------
         ItemCatalog
-            The known items keep their codes; the new ones have no content, masked features
-            and a zero embedding.
+            The known items keep their codes; the new ones have no content, missing attributes,
+            masked features and a zero embedding.
 
         Raises
         ------
@@ -428,6 +509,7 @@ class ItemCatalog:
         part = ItemCatalog(
             new,
             content=dict.fromkeys(one.content, nothing),
+            attributes={k: v.nothing(len(new)) for k, v in one.attributes.items()},
             features={k: np.zeros((len(new), n), np.float32) for k, n in self.widths.items()},
             missing={k: np.ones(len(new), dtype=bool) for k in self.widths},
             embedding=(
@@ -446,6 +528,7 @@ class ItemCatalog:
         flat = ItemCatalog(
             self.ids,
             content=self.content,
+            attributes=self.attributes,
             features=self.features,
             missing=self.missing,
             embedding=self.embedding,
@@ -515,6 +598,7 @@ class ItemCatalog:
             digests = [
                 self._ids_digest,
                 *(self._digest(f"content {k}", v) for k, v in sorted(self.content.items())),
+                *(f"attribute {k!r}: {v.digest}" for k, v in sorted(self.attributes.items())),
                 *(self._digest(f"features {k}", v) for k, v in sorted(self.features.items())),
                 *(self._digest(f"missing {k}", v) for k, v in sorted(self.missing.items())),
                 *([] if self.embedding is None else [self._digest("embedding ", self.embedding)]),
@@ -547,6 +631,8 @@ class ItemCatalog:
         described = [f"{len(self)} items"]
         if first.content:
             described.append("content: " + ", ".join(first.content))
+        if first.attributes:
+            described.append("attributes: " + ", ".join(first.attributes))
         if first.features:
             sizes = (f"{name} {width}" for name, width in self.widths.items())
             described.append("features: " + ", ".join(sizes))
@@ -563,13 +649,14 @@ class ItemCatalog:
         state: dict[str, Any] = {"fingerprint": self.fingerprint}
         if self._parts:
             return {**state, "_parts": self._parts}
-        for name in ("ids", "content", "features", "missing", "embedding", "folds", "_digests"):
+        names = ("ids", "content", "attributes", "features", "missing", "embedding", "folds")
+        for name in (*names, "_digests"):
             value = getattr(self, name)
             state[name] = dict(value) if isinstance(value, MappingProxyType) else value
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name in ("content", "features", "missing"):
+        for name in ("content", "attributes", "features", "missing"):
             if name in state:
                 state[name] = MappingProxyType(state[name])
         self.__dict__.update({"_parts": (), "_digests": {}, **state})

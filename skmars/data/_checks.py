@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from skmars.data._columns import REQUIRED, RESERVED
 from skmars.data._frames import column_names, is_frame
 from skmars.data._impressions import Impressions
+from skmars.data._user_columns import is_user_column
 
 # Largest number that a network takes: its products with weights stay within float32 (3.4e38).
 LARGEST = 1e30
@@ -81,7 +82,13 @@ def check_columns(estimator: Any, X: Impressions, *, reset: bool) -> None:
         estimator.feature_names_in_ = np.array(X.columns, dtype=object)
         return
     names = getattr(estimator, "feature_names_in_", ())
-    missing = [n for n in names if n not in RESERVED and n not in X.context]
+    missing = [n for n in names if n not in RESERVED and n not in X.columns]
+    if missing and is_user_column(missing[0]):
+        raise ValueError(
+            f"X lacks the column {missing[0]!r}, an attribute of users that "
+            f"{type(estimator).__name__} was fitted with; X has {X.columns}. Add the column (empty "
+            "where it is not known) or X.with_users(users), or fit without it."
+        )
     if missing:
         raise ValueError(
             f"X lacks the context column {missing[0]!r}, which {type(estimator).__name__} was "

@@ -19,6 +19,8 @@ OPTIONAL = (
     "borrowed_timestamp",
 )
 RESERVED = (*REQUIRED, *OPTIONAL)
+# With this begin the columns of attributes of users: "user.age".
+USER_PREFIX = "user."
 
 # Names of the look-alike features (context columns): of all donors, and of the look-alikes compared
 # with all donors.

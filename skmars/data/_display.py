@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from skmars.data._attributes import Attribute
 from skmars.data._content import is_absent
 from skmars.data._images import UnusableContent, load_image
 from skmars.data._sequences import Sequences
@@ -45,6 +46,8 @@ class Catalog(Protocol):
     @property
     def content(self) -> Mapping[str, NDArray[Any]]: ...
     @property
+    def attributes(self) -> Mapping[str, Attribute]: ...
+    @property
     def features(self) -> Mapping[str, NDArray[np.float32]]: ...
     @property
     def missing(self) -> Mapping[str, NDArray[np.bool_]]: ...
@@ -71,6 +74,8 @@ class Rows(Protocol):
     def borrowed(self) -> Sequences | None: ...
     @property
     def context(self) -> Mapping[str, NDArray[Any]]: ...
+    @property
+    def user_attributes(self) -> Mapping[str, Attribute]: ...
     def __len__(self) -> int: ...
 
 
@@ -85,7 +90,8 @@ def impressions_html(X: Rows) -> str:
     head = ["user", "shown", "history, oldest first"]
     if X.borrowed is not None:
         head.insert(2, "borrowed, with s")
-    head += X.context
+    head += [*X.user_attributes, *X.context]
+    known = [v[X.user[:N_ROWS]].to_list() for v in X.user_attributes.values()]
     rows = []
     for i in range(min(N_ROWS, len(X))):
         at = X.history[[i]].last(N_ITEMS).positions()
@@ -98,6 +104,7 @@ def impressions_html(X: Rows) -> str:
         ]
         if X.borrowed is not None:
             cells.insert(2, _borrowed(X, i, item))
+        cells += [_text(_entry(entries[i])) for entries in known]
         cells += [escape(str(column[i])) for column in X.context.values()]
         rows.append(cells)
     facts = [_count(len(X), "row"), *_activity(X), _count(len(X.catalog), "item")]
@@ -117,10 +124,12 @@ def catalog_html(catalog: Catalog) -> str:
     """
     item = _item_maker(catalog)
     texts = [name for name in catalog.content if name not in ("title", "image")]
+    shown = {k: v[:N_ROWS].to_list() for k, v in catalog.attributes.items()}
     rows = [
         [
             escape(str(catalog.ids[i])),
             item(i, ""),
+            *(_text(_entry(entries[i])) for entries in shown.values()),
             *(_text(catalog.content[name][i]) for name in texts),
         ]
         for i in range(min(N_ROWS, len(catalog)))
@@ -129,7 +138,7 @@ def catalog_html(catalog: Catalog) -> str:
     facts += [f"{k} features {v.shape[1]}" for k, v in catalog.features.items()]
     if catalog.embedding is not None:
         facts.append(f"embedding {catalog.embedding.shape[1]}")
-    head = ["id", "item", *texts]
+    head = ["id", "item", *shown, *texts]
     return _document(
         "ItemCatalog", facts, [_missing(catalog), _table(head, rows), _further(len(catalog))]
     )
@@ -168,6 +177,7 @@ def _missing(catalog: Catalog) -> str:
         for name, column in catalog.content.items()
         if name != "title"
     }
+    n_missing |= {name: int(column.missing.sum()) for name, column in catalog.attributes.items()}
     n_missing |= {name: int(mask.sum()) for name, mask in catalog.missing.items()}
     if not n_missing or len(catalog) == 0:
         return ""
@@ -224,6 +234,13 @@ def _borrowed(X: Rows, i: int, item: Callable[[int, str], str]) -> str:
     s = X.borrowed.similarity
     notes = [] if s is None else [f"s = {value:.2f}" for value in s[at]]
     return f'<div class="borrowed">{_sequence(codes, notes, item)}</div>'
+
+
+def _entry(value: Any) -> Any:
+    """Write an entry of an attribute, None where it is missing."""
+    if isinstance(value, list):
+        return ", ".join(value) or None
+    return f"{value:g}" if isinstance(value, float) and value == value else value
 
 
 def _text(value: Any) -> str:

@@ -8,9 +8,11 @@ from typing import Any, Required, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from skmars.data._attributes import Attribute
 from skmars.data._catalog import ItemCatalog, require_catalog
 from skmars.data._columns import RESERVED
 from skmars.data._sequences import Sequences, check_codes
+from skmars.data._user_columns import is_user_column, of_columns
 from skmars.utils._ids import as_ids, factorize
 from skmars.utils._values import as_column
 
@@ -27,6 +29,7 @@ class Fields(TypedDict, total=False):
     context: Mapping[str, NDArray[Any]]
     borrowed: Sequences | None
     fold: NDArray[np.int8] | None
+    user_attributes: Mapping[str, Attribute]
     _embedding: NDArray[np.float32] | None
     _checked: bool
 
@@ -63,6 +66,7 @@ def checked(fields: Fields) -> Fields:
         "time": time,
         "context": _context(fields.get("context", {})),
         "fold": as_fold(fields.get("fold")),
+        "user_attributes": of_columns(fields.get("user_attributes", {}), len(users)),
         "_embedding": as_embedding(fields.get("_embedding")),
     }
 
@@ -116,10 +120,11 @@ def _context(context: Any) -> dict[str, NDArray[Any]]:
         )
     columns = {}
     for name, values in context.items():
-        if not isinstance(name, str) or name in RESERVED:
+        if not isinstance(name, str) or name in RESERVED or is_user_column(name):
             raise ValueError(
                 f"context has a column {name!r}, but names must be strings, and not those of other "
-                f"columns of a table of impressions ({', '.join(RESERVED)}). Rename it."
+                f"columns of a table of impressions ({', '.join(RESERVED)}, or user.* for "
+                "attributes of users). Rename it."
             )
         column = np.asarray(values)
         column = column.astype(object) if column.dtype.kind in "UT" else column

@@ -11,6 +11,7 @@ import numpy as np
 from narwhals.exceptions import DuplicateError
 from numpy.typing import NDArray
 
+from skmars.data._attributes import Attribute, as_attribute, lists_of_categories
 from skmars.utils import _ragged as ragged
 from skmars.utils._ids import Ids, as_ids, check_text
 from skmars.utils._values import (
@@ -198,6 +199,10 @@ class Table:
             return as_objects("" if is_missing(v) else str(v) for v in values)
         return numbers
 
+    def attribute(self, column: str) -> Attribute:
+        """Return a column as an attribute; see `as_attribute` for the errors."""
+        return _attribute(self.series(column), self.describe(column))
+
     def lists(self, column: str) -> Lists:
         """Return a list column as its values, row after row, and the length of each row.
 
@@ -260,6 +265,56 @@ class Table:
         matrix = np.zeros((len(length), sizes[0]), dtype=filled.dtype)
         matrix[length > 0] = filled
         return matrix, length == 0
+
+
+def read_attribute(values: Any, name: str) -> Attribute:
+    """Return a series of any library, an array or a list as an attribute.
+
+    Parameters
+    ----------
+    values : Series, array-like or Attribute
+    name : str
+        What it is, for messages.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `as_attribute`; also if it is no sequence at all.
+    """
+    if isinstance(values, Attribute):
+        return values
+    if not is_sequence(values):
+        what = type(values).__name__ if hasattr(values, "columns") else repr(values)
+        raise TypeError(f"{name} must be a sequence with one entry each, got {what}.")
+    if isinstance(values, np.ma.MaskedArray):
+        array = np.array(values, dtype=object)
+        array[np.ma.getmaskarray(values)] = None
+        return as_attribute(array, name)
+    if isinstance(values, np.ndarray):
+        return as_attribute(values, name)
+    if hasattr(values, "to_pylist") and not hasattr(values, "chunks"):  # an array of Arrow
+        values = import_module("pyarrow").chunked_array([values])
+    series: Any = nw.from_native(values, series_only=True, pass_through=True)
+    if isinstance(series, nw.Series):
+        return _attribute(series, name)
+    return as_attribute(as_objects(values), name)
+
+
+def _attribute(series: nw.Series[Any], name: str) -> Attribute:
+    if _is_list(series):
+        return lists_of_categories(*_typed_lists(series), name)
+    values = _values(series)
+    if series.dtype in (nw.Categorical, nw.Enum):
+        values = as_objects(map(_category, values))
+    return as_attribute(values, name)
+
+
+def _category(value: Any) -> str | None:
+    """Return the name of a category, which pandas lets be anything, None where it is missing."""
+    if is_missing(value):
+        return None
+    # Integers become floats as soon as one is missing.
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _values(series: nw.Series[Any]) -> NDArray[Any]:

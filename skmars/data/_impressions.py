@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast, overload
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from skmars.data._attributes import Attribute
 from skmars.data._catalog import ItemCatalog, require_catalog
 from skmars.data._display import impressions_html
 from skmars.data._fields import (
@@ -21,10 +22,12 @@ from skmars.data._fields import (
     checked,
 )
 from skmars.data._folds import EVERYBODY
-from skmars.data._frames import make_frame
+from skmars.data._frames import Table, is_frame, make_frame
 from skmars.data._log import read_log
 from skmars.data._rows import read_rows
 from skmars.data._sequences import Sequences
+from skmars.data._user_columns import column_name, named_in_log, of_rows, of_table
+from skmars.utils._ids import Lookup
 
 if TYPE_CHECKING:
     from skmars.data._frames import Frame
@@ -66,6 +69,9 @@ class Impressions:
         of its own user (`fit_transform`). -1 where they were learnt from all users
         (`transform`), -2 where that includes what the row's own user did later. None is -1
         everywhere.
+    user_attributes : mapping of str to sequence of length n_users, default={}
+        What is known of the users, such as their age or country, aligned with `users`: numbers,
+        strings or booleans (a category each), or lists of strings, each with missing values.
 
     Attributes
     ----------
@@ -100,6 +106,7 @@ class Impressions:
     context: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     borrowed: Sequences | None = None
     fold: NDArray[np.int8] | None = None
+    user_attributes: Mapping[str, Attribute] = field(default_factory=dict)
     _embedding: NDArray[np.float32] | None = None
     _encoder: UserEncoder | None = None
 
@@ -122,6 +129,12 @@ class Impressions:
         for name, column in columns:
             if column is not None and len(column) != len(self.user):
                 raise ValueError(f"{name} has {len(column)} rows, but user has {len(self.user)}.")
+        for name, attribute in self.user_attributes.items():
+            if len(attribute) != len(self.users):
+                raise ValueError(
+                    f"user_attributes[{name!r}] has {len(attribute)} entries for {len(self.users)} "
+                    "users."
+                )
 
     # --- the interface that scikit-learn needs ------------------------------------------
 
@@ -245,6 +258,41 @@ class Impressions:
         """Return the same rows with user embeddings that `encoder` computes on access."""
         return replace(self, _embedding=None, _encoder=as_encoder(encoder))
 
+    def with_users(self, users: Frame, *, user: str = "user_id") -> Impressions:
+        """Return the same rows with further (or replaced) attributes of their users.
+
+        Parameters
+        ----------
+        users : pandas.DataFrame, polars.DataFrame or pyarrow.Table
+            One row a user. All columns but that of the ids are attributes: numbers, strings,
+            categoricals or booleans, or lists of strings. Users that it lacks have missing ones.
+        user : str, default="user_id"
+            Column of the user ids.
+
+        Returns
+        -------
+        Impressions
+
+        Raises
+        ------
+        ValueError
+            If a user is there twice, or there is no column of ids, or no other one.
+        TypeError
+            If `users` is no table, or a column holds what is no attribute.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> X, _ = Impressions.from_log(pd.DataFrame({"user_id": [1, 2], "item_id": [5, 6]}))
+        >>> X = X.with_users(pd.DataFrame({"user_id": [2, 1], "country": ["fr", "it"]}))
+        >>> X.user_attributes["country"].to_list()
+        ['it', 'fr']
+        """
+        return self._with_users(of_table(users, user, self.users))
+
+    def _with_users(self, attributes: Mapping[str, Attribute]) -> Impressions:
+        return replace(self, user_attributes={**self.user_attributes, **attributes})
+
     # --- frames ---------------------------------------------------------------------------
 
     @overload
@@ -261,6 +309,7 @@ class Impressions:
         label: str,
         history: str = ...,
         context: Iterable[str] = ...,
+        users: Frame | Sequence[str] | None = ...,
         duplicates: str = ...,
     ) -> tuple[Impressions, NDArray[np.int64]]: ...
     @overload
@@ -277,6 +326,7 @@ class Impressions:
         label: None = ...,
         history: str = ...,
         context: Iterable[str] = ...,
+        users: Frame | Sequence[str] | None = ...,
         duplicates: str = ...,
     ) -> tuple[Impressions, None]: ...
     @classmethod
@@ -292,6 +342,7 @@ class Impressions:
         label: str | None = None,
         history: str = "positive",
         context: Iterable[str] = (),
+        users: Frame | Sequence[str] | None = None,
         duplicates: str = "warn",
     ) -> tuple[Impressions, NDArray[np.int64] | None]:
         """Turn an interaction log into impressions: row `i` of the log becomes row `i`.
@@ -323,6 +374,10 @@ class Impressions:
         context : sequence of str, default=()
             Further columns to keep: numbers or strings. None of those that another parameter
             names.
+        users : DataFrame, Table or list of str, default=None
+            Attributes of users, such as age and country: a table with one row a user and the
+            column `user` (see `with_users`), or columns of the log that are the same in all rows
+            of a user.
         duplicates : {"warn", "keep", "drop"}, default="warn"
             What to do with rows that repeat user, item and time: keep them with a warning, or
             without, or drop all but the first (rows of X then no longer match those of the log).
@@ -372,7 +427,15 @@ class Impressions:
             context=context,
             duplicates=duplicates,
         )
-        return cls(**read), y
+        X = cls(**read)
+        if users is None:
+            return X, y
+        if is_frame(users):
+            return X.with_users(cast("Frame", users), user=user), y
+        table = Table(log, "log")
+        columns = named_in_log(table, users, (user, item, time, order, label, *X.context))
+        code = Lookup(X.users, "log")(table.ids(user), "log")
+        return X._with_users(of_rows(table, columns, code, len(X.users))), y
 
     @classmethod
     def from_frame(cls, frame: Frame, catalog: ItemCatalog | None = None) -> Impressions:
@@ -383,7 +446,8 @@ class Impressions:
         frame : pandas.DataFrame, polars.DataFrame or pyarrow.Table
             Columns `user_id`, `item_id`, `history` (a list column of item ids, oldest first);
             optionally `timestamp`, `history_feedback`, `history_timestamp`, `user_embedding`
-            and the `borrowed` columns. Any further column is context.
+            and the `borrowed` columns. Columns that begin with ``user.``, such as `user.age`, are
+            attributes of users. Any further column is context.
         catalog : ItemCatalog, default=None
             The items; without one, the items that occur, known by their ids alone.
 
@@ -418,6 +482,10 @@ class Impressions:
         if self.time is not None:
             columns["timestamp"] = lambda: self.time
         columns |= {name: partial(self.context.__getitem__, name) for name in self.context}
+        columns |= {
+            column_name(name): lambda entries=entries: entries[self.user].column()  # type: ignore[misc]
+            for name, entries in self.user_attributes.items()
+        }
         if self._embedding is not None or self._encoder is not None:
             columns["user_embedding"] = lambda: self.user_embedding
         if self.borrowed is not None:
@@ -453,6 +521,8 @@ class Impressions:
             parts.append(f"borrowed by {np.count_nonzero(self.borrowed.length)} rows")
         if self.context:
             parts.append("context: " + ", ".join(self.context))
+        if self.user_attributes:
+            parts.append("users: " + ", ".join(self.user_attributes))
         return f"Impressions({', '.join(parts)})"
 
     def _repr_html_(self) -> str:

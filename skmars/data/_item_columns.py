@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skmars.data._attributes import Attribute
 from skmars.data._content import is_absent
+from skmars.data._frames import read_attribute
 from skmars.utils._values import as_matrix, as_objects, is_sequence
 
 Matrix = NDArray[np.float32]
@@ -22,18 +24,20 @@ def joined_texts(columns: list[NDArray[Any]]) -> NDArray[Any]:
     return as_objects("\n".join(parts) or None for parts in rows)
 
 
-def named_columns(mapping: Mapping[str, Any] | None, name: str) -> Iterable[tuple[str, Any]]:
-    """Return the items of a mapping from modalities to columns; TypeError if it is none."""
+def named_columns(
+    mapping: Mapping[str, Any] | None, name: str, of: str = "a modality"
+) -> Iterable[tuple[str, Any]]:
+    """Return the items of a mapping from names (of what?) to columns; TypeError if it is none."""
     if mapping is None:
         return ()
     if not isinstance(mapping, Mapping):
         raise TypeError(
-            f"{name} must be a mapping from the name of a modality to a column, got "
+            f"{name} must be a mapping from the name of {of} to a column, got "
             f"{type(mapping).__name__}. Pass a dict, such as {{'text': ...}}."
         )
     for key in mapping:
         if not isinstance(key, str) or not key:
-            raise TypeError(f"{name} must name modalities by strings, got {key!r}.")
+            raise TypeError(f"{name} must name its columns by strings, got {key!r}.")
     return mapping.items()
 
 
@@ -84,6 +88,46 @@ def feature_matrices(
     for name in matrices:
         masks.setdefault(name, frozen(np.zeros(n_items, dtype=bool)))
     return MappingProxyType(matrices), MappingProxyType(masks)
+
+
+def attribute_names(names: Any, parameter: str) -> Iterable[tuple[str, str]]:
+    """Return the name and the column of each attribute; both are the same in a list of columns.
+
+    Raises
+    ------
+    TypeError
+        If `names` is neither a list nor a mapping.
+    ValueError
+        If a column is named twice.
+    """
+    if names is None or isinstance(names, Mapping):
+        return named_columns(names, parameter, of="an attribute")
+    if not is_sequence(names):
+        raise TypeError(f"{parameter} must be a list of columns, got {names!r}. Pass [{names!r}].")
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise ValueError(f"{parameter} names the column {name!r} twice. Name it once.")
+    return [(name, name) for name in names]
+
+
+def attribute_columns(
+    attributes: Mapping[str, Any] | None, n_items: int, modalities: Iterable[str]
+) -> Mapping[str, Attribute]:
+    """Return checked attributes, by name; ValueError if one is called like a modality."""
+    columns = {}
+    taken = set(modalities)
+    for name, values in named_columns(attributes, "attributes", of="an attribute"):
+        if name in taken:
+            raise ValueError(
+                f"attributes names {name!r}, which is a modality of the catalogue. Call the "
+                "attribute something else."
+            )
+        columns[name] = read_attribute(values, f"attributes[{name!r}]")
+        if len(columns[name]) != n_items:
+            raise ValueError(
+                f"attributes[{name!r}] has {len(columns[name])} entries for {n_items} items."
+            )
+    return MappingProxyType(columns)
 
 
 def rows_at(array: NDArray[Any], at: slice) -> NDArray[Any]:

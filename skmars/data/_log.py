@@ -15,6 +15,7 @@ from skmars.data._fields import Fields
 from skmars.data._frames import Table
 from skmars.data._histories import Timeline
 from skmars.data._sequences import Sequences
+from skmars.data._user_columns import is_user_column
 from skmars.utils._ids import check_same_kind, factorize
 from skmars.utils._values import NUMBERS, as_numbers, missing, type_names
 
@@ -127,7 +128,7 @@ def _check_roles(table: Table, roles: Mapping[str, str | None], context: list[st
             )
         role_of[column] = role
     for column in context:
-        if column in (*RESERVED, *LOOKALIKES):
+        if column in (*RESERVED, *LOOKALIKES) or is_user_column(column):
             raise ValueError(
                 f"{table.describe(column)} can't be context: impressions have a column of this "
                 "name, which means something else. Rename it."

@@ -13,6 +13,7 @@ from skmars.data._columns import REQUIRED, RESERVED
 from skmars.data._fields import Fields, as_fold
 from skmars.data._frames import Lists, Table
 from skmars.data._sequences import Sequences
+from skmars.data._user_columns import is_user_column, of_rows, prefixed
 from skmars.utils import _ragged as ragged
 from skmars.utils._ids import as_ids, check_same_kind, factorize, joined
 from skmars.utils._values import (
@@ -62,7 +63,7 @@ def read_rows(frame: Frame, catalog: ItemCatalog | None) -> Fields:
         )
     if "borrowed" in sequences:
         sequences["borrowed"] = _with_provenance(table, sequences["borrowed"])
-    context = [c for c in table.columns if c not in RESERVED]
+    context = [c for c in table.columns if c not in RESERVED and not is_user_column(c)]
     return {
         "catalog": catalog,
         "users": users,
@@ -73,6 +74,7 @@ def read_rows(frame: Frame, catalog: ItemCatalog | None) -> Fields:
         "context": {c: table.context(c) for c in context},
         "borrowed": sequences.get("borrowed"),
         "fold": _fold(table) if "user_fold" in table.columns else None,
+        "user_attributes": of_rows(table, prefixed(table.columns), user, len(users)),
         "_embedding": _embedding(table) if "user_embedding" in table.columns else None,
         "_checked": True,
     }

@@ -67,7 +67,7 @@ def load_movielens_1m(
         `title`; `text`, that is title, genres and (where there is one) plot, one a line; `image`,
         the path of the poster, None where a movie has none. Without any poster in the folder
         there is no `image`. Posters are found as ``posters/<movie id>.jpg`` next to the
-        publisher's files.
+        publisher's files. The attribute `genres` lists those of each movie.
     log : pandas.DataFrame, polars.DataFrame or pyarrow.Table
         One row a rating, user by user in the order of time: `user_id`, `item_id`, `rating` (1
         to 5), `liked` (rating >= 4, the label of the paper), `position` (0, 1, ... within the
@@ -191,7 +191,8 @@ def _catalog(ids: NDArray[np.int64], movies: Columns, folder: Path, content: boo
         image = as_objects(p if p and os.path.isfile(p) else None for p in paths)
         if image.any():
             columns["image"] = image
-    return ItemCatalog(ids, content=columns)
+    lists = [g.split(", ") if g else None for g in genres]
+    return ItemCatalog(ids, content=columns, attributes={"genres": lists})
 
 
 def _log(ratings: Columns, users: Columns, frame: str) -> Any:

@@ -292,7 +292,8 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         if isinstance(X, ItemCatalog):
             return None, X
         X = require_impressions(X, estimator_name="MultimodalEncoder")
-        if known is not None and not X.catalog.content and not X.catalog.features:
+        first = X.catalog.parts[0]
+        if known is not None and not (first.content or first.features or first.attributes):
             X = X.with_catalog(known.extend(X.catalog.ids))
         return X, X.catalog
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data import Impressions, ItemCatalog, Sequences
+from skmars.data._attributes import Attribute, take_known
 from skmars.data._histories import Timeline
 from skmars.utils._ids import Lookup, as_ids, factorize
 from skmars.utils._values import as_seconds, check_same_unit
@@ -28,6 +30,8 @@ class UserHistories:
         All events of each user that a history may hold, oldest first.
     now : float or None
         A moment after all events of the log, in seconds; None without times.
+    user_attributes : mapping of str to Attribute
+        Of the users, see `Impressions`.
 
     Examples
     --------
@@ -42,6 +46,7 @@ class UserHistories:
     users: NDArray[Any]
     events: Sequences
     now: float | None
+    user_attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     @classmethod
     def of(cls, X: Impressions) -> UserHistories:
@@ -64,7 +69,8 @@ class UserHistories:
             )
         length = np.diff(start).astype(np.int32)
         now = None if X.time is None else float(np.nextafter(X.time.max(), np.inf))
-        return cls(X.catalog, X.users, replace(X.history, start=start[:-1], length=length), now)
+        events = replace(X.history, start=start[:-1], length=length)
+        return cls(X.catalog, X.users, events, now, X.user_attributes)
 
     @cached_property
     def _timeline(self) -> Timeline:
@@ -141,5 +147,16 @@ class UserHistories:
         target = catalog.codes(item_ids, "the item column of the rows")
         users, user = factorize(user_ids)
         history = replace(self.events, start=start, length=length)
+        row = np.zeros(len(users), dtype=np.int64)
+        row[user] = who
         # Known to be valid; a check would read all events.
-        return Impressions(catalog, users, user, target, history, time=seconds, _checked=True)
+        return Impressions(
+            catalog,
+            users,
+            user,
+            target,
+            history,
+            time=seconds,
+            user_attributes={k: take_known(v, row) for k, v in self.user_attributes.items()},
+            _checked=True,
+        )

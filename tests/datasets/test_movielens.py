@@ -97,6 +97,7 @@ def test_files_of_the_publisher(dat, frame):
     assert catalog.content["title"][0] == "Amélie (2001)"
     assert catalog.content["text"][0] == "Amélie (2001)\nComedy, Romance"
     assert set(catalog.content) == {"title", "text"}
+    assert catalog.attributes["genres"].to_list()[0] == ["Comedy", "Romance"]
 
 
 def test_posters_next_to_the_files_of_the_publisher(dat):
@@ -161,6 +162,7 @@ def test_rarely_rated_movies_are_left_out(dat):
 def test_without_content(parquet):
     catalog, _ = load_movielens_1m(parquet, content=False, min_ratings=0)
     assert set(catalog.content) == {"title"}
+    assert list(catalog.attributes) == ["genres"]
 
 
 def test_missing_files_are_named(tmp_path):
@@ -239,6 +241,7 @@ def test_real_files(ml_1m):
     assert log.liked.mean() == pytest.approx(0.575, abs=0.001)
     assert all(catalog.content["text"])
     assert sum(p is None for p in catalog.content["image"]) == 160
+    assert len(catalog.attributes["genres"].categories) == 18
     assert (log.groupby("user_id").position.diff().dropna() == 1).all()
     known = log.dropna(subset="approximate_time")
     assert (known.groupby("user_id").approximate_time.diff().dropna() >= 0).all()
