@@ -28,6 +28,7 @@ class Fields(TypedDict, total=False):
     borrowed: Sequences | None
     fold: NDArray[np.int8] | None
     _embedding: NDArray[np.float32] | None
+    _log: Any  # LogRecord, of impressions that hold all rows of a log
     _checked: bool
 
 
