@@ -32,6 +32,7 @@ class FactorRegression:
 
     modalities: tuple[str, ...]
     components: PCA  # of their features, side by side
+    penalty: float
     ridge: Ridge | RidgeCV
 
     @classmethod
@@ -42,18 +43,19 @@ class FactorRegression:
         if len(features) < 3:
             return None
         components = PCA(min(MAX_COMPONENTS, *features.shape), random_state=seed).fit(features)
-        unfitted = cls(modalities, components, RidgeCV(PENALTIES))
-        return replace(unfitted, ridge=unfitted.ridge.fit(unfitted.reduce(features), vectors))
+        # An array, whatever `set_config` sets as container.
+        reduced = np.asarray(components.transform(features))
+        ridge = RidgeCV(PENALTIES).fit(reduced, vectors)
+        return cls(modalities, components, float(ridge.alpha_), ridge)
 
     def refit(self, features: Matrix, vectors: Matrix) -> FactorRegression | None:
         """Return the regression for other factors of the items, with the same penalty."""
         if len(features) < 3:
             return None
-        ridge = Ridge(self.ridge.alpha_).fit(self.reduce(features), vectors)
+        ridge = Ridge(self.penalty).fit(self.reduce(features), vectors)
         return replace(self, ridge=ridge)
 
     def reduce(self, features: Matrix) -> Matrix:
-        # An array, whatever `set_config` sets as container.
         return np.asarray(self.components.transform(features))
 
     def predict(self, features: Matrix) -> Matrix:
@@ -158,7 +160,7 @@ class ItemFactors:
 
         An item's vector is that of `out_of_fold` with nobody left out, where the columns of
         :math:`U` are scaled to length one again, so that vectors don't grow with the number of
-        users. The rows of the fit give the same factors as the fit.
+        users. The rows of the fit give the factors of the fit, as exactly as the SVD is.
         """
         users, matrix = user_item_matrix(X)
         left = self.basis.users(X.catalog, matrix)

@@ -101,20 +101,25 @@ def update(pipeline: Pipeline, X: Impressions | IntoDataFrame, y: ArrayLike, new
     """
     steps, (name, classifier) = _checked(pipeline)
     rows = require_impressions(X, estimator_name="update")
-    y = column_or_1d(y)
-    if len(y) != len(rows):
+    labels: NDArray[Any] = np.asarray(column_or_1d(y))
+    if len(labels) != len(rows):
         raise ValueError(
-            f"y must have the click of every row of X: X has {len(rows)} rows, y has {len(y)} "
-            "entries. Pass X and y as X.append(log) returns them."
+            f"y must have the click of every row of X: X has {len(rows)} rows, y has "
+            f"{len(labels)} entries. Pass X and y as X.append(log) returns them."
+        )
+    if np.ndim(new) == 0 and not isinstance(new, slice):
+        raise TypeError(
+            f"new must be an int array, a mask or a slice of rows, got {new!r}. The rows from "
+            "the n-th on are slice(n, None)."
         )
     chosen = np.arange(len(rows))[new]
     fresh = rows[chosen]
     for _, step in steps:
         fresh = step.transform(fresh)
     learnt = _not_known(fresh)
-    classifier = deepcopy(classifier).partial_fit(fresh[learnt], y[chosen[learnt]])
+    classifier = deepcopy(classifier).partial_fit(fresh[learnt], labels[chosen[learnt]])
     result = copy(pipeline)
-    result.steps = [*_brought_forward(pipeline, rows, y), (name, classifier)]
+    result.steps = [*_brought_forward(pipeline, rows, labels), (name, classifier)]
     return result
 
 
@@ -122,8 +127,8 @@ def _checked(pipeline: Any) -> tuple[Steps, tuple[str, Any]]:
     """Return the transformers and the classifier; raise if one can't be brought forward."""
     if not isinstance(pipeline, Pipeline):
         raise TypeError(
-            f"pipeline must be a scikit-learn Pipeline, got {type(pipeline).__name__}. A classifier "
-            "alone learns from further rows with its partial_fit."
+            f"pipeline must be a scikit-learn Pipeline, got {type(pipeline).__name__}. A "
+            "classifier alone learns from further rows with its partial_fit."
         )
     *steps, (name, classifier) = pipeline.steps
     steps = [(n, step) for n, step in steps if not _passes(step)]
@@ -174,12 +179,8 @@ def _brought_forward(pipeline: Pipeline, X: Impressions, y: NDArray[Any]) -> Ste
     """Return the transformers of a pipeline as they are with all rows up to now."""
     forward: Steps = []
     for name, step in pipeline.steps[:-1]:
-        if _passes(step):
-            forward.append((name, step))
-            continue
-        if hasattr(step, "updated"):
-            step = step.updated(X, y)
-        forward.append((name, step))
-        if len(forward) < len(pipeline.steps) - 1:
-            X = step.transform(X)
+        later = step.updated(X, y) if hasattr(step, "updated") else step
+        forward.append((name, later))
+        if not _passes(step) and len(forward) < len(pipeline.steps) - 1:
+            X = later.transform(X)
     return forward
