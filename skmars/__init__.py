@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not see those th
     from skmars.model_selection import LeaveLastOut as LeaveLastOut
     from skmars.model_selection import leave_last_out as leave_last_out
     from skmars.pipeline import make_mars as make_mars
+    from skmars.pipeline import update as update
     from skmars.retrieval import SequenceRetrievalAugmenter as SequenceRetrievalAugmenter
 
 __version__ = "0.1.0.dev0"
@@ -41,6 +42,7 @@ _PUBLIC = {
     "SequenceRetrievalAugmenter": "retrieval",
     "DINClassifier": "ctr",
     "make_mars": "pipeline",
+    "update": "pipeline",
     "LeaveLastOut": "model_selection",
     "leave_last_out": "model_selection",
     "gauc_score": "metrics",

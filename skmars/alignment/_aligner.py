@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skmars.alignment._parameters import MOST, AlignerParameters
 from skmars.data import Impressions
-from skmars.data._checks import as_impressions, check_columns, check_range
+from skmars.data._checks import as_impressions, check_columns, check_range, require_impressions
 from skmars.data._folds import mark_own
 from skmars.utils._base import (
     ImpressionsTransformerMixin,
@@ -313,6 +314,41 @@ class SteinAligner(
         return (
             out if factors is None else mark_own(out, factors.users.has_later_events(impressions))
         )
+
+    def updated(self, X: Any, y: object = None) -> SteinAligner:
+        """Return an aligner with the same space, and item factors of all rows up to now.
+
+        The network is not trained: every further step of it moves the space, and all that was
+        made in it. The factors keep their basis, so that a classifier that has learnt to read them
+        can go on; new items of enough users get factors, too. See `skmars.update`.
+
+        Parameters
+        ----------
+        X : Impressions or table
+            All rows: those of the fit, and later ones.
+        y : ignored
+
+        Returns
+        -------
+        SteinAligner
+            A fitted copy; this aligner stays as it is.
+
+        Raises
+        ------
+        TypeError
+            If the aligner was fitted to arrays, or `X` is one.
+        ValueError
+            If `X` lacks rows of a user whom the fit knew.
+        """
+        check_is_fitted(self)
+        rows = require_impressions(X, estimator_name=type(self).__name__)
+        self._check_same_input(True)
+        check_columns(self, rows, reset=False)
+        if self.encoder_.factors is not None:
+            self.encoder_.factors.users.check_goes_on(rows, type(self).__name__)
+        new = copy(self)
+        new.encoder_ = self.encoder_.continued(rows)
+        return new
 
     def _attach(self, X: Impressions) -> Impressions:
         encoder = self.encoder_

@@ -70,6 +70,13 @@ class AlignmentEncoder:
         new.network, new._embedded = network, Memo()
         return new
 
+    def continued(self, X: Impressions) -> AlignmentEncoder:
+        """Return an encoder with the same network and the item factors of these rows."""
+        if self.factors is None:
+            return self
+        self.inputs(X.catalog)  # says so if features are not those that it was made for
+        return AlignmentEncoder(self.network, self.items, self.factors.continued(X), self.device)
+
     def out_of_fold(self, X: Impressions, n_folds: int) -> tuple[AlignmentEncoder, ...]:
         """Return an encoder for each fold of users, with item factors made without these users.
 

@@ -135,8 +135,8 @@ class Table:
         """Return a column of times in seconds, NaN where missing; see `as_seconds`."""
         return as_seconds(self.values(column), self.describe(column))
 
-    def ranks(self, column: str) -> NDArray[np.int64]:
-        """Return the rank of each row by the values of a column; equal values share one.
+    def places(self, column: str) -> NDArray[Any]:
+        """Return a column by whose values the rows are ordered: integers, or else seconds.
 
         Raises
         ------
@@ -154,7 +154,7 @@ class Table:
             values = as_numbers(values, name)
         if values.dtype.kind not in "iu":  # floats would not tell large integers apart
             values = as_seconds(values, name)
-        return np.unique(values, return_inverse=True)[1]
+        return values
 
     def holds_dates(self, column: str) -> bool:
         """Return whether a column holds dates or datetimes."""

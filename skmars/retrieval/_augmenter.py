@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
+from copy import copy
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -403,6 +404,33 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         own_donor = self._donor_of_user[self._activity.codes(rows)]
         augmented = self._retrieve(rows, own_donor, self._pool)
         return mark_own(augmented, self._activity.has_later_events(rows))
+
+    def updated(self, X: Impressions | IntoDataFrame, y: object = None) -> Any:
+        """Return an augmenter whose donors and thresholds are those of all rows up to now.
+
+        It is fitted to them anew, which is cheap: nothing is trained. See `skmars.update`.
+
+        Parameters
+        ----------
+        X : Impressions, pandas.DataFrame, polars.DataFrame or pyarrow.Table
+            All rows, those of the fit and later ones, as the steps before this one now make them.
+        y : ignored
+
+        Returns
+        -------
+        SequenceRetrievalAugmenter
+            A fitted copy; this augmenter stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If `X` lacks rows of a user whom the fit knew, or as in `fit`.
+        """
+        check_is_fitted(self)
+        rows = require_impressions(X, estimator_name=type(self).__name__)
+        check_columns(self, rows, reset=False)
+        self._activity.check_goes_on(rows, type(self).__name__)
+        return copy(self).fit(rows)
 
     def explain(self, X: Impressions | IntoDataFrame, frame: str | None = None) -> IntoDataFrame:
         """Return a table of what each row borrows, from whom and why.
