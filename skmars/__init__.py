@@ -26,7 +26,9 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not see those th
     from skmars.metrics import relative_improvement as relative_improvement
     from skmars.model_selection import LeaveLastOut as LeaveLastOut
     from skmars.model_selection import leave_last_out as leave_last_out
+    from skmars.pipeline import explain as explain
     from skmars.pipeline import make_mars as make_mars
+    from skmars.pipeline import recommend as recommend
     from skmars.pipeline import update as update
     from skmars.retrieval import SequenceRetrievalAugmenter as SequenceRetrievalAugmenter
 
@@ -43,6 +45,8 @@ _PUBLIC = {
     "DINClassifier": "ctr",
     "make_mars": "pipeline",
     "update": "pipeline",
+    "recommend": "pipeline",
+    "explain": "pipeline",
     "LeaveLastOut": "model_selection",
     "leave_last_out": "model_selection",
     "gauc_score": "metrics",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -375,13 +376,14 @@ def _typed_lists(series: nw.Series[Any]) -> Lists:
     return _values(nw.from_native(flat, series_only=True)), length
 
 
-def make_frame(columns: dict[str, Any], kind: str) -> Any:
+def make_frame(columns: dict[str, Any], kind: str | None) -> Any:
     """Build a table from arrays and from ragged columns given as ``(values, length)``.
 
     Parameters
     ----------
     columns : dict of str to ndarray of shape (n_rows,) or (n_rows, d), or (values, length)
-    kind : {"pandas", "polars", "pyarrow"}
+    kind : {"pandas", "polars", "pyarrow"} or None
+        None takes the first of these that is installed.
 
     Raises
     ------
@@ -390,6 +392,10 @@ def make_frame(columns: dict[str, Any], kind: str) -> Any:
     ImportError
         If the library is not installed.
     """
+    if kind is None:
+        kind = next(filter(find_spec, FRAMES), None)
+        if kind is None:
+            raise ImportError("A table needs one of pandas, polars and pyarrow: install one.")
     if kind not in FRAMES:
         raise ValueError(f"frame must be one of {', '.join(map(repr, FRAMES))}, got {kind!r}.")
     try:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from skmars.data._attributes import Attribute, take_known
 from skmars.data._catalog import ItemCatalog, require_catalog
+from skmars.data._columns import LOOKALIKES
+from skmars.data._crossing import check_known, item_codes, new_context
 from skmars.data._display import impressions_html
 from skmars.data._fields import (
     Fields,
@@ -27,7 +29,7 @@ from skmars.data._log import Events, LogFormat, LogRecord, column_names, read_lo
 from skmars.data._rows import read_rows
 from skmars.data._sequences import Sequences
 from skmars.data._user_columns import column_name, filled, named_in_log, of_rows, of_table
-from skmars.utils._ids import Lookup
+from skmars.utils._ids import Lookup, as_ids
 
 if TYPE_CHECKING:
     from skmars.data._frames import Frame
@@ -308,6 +310,139 @@ class Impressions:
         columns = named_in_log(table, users, taken)
         code = Lookup(self.users, "log")(table.ids(form.user), "log")
         return self._with_users(of_rows(table, columns, code, len(self.users)))
+
+    # --- other rows of the same users -----------------------------------------------------
+
+    def cross(self, items: Any) -> Impressions:
+        """Show items to the user of every row: one row for each row and item.
+
+        Parameters
+        ----------
+        items : array-like of shape (n_items,), or list of n_rows array-likes
+            Item ids of the catalogue: the same for all rows, or those of each row.
+
+        Returns
+        -------
+        Impressions
+            The first row with each of its items, then the second one, and so on. All but the
+            target is that of the row; histories are views. Context is repeated as it is, so that
+            `X` should have no column that describes the target (its price, say).
+
+        Raises
+        ------
+        ValueError
+            If the catalogue lacks an item, or there is not one list a row. If the rows have
+            borrowed items or look-alike features, which depend on the target.
+        TypeError
+            If the ids are strings and those of the catalogue integers, or the other way round.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> log = pd.DataFrame({"user_id": ["ann", "bob", "ann"], "item_id": [5, 6, 7]})
+        >>> now = Impressions.from_log(log)[0].latest()
+        >>> now.cross([6, 7]).to_frame("pandas")
+          user_id  item_id history
+        0     ann        6  [5, 7]
+        1     ann        7  [5, 7]
+        2     bob        6     [6]
+        3     bob        7     [6]
+        >>> now.cross([[6], [5, 7]]).item_ids
+        array([6, 5, 7])
+        """
+        self._check_free_of_targets("cross")
+        codes, count = item_codes(items, len(self), self.catalog)
+        return replace(self[np.repeat(np.arange(len(self)), count)], target=codes)
+
+    def latest(self, users: Any = None, *, context: Mapping[str, Any] | None = None) -> Impressions:
+        """Return one row a user, whose history is all that they have done so far.
+
+        Parameters
+        ----------
+        users : array-like of shape (n_rows,), default=None
+            User ids; None takes all, in the order of ``X.users``.
+        context : mapping of str to scalar or array-like of shape (n_rows,), default=None
+            The context of the new rows, if `X` has any: one value for all, or one a row.
+
+        Returns
+        -------
+        Impressions
+            Rows at a moment after all events of the log. The target is a placeholder, the last item
+            of the user; `cross` and `recommend` put others in its place.
+
+        Raises
+        ------
+        ValueError
+            If `X` is not all that `from_log` returned: the events of a user are read from it. If a
+            user is unknown, or `context` has not the columns of `X`.
+        TypeError
+            If the ids are strings and those of `X` integers, or the other way round.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> log = pd.DataFrame({"user_id": ["ann", "bob", "ann"], "item_id": [5, 6, 7]})
+        >>> X, _ = Impressions.from_log(log)
+        >>> X.latest(["ann"])
+        Impressions(1 rows, 1 users, 3 items, history 2-2)
+        """
+        self._check_free_of_targets("latest")
+        events, now = self._events_of_users()
+        who = np.arange(len(self.users), dtype=np.int32)
+        if users is not None:
+            ids = as_ids(users, "users")
+            who = Lookup(self.users, "X")(ids, "users")
+            check_known(ids, who < 0, "users", "rows of X have no user")
+        history = events[who]
+        filled = history.length > 0
+        target = np.zeros(len(who), dtype=np.int32)
+        target[filled] = history.items[(history.start + history.length - 1)[filled]]
+        return replace(
+            self,
+            user=who,
+            target=target,
+            history=history,
+            time=None if now is None else np.full(len(who), now),
+            context=new_context(context, self.context, len(who)),
+            fold=None,
+            _embedding=None,
+            _encoder=None,
+            _log=None,
+        )
+
+    def _events_of_users(self) -> tuple[Sequences, float | None]:
+        """Return all events of each of `users`, and a moment after those of the whole log.
+
+        Raises
+        ------
+        ValueError
+            If these are not all rows of a log: histories share one array with those of all rows,
+            so that events of rows that are not here would be among them.
+        """
+        # Events are stored user after user, so that those of one end where the next begin.
+        start = np.full(len(self.users) + 1, -1, dtype=np.int64)
+        start[self.user], start[-1] = self.history.start, len(self.history.items)
+        all_rows = self._log is not None and (np.diff(start, prepend=0) >= 0).all()
+        if not all_rows or (start[self.user] != self.history.start).any():
+            raise ValueError(
+                "X must hold all rows that Impressions.from_log returned, since the events of a "
+                f"user are read from them; got {self!r}, which is a part of them, or made "
+                "otherwise. Pass the impressions as from_log returned them."
+            )
+        length = np.diff(start).astype(np.int32)
+        now = None if self.time is None else float(np.nextafter(self.time.max(), np.inf))
+        return replace(self.history, start=start[:-1], length=length), now
+
+    def _check_free_of_targets(self, method: str) -> None:
+        """Raise ValueError if the rows have what was made for their targets."""
+        made = [name for name in LOOKALIKES if name in self.context]
+        made += [] if self.borrowed is None else ["borrowed"]
+        if made:
+            raise ValueError(
+                f"X.{method}() gives rows with other targets, but X has columns that were made for "
+                f"the present ones: {', '.join(made)}. Call it before the augmenter, and pass the "
+                "result through the whole pipeline."
+            )
 
     # --- frames ---------------------------------------------------------------------------
 

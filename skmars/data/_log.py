@@ -105,7 +105,7 @@ def read_log(
     if len(table) == 0:
         if behind is not None:
             assert catalog is not None
-            return _fields(behind, catalog, form)
+            return log_fields(behind, catalog, form)
         raise ValueError("log has no rows; impressions need at least one event.")
     label = None if form.label is None else _binary(table, form.label)
     seconds = None if time is None else _seconds(table, time)
@@ -120,10 +120,10 @@ def read_log(
     if seconds is not None and place is None:
         _warn_of_unknown_times(seconds)
     keep = _first_of_duplicates(events, form.duplicates, n_before)
-    return _fields(events if keep is None else events.take(keep), catalog, form)
+    return log_fields(events if keep is None else events.take(keep), catalog, form)
 
 
-def _fields(
+def log_fields(
     events: Events, catalog: ItemCatalog, form: LogFormat
 ) -> tuple[Fields, NDArray[np.int64] | None]:
     user, y = events.user, events.label

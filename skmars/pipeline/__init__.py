@@ -1,6 +1,8 @@
 """The whole way from impressions to click probabilities, and what people do with it."""
 
+from skmars.pipeline._explain import Explanation, explain
 from skmars.pipeline._mars import make_mars
+from skmars.pipeline._recommend import recommend
 from skmars.pipeline._update import update
 
-__all__ = ["make_mars", "update"]
+__all__ = ["Explanation", "explain", "make_mars", "recommend", "update"]

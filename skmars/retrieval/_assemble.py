@@ -33,7 +33,7 @@ def assemble(plan: _plan.Plan, found: Iterable[tuple[range, Lookalikes]]) -> Imp
         row, at = plan.rows_of(block)
         borrows = plan.borrows[row]
         rows.append(row[borrows])
-        pieces.append(_borrowed(plan, row[borrows], at[borrows], lookalikes))
+        pieces.append(borrowed_items(plan, row[borrows], at[borrows], lookalikes))
         for first in range(0, len(row) if k else 0, _plan.BLOCK_ROWS):
             some = slice(first, first + _plan.BLOCK_ROWS)
             features[:, row[some]] = lookalike_features(
@@ -51,7 +51,7 @@ def assemble(plan: _plan.Plan, found: Iterable[tuple[range, Lookalikes]]) -> Imp
     return X.with_catalog(catalog).with_borrowed(replace(borrowed, items=items, donors=pool.ids))
 
 
-def _borrowed(
+def borrowed_items(
     plan: _plan.Plan, rows: NDArray[np.int64], user: NDArray[np.int64], lookalikes: Lookalikes
 ) -> Sequences:
     """Return the borrowed items of rows; computed once for rows of equal history and target."""

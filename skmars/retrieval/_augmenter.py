@@ -21,10 +21,11 @@ from skmars.data import Impressions
 from skmars.data._activity import UserActivity, is_high, is_low, thresholds
 from skmars.data._checks import check_columns, require_impressions
 from skmars.data._folds import EVERYBODY, mark_own
+from skmars.data._frames import make_frame
 from skmars.retrieval._ann import NeighborIndex
 from skmars.retrieval._assemble import assemble
 from skmars.retrieval._donors import DonorPool, collect_donors, why_nothing_is_borrowed
-from skmars.retrieval._explain import explanation
+from skmars.retrieval._explain import borrowed_columns
 from skmars.retrieval._neighbors import Lookalikes, find_lookalikes
 from skmars.retrieval._out_of_fold import fold_groups, fold_of_users, join_groups
 from skmars.retrieval._plan import Plan, Settings, make_plan
@@ -396,14 +397,18 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
             If `X` lacks the user embedding or a context column of `fit`, or its items are in
             another space than in `fit` (the aligner was fitted again since, say).
         """
+        rows, own_donor = self._fitted_rows(X)
+        augmented = self._retrieve(rows, own_donor, self._pool)
+        return mark_own(augmented, self._activity.has_later_events(rows))
+
+    def _fitted_rows(self, X: Impressions | IntoDataFrame) -> tuple[Impressions, NDArray[np.int32]]:
+        """Return the rows, and of each the donor who is its own user, -1 if there is none."""
         check_is_fitted(self)
         self._check_parameters()
         rows = require_impressions(X, estimator_name=type(self).__name__)
         check_columns(self, rows, reset=False)
         # The last entry, which unknown users (-1) take, is -1: they are no donor.
-        own_donor = self._donor_of_user[self._activity.codes(rows)]
-        augmented = self._retrieve(rows, own_donor, self._pool)
-        return mark_own(augmented, self._activity.has_later_events(rows))
+        return rows, self._donor_of_user[self._activity.codes(rows)]
 
     def updated(self, X: Impressions | IntoDataFrame, y: object = None) -> Any:
         """Return an augmenter whose donors and thresholds are those of all rows up to now.
@@ -448,9 +453,14 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
             One line a borrowed item, in the order in which they stand to the left of the own
             history. Columns `row` (number in `X`), `user_id`, `donor_id`, `donor_similarity`
             (Eq. 15), `item_id`, `title`, `similarity` (:math:`s_i`, Eq. 16), and, where donors
-            have them, `feedback` and `timestamp` of the donor's event.
+            have them, `feedback` and `timestamp` of the donor's event (a datetime of UTC, if the
+            log's times are datetimes or seconds since 1970).
+
+        See Also
+        --------
+        skmars.explain : Explains a whole pipeline, also why a row borrows nothing.
         """
-        return explanation(self.transform(X), frame)
+        return make_frame(borrowed_columns(self.transform(X)), frame)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the columns of the output as a frame, the borrowed ones last.
@@ -471,8 +481,11 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         tags.input_tags.two_d_array = False
         return tags
 
-    def _plan(self, X: Impressions, own_donor: NDArray[np.int32], pool: DonorPool) -> Plan:
-        settings = Settings(*(getattr(self, name) for name in Settings.__dataclass_fields__))
+    def _plan(
+        self, X: Impressions, own_donor: NDArray[np.int32], pool: DonorPool, **changes: Any
+    ) -> Plan:
+        given = {name: getattr(self, name) for name in Settings.__dataclass_fields__}
+        settings = Settings(**{**given, **changes})
         return make_plan(
             X, is_low(X.history.length, self.low_threshold_), own_donor, pool, settings
         )

@@ -52,6 +52,12 @@ class DonorInteractions:
         moments, by_item = np.sort(moment), by_item[order]
         return cls(n_items, times, np.sort(begun), pair, moment, liked, moments, by_item, total)
 
+    def until(self, before: NDArray[np.float64] | None, n_rows: int) -> NDArray[np.int64]:
+        """Return the position in `times` before which events count, for each row."""
+        if before is None:
+            return np.full(n_rows, len(self.times), dtype=np.int64)
+        return np.searchsorted(self.times, before)
+
     def count(
         self,
         donor: NDArray[np.int32],
@@ -126,9 +132,7 @@ def lookalike_features(
     ndarray of shape (4, n_rows)
         In the order of the columns `LOOKALIKES`.
     """
-    until = np.full(len(target), len(interactions.times), dtype=np.int64)
-    if before is not None:
-        until = np.searchsorted(interactions.times, before)
+    until = interactions.until(before, len(target))
     target = np.where(target < interactions.n_items, target, np.int32(-1))
     weight = np.exp((similarity - similarity[:, :1]) / TEMPERATURE) * (lookalike >= 0)
     c, likes = interactions.count(lookalike, weight, target, until)

@@ -57,19 +57,7 @@ class UserHistories:
         ValueError
             If these are not all rows of a log: a selection, say, or what a table was read as.
         """
-        # Events are stored user after user, so that those of one end where the next begin.
-        start = np.full(len(X.users) + 1, -1, dtype=np.int64)
-        start[X.user], start[-1] = X.history.start, len(X.history.items)
-        all_rows = len(X) > 0 and start[0] == 0 and (np.diff(start) >= 0).all()
-        if not all_rows or (start[X.user] != X.history.start).any():
-            raise ValueError(
-                "X must hold all rows that Impressions.from_log returned, since the events of a "
-                f"user are read from them; got {X!r}, which is a part of them, or made otherwise. "
-                "Pass the impressions as from_log returned them."
-            )
-        length = np.diff(start).astype(np.int32)
-        now = None if X.time is None else float(np.nextafter(X.time.max(), np.inf))
-        events = replace(X.history, start=start[:-1], length=length)
+        events, now = X._events_of_users()
         return cls(X.catalog, X.users, events, now, X.user_attributes)
 
     @cached_property

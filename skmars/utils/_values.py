@@ -201,6 +201,20 @@ def _since_1970(value: Any, name: str) -> float:
     return (since // _MICROSECOND) / 1e6
 
 
+def as_dates(seconds: NDArray[np.float64]) -> NDArray[Any]:
+    """Return times as datetimes of UTC, if they are seconds since 1970; else as they are.
+
+    They are if all that are known lie in the years 1973 to 9999: smaller numbers count something
+    else, larger ones are of another unit. What is not finite becomes NaT.
+    """
+    known = np.isfinite(seconds)
+    if not known.any() or seconds[known].min() < 1e8 or seconds[known].max() > 2.5e11:
+        return seconds
+    microseconds = np.full(len(seconds), np.datetime64("NaT", "us"))
+    microseconds[known] = np.round(seconds[known] * 1e6).astype(np.int64).view("M8[us]")
+    return microseconds
+
+
 def as_column(values: Any, dtype: Any, name: str) -> NDArray[Any]:
     """Return numbers, one a row, as an array of a type that holds them exactly; raise otherwise."""
     array = np.asarray(values)

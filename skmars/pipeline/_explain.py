@@ -1,0 +1,245 @@
+"""Why a fitted pipeline predicts what it predicts, in tables and in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmars.data import Impressions
+from skmars.data._checks import require_impressions
+from skmars.data._frames import make_frame
+from skmars.pipeline._steps import before_augmenter
+from skmars.retrieval._explain import borrowed_columns, item_titles
+from skmars.retrieval._reasons import BELOW_THETA, REASONS, find_reasons
+from skmars.utils._values import as_dates
+
+if TYPE_CHECKING:
+    from skmars.data._frames import Frame
+    from skmars.retrieval import SequenceRetrievalAugmenter
+
+# So many rows, and items of a donor, are told in words.
+SHOWN_ROWS, SHOWN_ITEMS = 10, 5
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """What `explain` returns; printed, it reads as sentences.
+
+    Attributes
+    ----------
+    rows : pandas.DataFrame, polars.DataFrame or pyarrow.Table
+        One line a row.
+    borrowed : pandas.DataFrame, polars.DataFrame or pyarrow.Table
+        One line a borrowed item.
+    sentences : list of list of str
+        The first ten rows in words.
+    """
+
+    rows: Any
+    borrowed: Any
+    sentences: list[list[str]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        paragraphs = ["\n  ".join(lines) for lines in self.sentences]
+        more = len(self.rows) - len(self.sentences)
+        return "\n\n".join(paragraphs + [f"... and {more} more rows"] * (more > 0)) or "No rows."
+
+    def _repr_html_(self) -> str:
+        paragraphs = repr(self).split("\n\n")
+        return "".join(f"<p>{escape(text).replace(chr(10), '<br>')}</p>" for text in paragraphs)
+
+
+def explain(model: Any, X: Impressions | Frame, *, frame: str | None = None) -> Explanation:
+    """Tell of each row what it borrows and why, or why it borrows nothing.
+
+    Parameters
+    ----------
+    model : Pipeline
+        Fitted, with a `SequenceRetrievalAugmenter`, as `make_mars` makes it.
+    X : Impressions, pandas.DataFrame, polars.DataFrame or pyarrow.Table
+        As for ``model.predict_proba``: rows that no step has transformed.
+    frame : {"pandas", "polars", "pyarrow"}, default=None
+        Kind of tables; None takes the first of these that is installed.
+
+    Returns
+    -------
+    Explanation
+        Printed, it tells the first ten rows in words. Its tables are
+
+        ``rows``, one line a row:
+
+        * `row` (number in `X`), `user_id`, `item_id`, `title`, `timestamp` and `probability`, where
+          the rows have times and the model predicts probabilities;
+        * `activity` ("low", "middle" or "high"), by the length of the history, `history`;
+        * `n_borrowed`, and `reason`, why nothing is borrowed: "not low-active", "no room left",
+          "no donors", "empty history", "no vector", "unknown time", "no other donor",
+          "no earlier donor", "too few donors", "nothing reaches theta", or "" where something is;
+        * `donor_id` and `donor_similarity`, lists of the donors whose items may be borrowed, the
+          most similar first (none where donors are not searched);
+        * `largest_similarity`, of the most relevant of the donors' items, where none reaches theta;
+        * `lookalikes`, how many there are, and `lookalikes_touched`, how many of them touched the
+          item before the row; `donors` and `donors_touched`, the same of all donors; and
+          `lookalikes_liked` and `donors_liked`, where histories carry feedback. These are behind
+          the look-alike features, and missing where the augmenter makes none.
+
+        ``borrowed``, one line a borrowed item: that of `SequenceRetrievalAugmenter.explain`.
+
+        Times are datetimes of UTC, if they came as datetimes or seconds since 1970; those without a
+        zone come back as they went in.
+
+    Raises
+    ------
+    ValueError
+        If `model` has no `SequenceRetrievalAugmenter`.
+    TypeError
+        If `X` is no table of impressions.
+    sklearn.exceptions.NotFittedError
+        If `model` is not fitted.
+
+    Examples
+    --------
+    >>> from skmars import explain, make_mars, make_multimodal_ctr
+    >>> X, y = make_multimodal_ctr(n_users=60, n_items=40, random_state=0)
+    >>> mars = make_mars(random_state=0, align__max_iter=1, ctr__max_iter=1).fit(X, y)
+    >>> why = explain(mars, X[:20], frame="pandas")
+    >>> why.rows[["user_id", "activity", "history", "reason"]].head(2)
+       user_id activity  history                 reason
+    0        0      low        0          empty history
+    1        0      low        1  nothing reaches theta
+    """
+    given = require_impressions(X, estimator_name="explain")
+    augmenter, prepared = before_augmenter(model, given)
+    if augmenter is None:
+        raise ValueError(
+            "model has no SequenceRetrievalAugmenter, so that nothing is borrowed and there is "
+            "nothing to explain. Pass a fitted pipeline with one, such as that of make_mars."
+        )
+    rows, own_donor = augmenter._fitted_rows(prepared)
+    augmented = augmenter.transform(rows)
+    assert augmented.borrowed is not None
+    low, high = augmenter.low_threshold_, augmenter.high_threshold_
+    plan = augmenter._plan(rows, own_donor, augmenter._pool)
+    reasons = find_reasons(plan, augmented.borrowed, low, high)
+    columns: dict[str, Any] = {
+        "row": np.arange(len(rows)),
+        "user_id": rows.user_ids,
+        "item_id": rows.item_ids,
+        "title": item_titles(rows.catalog, rows.target),
+    }
+    if rows.time is not None:
+        columns["timestamp"] = as_dates(rows.time)
+    if hasattr(model, "predict_proba"):
+        proba = model.predict_proba(given) if len(given) else np.zeros((0, 2))
+        columns["probability"] = proba[:, 1]
+    donors = reasons.donors
+    columns |= {
+        "activity": reasons.activity,
+        "history": rows.history.length,
+        "n_borrowed": augmented.borrowed.length,
+        "reason": reasons.reason,
+        "donor_id": (donors.donors[donors.donor], donors.length),  # type: ignore[index]
+        "donor_similarity": (donors.donor_similarity, donors.length),
+        "largest_similarity": reasons.largest,
+        **reasons.counts,
+    }
+    borrowed = borrowed_columns(augmented)
+    return Explanation(
+        make_frame(columns, frame),
+        make_frame(borrowed, frame),
+        [_told(i, columns, borrowed, augmenter) for i in range(min(len(rows), SHOWN_ROWS))],
+    )
+
+
+def _told(
+    i: int,
+    rows: dict[str, Any],
+    borrowed: dict[str, NDArray[Any]],
+    augmenter: SequenceRetrievalAugmenter,
+) -> list[str]:
+    """Return the sentences about a row."""
+    title = f"{rows['title'][i]!r}"
+    when = ""
+    if "timestamp" in rows:
+        time = rows["timestamp"][i]
+        if isinstance(time, np.datetime64):
+            when = ", at an unknown time" if np.isnat(time) else f", {_date(time)}"
+        else:
+            when = f", at {time:g}" if np.isfinite(time) else ", at an unknown time"
+    lines = [
+        f"Row {i}: user {rows['user_id'][i]} is shown {title} (item {rows['item_id'][i]}){when}."
+    ]
+    if "probability" in rows:
+        lines.append(f"The probability of a click is {rows['probability'][i]:.3g}.")
+    low, high = augmenter.low_threshold_, augmenter.high_threshold_
+    n = rows["history"][i]
+    lines.append(
+        f"The history has {_counted(n, 'item')}, {_ACTIVITY[rows['activity'][i]]} (rows are "
+        f"low-active up to {low:g} items, users high-active from {high:g})."
+    )
+    lines += _borrowing(i, rows, borrowed, augmenter.theta)
+    if "lookalikes" in rows:
+        k, c, n, all_ = (int(rows[name][i]) for name in _COUNTS)
+        lines.append(_interest(k, c, n, all_, title))
+        if "lookalikes_liked" in rows:
+            mine, all_ = rows["lookalikes_liked"][i], rows["donors_liked"][i]
+            lines.append(f"{mine} of these look-alikes and {all_} of these donors liked it.")
+    return lines
+
+
+_ACTIVITY = {
+    "low": "which is low-active",
+    "middle": "which is neither low- nor high-active",
+    "high": "which is high-active",
+}
+_COUNTS = ("lookalikes", "lookalikes_touched", "donors", "donors_touched")
+
+
+def _borrowing(
+    i: int, rows: dict[str, Any], borrowed: dict[str, NDArray[Any]], theta: float
+) -> list[str]:
+    reason = rows["reason"][i]
+    if reason:
+        best = rows["largest_similarity"][i]
+        close = f": the best of them has {best:.3g}, theta is {theta:g}"
+        told = REASONS[reason] + close * bool(reason == BELOW_THETA and np.isfinite(best))
+        return [f"Nothing is borrowed, because {told}."]
+    mine = np.flatnonzero(borrowed["row"] == i)
+    # The most similar donor stands last.
+    donors = list(dict.fromkeys(borrowed["donor_id"][mine][::-1].tolist()))
+    lines = [f"Borrowed: {_counted(len(mine), 'item')} of {_counted(len(donors), 'donor')}."]
+    for donor in donors:
+        theirs = mine[borrowed["donor_id"][mine] == donor]
+        order = theirs[np.argsort(-borrowed["similarity"][theirs], kind="stable")]
+        items = [_item(borrowed, j) for j in order[:SHOWN_ITEMS]]
+        items += [f"{len(order) - SHOWN_ITEMS} more"] * (len(order) > SHOWN_ITEMS)
+        similarity = borrowed["donor_similarity"][theirs[0]]
+        lines.append(f"  Of {donor} (similarity {similarity:.2f}): {', '.join(items)}.")
+    return lines
+
+
+def _item(borrowed: dict[str, NDArray[Any]], j: int) -> str:
+    s = borrowed["similarity"][j]
+    return f"{borrowed['title'][j]!r}" + (f" ({s:.2f})" if np.isfinite(s) else "")
+
+
+def _interest(k: int, c: int, n: int, all_: int, title: str) -> str:
+    """Tell how many look-alikes and donors touched an item, by the moment of the row."""
+    if all_ == 0:
+        return f"None of {_counted(n, 'donor')} touched {title} before."
+    share = f"{title} was touched by {all_} of {_counted(n, 'donor')}"
+    if k == 0:
+        return f"{share}; there are no look-alikes."
+    times = (c / k) / (all_ / n)
+    return f"{share}, and by {c} of {_counted(k, 'look-alike')}: {times:.1f} times as often."
+
+
+def _counted(n: Any, what: str) -> str:
+    return f"{n} {what}" + "s" * bool(n != 1)
+
+
+def _date(time: np.datetime64) -> str:
+    return str(time.astype("M8[s]")).replace("T", " ") + " UTC"

@@ -1,0 +1,43 @@
+"""Find the augmenter of a fitted pipeline, and what comes to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+
+from skmars.data import Impressions
+from skmars.retrieval import SequenceRetrievalAugmenter
+
+
+def before_augmenter(
+    model: Any, X: Impressions
+) -> tuple[SequenceRetrievalAugmenter | None, Impressions]:
+    """Return the augmenter of a fitted model, and the rows as the steps before it make them.
+
+    Parameters
+    ----------
+    model : Pipeline, SequenceRetrievalAugmenter or a search with `best_estimator_`
+    X : Impressions
+
+    Returns
+    -------
+    augmenter : SequenceRetrievalAugmenter or None
+        The last one; None if the model has none.
+    X : Impressions
+    """
+    steps = _steps(model)
+    places = [i for i, step in enumerate(steps) if isinstance(step, SequenceRetrievalAugmenter)]
+    if not places:
+        return None, X
+    for step in steps[: places[-1]]:
+        X = step.transform(X)
+    return steps[places[-1]], X
+
+
+def _steps(model: Any) -> list[Any]:
+    """Return the steps of a pipeline, in which others may be nested, that do something."""
+    model = getattr(model, "best_estimator_", model)
+    if not isinstance(model, Pipeline):
+        return [] if model in (None, "passthrough") else [model]
+    return [step for _, inner in model.steps for step in _steps(inner)]
