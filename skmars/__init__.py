@@ -25,7 +25,10 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not see those th
     from skmars.metrics import gauc_score as gauc_score
     from skmars.metrics import relative_improvement as relative_improvement
     from skmars.model_selection import LeaveLastOut as LeaveLastOut
+    from skmars.model_selection import TimeSplit as TimeSplit
     from skmars.model_selection import leave_last_out as leave_last_out
+    from skmars.model_selection import sample_negatives as sample_negatives
+    from skmars.model_selection import time_split as time_split
     from skmars.pipeline import explain as explain
     from skmars.pipeline import make_mars as make_mars
     from skmars.pipeline import recommend as recommend
@@ -49,6 +52,9 @@ _PUBLIC = {
     "explain": "pipeline",
     "LeaveLastOut": "model_selection",
     "leave_last_out": "model_selection",
+    "TimeSplit": "model_selection",
+    "time_split": "model_selection",
+    "sample_negatives": "model_selection",
     "gauc_score": "metrics",
     "relative_improvement": "metrics",
     "load_movielens_1m": "datasets",

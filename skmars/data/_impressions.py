@@ -183,8 +183,9 @@ class Impressions:
 
     def __array__(self, *args: Any, **kwargs: Any) -> NDArray[Any]:
         raise TypeError(
-            "Impressions hold ragged histories and do not become an array. "
-            "Use X.to_frame('pandas') for a table."
+            "Impressions hold ragged histories and do not become an array. Use "
+            "X.to_frame('pandas') for a table. A tool that takes nothing but arrays takes the "
+            "numbers of its rows (guide: scikit-learn's tools)."
         )
 
     # --- ids and embeddings -------------------------------------------------------------

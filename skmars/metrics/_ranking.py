@@ -75,12 +75,14 @@ def auc_by_group(
     return auc, size
 
 
-def check_users(users: ArrayLike, n_rows: int) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """Return the distinct user ids and the code of each row; ValueError if the length differs."""
-    ids = as_ids(users, "users")
+def check_users(
+    users: ArrayLike, n_rows: int, name: str = "users"
+) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """Return the distinct ids and the code of each row; ValueError if the length differs."""
+    ids = as_ids(users, name)
     if len(ids) != n_rows:
         raise ValueError(
-            f"users must have one entry a row: got {len(ids)} users for {n_rows} rows. "
+            f"{name} must have one entry a row: got {len(ids)} {name} for {n_rows} rows. "
             "For Impressions pass X.user_ids."
         )
     return factorize(ids)

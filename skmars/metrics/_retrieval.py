@@ -54,6 +54,7 @@ def retrieval_precision_at_k(
     See Also
     --------
     retrieval_recall_at_k : Part of the relevant candidates that is found.
+    precision_at_k : Share of clicked rows among those of a user that score highest.
 
     Examples
     --------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ from sklearn.utils import check_consistent_length
 from skmars.data import Impressions
 from skmars.data._checks import require_impressions
 from skmars.metrics._ranking import check_binary, gauc_score
-from skmars.utils._parameters import Number, check_number
+from skmars.metrics._top_k import METRICS, mean_at_k
+from skmars.model_selection._rows import known_times, moment_codes
+from skmars.utils._parameters import Number, check_choice, check_number
 
 
 class UserScorer:
@@ -102,8 +104,35 @@ def low_active_rows(X: Impressions, quantile: float) -> NDArray[np.bool_]:
     return activity[X.user] <= threshold
 
 
+def _check_several(groups: NDArray[Any], name: str, group: str) -> None:
+    """Raise ValueError if every group is a single row, which can't be ranked."""
+    if len(groups) and np.unique(groups, return_counts=True)[1].max() == 1:
+        raise ValueError(
+            f"{name} compares rows of one {group}, but each {group} has a single row among the "
+            f"{len(groups)} scored, as in the test parts of LeaveLastOut. Split with TimeSplit or "
+            "KFold, whose parts hold several rows a user; or add unclicked rows to what is scored "
+            "with sample_negatives; or compare all rows with scoring='roc_auc'."
+        )
+
+
 def _gauc(y_true: NDArray[Any], y_score: NDArray[Any], X: Impressions) -> float:
+    _check_several(X.user, "gauc_scorer", "user")
     return gauc_score(y_true, y_score, X.user_ids)
+
+
+def _ranking(
+    y_true: NDArray[Any],
+    y_score: NDArray[Any],
+    X: Impressions,
+    metric: str,
+    k: int,
+    groups: str,
+) -> float:
+    code: NDArray[Any] = X.user
+    if groups == "moment":
+        code = moment_codes(X.user, known_times(X, "groups='moment'", "groups='user'"))
+    _check_several(code, "ranking_scorer", groups)
+    return mean_at_k(metric, y_true, y_score, code, k)
 
 
 def _low_active_auc(
@@ -120,7 +149,7 @@ def _low_active_auc(
 
 
 gauc_scorer = make_user_scorer(_gauc)
-"""Scorer for `gauc_score` with the users of X."""
+"""Scorer for `gauc_score` with the users of X, of which some must have several rows."""
 gauc_scorer._name = "gauc_scorer"
 
 
@@ -152,4 +181,45 @@ def low_active_auc_scorer(quantile: float = 0.3) -> UserScorer:
     check_number(quantile, Number(Real, 0, 1, closed="both"), "quantile", "low_active_auc_scorer")
     scorer = make_user_scorer(_low_active_auc, quantile=quantile)
     scorer._name = "low_active_auc_scorer"
+    return scorer
+
+
+def ranking_scorer(metric: str = "ndcg", *, k: int = 10, groups: str = "user") -> UserScorer:
+    """Make a scorer for the ranking of each user's rows, or of the rows of each page.
+
+    Parameters
+    ----------
+    metric : {"ndcg", "mrr", "hit_rate", "precision", "recall"}, default="ndcg"
+        See `ndcg_at_k`, `mrr_at_k`, `hit_rate_at_k`, `precision_at_k` and `recall_at_k`.
+    k : int, default=10
+        How many rows from the top of a group count.
+    groups : {"user", "moment"}, default="user"
+        What is ranked together: all rows of a user, or those that a user was shown at one time: a
+        page, or a click and the negatives that `sample_negatives` drew for it.
+
+    Returns
+    -------
+    callable ``(estimator, X, y) -> float``
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range; on scoring, if no group has rows of both classes, or times
+        are unknown and ``groups="moment"``.
+
+    See Also
+    --------
+    gauc_scorer : The AUC within each user.
+
+    Examples
+    --------
+    >>> from skmars.model_selection import ranking_scorer
+    >>> ranking_scorer("hit_rate", k=5, groups="moment")
+    make_user_scorer(ranking_scorer, metric='hit_rate', k=5, groups='moment')
+    """
+    check_choice(metric, METRICS, "metric", "ranking_scorer")
+    check_choice(groups, ("user", "moment"), "groups", "ranking_scorer")
+    check_number(k, Number(Integral, 1, None, closed="left"), "k", "ranking_scorer")
+    scorer = make_user_scorer(_ranking, metric=metric, k=int(k), groups=groups)
+    scorer._name = "ranking_scorer"
     return scorer

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+from sklearn.utils._param_validation import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 
 
 class Number(Interval):
@@ -26,3 +31,9 @@ class Number(Interval):
 def check_number(value: Any, interval: Number, name: str, caller: str) -> None:
     """Raise ValueError, which names the parameter `name` of `caller`, if it is no such number."""
     validate_parameter_constraints({name: [interval]}, {name: value}, caller_name=caller)
+
+
+def check_choice(value: Any, choices: Iterable[str], name: str, caller: str) -> None:
+    """Raise ValueError, which names the parameter `name` of `caller`, if it is no such word."""
+    constraint = StrOptions(set(choices))
+    validate_parameter_constraints({name: [constraint]}, {name: value}, caller_name=caller)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,16 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from skmars import LeaveLastOut
 from skmars.data._checks import as_impressions
 from skmars.datasets import make_multimodal_ctr
-from skmars.metrics import gauc_score
-from skmars.model_selection import gauc_scorer, low_active_auc_scorer, make_user_scorer
+from skmars.metrics import gauc_score, ndcg_at_k, precision_at_k
+from skmars.model_selection import (
+    gauc_scorer,
+    low_active_auc_scorer,
+    make_user_scorer,
+    ranking_scorer,
+)
 
 
 def features(X):
@@ -146,3 +153,55 @@ def test_a_score_that_is_no_number(score):
     scorer = make_user_scorer(odd)
     with pytest.raises(TypeError, match="odd must return one number, got"):
         scorer(MODEL.fit(X, Y), X, Y)
+
+
+def pages():
+    """Impressions that were shown five at a time."""
+    page = replace(X, time=np.floor(np.arange(len(X)) / 5.0))
+    return page, [f"{u} {t}" for u, t in zip(page.user_ids, page.time)]
+
+
+def test_ranking_scorer_takes_users_or_pages_as_groups():
+    model, (page, groups) = MODEL.fit(X, Y), pages()
+    p = model.predict_proba(X)[:, 1]
+    found = ranking_scorer("precision", k=3)(model, page, Y)
+    assert found == pytest.approx(precision_at_k(Y, p, X.user_ids, k=3))
+    found = ranking_scorer(k=2, groups="moment")(model, page, Y)
+    assert found == pytest.approx(ndcg_at_k(Y, p, groups, k=2))
+    assert found != pytest.approx(ndcg_at_k(Y, p, X.user_ids, k=2))
+
+
+def test_ranking_scorer_in_a_search_and_pickled():
+    scorer = ranking_scorer("mrr", k=5)
+    folds = KFold(2, shuffle=True, random_state=0)
+    scores = cross_validate(MODEL, X, Y, scoring=scorer, cv=folds, error_score="raise")
+    assert ((scores["test_score"] > 0) & (scores["test_score"] < 1)).all()
+    model = MODEL.fit(X, Y)
+    assert pickle.loads(pickle.dumps(scorer))(model, X, Y) == scorer(model, X, Y)
+
+
+@pytest.mark.parametrize("scorer", [gauc_scorer, ranking_scorer(), ranking_scorer("recall", k=2)])
+def test_one_row_a_user_is_an_error_that_says_what_to_do(scorer):
+    with pytest.raises(ValueError, match="each user has a single row .* Split with TimeSplit"):
+        cross_validate(MODEL, X, Y, scoring=scorer, cv=LeaveLastOut(2), error_score="raise")
+
+
+def test_moments_need_times():
+    model, (page, _) = MODEL.fit(X, Y), pages()
+    scorer = ranking_scorer(groups="moment")
+    with pytest.raises(ValueError, match="groups='moment' needs times, but X has none"):
+        scorer(model, replace(page, time=None), Y)
+    time = np.where(np.arange(len(X)) == 3, -np.inf, page.time)
+    with pytest.raises(ValueError, match="1 rows of X have none .first: row 3"):
+        scorer(model, replace(page, time=time), Y)
+    with pytest.raises(ValueError, match="each moment has a single row"):
+        scorer(model, replace(page, time=np.arange(len(X), dtype=float)), Y)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [({"metric": "auc"}, "metric"), ({"groups": "item"}, "groups"), ({"k": 0}, "k")],
+)
+def test_parameters_of_the_ranking_scorer(parameters, name):
+    with pytest.raises(ValueError, match=f"The '{name}' parameter of ranking_scorer"):
+        ranking_scorer(**parameters)
