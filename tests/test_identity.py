@@ -64,6 +64,27 @@ def test_the_same_predictions_whichever_object_it_is(data, model, form) -> None:
     np.testing.assert_allclose(model.predict_proba(other), expected, atol=2e-6)
 
 
+def test_attributes_are_known_at_the_door(data) -> None:
+    """A pipeline reads a table without a catalogue: the encoder knows the items' attributes."""
+    X, y = data
+    rng = np.random.default_rng(0)
+    attributes = {
+        "price": rng.lognormal(size=len(X.catalog)),
+        "tags": [["a", "b"][: i % 3] for i in range(len(X.catalog))],
+    }
+    users = pd.DataFrame({"user_id": X.users, "age": rng.integers(0, 90, len(X.users))})
+    X = X.with_catalog(X.catalog.with_attributes(attributes)).with_users(users)
+    steps = [("encode", MultimodalEncoder()), ("ctr", DINClassifier(max_iter=2, random_state=0))]
+    model = Pipeline(steps).fit(X, y)
+    expected = model.predict_proba(X)
+    assert np.array_equal(model.predict_proba(X.to_frame("polars")), expected)
+    again = pickle.loads(pickle.dumps(model))
+    new = X.with_catalog(X.catalog.extend([UNKNOWN]))
+    assert np.array_equal(again.predict_proba(new), expected)
+    unknown = X[:2].to_frame("pandas").assign(item_id=UNKNOWN, **{"user.age": None})
+    assert np.isfinite(again.predict_proba(unknown)).all()
+
+
 def reordered(catalog: ItemCatalog) -> ItemCatalog:
     order = np.arange(len(catalog))[::-1]
     content = {k: [column[i] for i in order] for k, column in catalog.content.items()}

@@ -46,6 +46,23 @@ class RaggedItems(Generic[A]):
 
 
 @dataclass(frozen=True)
+class Entries(Generic[A]):
+    """An attribute of some items or users.
+
+    Attributes
+    ----------
+    values : float array of shape (n_entries,), or int64 array of shape (n_values,)
+        Scaled numbers, or rows of the embedding table (0: missing or not in it), one an entry or,
+        of lists, one list after another.
+    length : int64 array of shape (n_entries,) or None
+        Length of each list, one at least. None for numbers and single categories.
+    """
+
+    values: A
+    length: A | None = None
+
+
+@dataclass(frozen=True)
 class Batch(Generic[A]):
     """What the network reads for some rows; without items, the first two alone.
 
@@ -65,6 +82,8 @@ class Batch(Generic[A]):
         Length of the user's own history, before it was cut.
     history, borrowed : RaggedItems or None
         Borrowed items stand apart, or among `history`.
+    user_attributes : tuple of Entries
+        Of the user of each row. (Those of items are looked up by code, as their features are.)
     """
 
     dense: A
@@ -75,6 +94,7 @@ class Batch(Generic[A]):
     length: A | None = None
     history: RaggedItems[A] | None = None
     borrowed: RaggedItems[A] | None = None
+    user_attributes: tuple[Entries[A], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     embedding_dim : int, default=10
-        Width of item, category and projected content embeddings.
+        Width of item, category and attribute embeddings, and of projected content.
     attention_units, hidden_units : sequence of int, default=(80, 40), (200, 80)
         Hidden layers of the activation unit, and of the second perceptron.
     activation : {"dice", "prelu", "relu", "sigmoid"}, default="dice"
@@ -80,6 +80,12 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         ``embedding``. "auto" takes "factors" if it is there, else all features; the embedding
         only where there are none, as an aligner that was fitted to the same rows knows their
         labels. None for ids alone. What ``catalog.missing`` masks counts as zeros.
+    item_attributes, user_attributes : "auto", None or list of str, default="auto"
+        Attributes of the catalogue that join the item embedding, in target and history alike, and
+        attributes of users (``X.user_attributes``) that join the context. A category has an
+        embedding, a list of categories the mean of theirs, a number is scaled to unit variance
+        over the distinct items (or users) of `fit`, and times a learnt vector. Categories that
+        `fit` did not see count as missing ones. "auto" takes all, None takes none.
     linear_context : "auto", None or list of str, default="auto"
         Numeric context columns that pass the network by. Their weighted sum joins its logit, with
         weights (and one of the logit, and a bias) that are learnt last, on the rows held out for
@@ -126,7 +132,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         Weights of the classes, multiplied with `sample_weight`.
     warm_start : bool, default=False
         Whether `fit` goes on from the last solution. New items join the vocabulary; scales and
-        categories of context columns stay.
+        categories of context columns and attributes stay.
     random_state : int, RandomState instance or None, default=None
         Initial weights, order of the rows, held-out rows. Pass an int for the same result on
         every call; a fit that goes on from the last one draws a new order.
@@ -207,6 +213,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         attention_normalization: str | None = "sqrt",
         borrowed: str = "separate",
         item_features: Sequence[str] | str | None = "auto",
+        item_attributes: Sequence[str] | str | None = "auto",
+        user_attributes: Sequence[str] | str | None = "auto",
         linear_context: Sequence[str] | str | None = "auto",
         activity_feature: bool = True,
         max_length: int = 200,
@@ -233,6 +241,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         self.attention_normalization = attention_normalization
         self.borrowed = borrowed
         self.item_features = item_features
+        self.item_attributes = item_attributes
+        self.user_attributes = user_attributes
         self.linear_context = linear_context
         self.activity_feature = activity_feature
         self.max_length = max_length
@@ -305,8 +315,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         """Train for one epoch on further rows, from where the last call stopped.
 
         The optimiser goes on, too: its moments are part of a fitted classifier, and of its pickle.
-        New items join the vocabulary; scales and categories of context columns are those of the
-        first call.
+        New items join the vocabulary; scales and categories of context columns and attributes are
+        those of the first call.
 
         Parameters
         ----------

@@ -11,26 +11,38 @@ from torch import Tensor, nn
 
 from skmars.ctr._batches import UNKNOWN_FEEDBACK, Batch
 from skmars.ctr._network import DINNetwork
+from skmars.ctr._row_encoder import ItemFeatures
 
 
 def penalty(
-    network: DINNetwork, batch: Batch[Tensor], item_count: Tensor, category_counts: Sequence[Tensor]
+    network: DINNetwork,
+    batch: Batch[Tensor],
+    counts: Sequence[Tensor],
+    features: ItemFeatures | None = None,
 ) -> Tensor:
     r"""Mini-batch aware regularisation (DIN, Eq. 6), to be scaled by lambda.
 
     .. math:: \frac{1}{2} \sum_{j \in batch} \frac{1}{n_j} \lVert w_j \rVert^2
 
-    over the distinct ids `j` of the batch, `n_j` their count in training: its gradient is
-    the published update, and touches no embedding that the batch does not.
+    over the distinct ids `j` of the batch, `n_j` their count in training (of the rows of
+    ``network.tables``): its gradient is the published update, and touches no embedding that the
+    batch does not.
     """
-    tables = [(table, batch.categorical[:, j]) for j, table in enumerate(network.categories)]
-    counts = list(category_counts)
+    used = [batch.categorical[:, j] for j in range(len(network.categories))]
     if network.items is not None:
         assert batch.items is not None
         # An item that rows of several folds share is there several times.
-        tables, counts = [(network.items, batch.items), *tables], [item_count, *counts]
+        used = [batch.items, *used]
+        entries = list(batch.user_attributes)
+        if len(network.item_attributes):
+            assert features is not None
+            assert batch.codes is not None
+            entries = [*features.attributes(batch.codes), *entries]
+        used += [entry.values for entry in entries]
     total = network.head.output.bias.new_zeros(())
-    for (table, ids), count in zip(tables, counts):
+    for table, ids, count in zip(network.tables, used, counts):
+        if table is None:
+            continue
         distinct = ids.unique()
         squares = table(distinct).square().sum(dim=1)
         total = total + 0.5 * (squares / count[distinct].clamp(min=1)).sum()
@@ -38,14 +50,20 @@ def penalty(
 
 
 @torch.no_grad()
-def fill_unseen(network: DINNetwork, feedback_count: NDArray[np.int64]) -> None:
+def fill_unseen(
+    network: DINNetwork,
+    counts: Sequence[NDArray[np.int64]],
+    feedback_count: NDArray[np.int64],
+) -> None:
     """Give what training never saw a sane vector: the mean of what it saw.
 
-    Row 0 of each table becomes the mean of its other rows. Where all feedback was known
-    (`feedback_count` of codes 0, 1, 2), unknown feedback becomes the mean of the known.
+    Row 0 of each table becomes the mean of its other rows, unless it occurs in training, as that
+    of an attribute with missing values does (`counts` of the rows of ``network.tables``). Where all
+    feedback was known (`feedback_count` of codes 0, 1, 2), unknown feedback becomes the mean of
+    the known.
     """
-    for table in [network.items, *network.categories]:
-        if table is not None and len(table.weight) > 1:
+    for table, n_each in zip(network.tables, counts):
+        if table is not None and len(table.weight) > 1 and n_each[0] == 0:
             table.weight[0] = table.weight[1:].mean(dim=0)
     if network.items is not None and network.feedback is not None:
         count = torch.tensor(feedback_count).to(network.feedback)

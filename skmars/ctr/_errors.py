@@ -74,6 +74,35 @@ def features_out_of_range(name: str, ids: NDArray[Any], largest: float) -> Value
     )
 
 
+def attributes_lacking(name: str, there: Iterable[str], of: str) -> ValueError:
+    """Say that an attribute of fit, `of` items or users, is not there."""
+    has, remedy = "The users of X have", "X.with_users(users), or a column 'user.*' of a table"
+    if of == "item":
+        has = "The catalogue of X has"
+        remedy = "Impressions.from_frame(table, catalog), or catalog.with_attributes"
+    return ValueError(
+        f"{has} no attribute {name!r}, which DINClassifier was fitted with, but {list(there)}. "
+        f"Attach it with {remedy}; values that are not known may be missing. Or fit with "
+        f"{of}_attributes=None."
+    )
+
+
+def attribute_changed(name: str, kind: str, was: str) -> ValueError:
+    """Say that an attribute is of another kind than in fit."""
+    words = {"number": "numbers", "category": "strings", "list": "lists of strings"}
+    return ValueError(
+        f"DINClassifier was fitted when {name} held {words[was]}, but it holds {words[kind]} in X. "
+        f"Convert it to {words[was]}."
+    )
+
+
+def attribute_out_of_range(name: str, largest: float) -> ValueError:
+    """Say that a number of an attribute can't be computed with."""
+    return ValueError(
+        f"{name} is scaled to numbers beyond {largest:g}. Correct the value, or take its logarithm."
+    )
+
+
 def factors_of_all_users() -> ValueError:
     """Say that training rows come with a catalogue that knows their users."""
     return ValueError(

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skmars.baselines._auxiliary import FeatureLookup, Positions
-from skmars.ctr._batches import N_FEEDBACK, Batch, RaggedItems, Representation
-from skmars.ctr._layers import AttentionPooling, Perceptron
+from skmars.ctr._batches import N_FEEDBACK, Batch, Entries, RaggedItems, Representation
+from skmars.ctr._layers import AttentionPooling, Perceptron, segment_sum
 from skmars.ctr._row_encoder import EncodedRows
 from skmars.utils._torch import resolve_device
 
@@ -45,6 +45,9 @@ class DINNetwork(nn.Module):
         Items with an id embedding of their own; None for rows without target and history.
     item_features : mapping of str to int
         Width of each item feature matrix that is projected and joins the id embedding.
+    item_attributes, user_attributes : sequence of (int or None)
+        Number of categories of each attribute, None for numbers. Embedded, those of items join the
+        id embedding, those of users the context.
     embedding_dim, attention_units, hidden_units, activation, activity_feature
         See `DINClassifier`.
     attention_normalization : {None, "softmax", "sqrt"}
@@ -66,6 +69,8 @@ class DINNetwork(nn.Module):
         n_categories: Sequence[int] = (),
         n_items: int | None = None,
         item_features: Mapping[str, int] | None = None,
+        item_attributes: Sequence[int | None] = (),
+        user_attributes: Sequence[int | None] = (),
         embedding_dim: int = 10,
         attention_units: Sequence[int] = (80, 40),
         hidden_units: Sequence[int] = (200, 80),
@@ -90,7 +95,10 @@ class DINNetwork(nn.Module):
             self.projections = nn.ModuleDict(
                 {name: nn.Linear(n, embedding_dim, bias=False) for name, n in widths}
             )
-            self.item_dim = item_dim = embedding_dim * (1 + len(self.projections))
+            self.item_attributes = _attributes(item_attributes, embedding_dim)
+            self.user_attributes = _attributes(user_attributes, embedding_dim)
+            n_parts = 1 + len(self.projections) + len(self.item_attributes)
+            self.item_dim = item_dim = embedding_dim * n_parts
             self.feedback = _vectors(N_FEEDBACK, item_dim) if feedback else None
             self.provenance = _vectors(2, item_dim) if borrowed == "marked" else None
             # How well a borrowed item fits (Eq. 16), times a vector: own items have none.
@@ -100,11 +108,21 @@ class DINNetwork(nn.Module):
             self.interest = AttentionPooling(*pooling)
             self.borrowed = AttentionPooling(*pooling) if borrowed == "separate" else None
             width += item_dim * (4 if borrowed == "separate" else 3) + activity_feature
+            width += embedding_dim * len(self.user_attributes)
         self.head = Perceptron(width, hidden_units, activation)
 
     @property
     def n_linear(self) -> int:
         return len(self.fusion) - 2
+
+    @property
+    def tables(self) -> list[nn.Embedding | None]:
+        """All embedding tables: of items, context, and attributes (None for numbers)."""
+        context: list[Any] = [*self.categories]
+        if self.items is None:
+            return context
+        attributes: list[Any] = [*self.item_attributes, *self.user_attributes]
+        return [self.items, *context, *(each.table for each in attributes)]
 
     def forward(
         self,
@@ -165,6 +183,7 @@ class DINNetwork(nn.Module):
                 borrowed = pool(self.borrowed, batch.borrowed, key)
         if self.activity_feature:
             context.insert(0, torch.log1p(batch.length.to(target.dtype))[:, None])
+        context += [table(a) for table, a in zip(self.user_attributes, batch.user_attributes)]
         seen = torch.cat(context, dim=1)
         return Representation(seen, interest, target, product, borrowed, linear)
 
@@ -202,13 +221,19 @@ class DINNetwork(nn.Module):
     def item_embedding(
         self, items: Tensor, codes: Tensor, item_features: FeatureLookup | None = None
     ) -> Tensor:
-        """Embed distinct items: id embedding, then one projection a feature matrix."""
+        """Embed distinct items: id embedding, a projection a feature matrix, then attributes."""
         assert self.items is not None
         parts = [self.items(items)]
         for name, projection in self.projections.items():
             assert item_features is not None
             rows = item_features(name, codes).to(parts[0].dtype)
             parts.append(projection(F.normalize(rows, dim=1)))
+        if len(self.item_attributes):
+            lookup: Any = item_features
+            parts += [
+                table(entries)
+                for table, entries in zip(self.item_attributes, lookup.attributes(codes))
+            ]
         return torch.cat(parts, dim=1)
 
     def _tagged(self, item: Tensor) -> Tensor:
@@ -251,6 +276,32 @@ class DINNetwork(nn.Module):
         return same
 
 
+class AttributeEmbedding(nn.Module):
+    """Embeds one attribute: the mean of the vectors of its categories, or a number times a vector.
+
+    Parameters
+    ----------
+    n_categories : int or None
+        None for numbers.
+    width : int
+    """
+
+    def __init__(self, n_categories: int | None, width: int) -> None:
+        super().__init__()
+        self.table = None if n_categories is None else _embedding(n_categories + 1, width)
+        self.vector = _vectors(1, width) if n_categories is None else None
+
+    def forward(self, entries: Entries[Tensor]) -> Tensor:
+        """Embed entries, shape (n_entries, width)."""
+        if self.vector is not None:
+            return entries.values.to(self.vector.dtype)[:, None] * self.vector
+        assert self.table is not None
+        rows: Tensor = self.table(entries.values)
+        if entries.length is None:
+            return rows
+        return segment_sum(rows, entries.length) / entries.length[:, None]
+
+
 def logit_alone(n_linear: int) -> Tensor:
     """Return the fusion that leaves a logit as it is."""
     return torch.eye(2, n_linear + 2)[1]
@@ -261,6 +312,10 @@ def _embedding(n: int, width: int) -> nn.Embedding:
     table = nn.Embedding(n, width, sparse=True)
     nn.init.normal_(table.weight, std=EMBEDDING_STD)
     return table
+
+
+def _attributes(n_categories: Sequence[int | None], width: int) -> nn.ModuleList:
+    return nn.ModuleList(AttributeEmbedding(n, width) for n in n_categories)
 
 
 def _vectors(n: int, width: int) -> nn.Parameter:
@@ -274,6 +329,9 @@ def to_tensors(value: T, device: torch.device, dtype: torch.dtype) -> T:
     if is_dataclass(value) and not isinstance(value, type):
         parts = {f.name: to_tensors(getattr(value, f.name), device, dtype) for f in fields(value)}
         return replace(value, **parts)
+    if isinstance(value, tuple):
+        tensors: Any = tuple(to_tensors(part, device, dtype) for part in value)
+        return tensors
     # Slices of memory-mapped input are not writable, which torch warns of.
     array: Any = value
     tensor = torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -12,6 +12,7 @@ from skmars.utils._parameters import Number
 
 # More units than that in a layer, or numbers in an embedding, is a slip of the keyboard.
 WIDEST, DEEPEST = 1 << 14, 64
+_NAMES = ("item_features", "item_attributes", "user_attributes", "linear_context")
 _COUNT = Number(Integral, 1, None, closed="left")
 
 CONSTRAINTS: dict[str, list[Any]] = {
@@ -22,6 +23,8 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "attention_normalization": [StrOptions({"softmax", "sqrt"}), None],
     "borrowed": [StrOptions({"separate", "marked", "joint"})],
     "item_features": [StrOptions({"auto"}), list, tuple, None],
+    "item_attributes": [StrOptions({"auto"}), list, tuple, None],
+    "user_attributes": [StrOptions({"auto"}), list, tuple, None],
     "linear_context": [StrOptions({"auto"}), list, tuple, None],
     "activity_feature": ["boolean"],
     "max_length": [_COUNT],
@@ -54,7 +57,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     for name, value in parameters.items():
         if name in ("attention_units", "hidden_units"):
             _check_widths(name, value)
-        if isinstance(value, list | tuple) and name in ("item_features", "linear_context"):
+        if isinstance(value, list | tuple) and name in _NAMES:
             _check_names(name, list(value))
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
-from skmars.ctr._batches import N_FEEDBACK, UNKNOWN_FEEDBACK, Batch, RaggedItems
+from skmars.ctr._attributes import LearntAttribute, coded_attributes, entries_of
+from skmars.ctr._batches import N_FEEDBACK, UNKNOWN_FEEDBACK, Batch, Entries, RaggedItems
 from skmars.ctr._errors import (
     column_changed,
     column_lacking,
@@ -20,6 +21,7 @@ from skmars.ctr._errors import (
     numbers_out_of_range,
 )
 from skmars.data import Impressions, ItemCatalog
+from skmars.data._attributes import Attribute, take_entries
 from skmars.data._checks import LARGEST
 from skmars.data._columns import FACTORS
 from skmars.data._memo import Memo
@@ -72,7 +74,20 @@ class RowEncoder:
     item_features: dict[str, int] = field(default_factory=dict)  # their widths
     has_feedback: bool = False
     has_borrowed: bool = False
+    item_attributes: dict[str, LearntAttribute] = field(default_factory=dict)
+    user_attributes: dict[str, LearntAttribute] = field(default_factory=dict)
+    _coded: Memo[list[Attribute]] = field(default_factory=Memo, init=False)
     _table_rows: Memo[Codes] = field(default_factory=Memo, init=False)
+
+    @property
+    def table_counts(self) -> list[Codes]:
+        """How often each row of the embedding tables occurs in the rows of the fit.
+
+        In the order of ``DINNetwork.tables``.
+        """
+        attributes = [*self.item_attributes.values(), *self.user_attributes.values()]
+        counts = [*self.category_counts, *(learnt.count for learnt in attributes)]
+        return counts if self.items is None else [self.item_count, *counts]
 
     def encode(self, X: Impressions | NDArray[Any]) -> EncodedRows:
         """Read rows: items as rows of the embedding table, numbers scaled, strings coded."""
@@ -108,7 +123,8 @@ class RowEncoder:
             borrowed=borrowed,
             shift=_shift(X),
             merge=self.borrowed != "separate",
-            features=ItemFeatures(X.catalog, self.item_features),
+            features=ItemFeatures(X.catalog, self.item_features, self.coded_items(X.catalog)),
+            user_attributes=self.coded_users(X),
         )
 
     def table_rows(self, catalog: ItemCatalog) -> list[Codes]:
@@ -120,6 +136,26 @@ class RowEncoder:
             return known(part.ids, "item_id of X").astype(np.int64) + 1
 
         return [self._table_rows.get(part, look_up) for part in catalog.parts]
+
+    def coded_items(self, catalog: ItemCatalog) -> dict[str, list[Attribute]]:
+        """Return the parts of each coded attribute of the items of a catalogue."""
+        learnt = self.item_attributes
+        if not learnt:
+            return {}
+
+        def coded(part: ItemCatalog) -> list[Attribute]:
+            return coded_attributes(part.attributes, learnt, "item")
+
+        parts = [self._coded.get(part, coded) for part in catalog.parts]
+        return {name: [part[i] for part in parts] for i, name in enumerate(learnt)}
+
+    def coded_users(self, X: Impressions) -> dict[str, Attribute]:
+        """Return the coded attributes of the user of each row."""
+        if not self.user_attributes:
+            return {}
+        rows = {k: take_entries([v], X.user) for k, v in X.user_attributes.items()}
+        coded = coded_attributes(rows, self.user_attributes, "user")
+        return dict(zip(self.user_attributes, coded))
 
     def used_items(self, X: Impressions) -> tuple[UsedItems, UsedItems | None]:
         """Return histories and borrowed items, cut to what is used."""
@@ -136,6 +172,8 @@ class ItemFeatures:
     catalog : ItemCatalog
     widths : mapping of str to int
         Of the features that are needed.
+    coded : mapping of str to list of Attribute
+        The parts of each attribute, see `LearntAttribute.coded`.
 
     Raises
     ------
@@ -144,8 +182,13 @@ class ItemFeatures:
         if their features are not finite, or too large to be scaled to unit length.
     """
 
-    def __init__(self, catalog: ItemCatalog, widths: Mapping[str, int]) -> None:
-        self.catalog, self.widths = catalog, widths
+    def __init__(
+        self,
+        catalog: ItemCatalog,
+        widths: Mapping[str, int],
+        coded: Mapping[str, list[Attribute]],
+    ) -> None:
+        self.catalog, self.widths, self.coded = catalog, widths, coded
         if widths and not widths.items() <= (there := feature_widths(catalog)).items():
             raise features_lacking(there, widths)
 
@@ -153,6 +196,21 @@ class ItemFeatures:
         import torch
 
         return torch.from_numpy(self.take(name, codes.cpu().numpy())).to(codes.device)
+
+    def attributes(self, codes: Tensor) -> list[Entries[Tensor]]:
+        """Return the attributes of these codes, which are those of all folds alike."""
+        import torch
+
+        item = codes.cpu().numpy() % max(len(self.catalog), 1)
+        found = []
+        for name, parts in self.coded.items():
+            entries = entries_of(parts, item, f"attribute {name!r} of items")
+            values = torch.from_numpy(entries.values).to(codes.device)
+            length = None
+            if entries.length is not None:
+                length = torch.from_numpy(entries.length).to(codes.device)
+            found.append(Entries(values, length))
+        return found
 
     def take(self, name: str, codes: Codes) -> NDArray[np.float32]:
         """Return the features of these codes, shape (n_codes, width)."""
@@ -192,6 +250,7 @@ class EncodedRows:
     shift: Codes | None = None  # what the fold of each row adds to item codes, see `Batch`
     merge: bool = False  # whether borrowed items join `history` in the batches
     features: ItemFeatures | None = None
+    user_attributes: Mapping[str, Attribute] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.dense)
@@ -224,6 +283,14 @@ class EncodedRows:
             length=self.length[rows],
             history=gathered[0],
             borrowed=gathered[1] if len(gathered) > 1 else None,
+            user_attributes=self._user_entries(rows),
+        )
+
+    def _user_entries(self, rows: Codes | slice) -> tuple[Entries[NDArray[Any]], ...]:
+        at = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+        return tuple(
+            entries_of([column], at, f"attribute {name!r} of users")
+            for name, column in self.user_attributes.items()
         )
 
     def blocks(self) -> Iterator[slice]:

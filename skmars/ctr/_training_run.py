@@ -32,7 +32,14 @@ from skmars.utils._training import EpochCallbacks, TrainingResult, check_finite,
 if TYPE_CHECKING:
     from skmars.baselines._auxiliary import TrainingBatch
 
-_OF_COLUMNS = ("max_length", "borrowed", "item_features", "linear_context")
+_OF_COLUMNS = (
+    "max_length",
+    "borrowed",
+    "item_features",
+    "linear_context",
+    "item_attributes",
+    "user_attributes",
+)
 _OF_NETWORK = (
     "embedding_dim",
     "attention_units",
@@ -148,7 +155,7 @@ class TrainingRun:
         The network is a copy: whoever keeps it has the model of that epoch, not a training one.
         """
         network = deepcopy(self.network)
-        fill_unseen(network, self.encoder.feedback_count)
+        fill_unseen(network, self.encoder.table_counts, self.encoder.feedback_count)
         if self.held_out is None and network.n_linear:  # else validation has done it
             calibrate(network, self.data, self.prior)
         return self.encoder, to_cpu(network)
@@ -164,7 +171,7 @@ class TrainingRun:
             result.loss_curve[:0] = first.loss_curve
             result.validation_curve[:0] = first.validation_curve
             result.best_epoch += first.n_iter
-        fill_unseen(self.network, self.encoder.feedback_count)
+        fill_unseen(self.network, self.encoder.table_counts, self.encoder.feedback_count)
         rows = self.data.X
         some = rows.batch(slice(0, rows_a_step(self.parameters["batch_size"], len(rows))))
         bias = self.network.head.output.bias
@@ -177,10 +184,9 @@ class TrainingRun:
         network, rows, parameters = self.network, self.data.X, self.parameters
         device, dtype = network.head.output.bias.device, network.head.output.bias.dtype
         features, embedding_l2 = rows.features, parameters["embedding_l2"]
-        item_count, *category_counts = (
-            torch.tensor(count, dtype=dtype, device=device)
-            for count in (self.encoder.item_count, *self.encoder.category_counts)
-        )
+        counts = [
+            torch.tensor(count, dtype=dtype, device=device) for count in self.encoder.table_counts
+        ]
         y = torch.tensor(self.data.y, dtype=dtype)
         weight = None
         if self.data.weight is not None:
@@ -213,7 +219,7 @@ class TrainingRun:
             logit = network.score(seen, w)
             value = F.binary_cross_entropy_with_logits(logit, target, weight=w)
             if embedding_l2 > 0:
-                value = value + embedding_l2 * penalty(network, batch, item_count, category_counts)
+                value = value + embedding_l2 * penalty(network, batch, counts, features)
             if objective is not None:
                 of_items = cast("TrainingBatch[Tensor]", batch)
                 with frozen_statistics(network):
@@ -238,7 +244,7 @@ class TrainingRun:
 
     def _validation_score(self) -> float:
         assert self.held_out is not None
-        fill_unseen(self.network, self.encoder.feedback_count)
+        fill_unseen(self.network, self.encoder.table_counts, self.encoder.feedback_count)
         score = calibrate(self.network, self.held_out, self.prior)
         if not np.isfinite(score).all():
             return -np.inf  # the next loss says so
@@ -270,6 +276,8 @@ def _new_network(
             n_categories=[len(count) - 1 for count in encoder.category_counts],
             n_items=None if encoder.items is None else len(encoder.items),
             item_features=encoder.item_features,
+            item_attributes=[a.n_categories for a in encoder.item_attributes.values()],
+            user_attributes=[a.n_categories for a in encoder.user_attributes.values()],
             feedback=encoder.has_feedback,
             borrowed=parameters["borrowed"] if encoder.has_borrowed else None,
             **{name: parameters[name] for name in _OF_NETWORK},

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
+from skmars.ctr._attributes import LearntAttribute, chosen_attributes, learn_attribute
 from skmars.ctr._batches import N_FEEDBACK, UNKNOWN_FEEDBACK
 from skmars.ctr._row_encoder import (
     ALIGNED,
@@ -22,6 +23,7 @@ from skmars.ctr._row_encoder import (
     strings,
 )
 from skmars.data import Impressions, ItemCatalog
+from skmars.data._attributes import Attribute, take_entries
 from skmars.data._columns import FACTORS, LOOKALIKES
 from skmars.utils._ids import Lookup, joined
 
@@ -34,6 +36,8 @@ def learn_encoder(
     borrowed: str,
     item_features: str | Sequence[str] | None,
     linear_context: str | Sequence[str] | None,
+    item_attributes: str | Sequence[str] | None,
+    user_attributes: str | Sequence[str] | None,
 ) -> RowEncoder:
     """Learn vocabularies and scales; for the parameters see `DINClassifier`.
 
@@ -70,7 +74,24 @@ def learn_encoder(
         has_feedback=any(part is not None and part.feedback is not None for part in parts),
         has_borrowed=has_borrowed,
     )
-    return with_items_of(encoder, X)
+    encoder = with_items_of(encoder, X)
+    seen = X.catalog.codes(encoder.items.ids)  # type: ignore[union-attr]
+    user, n_rows = np.unique(X.user, return_counts=True)
+    names = X.catalog.parts[0].attributes
+    of_items = {name: X.catalog.take_attribute(name, seen) for name in names}
+    of_users = {name: take_entries([v], user) for name, v in X.user_attributes.items()}
+    return replace(
+        encoder,
+        item_attributes=_learnt(of_items, item_attributes, encoder.item_count[1:], "item"),
+        user_attributes=_learnt(of_users, user_attributes, n_rows, "user"),
+    )
+
+
+def _learnt(
+    there: dict[str, Attribute], names: str | Sequence[str] | None, count: Codes, of: str
+) -> dict[str, LearntAttribute]:
+    chosen = chosen_attributes(there, names, of)
+    return {name: learn_attribute(there[name], count) for name in chosen}
 
 
 def with_items_of(encoder: RowEncoder, X: Impressions) -> RowEncoder:

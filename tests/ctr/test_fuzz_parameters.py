@@ -17,7 +17,11 @@ from .impressions import SMALL, din, make_data
 
 X, Y = make_data()
 rng = np.random.default_rng(0)
-WITH_TEXT = X.with_catalog(X.catalog.with_features({"text": rng.normal(size=(len(X.catalog), 3))}))
+WITH_TEXT = X.with_catalog(
+    X.catalog.with_features({"text": rng.normal(size=(len(X.catalog), 3))}).with_attributes(
+        {"hue": list("ab" * (len(X.catalog) // 2)), "price": np.arange(len(X.catalog))}
+    )
+).with_users(pd.DataFrame({"user_id": X.users, "hue": ["c"] * len(X.users)}))
 ARRAY = rng.normal(size=(len(X), 3))
 
 NO_NUMBERS = [True, False, None, "10", [1], np.nan, np.inf, -np.inf, -1, 0, 1.5]
@@ -39,6 +43,8 @@ VALUES: dict[str, list] = {
     "attention_normalization": WORDS,
     "borrowed": WORDS,
     "item_features": NAMES,
+    "item_attributes": [*NAMES, ["hue"], ["hue", "price"]],
+    "user_attributes": [*NAMES, ["hue"], ["price"]],
     "linear_context": NAMES,
     "activity_feature": [*WORDS, False, 0],
     "max_length": COUNTS + HUGE,

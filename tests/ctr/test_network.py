@@ -42,6 +42,10 @@ def make_rows(*, borrowed: bool = False, merge: bool = False, n: int = 5) -> Enc
     )
 
 
+# Counts of the rows of the tables, of which the first is never trained.
+NEVER = [np.array([0, 1]), np.array([0, 1])]
+
+
 def make_network(**parameters: object) -> DINNetwork:
     torch.manual_seed(0)
     options: dict = {"n_dense": 2, "n_linear": 1, "n_categories": [3], "n_items": N_ITEMS}
@@ -62,7 +66,7 @@ def test_mini_batch_aware_regularisation() -> None:
     network, batch = make_network(), batch_of(make_rows(), slice(0, 2))
     count = torch.arange(N_ITEMS + 1, dtype=torch.float64) * 3
     categories = torch.tensor([0.0, 5.0, 7.0, 1.0], dtype=torch.float64)
-    penalty(network, batch, count, [categories]).backward()
+    penalty(network, batch, [count, categories]).backward()
     for table, ids, n in (
         (network.items, batch.items, count),
         (network.categories[0], batch.categorical.unique(), categories),
@@ -108,7 +112,7 @@ def test_optimizer_state_survives_new_items() -> None:
 
 def test_new_and_unknown_items_are_the_mean() -> None:
     network = make_network()
-    fill_unseen(network, [0, 0, 0])
+    fill_unseen(network, NEVER, [0, 0, 0])
     mean = network.items.weight[1:].mean(dim=0)
     torch.testing.assert_close(network.items.weight[0], mean)
     add_items(network, 2)
@@ -118,9 +122,9 @@ def test_new_and_unknown_items_are_the_mean() -> None:
 def test_unknown_feedback_is_the_mean_of_the_known_only_where_it_was_never_seen() -> None:
     network = make_network()
     before = network.feedback.detach().clone()
-    fill_unseen(network, [1, 3, 2])
+    fill_unseen(network, NEVER, [1, 3, 2])
     torch.testing.assert_close(network.feedback.detach(), before)
-    fill_unseen(network, [1, 3, 0])
+    fill_unseen(network, NEVER, [1, 3, 0])
     torch.testing.assert_close(network.feedback[2], 0.25 * before[0] + 0.75 * before[1])
 
 
