@@ -4,7 +4,7 @@
     python -m benchmarks.update --data path/to/ml-1m --users 1500
 
 The planted data of `make_multimodal_ctr`, or MovieLens-1M, in the order of time. The pipeline is
-fitted to the first 80 % of the events; the others are ten days. Each day is predicted first and
+fitted to the first 80 % of the events; the others are ten days (`--days`). Each day is predicted first and
 learnt from afterwards, by
 
 stale         nobody: the fitted pipeline stays as it is
@@ -25,6 +25,7 @@ import time
 import warnings
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.pipeline import Pipeline
 
 from benchmarks.measure import threads
+from benchmarks.movielens import settings_of
 from skmars import (
     Impressions,
     ItemCatalog,
@@ -42,7 +44,7 @@ from skmars import (
     update,
 )
 
-N_DAYS, FIRST, SHORT = 10, 0.8, 5
+FIRST, SHORT = 0.8, 5
 MODELS = ["stale", "classifier", "update", "wrong order", "refit"]
 
 
@@ -83,14 +85,21 @@ def learn(name: str, model: Pipeline, X: Impressions, y: np.ndarray, new: slice)
     return update(model, X, y, new) if name == "update" else in_wrong_order(model, X, y, new)
 
 
-def run(catalog: ItemCatalog, log: pd.DataFrame, seed: int, names: list[str]) -> pd.DataFrame:
+def run(
+    catalog: ItemCatalog,
+    log: pd.DataFrame,
+    seed: int,
+    names: list[str],
+    n_days: int,
+    settings: dict[str, Any],
+) -> pd.DataFrame:
     """Return the measures of each model."""
-    days = np.array_split(np.arange(int(FIRST * len(log)), len(log)), N_DAYS)
+    days = np.array_split(np.arange(int(FIRST * len(log)), len(log)), n_days)
     X, y = Impressions.from_log(
         log[: days[0][0]], catalog, label="clicked", history="all", duplicates="keep"
     )
     begin = time.process_time()
-    fitted = make_mars(random_state=seed).fit(X, y)
+    fitted = make_mars(random_state=seed, **settings).fit(X, y)
     fit_seconds = time.process_time() - begin
     models = dict.fromkeys(names, fitted)
     scores: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -111,31 +120,34 @@ def run(catalog: ItemCatalog, log: pd.DataFrame, seed: int, names: list[str]) ->
             "AUC": roc_auc_score(clicks, p),
             "AUC, short": roc_auc_score(clicks[short], p[short]),
             "log loss": log_loss(clicks, p),
-            "CPU s a day": seconds[name] / N_DAYS,
+            "CPU s a day": seconds[name] / n_days,
         }
     table = pd.DataFrame(found).T
     print(
-        f"seed {seed}: {len(log)} events, {len(clicks)} of them in {N_DAYS} days, {short.sum()} "
+        f"seed {seed}: {len(log)} events, {len(clicks)} of them in {n_days} days, {short.sum()} "
         f"with short histories; the first fit took {fit_seconds:.1f} s of CPU\n{table.round(4)}\n",
         flush=True,
     )
     return table
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--data", type=Path, help="folder of MovieLens-1M")
     parser.add_argument("--users", type=int, default=500)
+    parser.add_argument("--days", type=int, default=10)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
-    arguments = parser.parse_args()
+    parser.add_argument("--set", nargs="*", default=[], metavar="PARAMETER=VALUE")
+    arguments = parser.parse_args(argv)
+    settings = settings_of(arguments.set)
     tables = []
     with threads(1):
         for seed in arguments.seeds:
             source = planted(arguments.users, seed)
             if arguments.data is not None:
                 source = movielens(arguments.data, arguments.users, seed)
-            tables.append(run(*source, seed, arguments.models))
+            tables.append(run(*source, seed, arguments.models, arguments.days, settings))
     print("mean of the seeds")
     print((sum(tables[1:], tables[0]) / len(tables)).round(4))
 
