@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import chance, choices, out_of_fold, shops, tell
+from benchmarks import update as days
 from benchmarks.cells import difference, measured
 from benchmarks.controls import RandomUsers
 from benchmarks.paper import statistics
@@ -278,6 +279,14 @@ def test_choices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert all(text.count(f"| {name} |") == 2 for name in choices.CHOICES)
     assert choices.ALL_FEATURES not in choices.choices_of("amazon-ids")
+
+
+def test_updates(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = ["align__max_iter=1", "align__n_components=8", "align__id_dim=4", "ctr__max_iter=1"]
+    days.main(["--users", "60", "--days", "1", "--set", *tiny])
+    table = capsys.readouterr().out
+    for name in days.MODELS:
+        assert table.count(f"\n{name} ") == 2
 
 
 def test_what_look_alikes_tell(capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,7 +133,7 @@ def names() -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "page",
-    ["data", "encoders", "encoding", "metrics", "sklearn_tools", "splitting", "tuning"],
+    ["data", "encoders", "encoding", "metrics", "sklearn_tools", "splitting", "tuning", "updating"],
 )
 def test_snippets_of_the_guide_run(page: str, names: dict[str, Any]) -> None:
     found = snippets(DOCS / f"guide/{page}.rst")
