@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from sklearn.pipeline import Pipeline
 
 from skmars import (
+    DINClassifier,
     Impressions,
     ItemCatalog,
+    MultimodalEncoder,
     make_mars,
     make_multimodal_ctr,
 )
