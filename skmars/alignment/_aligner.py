@@ -10,7 +10,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmars.alignment._parameters import MOST, AlignerParameters
+from skmars.alignment._parameters import MOST, OF_THE_NETWORK, AlignerParameters
 from skmars.data import Impressions
 from skmars.data._checks import as_impressions, check_columns, check_range
 from skmars.data._folds import mark_own
@@ -52,7 +52,7 @@ class SteinAligner(
     id_dim : int, default=128
         Dimension of the id embedding.
     n_heads : int, default=2
-        Attention heads; divides `n_components` and `id_dim`.
+        Attention heads; divides `n_components` and `id_dim`. 1 is as printed.
     lam : float, default=0.1
         λ, the weight of the entropy within `L_Stein`. The entropy is taken per dimension.
     beta : float, default=0.1
@@ -60,11 +60,23 @@ class SteinAligner(
     entropy : {"maximize", "paper"} or None, default="maximize"
         "maximize" spreads the space, as the paper's text intends; "paper" is the sign of its
         Eq. 7-8 as printed, which collapses it; None leaves the term out.
+    normalize : bool, default=True
+        Whether `L_Stein` is of embeddings of unit length, and of the entropy per dimension. With
+        False (as printed) neither: the length of the embeddings is then free, so that the entropy
+        lets the space grow without bound ("maximize") or shrink to a point ("paper").
     eta : float, default=0.1
         Ridge of the Stein score estimator.
+    click_score : {"affinity", "network"}, default="affinity"
+        What the click loss scores. "affinity": the feed-forward network of Eq. 12 is part of
+        the embeddings of items, and a user's mean over the history (Eq. 13) is multiplied with the
+        embedding of the target. "network" (as printed): the embedding is what Eq. 11 gives, the
+        target stands behind the user's history in one sequence, and the feed-forward network maps
+        its embedding there to the score. Takes as many passes as there are rows, and the mean over
+        the history, by which users are compared later, is not trained itself.
     residual : bool, default=True
-        Whether Eq. 4, 11 and 12 have a residual (and LayerNorm) as Eq. 10 has. False is as
-        printed: the modalities then only choose among values of ids.
+        Whether Eq. 4, 11 and 12 have a residual (Eq. 4 and 11 with LayerNorm) as Eq. 10 has. False
+        is as printed: values of ids are all that is left then, among which the modalities choose.
+        An item by itself has nothing to choose from, so that its embedding ignores its content.
     causal : bool, default=True
         False is as printed: every row's history is encoded on its own and in both directions.
         Takes as many passes as there are distinct histories.
@@ -205,6 +217,7 @@ class SteinAligner(
     validation_scores_: list[float] | None
     n_iter_: int
     _columns_out: list[str] | None
+    _network_shape: dict[str, Any]
 
     @all_or_nothing
     @with_callbacks
@@ -363,6 +376,9 @@ class SteinAligner(
 
         self._check_parameters()
         resume = hasattr(self, "encoder_") if incremental else self._resumes()
+        shape = self._network_parameters()
+        if resume:
+            self._check_same_network(shape)
         known = self.encoder_ if resume else None
         first = int(check_random_state(self.random_state).randint(MOST))
         # A later call must not repeat the draws of the earlier ones, but hold out the same rows.
@@ -398,10 +414,26 @@ class SteinAligner(
         self.loss_curve_, self.validation_scores_ = losses, scores or None
         self.n_iter_ = len(losses)
         self.alignment_, self.uniformity_, self.effective_rank_ = space
-        self._columns_out = columns_out
+        self._columns_out, self._network_shape = columns_out, shape
         if callbacks is not None:
             callbacks.finish()
         return objective
+
+    def _network_parameters(self) -> dict[str, Any]:
+        """Return the parameters that a trained network can't change."""
+        shape = {name: getattr(self, name) for name in OF_THE_NETWORK}
+        if self.modalities is not None:
+            shape["modalities"] = list(self.modalities)
+        return shape
+
+    def _check_same_network(self, shape: dict[str, Any]) -> None:
+        for name, before in self._network_shape.items():
+            if shape[name] != before:
+                raise ValueError(
+                    f"SteinAligner goes on from a fit with {name}={before!r}, but now has "
+                    f"{name}={shape[name]!r}, which makes another network. Set {name} back to go "
+                    "on, or fit anew with warm_start=False."
+                )
 
     def _check_array(self, X: Any, **options: Any) -> NDArray[np.floating]:
         X = validate_data(self, X, dtype=[np.float64, np.float32], **options)

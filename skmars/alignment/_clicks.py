@@ -19,9 +19,17 @@ from skmars.alignment._item_factors import ItemFactors
 from skmars.alignment._items import modality_names
 from skmars.alignment._learning import Objective, Sampling
 from skmars.alignment._network import AlignmentNetwork, ItemBatch
-from skmars.alignment._packing import Batch, find_segments, make_batches, pack_batch
+from skmars.alignment._packing import (
+    Batch,
+    PackedSequences,
+    find_segments,
+    make_batches,
+    pack_batch,
+    pack_targets,
+    segment_of_each_row,
+)
 from skmars.alignment._parameters import AlignerParameters
-from skmars.alignment._stein import SteinObjective
+from skmars.alignment._stein import SteinObjective, stein_objective
 from skmars.data import Impressions
 from skmars.data._checks import check_target
 from skmars.data._columns import FACTORS
@@ -79,10 +87,12 @@ def new_encoder(X: Impressions, parameters: AlignerParameters, seed: int) -> Ali
         n_components=parameters.n_components,
         id_dim=parameters.id_dim,
         n_heads=parameters.n_heads,
+        click_score=parameters.click_score,
         residual=parameters.residual,
         causal=parameters.causal,
         max_length=parameters.max_length,
         dropout=parameters.dropout,
+        normalize=parameters.normalize,
         feedback=X.history.feedback is not None,
     )
     known = Lookup(X.catalog.ids[items], "item_id of the rows of fit")
@@ -147,7 +157,11 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
         self._inputs = {k: reader.inputs(X.catalog) for k, reader in readers.items()}
         self.fold = np.full(len(X), EVERYBODY, dtype=np.int8) if fold is None else fold
         self._read_as = self.fold if folds else np.full_like(self.fold, EVERYBODY)
-        self._segments = find_segments(X, causal=self.network.causal, reach=self.network.reach)
+        network = self.network
+        if network.click_score == "affinity":
+            self._segments = find_segments(X, causal=network.causal, reach=network.reach)
+        else:
+            self._segments = segment_of_each_row(X, context=network.context)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Shuffle the segments and group them; the rows of a batch are of one fold."""
@@ -209,6 +223,10 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
     def _forward(self, batch: Batch) -> tuple[Tensor, ItemBatch]:
         """Return the log-odds of some rows, and the distinct items they needed."""
         network, device, row = self.network, self.sampling.device, batch[1]
+        if network.click_score == "network":
+            sequences = pack_targets(self._X, self._segments, batch, device=device)
+            items = self._items(sequences, row)
+            return network.score_targets(items, sequences), items
         targets, target = np.unique(self._X.target[row], return_inverse=True)
         sequences = pack_batch(
             self._X.history,
@@ -218,11 +236,15 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
             device=device,
             singles=targets,
         )
-        inputs = self._inputs[int(self._read_as[row[0]])]
-        items = inputs.take(sequences.codes, network, device)
-        items = replace(items, ids=network.mask_ids(items.ids))
+        items = self._items(sequences, row)
         shown, users = network(items, sequences)
-        return network.logits(users, shown[torch.from_numpy(target).to(device)]), items
+        return network.affinity(users, shown[torch.from_numpy(target).to(device)]), items
+
+    def _items(self, sequences: PackedSequences, row: NDArray[np.int64]) -> ItemBatch:
+        """Return the distinct items of packed sequences, as the rows of a batch read them."""
+        inputs = self._inputs[int(self._read_as[row[0]])]
+        items = inputs.take(sequences.codes, self.network, self.sampling.device)
+        return replace(items, ids=self.network.mask_ids(items.ids))
 
 
 def click_objective(
@@ -236,12 +258,13 @@ def click_objective(
     encoder = continued_encoder(known, X) if known else new_encoder(X, parameters, seeds[1])
     # Where it computes when trained: it may be loaded on a machine without a GPU.
     encoder.device = "cpu" if parameters.device == "cpu" else "auto"
+    encoder.network.dropout.p = parameters.dropout
     return ClickObjective(
         encoder,
         X,
         y,
         Sampling.of(X, y, parameters, seeds),
-        SteinObjective(parameters.lam, parameters.entropy, parameters.eta),
+        stein_objective(parameters),
         parameters.beta,
         encoder.out_of_fold(X, parameters.cv),
         folds_of_rows(X, parameters.cv, None if known is None else known.factors),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from skmars.alignment._learning import Objective, Sampling
 from skmars.alignment._parameters import AlignerParameters
-from skmars.alignment._stein import SteinObjective
+from skmars.alignment._stein import SteinObjective, stein_objective
 from skmars.data._checks import check_range
 from skmars.utils._torch import to_cpu
 
@@ -52,20 +52,21 @@ def block_sizes(sizes: Iterable[int] | None, n_features: int) -> list[int]:
 
 
 class MultiviewNetwork(nn.Module):
-    """One linear projection a view (Eq. 3), onto the unit sphere.
+    """One linear projection a view (Eq. 3), onto the unit sphere if it is to `normalize`.
 
     Without a bias: rows are standardised, and one common direction would align everything.
     """
 
-    def __init__(self, sizes: list[int], n_components: int) -> None:
+    def __init__(self, sizes: list[int], n_components: int, normalize: bool = True) -> None:
         super().__init__()
-        self.sizes, self.n_components = sizes, n_components
+        self.sizes, self.n_components, self.normalize = sizes, n_components, normalize
         self.projections = nn.ModuleList(nn.Linear(n, n_components, bias=False) for n in sizes)
 
     def forward(self, X: Tensor) -> list[Tensor]:
         """Return the embedding of each view, shape (n_samples, n_components)."""
         views = X.split(self.sizes, dim=1)
-        return [F.normalize(p(x), dim=1) for p, x in zip(self.projections, views)]
+        projected = [p(x) for p, x in zip(self.projections, views)]
+        return [F.normalize(h, dim=1) for h in projected] if self.normalize else projected
 
 
 class MultiviewEncoder:
@@ -76,12 +77,17 @@ class MultiviewEncoder:
 
     @classmethod
     def new(
-        cls, X: NDArray[Float], sizes: Iterable[int] | None, n_components: int
+        cls,
+        X: NDArray[Float],
+        sizes: Iterable[int] | None,
+        n_components: int,
+        normalize: bool = True,
     ) -> MultiviewEncoder:
         """Return an untrained encoder for columns like those of `X`."""
         # An array, whatever `set_config` sets as container.
         scaler = StandardScaler().set_output(transform="default")
-        return cls(MultiviewNetwork(block_sizes(sizes, X.shape[1]), n_components), scaler.fit(X))
+        network = MultiviewNetwork(block_sizes(sizes, X.shape[1]), n_components, normalize)
+        return cls(network, scaler.fit(X))
 
     def standardize(self, X: NDArray[Float]) -> NDArray[np.float64]:
         """Return the columns of `X` standardised by the mean and the spread of fit."""
@@ -91,7 +97,7 @@ class MultiviewEncoder:
 
     @torch.no_grad()
     def embed_views(self, X: NDArray[Float]) -> list[NDArray[np.float64]]:
-        """Return the unit embedding of each view, shape (n_samples, n_components)."""
+        """Return the embedding of each view, shape (n_samples, n_components)."""
         # In float64, so that a row's result does not depend on the rows beside it.
         network = deepcopy(self.network).double()
         return [view.numpy() for view in network(torch.from_numpy(self.standardize(X)))]
@@ -162,8 +168,9 @@ def multiview_objective(
 ) -> MultiviewObjective:
     """Return the objective of a fit on an array, for a new network or a copy of a known one."""
     if known is None:
-        encoder = MultiviewEncoder.new(X, parameters.modalities, parameters.n_components)
+        shape = parameters.modalities, parameters.n_components, parameters.normalize
+        encoder = MultiviewEncoder.new(X, *shape)
     else:
         encoder = deepcopy(known)
-    stein = SteinObjective(parameters.lam, parameters.entropy, parameters.eta)
-    return MultiviewObjective(encoder, X, Sampling.of(X, None, parameters, seeds), stein)
+    sampling = Sampling.of(X, None, parameters, seeds)
+    return MultiviewObjective(encoder, X, sampling, stein_objective(parameters))

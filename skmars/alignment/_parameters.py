@@ -13,6 +13,7 @@ from sklearn.utils._param_validation import StrOptions
 from skmars.utils._parameters import Number
 
 Entropy = Literal["maximize", "paper"] | None
+ClickScore = Literal["affinity", "network"]
 
 # Seeds, and numbers of rows and items, are below this.
 MOST = int(np.iinfo(np.int32).max)
@@ -20,6 +21,13 @@ COUNT = Number(Integral, 1, MOST, closed="both")
 # Wider layers, and larger weights in the loss, are mistakes; float32 would not hold the latter.
 WIDTH = Number(Integral, 1, 10_000, closed="both")
 WEIGHT = Number(Real, 0, 1e9, closed="both")
+
+
+# What a trained network can't change.
+OF_THE_NETWORK = [
+    *("n_components", "id_dim", "n_heads", "normalize", "click_score", "residual", "causal"),
+    *("max_length", "modalities", "n_factors"),
+]
 
 
 class AlignerParameters(BaseEstimator):
@@ -32,7 +40,9 @@ class AlignerParameters(BaseEstimator):
         "lam": [WEIGHT],
         "beta": [WEIGHT],
         "entropy": [StrOptions({"maximize", "paper"}), None],
+        "normalize": ["boolean"],
         "eta": [Number(Real, 0, 1e9, closed="right")],
+        "click_score": [StrOptions({"affinity", "network"})],
         "residual": ["boolean"],
         "causal": ["boolean"],
         "max_length": [COUNT],
@@ -63,7 +73,9 @@ class AlignerParameters(BaseEstimator):
         lam: float = 0.1,
         beta: float = 0.1,
         entropy: Entropy = "maximize",
+        normalize: bool = True,
         eta: float = 0.1,
+        click_score: ClickScore = "affinity",
         residual: bool = True,
         causal: bool = True,
         max_length: int = 200,
@@ -90,7 +102,9 @@ class AlignerParameters(BaseEstimator):
         self.lam = lam
         self.beta = beta
         self.entropy = entropy
+        self.normalize = normalize
         self.eta = eta
+        self.click_score = click_score
         self.residual = residual
         self.causal = causal
         self.max_length = max_length

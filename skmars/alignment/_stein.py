@@ -3,7 +3,8 @@
 Pure functions of tensors. The entropy term follows the purpose that the paper states, not
 the sign that it prints: with a detached score, ``-E[s(e) . e]`` has the gradient *of the
 entropy*, so that adding it to a loss which is minimised (Eq. 8) contracts the space until it
-collapses. `stein_loss` therefore subtracts it; ``entropy="paper"`` keeps the printed sign.
+collapses. `stein_loss` therefore subtracts it; ``entropy="paper"`` keeps the printed sign, and
+``normalize=False`` the printed scale.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skmars.alignment._parameters import Entropy
+from skmars.alignment._parameters import AlignerParameters, Entropy
 
 # What the entropy estimate H is multiplied by in the loss.
 ENTROPY_SIGN: dict[str | None, float] = {"maximize": -1.0, "paper": 1.0, None: 0.0}
-# Below this, all distances on the unit sphere are rounding errors of float32.
+# Below this, times the length of the embeddings, all distances are rounding errors of float32.
 SMALLEST_BANDWIDTH = 1e-3
 
 
@@ -31,13 +32,14 @@ def rbf_kernel(a: Tensor, b: Tensor, bandwidth: Tensor | float) -> Tensor:
 
 
 @torch.no_grad()
-def median_bandwidth(a: Tensor, b: Tensor) -> Tensor:
+def median_bandwidth(a: Tensor, b: Tensor, *, length: Tensor | float = 1.0) -> Tensor:
     """Return the median distance over all pairs of a row of `a` and a row of `b`, detached.
 
     Over matched pairs alone the kernel of the median pair would be ``exp(-1/2)`` whatever
-    the embeddings, and alignment would work against its own bandwidth.
+    the embeddings, and alignment would work against its own bandwidth. `length` is that of the
+    embeddings, which decides what is a rounding error.
     """
-    return torch.cdist(a, b).median().clamp_min(SMALLEST_BANDWIDTH)
+    return torch.cdist(a, b).median().clamp_min(SMALLEST_BANDWIDTH * length)
 
 
 @torch.no_grad()
@@ -82,16 +84,18 @@ def stein_loss(
     *,
     lam: float,
     entropy: Entropy = "maximize",
+    normalize: bool = True,
     bandwidth: Tensor | float | None = None,
     eta: float = 0.1,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Return ``-L_align - lam * H`` of two modalities' embeddings of the same items (Eq. 8).
 
-    Embeddings, shape (n, d), are taken to the unit sphere here: an entropy bonus on raw ones has no
-    upper bound. `lam` has a meaning only together with d, eta and n. The bandwidth is the median
-    over all cross-modal pairs by default. `mask` tells which items have both modalities; if these
-    are fewer than two, the loss is zero, with a graph.
+    Embeddings, shape (n, d), are taken to the unit sphere here, and H is the entropy per dimension:
+    an entropy bonus on raw ones has no upper bound. With ``normalize=False`` (as printed) they
+    stay as they are, and H is the entropy. `lam` has a meaning only together with d, eta and n. The
+    bandwidth is the median over all cross-modal pairs by default. `mask` tells which items have
+    both modalities; if these are fewer than two, the loss is zero, with a graph.
 
     Examples
     --------
@@ -100,13 +104,15 @@ def stein_loss(
     >>> round(float(stein_loss(x, x, lam=0.0)), 4)
     -1.0
     """
-    text, image = F.normalize(text, dim=1), F.normalize(image, dim=1)
+    if normalize:
+        text, image = F.normalize(text, dim=1), F.normalize(image, dim=1)
     if mask is not None:
         text, image = text[mask], image[mask]
     if len(text) < 2:
         return 0.0 * (text.sum() + image.sum())
     if bandwidth is None:
-        bandwidth = median_bandwidth(text, image)
+        length = 1.0 if normalize else torch.stack([text, image]).detach().norm(dim=2).max()
+        bandwidth = median_bandwidth(text, image, length=length)
     loss = -kernel_alignment(text, image, bandwidth)
     if ENTROPY_SIGN[entropy] and lam:
         # Per modality, then averaged: a pooled cloud would reward a gap between the two.
@@ -114,6 +120,8 @@ def stein_loss(
             entropy_surrogate(text, stein_score(text, bandwidth, eta=eta))
             + entropy_surrogate(image, stein_score(image, bandwidth, eta=eta))
         )
+        if not normalize:
+            h = h * text.shape[1]
         loss = loss + ENTROPY_SIGN[entropy] * lam * h
     return loss
 
@@ -128,6 +136,7 @@ class SteinObjective:
     lam: float
     entropy: Entropy = "maximize"
     eta: float = 0.1
+    normalize: bool = True
     max_items: int = 256
 
     def __call__(
@@ -155,4 +164,18 @@ class SteinObjective:
         return torch.stack(losses).mean()
 
     def _of_pair(self, a: Tensor, b: Tensor, mask: Tensor) -> Tensor:
-        return stein_loss(a, b, lam=self.lam, entropy=self.entropy, eta=self.eta, mask=mask)
+        return stein_loss(
+            a,
+            b,
+            lam=self.lam,
+            entropy=self.entropy,
+            normalize=self.normalize,
+            eta=self.eta,
+            mask=mask,
+        )
+
+
+def stein_objective(parameters: AlignerParameters) -> SteinObjective:
+    """Return the objective of an aligner with these parameters."""
+    names = ("lam", "entropy", "eta", "normalize")
+    return SteinObjective(**{name: getattr(parameters, name) for name in names})

@@ -92,6 +92,88 @@ def test_warm_start_and_partial_fit_go_on(data) -> None:
     assert len(aligner.partial_fit(new, y).transform(new).catalog.embedding) == 61
 
 
+OTHERS = {
+    "n_components": 16, "id_dim": 2, "n_heads": 1, "normalize": False, "click_score": "network",
+    "residual": False, "causal": False, "max_length": 7, "modalities": ["text"], "n_factors": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_going_on_with_another_network_is_refused(data, name: str) -> None:
+    X, y = data
+    aligner = make(max_iter=1, warm_start=True).fit(X, y).set_params(**{name: OTHERS[name]})
+    before = dict(vars(aligner))
+    for go_on in (aligner.fit, aligner.partial_fit, aligner.fit_transform):
+        with pytest.raises(ValueError, match=f"goes on from a fit with {name}=.*back to go on"):
+            go_on(X, y)
+    assert vars(aligner) == before
+    assert np.isfinite(aligner.set_params(warm_start=False).fit(X, y).loss_curve_).all()
+
+
+def test_what_may_change_between_fits(data) -> None:
+    X, y = data
+    aligner = make(max_iter=1, warm_start=True, modalities=["text", "image"]).fit(X, y)
+    aligner.set_params(
+        modalities=np.array(["text", "image"]), dropout=0.0, lam=0.0, entropy=None, max_iter=2
+    ).fit(X, y)
+    assert aligner.n_iter_ == 3
+    assert aligner.encoder_.network.dropout.p == 0.0
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("residual", [True, False])
+def test_every_way_to_score_clicks_learns(data, causal: bool, residual: bool) -> None:
+    X, y = data
+    ways = {"causal": causal, "residual": residual, "click_score": "network"}
+    aligner = make(**ways, max_iter=5, learning_rate=1e-2, max_length=6, early_stopping=True)
+    Z = aligner.fit(X, y).transform(X)
+    assert aligner.loss_curve_[-1] < aligner.loss_curve_[0]
+    assert np.isfinite(Z.catalog.embedding).all()
+    assert np.isfinite(Z.user_embedding).all()
+    again = pickle.loads(pickle.dumps(aligner)).transform(X)
+    np.testing.assert_array_equal(again.user_embedding, Z.user_embedding)
+
+
+def test_without_a_residual_an_item_by_itself_ignores_its_content(data) -> None:
+    X, y = data
+    noise = np.random.default_rng(0)
+    other = X.catalog.with_features(
+        {m: noise.normal(size=v.shape) for m, v in X.catalog.features.items()}
+    )
+    for click_score in ("affinity", "network"):
+        aligner = make(residual=False, click_score=click_score, max_iter=1).fit(X, y)
+        one, two = (aligner.transform(X.with_catalog(c)).catalog for c in (X.catalog, other))
+        np.testing.assert_allclose(one.embedding, two.embedding, rtol=1e-5, atol=1e-6)
+        aligner = make(click_score=click_score, max_iter=1).fit(X, y)
+        one, two = (aligner.transform(X.with_catalog(c)).catalog for c in (X.catalog, other))
+        assert np.abs(one.embedding - two.embedding).max() > 0.1
+
+
+def test_raw_scale_grows_or_shrinks_without_bound(data) -> None:
+    X, y = data
+    length = {}
+    for entropy in ("maximize", "paper"):
+        for normalize in (True, False):
+            settings = {"entropy": entropy, "normalize": normalize, "lam": 1.0, "beta": 1.0}
+            aligner = make(**settings, max_iter=8, learning_rate=5e-2, dropout=0.0, n_factors=0)
+            views = aligner.fit(X, y).encoder_.embed_modalities(X.catalog)
+            there = ~X.catalog.missing["image"]
+            length[entropy, normalize] = np.linalg.norm(views["image"][there], axis=1).mean()
+    assert length["maximize", True] == pytest.approx(1) == length["paper", True]
+    at_first = make(max_iter=1, learning_rate=1e-9, n_factors=0, normalize=False).fit(X, y)
+    views = at_first.encoder_.embed_modalities(X.catalog)
+    start = np.linalg.norm(views["image"][there], axis=1).mean()
+    assert length["maximize", False] > 2 * start
+    assert length["paper", False] < start / 2
+
+
+def test_an_array_on_raw_scale_is_not_normalised() -> None:
+    X = np.random.default_rng(0).normal(size=(100, 6))
+    unit = make(max_iter=1).fit(X).encoder_.embed_views(X)[0]
+    raw = make(max_iter=1, normalize=False).fit(X).encoder_.embed_views(X)[0]
+    assert np.ptp(np.linalg.norm(unit, axis=1)) < 1e-6 < np.ptp(np.linalg.norm(raw, axis=1))
+
+
 def test_a_failing_partial_fit_changes_nothing(data) -> None:
     X, y = data
     aligner = make().fit(X, y)
