@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmars.alignment._parameters import MOST, OF_THE_NETWORK, AlignerParameters
+from skmars.alignment._parameters import MOST, OF_THE_NETWORK, AlignerParameters, check_folds
 from skmars.data import Impressions
-from skmars.data._checks import as_impressions, check_columns, check_range
+from skmars.data._checks import (
+    as_impressions,
+    check_columns,
+    check_range,
+    check_sample_weight,
+)
 from skmars.data._folds import mark_own
 from skmars.utils._base import (
     ImpressionsTransformerMixin,
@@ -95,6 +100,7 @@ class SteinAligner(
         Number of folds of users. In `fit`, and in what `fit_transform` returns, each row sees item
         factors that were made without the users of its own fold, so that they do not leak the
         click that is to be predicted. A hash of the id assigns users to folds, in all steps alike.
+        Not used on arrays, where scikit-learn's tools may set a list of splits.
     max_iter : int, default=10
         Epochs.
     batch_size : int or "auto", default="auto"
@@ -221,7 +227,9 @@ class SteinAligner(
 
     @all_or_nothing
     @with_callbacks
-    def fit(self, X: Any, y: ArrayLike | None = None) -> SteinAligner:
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> SteinAligner:
         """Learn the aligned space.
 
         Parameters
@@ -232,6 +240,9 @@ class SteinAligner(
         y : array-like of shape (n_samples,), default=None
             Clicks: two classes, the larger one is a click. Needed for impressions, ignored
             for arrays.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often a row counts: in the click loss (and the score of rows set aside); for arrays
+            in `L_Stein`. A weight of zero leaves a row out of them.
 
         Returns
         -------
@@ -241,15 +252,17 @@ class SteinAligner(
         ------
         ValueError
             If a parameter is out of its range, the catalogue has no features of a modality,
-            or features hold NaN or infinity.
+            features hold NaN or infinity, or weights are negative or leave one class only.
         FloatingPointError
             If the loss or what was learned is not finite.
         """
-        self._fit(X, y)
+        self._fit(X, y, sample_weight)
         return self
 
     @all_or_nothing
-    def partial_fit(self, X: Any, y: ArrayLike | None = None) -> SteinAligner:
+    def partial_fit(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> SteinAligner:
         """Go through these rows once, starting from the present state.
 
         Items that are new get an embedding of their own. The scaling of features and columns
@@ -257,24 +270,26 @@ class SteinAligner(
 
         Parameters
         ----------
-        X, y
+        X, y, sample_weight
             As in `fit`; `y` may hold one class only if it is 0 or 1.
 
         Returns
         -------
         self : SteinAligner
         """
-        self._fit(X, y, incremental=True)
+        self._fit(X, y, sample_weight, incremental=True)
         return self
 
     @all_or_nothing
     @with_callbacks
-    def fit_transform(self, X: Any, y: ArrayLike | None = None) -> Any:
+    def fit_transform(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Any:
         """Fit, and give each row what was learnt without the users of its fold (see `cv`).
 
         Parameters
         ----------
-        X, y
+        X, y, sample_weight
             As in `fit`.
 
         Returns
@@ -287,9 +302,10 @@ class SteinAligner(
 
         impressions = as_impressions(X)
         if impressions is None:
-            self._fit(X, y)
+            self._fit(X, y, sample_weight)
             return self.transform(X)
-        objective, encoder = cast("ClickObjective", self._fit(impressions, y)), self.encoder_
+        objective = cast("ClickObjective", self._fit(impressions, y, sample_weight))
+        encoder = self.encoder_
         folds = objective.fold_encoders(encoder)
         seen = [each.embed_catalog(impressions.catalog) for each in folds]
         attached = self._attach(impressions)
@@ -364,7 +380,12 @@ class SteinAligner(
         return self.warm_start and hasattr(self, "encoder_")
 
     def _fit(
-        self, X: Any, y: ArrayLike | None, *, incremental: bool = False
+        self,
+        X: Any,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        *,
+        incremental: bool = False,
     ) -> ClickObjective | MultiviewObjective:
         """Train, and set the fitted attributes; return what was trained for."""
         import torch
@@ -387,15 +408,22 @@ class SteinAligner(
         if resume:
             self._check_same_input(impressions is not None)
         objective: ClickObjective | MultiviewObjective
-        columns_out = callbacks = None
+        columns_out = callbacks = weight = None
         with DrawFrom(torch.Generator().manual_seed(seeds[1])):
             if impressions is None:
                 X = self._check_array(X, reset=not resume, ensure_min_samples=2)
-                objective = multiview_objective(X, known, self, seeds)
+                if sample_weight is not None:
+                    weight = check_sample_weight(sample_weight, None, X)
+                    X, weight = X[weight > 0], weight[weight > 0]
+                    check_array(X, ensure_min_samples=2, estimator=self)
+                objective = multiview_objective(X, known, self, seeds, weight)
             else:
                 X = impressions
+                check_folds(self.cv)
                 y = click_target(y, len(X), type(self).__name__, one_class=incremental)
-                objective = click_objective(X, y, known, self, seeds)
+                if sample_weight is not None:
+                    weight = check_sample_weight(sample_weight, None if incremental else y, y)
+                objective = click_objective(X, y, known, self, seeds, weight)
                 check_columns(self, X, reset=not resume)
                 columns_out = X.with_user_encoder(objective.encoder()).columns
         max_iter = 1 if incremental else self.max_iter

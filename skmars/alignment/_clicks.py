@@ -152,6 +152,11 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
         super().__init__(encoder.network, sampling, stein)
         self.network.dropout.generator = self.generator
         self._X, self._y, self._beta = X, y, beta
+        self._weight: NDArray[np.float32] | None = None
+        if sampling.weight is not None:
+            # Mean one, so that neither the learning rate nor the batch decides what a weight means.
+            mean = sampling.weight[sampling.train].mean()
+            self._weight = (sampling.weight / mean).astype(np.float32)
         self._encoder, self._fold_encoders = encoder, folds
         readers = {EVERYBODY: encoder, **dict(enumerate(folds))}
         self._inputs = {k: reader.inputs(X.catalog) for k, reader in readers.items()}
@@ -180,8 +185,10 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of a batch."""
         logit, items = self._forward(batch)
-        y = torch.from_numpy(self._y[batch[1]]).to(self.sampling.device)
-        loss = F.binary_cross_entropy_with_logits(logit, y)
+        y, weight = torch.from_numpy(self._y[batch[1]]).to(logit.device), None
+        if self._weight is not None:
+            weight = torch.from_numpy(self._weight[batch[1]]).to(logit.device)
+        loss = F.binary_cross_entropy_with_logits(logit, y, weight=weight)
         if self._beta and items.projected:
             stein_loss = self.stein(items.projected, items.present, self.generator)
             loss = loss + self._beta * stein_loss
@@ -195,11 +202,12 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
         for batch in self._batches(valid):
             logit[batch[1]] = self._forward(batch)[0].cpu().numpy()
         y, logit = self._y[valid], logit[valid]
+        weight = None if self._weight is None else self._weight[valid]
         if not np.isfinite(logit).all():
             return -np.inf  # training raises at the next loss
         if y.min() == y.max():
-            return -float(log_loss(y, expit(logit), labels=[0, 1]))
-        return float(roc_auc_score(y, logit))
+            return -float(log_loss(y, expit(logit), labels=[0, 1], sample_weight=weight))
+        return float(roc_auc_score(y, logit, sample_weight=weight))
 
     def encoder(self) -> AlignmentEncoder:
         """Return the encoder as trained so far, a copy on the CPU."""
@@ -253,6 +261,7 @@ def click_objective(
     known: AlignmentEncoder | None,
     parameters: AlignerParameters,
     seeds: tuple[int, int],
+    weight: NDArray[np.float64] | None = None,
 ) -> ClickObjective:
     """Return the objective of a fit on impressions, for a new network or a copy of a known one."""
     encoder = continued_encoder(known, X) if known else new_encoder(X, parameters, seeds[1])
@@ -263,7 +272,7 @@ def click_objective(
         encoder,
         X,
         y,
-        Sampling.of(X, y, parameters, seeds),
+        Sampling.of(X, y, parameters, seeds, weight),
         stein_objective(parameters),
         parameters.beta,
         encoder.out_of_fold(X, parameters.cv),

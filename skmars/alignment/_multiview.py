@@ -82,12 +82,13 @@ class MultiviewEncoder:
         sizes: Iterable[int] | None,
         n_components: int,
         normalize: bool = True,
+        weight: NDArray[np.float64] | None = None,
     ) -> MultiviewEncoder:
         """Return an untrained encoder for columns like those of `X`."""
         # An array, whatever `set_config` sets as container.
         scaler = StandardScaler().set_output(transform="default")
         network = MultiviewNetwork(block_sizes(sizes, X.shape[1]), n_components, normalize)
-        return cls(network, scaler.fit(X))
+        return cls(network, scaler.fit(X, sample_weight=weight))
 
     def standardize(self, X: NDArray[Float]) -> NDArray[np.float64]:
         """Return the columns of `X` standardised by the mean and the spread of fit."""
@@ -122,24 +123,29 @@ class MultiviewObjective(Objective[MultiviewNetwork, Tensor]):
     ) -> None:
         super().__init__(encoder.network, sampling, stein)
         self._scaler = encoder.scaler
-        standardized = encoder.standardize(X).astype(np.float32)
-        self._X = torch.from_numpy(standardized).to(sampling.device)
+        # As precisely as rows come: weights and repeated rows give the same result.
+        self._X = torch.from_numpy(encoder.standardize(X).astype(X.dtype)).to(sampling.device)
+        self.network.to(self._X.dtype)
+        self._weight = None
+        if sampling.weight is not None:
+            self._weight = torch.from_numpy(sampling.weight).to(self._X)
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Shuffle the rows and group them."""
         rows = self.sampling.rng.permutation(self.sampling.train)
         n_batches = max(1, round(len(rows) / self.sampling.batch_size))
         for part in np.array_split(rows, n_batches):
-            yield self._rows(part)
+            yield torch.from_numpy(part).to(self._X.device)
 
     def loss(self, batch: Tensor) -> Tensor:
-        """Return the loss of a batch."""
-        return self.stein(*self._embed(batch), self.generator)
+        """Return the loss of the rows of a batch."""
+        weight = None if self._weight is None else self._weight[batch]
+        return self.stein(*self._embed(batch), self.generator, weight)
 
     @torch.no_grad()
     def evaluate(self) -> float:
         """Return minus the loss of the rows that are set aside."""
-        loss = float(self.loss(self._rows(self.sampling.valid)))
+        loss = float(self.loss(torch.from_numpy(self.sampling.valid).to(self._X.device)))
         return -loss if np.isfinite(loss) else -np.inf
 
     def encoder(self) -> MultiviewEncoder:
@@ -149,14 +155,11 @@ class MultiviewObjective(Objective[MultiviewNetwork, Tensor]):
     def embed_sample(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return the view embeddings of some rows, and which rows have each view (all)."""
         chosen = np.sort(self.sampling.rng.permutation(len(self._X))[:MAX_SAMPLE])
-        return self._embed(self._rows(chosen))
+        return self._embed(torch.from_numpy(chosen).to(self._X.device))
 
-    def _rows(self, rows: NDArray[np.int64]) -> Tensor:
-        return self._X[torch.from_numpy(rows).to(self._X.device)]
-
-    def _embed(self, X: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        embeddings = self.network(X)
-        everything = torch.ones(len(X), dtype=torch.bool, device=X.device)
+    def _embed(self, rows: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        embeddings = self.network(self._X[rows])
+        everything = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
         return embeddings, [everything] * len(embeddings)
 
 
@@ -165,12 +168,13 @@ def multiview_objective(
     known: MultiviewEncoder | None,
     parameters: AlignerParameters,
     seeds: tuple[int, int],
+    weight: NDArray[np.float64] | None = None,
 ) -> MultiviewObjective:
     """Return the objective of a fit on an array, for a new network or a copy of a known one."""
     if known is None:
         shape = parameters.modalities, parameters.n_components, parameters.normalize
-        encoder = MultiviewEncoder.new(X, *shape)
+        encoder = MultiviewEncoder.new(X, *shape, weight)
     else:
         encoder = deepcopy(known)
-    sampling = Sampling.of(X, None, parameters, seeds)
+    sampling = Sampling.of(X, None, parameters, seeds, weight)
     return MultiviewObjective(encoder, X, sampling, stein_objective(parameters))

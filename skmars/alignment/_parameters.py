@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import StrOptions, validate_parameter_constraints
 
 from skmars.utils._parameters import Number
 
@@ -30,6 +30,14 @@ OF_THE_NETWORK = [
 ]
 
 
+FOLDS = Number(Integral, 2, 100, closed="both")
+
+
+def check_folds(cv: Any) -> None:
+    """Raise ValueError unless `cv` is a number of folds: users are assigned to folds by a hash."""
+    validate_parameter_constraints({"cv": [FOLDS]}, {"cv": cv}, caller_name="SteinAligner")
+
+
 class AlignerParameters(BaseEstimator):
     """The parameters of `SteinAligner`; see its docstring."""
 
@@ -48,7 +56,7 @@ class AlignerParameters(BaseEstimator):
         "max_length": [COUNT],
         "modalities": ["array-like", None],
         "n_factors": [Number(Integral, 0, 10_000, closed="both")],
-        "cv": [Number(Integral, 2, 100, closed="both")],
+        "cv": [FOLDS, list],
         "max_iter": [COUNT],
         "batch_size": [StrOptions({"auto"}), COUNT],
         "learning_rate": [Number(Real, 0, None, closed="neither")],

@@ -7,10 +7,12 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
 
-from skmars import Impressions, ItemCatalog, SteinAligner, make_multimodal_ctr
+from skmars import DINClassifier, Impressions, ItemCatalog, SteinAligner, make_multimodal_ctr
 from tests.fits import check_finite_or_named, check_repeatable_in_threads
 
 
@@ -172,6 +174,74 @@ def test_an_array_on_raw_scale_is_not_normalised() -> None:
     unit = make(max_iter=1).fit(X).encoder_.embed_views(X)[0]
     raw = make(max_iter=1, normalize=False).fit(X).encoder_.embed_views(X)[0]
     assert np.ptp(np.linalg.norm(unit, axis=1)) < 1e-6 < np.ptp(np.linalg.norm(raw, axis=1))
+
+
+# Where an epoch is one batch.
+ONE_BATCH = {"batch_size": 10**6, "dropout": 0.0, "n_factors": 0, "max_iter": 4}
+
+
+@pytest.mark.parametrize("click_score", ["affinity", "network"])
+def test_a_weight_of_two_is_a_row_that_stands_there_twice(data, click_score: str) -> None:
+    X, y = data
+    count = np.random.default_rng(0).integers(1, 4, len(X))
+    repeated = np.repeat(np.arange(len(X)), count)
+    make_one = lambda: make(**ONE_BATCH, click_score=click_score, max_length=8)  # noqa: E731
+    expected = make_one().fit(X[repeated], y[repeated])
+    for weight in (count, 10.0 * count):
+        aligner = make_one().fit(X, y, sample_weight=weight)
+        np.testing.assert_allclose(aligner.loss_curve_, expected.loss_curve_, rtol=1e-5)
+        Z, T = aligner.transform(X), expected.transform(X)
+        np.testing.assert_allclose(Z.user_embedding, T.user_embedding, rtol=1e-2, atol=1e-3)
+    other = make_one().fit(X, y)
+    assert abs(other.loss_curve_[0] - expected.loss_curve_[0]) > 1e-4
+
+
+@pytest.mark.parametrize("fit", ["fit", "partial_fit", "fit_transform"])
+def test_a_weight_of_zero_leaves_a_row_out_of_the_loss(data, fit: str) -> None:
+    X, y = data
+    weight = np.arange(len(X)) % 3 > 0
+    curves = []
+    for clicks in (y, np.where(weight, y, 1 - y)):
+        aligner = make(early_stopping=True)
+        getattr(aligner, fit)(X, clicks, sample_weight=weight)
+        curves.append((aligner.loss_curve_, aligner.validation_scores_))
+    assert curves[0] == curves[1]
+    one_class = pytest.raises(ValueError, match="sample_weight leaves rows of one class only")
+    if fit != "partial_fit":
+        with one_class:
+            getattr(make(), fit)(X, y, sample_weight=y)
+    for wrong, message in [(weight[1:], "shape"), (-y, "[Nn]egative"), (0 * y, "zero")]:
+        with pytest.raises(ValueError, match=message):
+            getattr(make(), fit)(X, y, sample_weight=wrong)
+
+
+def test_weights_are_routed_through_a_pipeline(data) -> None:
+    X, y = data
+    weight = np.arange(len(X)) % 3 > 0
+    expected = make().fit(X, y, sample_weight=weight)
+    with config_context(enable_metadata_routing=True):
+        aligner = make().set_fit_request(sample_weight=True)
+        last = DINClassifier(max_iter=1, random_state=0).set_fit_request(sample_weight=False)
+        pipeline = make_pipeline(aligner, last).fit(X, y, sample_weight=weight)
+    assert pipeline[0].loss_curve_ == expected.loss_curve_ != make().fit(X, y).loss_curve_
+
+
+def test_weights_of_an_array_count_rows() -> None:
+    X = np.random.default_rng(0).normal(size=(60, 6))
+    count = np.random.default_rng(1).integers(0, 4, 60)
+    views = {"modalities": [2, 2, 2], "max_iter": 5}
+    expected = make(**views).fit(np.repeat(X, count, axis=0)).transform(X)
+    weighted = make(**views).fit(X, sample_weight=count)
+    np.testing.assert_allclose(weighted.transform(X), expected, rtol=1e-7, atol=1e-9)
+    with pytest.raises(ValueError, match="1 sample.* minimum of 2"):
+        make().fit(X, sample_weight=np.arange(60) == 3)
+    with pytest.raises(ValueError, match="'cv' parameter of SteinAligner must be an int"):
+        make(cv=[3]).fit(*data_of_splits())
+
+
+def data_of_splits() -> tuple[Impressions, np.ndarray]:
+    X, y, truth = make_multimodal_ctr(30, 20, random_state=0, return_truth=True)
+    return with_features(X, truth), y
 
 
 def test_a_failing_partial_fit_changes_nothing(data) -> None:

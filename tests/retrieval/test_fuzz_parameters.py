@@ -162,7 +162,7 @@ class Returns(NearestNeighbors):
 
 @pytest.mark.parametrize("what", ["first", "nobody"])
 def test_too_few_candidates_are_completed_by_the_exact_search(X, what):
-    arguments = {"n_neighbors": 3, "strategy": "most_similar", "n_lookalikes": 0}
+    arguments = {"n_neighbors": 3, "strategy": "kth", "n_lookalikes": 0}
     found = quiet(X, neighbors=Returns(what), **arguments).transform(X)
     assert as_tuples(found) == as_tuples(quiet(X, neighbors="exact", **arguments).transform(X))
 
