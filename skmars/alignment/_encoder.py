@@ -137,14 +137,16 @@ class AlignmentEncoder:
 
     @torch.no_grad()
     def embed_modalities(self, catalog: ItemCatalog) -> dict[str, NDArray[np.float32]]:
-        """Embed each modality on its own, as `L_stein` compares them: Eq. 3 at unit length.
+        """Embed each modality on its own, as `L_stein` compares them: Eq. 3, normalised or not.
 
         Rows of items that lack the modality (see `with_factors`) are undefined.
         """
         network, device = self._ready()
         items = self.inputs(catalog).take(np.arange(len(catalog)), network, device)
-        units = [F.normalize(h, dim=1).cpu().numpy() for h in items.projected]
-        return dict(zip(network.modality_sizes, units))
+        projected = items.projected
+        if network.normalize:
+            projected = [F.normalize(h, dim=1) for h in projected]
+        return dict(zip(network.modality_sizes, (h.cpu().numpy() for h in projected)))
 
     # --- users ----------------------------------------------------------------------------
 

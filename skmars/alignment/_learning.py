@@ -34,13 +34,17 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sampling:
-    """The rows to train on and to validate on, the batch size, and the random generators."""
+    """The rows to train on and to validate on, the batch size, and the random generators.
+
+    `weight` says how often each row counts, None where all do once.
+    """
 
     train: Rows
     valid: Rows
     batch_size: int
     rng: np.random.RandomState
     device: torch.device
+    weight: NDArray[np.float64] | None = None
 
     @classmethod
     def of(
@@ -49,23 +53,31 @@ class Sampling:
         y: NDArray[np.float32] | None,
         parameters: AlignerParameters,
         seeds: tuple[int, int],
+        weight: NDArray[np.float64] | None = None,
     ) -> Sampling:
-        """Choose them; the first seed is for the rows to set aside, the second for all else."""
-        train = np.arange(len(X))
+        """Choose them; the first seed is for the rows to set aside, the second for all else.
+
+        Rows of weight zero are in neither.
+        """
+        train = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
         valid = train[:0]
         if parameters.early_stopping:
             fraction, name = parameters.validation_fraction, type(parameters).__name__
             rng = np.random.RandomState(seeds[0])
             if isinstance(X, Impressions):
-                train, valid = hold_out(X, y, "auto", fraction, rng, name) or (train, valid)  # type: ignore[arg-type]
+                assert y is not None
+                parts = hold_out(X[train], y[train], "auto", fraction, rng, name)
+                train, valid = (
+                    (train, valid) if parts is None else (train[parts[0]], train[parts[1]])
+                )
             else:
-                n_valid = int(np.clip(np.ceil(fraction * len(X)), 1, len(X) - 1))
+                n_valid = int(np.clip(np.ceil(fraction * len(train)), 1, len(train) - 1))
                 train, valid = train_test_split(train, test_size=n_valid, random_state=rng)
         batch_size = parameters.batch_size
         if isinstance(batch_size, str):
             batch_size = int(np.clip(len(train) // AUTO_STEPS, AUTO_SMALLEST, AUTO_LARGEST))
         rng = np.random.RandomState(seeds[1])
-        return cls(train, valid, batch_size, rng, resolve_device(parameters.device))
+        return cls(train, valid, batch_size, rng, resolve_device(parameters.device), weight)
 
 
 class Objective(ABC, Generic[Network, Batch]):

@@ -28,6 +28,8 @@ EXTREMES: dict[str, list[Any]] = {
     "lam": [0, 1e9, 1e38, 1e300, -1, np.nan, np.inf, "a"],
     "beta": [0, 1e9, 1e38, -1e-9, np.nan],
     "entropy": ["paper", None, "minimize", 1],
+    "normalize": [False, "no", None],
+    "click_score": ["network", "mlp", None],
     "eta": [1e-300, 1e-12, 1e9, 1e300, 0, np.nan],
     "residual": [False, 2, None],
     "causal": [False, "no"],
