@@ -61,6 +61,7 @@ def leave_last_out(X: Any) -> tuple[Rows, Rows, Rows]:
     See Also
     --------
     LeaveLastOut : The same as a cross-validation splitter.
+    time_split : Splits at moments that all users share.
 
     Notes
     -----
@@ -108,11 +109,13 @@ class LeaveLastOut(BaseCrossValidator):
     See Also
     --------
     leave_last_out : Row numbers for training, validation and test.
+    TimeSplit : Tests on periods; its test parts hold several rows a user.
 
     Notes
     -----
     Test parts do not cover all rows, so that `cross_val_predict` can't be used with it;
-    `cross_validate`, `GridSearchCV` and `learning_curve` can. The order within a user is that
+    `cross_validate`, `GridSearchCV` and `learning_curve` can. They hold one row a user, for which
+    there is no score within users such as `gauc_scorer`. The order within a user is that
     of `leave_last_out`. Nothing of a user's own future is trained on, but another user's
     impressions in the training part may be later than a test impression.
 
