@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks import chance, choices, out_of_fold, shops, tell
+from benchmarks import attributes, chance, choices, out_of_fold, shops, tell
 from benchmarks import update as days
 from benchmarks.cells import difference, measured
 from benchmarks.controls import RandomUsers
@@ -295,3 +295,13 @@ def test_what_look_alikes_tell(capsys: pytest.CaptureFixture[str]) -> None:
     table = capsys.readouterr().out
     for kind in ("features", "embedding"):
         assert f"| positive | {kind} | lookalike_support | 0." in table
+
+
+def test_new_items_of_the_shop_with_attributes_are_new() -> None:
+    (X, y, train, tests), probability = attributes.shop(0, n_users=60, n_items=30)
+    touched = np.union1d(X.target[train], X.history[train].compact().items)
+    assert not np.isin(X.target[tests["new items"]], touched).any()
+    assert np.isin(X.target[tests["other items"]], touched).mean() > 0.9
+    rows = np.concatenate([train, *tests.values()])
+    assert sorted(rows) == list(range(len(X)))
+    assert roc_auc_score(y, probability) > 0.75

@@ -205,11 +205,12 @@ class ItemFeatures:
         found = []
         for name, parts in self.coded.items():
             entries = entries_of(parts, item, f"attribute {name!r} of items")
-            values = torch.from_numpy(entries.values).to(codes.device)
-            length = None
-            if entries.length is not None:
-                length = torch.from_numpy(entries.length).to(codes.device)
-            found.append(Entries(values, length))
+            # Copies, as the arrays of attributes are read-only.
+            tensors = [
+                None if array is None else torch.tensor(array, device=codes.device)
+                for array in (entries.values, entries.length)
+            ]
+            found.append(Entries(*tensors))
         return found
 
     def take(self, name: str, codes: Codes) -> NDArray[np.float32]:

@@ -80,7 +80,9 @@ class ItemCatalog:
     Attributes
     ----------
     ids : ndarray of shape (n_items,), int64, uint64 or object (str)
-    content, attributes, features, missing : read-only mappings
+    content, features, missing : read-only mappings
+    attributes : read-only mapping
+        Of columns, whose `to_list()` gives the entries.
     embedding : ndarray of shape (n_items, n_components), float32, or None
     folds : tuple of ItemCatalog
         One version of the catalogue for each fold of users: the same items, with features and

@@ -73,7 +73,8 @@ class Impressions:
         everywhere.
     user_attributes : mapping of str to sequence of length n_users, default={}
         What is known of the users, such as their age or country, aligned with `users`: numbers,
-        strings or booleans (a category each), or lists of strings, each with missing values.
+        strings or booleans (a category each), or lists of strings, each with missing values. As an
+        attribute of `X`, columns whose `to_list()` gives the entries.
 
     Attributes
     ----------
