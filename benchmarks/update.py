@@ -4,8 +4,8 @@
     python -m benchmarks.update --data path/to/ml-1m --users 1500
 
 The planted data of `make_multimodal_ctr`, or MovieLens-1M, in the order of time. The pipeline is
-fitted to the first 80 % of the events; the others are ten days (`--days`). Each day is predicted first and
-learnt from afterwards, by
+fitted to the first 80 % of the events; the others are ten days (`--days`). Each day is predicted
+first and learnt from afterwards, by
 
 stale         nobody: the fitted pipeline stays as it is
 classifier    `partial_fit` of the classifier alone
