@@ -316,7 +316,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
 
         The optimiser goes on, too: its moments are part of a fitted classifier, and of its pickle.
         New items join the vocabulary; scales and categories of context columns and attributes are
-        those of the first call.
+        those of the first call. So is the calibration of the logit on held-out rows, if `fit` had
+        some; it is then the calibrated logit that is trained.
 
         Parameters
         ----------
@@ -385,7 +386,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         earlier = None
         if resume:
             n_epochs, moments = len(self.loss_curve_), getattr(self, "_optimizer_state", None)
-            earlier = EarlierFit(self._encoder, self._network, moments, n_epochs)
+            calibrated = self.validation_scores_ is not None
+            earlier = EarlierFit(self._encoder, self._network, moments, n_epochs, calibrated)
         run = TrainingRun(
             parameters,
             data,

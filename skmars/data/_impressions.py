@@ -578,7 +578,7 @@ class Impressions:
         catalog: ItemCatalog | None = None,
         *,
         users: Frame | Sequence[str] | None = None,
-    ) -> tuple[Impressions, NDArray[np.int64] | None]:
+    ) -> tuple[Impressions, Any]:
         """Return these rows with those of a further log behind them, as if it were one log.
 
         Histories go on: those of the new rows hold what the user did in both logs. Columns mean
@@ -603,7 +603,7 @@ class Impressions:
             both logs together. The present rows stay what they are, unless an event comes late:
             one that lies before a present row of its user joins the history of that row.
         y : ndarray of shape (n_rows + n_new,), int64, or None
-            The clicks of all rows.
+            The clicks of all rows; None if `from_log` was given no label.
 
         Raises
         ------
