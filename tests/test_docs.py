@@ -129,7 +129,7 @@ def names() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("page", ["data", "encoders", "encoding", "metrics", "tuning"])
+@pytest.mark.parametrize("page", ["alignment", "data", "encoders", "encoding", "metrics", "tuning"])
 def test_snippets_of_the_guide_run(page: str, names: dict[str, Any]) -> None:
     found = snippets(DOCS / f"guide/{page}.rst")
     assert found
