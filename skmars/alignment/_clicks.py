@@ -15,6 +15,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 
 from skmars.alignment._encoder import AlignmentEncoder
+from skmars.alignment._infonce import alignment_objective
 from skmars.alignment._item_factors import ItemFactors
 from skmars.alignment._items import modality_names
 from skmars.alignment._learning import Objective, Sampling
@@ -241,7 +242,7 @@ def click_objective(
         X,
         y,
         Sampling.of(X, y, parameters, seeds),
-        SteinObjective(parameters.lam, parameters.entropy, parameters.eta),
+        alignment_objective(parameters),
         parameters.beta,
         encoder.out_of_fold(X, parameters.cv),
         folds_of_rows(X, parameters.cv, None if known is None else known.factors),

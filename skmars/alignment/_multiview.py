@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from skmars.alignment._infonce import alignment_objective
 from skmars.alignment._learning import Objective, Sampling
 from skmars.alignment._parameters import AlignerParameters
 from skmars.alignment._stein import SteinObjective
@@ -165,5 +166,5 @@ def multiview_objective(
         encoder = MultiviewEncoder.new(X, parameters.modalities, parameters.n_components)
     else:
         encoder = deepcopy(known)
-    stein = SteinObjective(parameters.lam, parameters.entropy, parameters.eta)
-    return MultiviewObjective(encoder, X, Sampling.of(X, None, parameters, seeds), stein)
+    sampling = Sampling.of(X, None, parameters, seeds)
+    return MultiviewObjective(encoder, X, sampling, alignment_objective(parameters))
