@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from skmars.alignment._items import modality_names
+from skmars.alignment._modalities import modality_names
 from skmars.data import ItemCatalog
 from skmars.data._catalog import require_catalog
 from skmars.data._frames import make_frame

@@ -233,7 +233,7 @@ def test_ctrl_c_leaves_a_usable_estimator(data, monkeypatch) -> None:
 class TestErrors:
     def test_no_features(self, data) -> None:
         X, y = data
-        with pytest.raises(ValueError, match="Put MultimodalEncoder before SteinAligner"):
+        with pytest.raises(ValueError, match="Put MultimodalEncoder before the aligner"):
             make().fit(X.with_catalog(ItemCatalog(X.catalog.ids)), y)
 
     def test_a_modality_that_is_not_there(self, data) -> None:

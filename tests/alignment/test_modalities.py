@@ -7,8 +7,7 @@ import pytest
 
 from skmars import ItemCatalog
 from skmars.alignment._clicks import click_target
-from skmars.alignment._items import check_features, modality_names
-from skmars.alignment._multiview import block_sizes
+from skmars.alignment._modalities import block_sizes, check_features, modality_names
 
 FEATURES = {"text": np.ones((3, 4)), "image": np.full((3, 2), np.nan)}
 CATALOG = ItemCatalog([7, 8, 9], features=FEATURES, missing={"image": np.ones(3, bool)})
