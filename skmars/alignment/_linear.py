@@ -38,8 +38,9 @@ class LinearAligner(
 ):
     """Aligns modalities by a linear map each, in closed form and without clicks.
 
-    What :class:`SteinAligner` is to be compared with: each modality's features are standardised,
-    reduced to principal components, mapped, and scaled to unit length. An item's embedding is the
+    What :class:`SteinAligner` is to be compared with: each modality's features are centred (the
+    columns of arrays also scaled), reduced to principal components, mapped, and scaled to unit
+    length. An item's embedding is the
     mean over the modalities that it has, a user's the mean over the items of the history.
 
     Parameters
@@ -199,7 +200,9 @@ class LinearAligner(
             views, there = LinearEncoder.read(X.catalog, names, occurring_items(X))
         self._check_views(names, there)
         seed = int(check_random_state(self.random_state).randint(MOST))
-        maps = fit_maps(views, there, self.method, self.n_components, seed)
+        maps = fit_maps(
+            views, there, self.method, self.n_components, seed, scale_columns=impressions is None
+        )
         self.encoder_ = LinearEncoder(dict(zip(names, maps)))
         sample = np.random.RandomState(seed).permutation(len(there[0]))[:MAX_SAMPLE]
         unit = [each(view[sample]) for each, view in zip(maps, views)]

@@ -34,19 +34,27 @@ class LinearMap:
     shift: Rows
 
     @classmethod
-    def components(cls, features: Rows, n_components: int, seed: int) -> LinearMap:
-        """Map standardised features to their principal components.
+    def components(
+        cls, features: Rows, n_components: int, seed: int, *, scale_columns: bool = False
+    ) -> LinearMap:
+        """Map features, scaled to a mean variance of one, to their principal components.
 
         There are no more than the features have; those in which they don't vary are left out.
+        Without `scale_columns` all columns have one scale: how much each column varies is
+        information of the encoder.
         """
         # Arrays, whatever `set_config` sets as container.
         scaler = StandardScaler().set_output(transform="default").fit(features)
+        spread = np.sqrt(scaler.var_.mean())
+        # Features that never vary have rounding errors (of float32) for a spread.
+        varies = spread > 10 * np.finfo(np.float32).eps * np.abs(features).max()
+        scale = scaler.scale_ if scale_columns else spread if varies else 1.0
         pca = PCA(min(n_components, *features.shape), random_state=seed)
         with np.errstate(invalid="ignore"):  # the shares of a variance of zero
-            pca.set_output(transform="default").fit(scaler.transform(features))
-        varies = pca.explained_variance_ > SHORTEST * max(1.0, pca.explained_variance_[0])
-        kept = pca.components_[: max(1, np.count_nonzero(varies))]
-        return cls(scaler.mean_, (kept / scaler.scale_).T, np.zeros(len(kept)))
+            pca.set_output(transform="default").fit((features - scaler.mean_) / scale)
+        real = pca.explained_variance_ > SHORTEST * max(1.0, pca.explained_variance_[0])
+        kept = pca.components_[: max(1, np.count_nonzero(real))]
+        return cls(scaler.mean_, (kept / scale).T, np.zeros(len(kept)))
 
     @property
     def width(self) -> int:
@@ -72,25 +80,27 @@ class LinearMap:
 
 
 def fit_maps(
-    views: Sequence[Rows], there: Sequence[Mask], method: Method, n_components: int, seed: int
+    views: Sequence[Rows],
+    there: Sequence[Mask],
+    method: Method,
+    n_components: int,
+    seed: int,
+    *,
+    scale_columns: bool = False,
 ) -> list[LinearMap]:
     """Return the map of each modality, learnt from items that have them.
 
     `views` has the features of each modality, and `there` says which items have it. All modalities
-    are standardised and reduced to `n_components` principal components first; the space is as wide
-    as the widest of them ("cca": the narrowest).
-
-    Raises
-    ------
-    ValueError
-        If "cca" gets more than two modalities.
+    are reduced to `n_components` principal components first; the space is as wide as the widest of
+    them ("cca", for two modalities: the narrowest).
     """
-    maps = [LinearMap.components(view[has], n_components, seed) for view, has in zip(views, there)]
-    if method == "cca":
-        if len(maps) == 2:
-            both = there[0] & there[1]
-            maps = canonical(maps, [view[both] for view in views])
-        return maps
+    maps = [
+        LinearMap.components(view[has], n_components, seed, scale_columns=scale_columns)
+        for view, has in zip(views, there)
+    ]
+    if method == "cca" and len(maps) == 2:
+        both = there[0] & there[1]
+        return canonical(maps, [view[both] for view in views])
     width = max(each.width for each in maps)
     maps = [each.padded(width) for each in maps]
     if method == "procrustes":
