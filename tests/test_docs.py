@@ -130,9 +130,12 @@ def names() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("page", ["alignment", "data", "encoders", "encoding", "metrics", "tuning"])
-def test_snippets_of_the_guide_run(page: str, names: dict[str, Any]) -> None:
+def test_snippets_of_the_guide_run(
+    page: str, names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = snippets(DOCS / f"guide/{page}.rst")
     assert found
+    monkeypatch.chdir(tmp_path)  # some write files
     here = dict(names)
     for text in found:
         exec(compile(text, f"{page}.rst", "exec"), here)
