@@ -337,7 +337,7 @@ def test_going_on_with_features_of_another_kind(data) -> None:
     for go_on in (aligner.partial_fit, aligner.fit):
         with pytest.raises(ValueError, match="no features of modality 'image'"):
             go_on(less, y)
-        with pytest.raises(ValueError, match="'text' have 2 columns, but SteinAligner"):
+        with pytest.raises(ValueError, match="'text' have 2 columns, but the aligner"):
             go_on(narrow, y)
 
 

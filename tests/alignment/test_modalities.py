@@ -33,7 +33,7 @@ def test_features_that_an_item_lacks_are_not_looked_at() -> None:
     ("sizes", "message"),
     [
         ({"audio": 4}, "no features of modality 'audio', it has .*'text', 'image'.*of fit"),
-        ({"text": 5}, "'text' have 4 columns, but SteinAligner was fitted with 5"),
+        ({"text": 5}, "'text' have 4 columns, but the aligner was fitted with 5"),
     ],
 )
 def test_a_catalogue_other_than_that_of_fit(sizes, message) -> None:
