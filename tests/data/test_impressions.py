@@ -276,5 +276,6 @@ def test_features_in_a_file_stay_there(tmp_path):
     np.save(tmp_path / "text.npy", np.ones((3, 4096), dtype=np.float32))
     mapped = np.load(tmp_path / "text.npy", mmap_mode="r")
     catalog = ItemCatalog([1, 2, 3], features={"text": mapped})
-    X = Impressions.from_log(pd.DataFrame({"user_id": [1, 1], "item_id": [2, 3]}), catalog)
+    log = pd.DataFrame({"user_id": [1, 1], "item_id": [2, 3]})
+    X, _ = Impressions.from_log(log, catalog)
     assert np.shares_memory(X.catalog.features["text"], mapped)
