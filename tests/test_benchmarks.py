@@ -90,6 +90,20 @@ def test_sampled_negatives(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.sort(everything), np.arange(len(X)))
 
 
+def test_beauty_of_the_tables_is_the_seven_core(tmp_path: Path) -> None:
+    core = [[100 + u, *(i for i in range(9) if i != u)] for u in range(9)]  # 8 events of each
+    lines = [*core, [200, *range(7), 99], [201, *range(6)]]  # 99 has one event
+    path = tmp_path / "beauty.txt"
+    path.write_text("\n".join(" ".join(map(str, line)) for line in lines))
+    X = read("amazon-beauty", path, "paper", None, 0).X
+    events = X.users[X.user[::2]]
+    np.testing.assert_array_equal(events, np.repeat([*range(100, 109), 200], [8] * 9 + [7]))
+    assert X.catalog.ids.tolist() == list(range(9))
+    path.write_text("1 10 11 12\n2 10 11\n")
+    with pytest.raises(SystemExit, match="a user bought all items"):
+        read("amazon-ids", path, "paper", None, 0)
+
+
 def test_full_split_is_leave_last_out() -> None:
     source = read("synthetic", None, "strong", 40, 0)
     problem = make_problem(source, "strong", "full", 0)

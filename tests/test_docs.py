@@ -133,11 +133,17 @@ def names() -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "page",
-    ["data", "encoders", "encoding", "metrics", "sklearn_tools", "splitting", "tuning", "updating"],
+    [
+        *("alignment", "data", "encoders", "encoding", "metrics", "sklearn_tools", "splitting"),
+        *("tuning", "updating"),
+    ],
 )
-def test_snippets_of_the_guide_run(page: str, names: dict[str, Any]) -> None:
+def test_snippets_of_the_guide_run(
+    page: str, names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = snippets(DOCS / f"guide/{page}.rst")
     assert found
+    monkeypatch.chdir(tmp_path)  # some write files
     here = dict(names)
     for text in found:
         if "from imblearn" in text and not find_spec("imblearn"):

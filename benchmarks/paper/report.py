@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.paper.data import KEPT, split_name
+from benchmarks.paper.data import AMAZON, KEPT, split_name
 from benchmarks.paper.methods import (
     BASELINES,
     CONTROLS,
@@ -270,7 +270,7 @@ def page(output: Path, form: str, pictures: Path | None) -> str:
         full, scarce = (conditions(folder, split) for split in ("full", "keep-*"))
         if not (full or scarce):
             continue
-        content = (full or scarce)["kind"] != "amazon-ids"
+        content = (full or scarce)["kind"] not in AMAZON
         out += [heading(f"{data}, setting “{setting}”", 2, form), stated(full)]
         for name in TABLES:
             names = methods_of(name, setting, content=content)

@@ -60,6 +60,9 @@ class SteinAligner(
         Dimension of the id embedding.
     n_heads : int, default=2
         Attention heads; divides `n_components` and `id_dim`. 1 is as printed.
+    alignment : {"stein", "infonce"}, default="stein"
+        "infonce" puts the contrastive loss of CLIP (both directions, temperature 0.07) in the
+        place of `L_Stein`, to compare with; `lam`, `entropy` and `eta` are not used then.
     lam : float, default=0.1
         λ, the weight of the entropy within `L_Stein`. The entropy is taken per dimension.
     beta : float, default=0.1
@@ -187,6 +190,9 @@ class SteinAligner(
     arXiv 2509.01184, Eq. 3-13.
 
     Li and Turner, "Gradient Estimators for Implicit Models", ICLR 2018.
+
+    Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML
+    2021 (``alignment="infonce"``).
 
     Sarwar et al., "Application of Dimensionality Reduction in Recommender System", 2000
     (`n_factors`).

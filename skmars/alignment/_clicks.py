@@ -15,9 +15,10 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 
 from skmars.alignment._encoder import AlignmentEncoder
+from skmars.alignment._infonce import alignment_objective
 from skmars.alignment._item_factors import ItemFactors
-from skmars.alignment._items import modality_names
 from skmars.alignment._learning import Objective, Sampling
+from skmars.alignment._modalities import modality_names, occurring_items
 from skmars.alignment._network import AlignmentNetwork, ItemBatch
 from skmars.alignment._packing import (
     Batch,
@@ -29,7 +30,7 @@ from skmars.alignment._packing import (
     segment_of_each_row,
 )
 from skmars.alignment._parameters import AlignerParameters
-from skmars.alignment._stein import SteinObjective, stein_objective
+from skmars.alignment._stein import SteinObjective
 from skmars.data import Impressions
 from skmars.data._checks import check_target
 from skmars.data._columns import FACTORS
@@ -57,16 +58,6 @@ def click_target(
         if values.dtype.kind in "biuf" and np.isin(values, (0, 1)).all():
             return values.astype(np.float32)
     return check_target(y, n_rows, estimator_name=estimator_name)[0]
-
-
-def occurring_items(X: Impressions) -> NDArray[np.int64]:
-    """Return the codes of all items that occur as target or in a history."""
-    history = X.history
-    begins_minus_ends = np.zeros(len(history.items) + 1, dtype=np.int64)
-    np.add.at(begins_minus_ends, history.start, 1)
-    np.add.at(begins_minus_ends, history.start + history.length, -1)
-    covered = np.cumsum(begins_minus_ends)[:-1] > 0
-    return np.unique(np.concatenate([X.target, history.items[covered]]))
 
 
 def new_encoder(X: Impressions, parameters: AlignerParameters, seed: int) -> AlignmentEncoder:
@@ -273,7 +264,7 @@ def click_objective(
         X,
         y,
         Sampling.of(X, y, parameters, seeds, weight),
-        stein_objective(parameters),
+        alignment_objective(parameters),
         parameters.beta,
         encoder.out_of_fold(X, parameters.cv),
         folds_of_rows(X, parameters.cv, None if known is None else known.factors),

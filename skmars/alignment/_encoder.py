@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from skmars.alignment._item_factors import ItemFactors
-from skmars.alignment._items import ItemInputs, check_features
+from skmars.alignment._items import ItemInputs
+from skmars.alignment._modalities import check_features
 from skmars.alignment._network import AlignmentNetwork
 from skmars.alignment._packing import (
     MAX_POSITIONS,

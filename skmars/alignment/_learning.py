@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -16,11 +14,11 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
+from skmars.alignment._modalities import measure_views
 from skmars.alignment._parameters import AlignerParameters
 from skmars.alignment._stein import SteinObjective
 from skmars.data import Impressions
 from skmars.data._holdout import hold_out
-from skmars.metrics import alignment_score, effective_rank, uniformity_score
 from skmars.utils._torch import new_generator, resolve_device
 from skmars.utils._training import EpochCallbacks, TrainingResult, check_finite, train
 
@@ -135,20 +133,6 @@ class Objective(ABC, Generic[Network, Batch]):
 
 
 def measure_space(embeddings: list[Tensor], present: list[Tensor]) -> tuple[float, float, float]:
-    """Return mean alignment of pairs, mean uniformity and mean effective rank of modalities.
-
-    NaN where there is nothing to measure: no pair, or fewer than two items.
-    """
+    """Return alignment, uniformity and effective rank of embeddings, see `measure_views`."""
     unit = [F.normalize(e.double(), dim=1).cpu().numpy() for e in embeddings]
-    there = [p.cpu().numpy() for p in present]
-    pairs = [(i, j, there[i] & there[j]) for i, j in combinations(range(len(unit)), 2)]
-    clouds = [x[has] for x, has in zip(unit, there) if has.sum() > 1]
-
-    def mean(values: list[float]) -> float:
-        return sum(values) / len(values) if values else math.nan
-
-    return (
-        mean([alignment_score(unit[i][both], unit[j][both]) for i, j, both in pairs if both.any()]),
-        mean([uniformity_score(cloud) for cloud in clouds]),
-        mean([effective_rank(cloud) for cloud in clouds]),
-    )
+    return measure_views(unit, [p.cpu().numpy() for p in present])

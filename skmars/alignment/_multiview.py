@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
-from numbers import Integral
 from typing import TypeVar
 
 import numpy as np
@@ -14,9 +13,11 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from skmars.alignment._infonce import alignment_objective
 from skmars.alignment._learning import Objective, Sampling
+from skmars.alignment._modalities import block_sizes
 from skmars.alignment._parameters import AlignerParameters
-from skmars.alignment._stein import SteinObjective, stein_objective
+from skmars.alignment._stein import SteinObjective
 from skmars.data._checks import check_range
 from skmars.utils._torch import to_cpu
 
@@ -24,31 +25,6 @@ from skmars.utils._torch import to_cpu
 MAX_SAMPLE = 2000
 
 Float = TypeVar("Float", bound=np.floating)
-
-
-def block_sizes(sizes: Iterable[int] | None, n_features: int) -> list[int]:
-    """Return the number of columns of each view: as given, or two halves.
-
-    Raises
-    ------
-    ValueError
-        If sizes are no positive integers, or don't sum to the number of columns.
-    """
-    if sizes is None:
-        halves = [n_features // 2, n_features - n_features // 2]
-        return [size for size in halves if size]
-    blocks = list(sizes)
-    for size in blocks:
-        if not isinstance(size, Integral) or isinstance(size, bool) or int(size) < 1:
-            raise ValueError(
-                f"modalities={sizes!r}: X is an array, so that modalities must be "
-                "the numbers of columns of its blocks, for example modalities=[384, 512]."
-            )
-    if sum(blocks) != n_features:
-        raise ValueError(
-            f"modalities={sizes!r} sums to {sum(blocks)}, but X has {n_features} columns."
-        )
-    return [int(size) for size in blocks]
 
 
 class MultiviewNetwork(nn.Module):
@@ -177,4 +153,4 @@ def multiview_objective(
     else:
         encoder = deepcopy(known)
     sampling = Sampling.of(X, None, parameters, seeds, weight)
-    return MultiviewObjective(encoder, X, sampling, stein_objective(parameters))
+    return MultiviewObjective(encoder, X, sampling, alignment_objective(parameters))

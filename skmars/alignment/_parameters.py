@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import StrOptions, validate_parameter_const
 
 from skmars.utils._parameters import Number
 
+Alignment = Literal["stein", "infonce"]
 Entropy = Literal["maximize", "paper"] | None
 ClickScore = Literal["affinity", "network"]
 
@@ -45,6 +46,7 @@ class AlignerParameters(BaseEstimator):
         "n_components": [WIDTH],
         "id_dim": [WIDTH],
         "n_heads": [WIDTH],
+        "alignment": [StrOptions({"stein", "infonce"})],
         "lam": [WEIGHT],
         "beta": [WEIGHT],
         "entropy": [StrOptions({"maximize", "paper"}), None],
@@ -78,6 +80,7 @@ class AlignerParameters(BaseEstimator):
         *,
         id_dim: int = 128,
         n_heads: int = 2,
+        alignment: Alignment = "stein",
         lam: float = 0.1,
         beta: float = 0.1,
         entropy: Entropy = "maximize",
@@ -107,6 +110,7 @@ class AlignerParameters(BaseEstimator):
         self.n_components = n_components
         self.id_dim = id_dim
         self.n_heads = n_heads
+        self.alignment = alignment
         self.lam = lam
         self.beta = beta
         self.entropy = entropy

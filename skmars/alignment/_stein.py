@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skmars.alignment._parameters import AlignerParameters, Entropy
+from skmars.alignment._parameters import Entropy
 
 # What the entropy estimate H is multiplied by in the loss.
 ENTROPY_SIGN: dict[str | None, float] = {"maximize": -1.0, "paper": 1.0, None: 0.0}
@@ -202,9 +202,3 @@ class SteinObjective:
             mask=mask,
             weight=weight,
         )
-
-
-def stein_objective(parameters: AlignerParameters) -> SteinObjective:
-    """Return the objective of an aligner with these parameters."""
-    names = ("lam", "entropy", "eta", "normalize")
-    return SteinObjective(**{name: getattr(parameters, name) for name in names})

@@ -114,6 +114,10 @@ class Table:
             )
         return self._table.get_column(column)
 
+    def take(self, rows: NDArray[np.integer]) -> Any:
+        """Return some rows, as a table of the kind that was given."""
+        return self._table[rows].to_native()
+
     def describe(self, column: str) -> str:
         """Return the name of a column for messages."""
         return f"column {column!r} of {self.name}"

@@ -385,7 +385,7 @@ def test_ctrl_c_leaves_a_usable_estimator(data, monkeypatch) -> None:
 class TestErrors:
     def test_no_features(self, data) -> None:
         X, y = data
-        with pytest.raises(ValueError, match="Put MultimodalEncoder before SteinAligner"):
+        with pytest.raises(ValueError, match="Put MultimodalEncoder before the aligner"):
             make().fit(X.with_catalog(ItemCatalog(X.catalog.ids)), y)
 
     def test_a_modality_that_is_not_there(self, data) -> None:
@@ -489,7 +489,7 @@ def test_going_on_with_features_of_another_kind(data) -> None:
     for go_on in (aligner.partial_fit, aligner.fit):
         with pytest.raises(ValueError, match="no features of modality 'image'"):
             go_on(less, y)
-        with pytest.raises(ValueError, match="'text' have 2 columns, but SteinAligner"):
+        with pytest.raises(ValueError, match="'text' have 2 columns, but the aligner"):
             go_on(narrow, y)
 
 

@@ -25,6 +25,7 @@ EXTREMES: dict[str, list[Any]] = {
     "n_components": [1, 3, 10**9, 0, -1, 2.0, np.nan, None, "8"],
     "id_dim": [1, 6, 10**9, 0, np.inf],
     "n_heads": [1, 3, 10**9, 0, 4],
+    "alignment": ["infonce", "cca", None],
     "lam": [0, 1e9, 1e38, 1e300, -1, np.nan, np.inf, "a"],
     "beta": [0, 1e9, 1e38, -1e-9, np.nan],
     "entropy": ["paper", None, "minimize", 1],
