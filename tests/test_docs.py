@@ -129,7 +129,10 @@ def names() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("page", ["data", "encoders", "encoding", "metrics", "tuning"])
+PAGES = ["comparing", "data", "encoders", "encoding", "metrics", "rates", "tuning"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_snippets_of_the_guide_run(page: str, names: dict[str, Any]) -> None:
     found = snippets(DOCS / f"guide/{page}.rst")
     assert found
