@@ -29,10 +29,14 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not see those th
     from skmars.model_selection import leave_last_out as leave_last_out
     from skmars.model_selection import sample_negatives as sample_negatives
     from skmars.model_selection import time_split as time_split
+    from skmars.pipeline import compare as compare
     from skmars.pipeline import explain as explain
     from skmars.pipeline import make_mars as make_mars
     from skmars.pipeline import recommend as recommend
     from skmars.pipeline import update as update
+    from skmars.rates import ClickRateClassifier as ClickRateClassifier
+    from skmars.rates import ClickRateEncoder as ClickRateEncoder
+    from skmars.rates import PopularityClassifier as PopularityClassifier
     from skmars.retrieval import SequenceRetrievalAugmenter as SequenceRetrievalAugmenter
 
 __version__ = "0.1.0.dev0"
@@ -45,11 +49,15 @@ _PUBLIC = {
     "MultimodalEncoder": "encoding",
     "SteinAligner": "alignment",
     "SequenceRetrievalAugmenter": "retrieval",
+    "ClickRateEncoder": "rates",
+    "ClickRateClassifier": "rates",
+    "PopularityClassifier": "rates",
     "DINClassifier": "ctr",
     "make_mars": "pipeline",
     "update": "pipeline",
     "recommend": "pipeline",
     "explain": "pipeline",
+    "compare": "pipeline",
     "LeaveLastOut": "model_selection",
     "leave_last_out": "model_selection",
     "TimeSplit": "model_selection",

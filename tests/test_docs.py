@@ -131,13 +131,11 @@ def names() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        *("alignment", "data", "encoders", "encoding", "metrics", "sklearn_tools", "splitting"),
-        *("tuning", "updating"),
-    ],
-)
+PAGES = ["alignment", "comparing", "data", "encoders", "encoding", "metrics", "rates"]
+PAGES += ["sklearn_tools", "splitting", "tuning", "updating"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_snippets_of_the_guide_run(
     page: str, names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,9 +74,9 @@ def fuse_if_better(
     weight: NDArray[np.floating] | None,
     prior: NDArray[np.floating],
 ) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
-    """Fuse with the columns if that predicts rows better that were not fitted, else without.
+    """Fuse with the columns that predict rows best that were not fitted: none, the first, or all.
 
-    Parameters are those of `fuse`.
+    Parameters are those of `fuse`; the column most likely to help stands first.
 
     Returns
     -------
@@ -86,11 +86,6 @@ def fuse_if_better(
         Where columns join, logits by weights that were fitted to other rows; else `logit`, as
         alone only the order of the rows counts.
     """
-    n = columns.shape[1]
-    alone, _ = fuse(logit, columns[:, :0], y, weight, prior[:2])
-    alone = np.append(alone, np.zeros(n))
-    if n == 0:
-        return alone, logit
     # By chance: rows that alternate between clicks and sampled negatives would part by class.
     half = np.random.RandomState(0).permutation(len(y)) % 2 == 0
 
@@ -102,7 +97,10 @@ def fuse_if_better(
             score[~part] = found[0] + found[1] * logit[~part] + columns[~part, :n] @ found[2:]
         return np.average(np.logaddexp(0.0, score) - y * score, weights=weight), score
 
-    loss, score = cross_fitted(n)
-    if not loss < cross_fitted(0)[0]:
-        return alone, logit
-    return fuse(logit, columns, y, weight, prior)[0], score
+    n = 0
+    if columns.shape[1]:
+        found = {k: cross_fitted(k) for k in sorted({0, 1, columns.shape[1]})}
+        n = min(found, key=lambda k: found[k][0])
+    fusion, _ = fuse(logit, columns[:, :n], y, weight, prior[: 2 + n])
+    fusion = np.append(fusion, np.zeros(columns.shape[1] - n))
+    return fusion, found[n][1] if n else logit

@@ -24,7 +24,7 @@ from skmars.ctr._row_encoder import (
 )
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._attributes import Attribute, take_entries
-from skmars.data._columns import FACTORS, LOOKALIKES
+from skmars.data._columns import CLICK_LOGIT, FACTORS, LOOKALIKES
 from skmars.utils._ids import Lookup, joined
 
 
@@ -120,7 +120,7 @@ def _linear_columns(
     if names is None:
         return []
     if isinstance(names, str):  # "auto"
-        return [name for name in numeric if name in LOOKALIKES]
+        return [name for name in (CLICK_LOGIT, *LOOKALIKES) if name in numeric]
     for name in names:
         if name not in numeric:
             what = "is not numeric" if name in categorical else "X does not have"

@@ -30,3 +30,10 @@ LOOKALIKES = TOUCHED + LIKED
 
 # The modality that holds the item factors.
 FACTORS = "factors"
+
+# Names of the click rates (context columns): of the user, the item, and the item's category.
+RATED = ("user", "item", "category")
+RATES = tuple(f"{of}_{what}" for of in RATED for what in ("click_logit", "log_impressions"))
+
+# Name of the logit that logistic regression on click rates gives (a context column).
+CLICK_LOGIT = "click_logit"

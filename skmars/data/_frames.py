@@ -380,6 +380,12 @@ def _typed_lists(series: nw.Series[Any]) -> Lists:
     return _values(nw.from_native(flat, series_only=True)), length
 
 
+def check_frame(kind: str | None) -> None:
+    """Raise ValueError if `kind` is neither a kind of table nor None."""
+    if kind is not None and kind not in FRAMES:
+        raise ValueError(f"frame must be one of {', '.join(map(repr, FRAMES))}, got {kind!r}.")
+
+
 def make_frame(columns: dict[str, Any], kind: str | None) -> Any:
     """Build a table from arrays and from ragged columns given as ``(values, length)``.
 
@@ -396,12 +402,11 @@ def make_frame(columns: dict[str, Any], kind: str | None) -> Any:
     ImportError
         If the library is not installed.
     """
+    check_frame(kind)
     if kind is None:
         kind = next(filter(find_spec, FRAMES), None)
         if kind is None:
             raise ImportError("A table needs one of pandas, polars and pyarrow: install one.")
-    if kind not in FRAMES:
-        raise ValueError(f"frame must be one of {', '.join(map(repr, FRAMES))}, got {kind!r}.")
     try:
         library = import_module(kind)
     except ImportError as error:

@@ -58,6 +58,7 @@ def delong_test(
     y_score: ArrayLike,
     base_score: ArrayLike,
     *,
+    users: ArrayLike | None = None,
     confidence_level: float = 0.95,
 ) -> PairedTest:
     """DeLong's test of the difference between two AUCs on the same rows.
@@ -73,6 +74,8 @@ def delong_test(
         Binary target.
     y_score, base_score : array-like of shape (n_rows,)
         Scores of the model and of the base model.
+    users : array-like of int or str, shape (n_rows,), default=None
+        User id of each row. Rows of one user then need not be independent [3]_.
     confidence_level : float, default=0.95
         Level of the confidence interval.
 
@@ -85,12 +88,13 @@ def delong_test(
     Raises
     ------
     ValueError
-        If a class has fewer than two rows, scores are not finite, or lengths differ.
+        If a class has fewer than two rows, all rows are of one user, scores are not finite, or
+        lengths differ.
 
     Notes
     -----
-    Rows count as independent. Where users have many rows, the test is too sure of itself;
-    `gauc_bootstrap_test` draws whole users.
+    Without `users` rows count as independent. Where users have many rows, the test is then too
+    sure of itself.
 
     References
     ----------
@@ -98,6 +102,8 @@ def delong_test(
        correlated receiver operating characteristic curves", Biometrics 44, 1988.
     .. [2] X. Sun and W. Xu, "Fast implementation of DeLong's algorithm", IEEE Signal
        Processing Letters 21, 2014.
+    .. [3] N. Obuchowski, "Nonparametric analysis of clustered ROC curve data", Biometrics 53,
+       1997.
 
     Examples
     --------
@@ -119,9 +125,19 @@ def delong_test(
     v10 = (ranks[:, positive] - rankdata(scores[:, positive], axis=1)) / n
     v01 = 1.0 - (ranks[:, ~positive] - rankdata(scores[:, ~positive], axis=1)) / m
     auc, base_auc = v10.mean(axis=1)
-    covariance = np.cov(v10) / m + np.cov(v01) / n
     contrast = np.array([1.0, -1.0])
-    error = float(np.sqrt(max(contrast @ covariance @ contrast, 0.0)))
+    if users is None:
+        covariance = np.cov(v10) / m + np.cov(v01) / n
+        error = float(np.sqrt(max(contrast @ covariance @ contrast, 0.0)))
+    else:
+        ids, code = check_users(users, len(positive))
+        if len(ids) < 2:
+            raise ValueError("DeLong's test needs rows of two users at least, got one user.")
+        part = np.empty(len(positive))  # of each row in the difference, less what all have
+        part[positive] = contrast @ (v10 - v10.mean(axis=1, keepdims=True)) / m
+        part[~positive] = contrast @ (v01 - v01.mean(axis=1, keepdims=True)) / n
+        of_user = np.bincount(code, part)
+        error = float(np.sqrt(of_user @ of_user * len(ids) / (len(ids) - 1)))
     difference = float(auc - base_auc)
     margin = float(norm.ppf(0.5 + confidence_level / 2)) * error
     statistic = _standardised(difference, error)

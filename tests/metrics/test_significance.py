@@ -170,3 +170,32 @@ def test_bootstrap_bad_input():
 def test_a_confidence_level_that_is_no_number(level):
     with pytest.raises(ValueError, match="The 'confidence_level' parameter"):
         delong_test([0, 0, 1, 1], [1, 2, 3, 4], [1, 2, 4, 3], confidence_level=level)
+
+
+def test_delong_of_users_counts_the_rows_of_a_user_together() -> None:
+    rng = np.random.RandomState(0)
+    y, model, base = two_models(rng, 300, 0.8, 0.6)
+    alone = delong_test(y, model, base)
+    each = delong_test(y, model, base, users=np.arange(len(y)))
+    assert each.difference == alone.difference
+    assert each.statistic == pytest.approx(alone.statistic, rel=0.02)
+    # Rows that are there ten times tell no more than once, if they are of one user.
+    ten = [np.repeat(column, 10) for column in (y, model, base, np.arange(len(y)))]
+    repeated = delong_test(*ten[:3], users=ten[3])
+    assert repeated.difference == pytest.approx(each.difference)
+    assert repeated.statistic == pytest.approx(each.statistic, rel=1e-6)
+    assert delong_test(*ten[:3]).statistic > 3 * each.statistic
+
+
+def test_delong_of_users_is_sure_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    pvalues = []
+    for _ in range(200):
+        users = np.repeat(np.arange(60), 8)
+        taste, noise = rng.normal(size=(2, 60)), rng.normal(size=(2, 480))
+        y = (rng.random(480) < 0.5).astype(int)
+        scores = 0.5 * y + taste[:, users] + 0.5 * noise  # whole users score high or low
+        pvalues.append(delong_test(y, *scores, users=users).pvalue)
+    assert np.mean(np.array(pvalues) < 0.05) == pytest.approx(0.05, abs=0.04)
+    with pytest.raises(ValueError, match="two users"):
+        delong_test(y, *scores, users=np.zeros(480, dtype=int))
