@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks import chance, choices, out_of_fold, shops, tell
+from benchmarks import alignments, chance, choices, out_of_fold, shops, tell
 from benchmarks.cells import difference, measured
 from benchmarks.controls import RandomUsers
 from benchmarks.paper import statistics
@@ -300,3 +300,10 @@ def test_what_look_alikes_tell(capsys: pytest.CaptureFixture[str]) -> None:
     table = capsys.readouterr().out
     for kind in ("features", "embedding"):
         assert f"| positive | {kind} | lookalike_support | 0." in table
+
+
+@pytest.mark.parametrize("name", ["infonce", "cca"])
+def test_alignments_are_measured(name: str) -> None:
+    found = alignments.run(None, 40, "offline", {"n_items": 30}, {"ctr__max_iter": 1}, 0, name)
+    assert found.keys() == alignments.COLUMNS.keys()
+    assert np.isfinite(list(found.values())).all()
