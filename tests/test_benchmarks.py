@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks import attributes, chance, choices, out_of_fold, shops, tell
+from benchmarks import alignments, attributes, chance, choices, out_of_fold, shops, tell
 from benchmarks import update as days
 from benchmarks.cells import difference, measured
 from benchmarks.controls import RandomUsers
@@ -319,3 +319,8 @@ def test_new_items_of_the_shop_with_attributes_are_new() -> None:
     rows = np.concatenate([train, *tests.values()])
     assert sorted(rows) == list(range(len(X)))
     assert roc_auc_score(y, probability) > 0.75
+@pytest.mark.parametrize("name", ["infonce", "cca"])
+def test_alignments_are_measured(name: str) -> None:
+    found = alignments.run(None, 40, "offline", {"n_items": 30}, {"ctr__max_iter": 1}, 0, name)
+    assert found.keys() == alignments.COLUMNS.keys()
+    assert np.isfinite(list(found.values())).all()
