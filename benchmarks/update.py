@@ -1,11 +1,11 @@
 """Do daily updates keep a model as good as a daily refit does, and what do they cost?
 
     python -m benchmarks.update --seeds 0 1 2
-    python -m benchmarks.update --data path/to/ml-1m --users 1500
+    python -m benchmarks.update --users 250 --days 4 --set align__max_iter=3
 
-The planted data of `make_multimodal_ctr`, or MovieLens-1M, in the order of time. The pipeline is
-fitted to the first 80 % of the events; the others are ten days (`--days`). Each day is predicted
-first, and learnt from afterwards, by
+The planted data of `make_multimodal_ctr`, in the order of time. The pipeline is fitted to the first
+part of the events (`--first`); the others are ten days (`--days`). Each day is predicted first and
+learnt from afterwards, by
 
 stale         nobody: the fitted pipeline stays as it is
 classifier    `partial_fit` of the classifier alone
@@ -24,7 +24,6 @@ import argparse
 import time
 import warnings
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,16 +34,9 @@ from sklearn.pipeline import Pipeline
 
 from benchmarks.measure import threads
 from benchmarks.movielens import settings_of
-from skmars import (
-    Impressions,
-    ItemCatalog,
-    load_movielens_1m,
-    make_mars,
-    make_multimodal_ctr,
-    update,
-)
+from skmars import Impressions, ItemCatalog, make_mars, make_multimodal_ctr, update
 
-FIRST, SHORT = 0.8, 5
+SHORT = 5
 MODELS = ["stale", "classifier", "update", "wrong order", "refit"]
 
 
@@ -53,15 +45,6 @@ def planted(n_users: int, seed: int) -> tuple[ItemCatalog, pd.DataFrame]:
     X, y = make_multimodal_ctr(n_users, random_state=seed)
     log = {"user_id": X.user_ids, "item_id": X.item_ids, "timestamp": X.time, "clicked": y}
     return X.catalog, pd.DataFrame(log).sort_values("timestamp", kind="stable")
-
-
-def movielens(path: Path, n_users: int, seed: int) -> tuple[ItemCatalog, pd.DataFrame]:
-    """Return MovieLens-1M, of users drawn at random."""
-    catalog, log = load_movielens_1m(path)
-    users = np.random.RandomState(seed).permutation(log["user_id"].unique())[:n_users]
-    log = log[log["user_id"].isin(users)].rename(columns={"liked": "clicked"})
-    columns = ["user_id", "item_id", "timestamp", "clicked"]
-    return catalog, log[columns].sort_values("timestamp", kind="stable")
 
 
 def in_wrong_order(model: Pipeline, X: Impressions, y: np.ndarray, new: slice) -> Pipeline:
@@ -90,11 +73,12 @@ def run(
     log: pd.DataFrame,
     seed: int,
     names: list[str],
+    first: float,
     n_days: int,
     settings: dict[str, Any],
 ) -> pd.DataFrame:
     """Return the measures of each model."""
-    days = np.array_split(np.arange(int(FIRST * len(log)), len(log)), n_days)
+    days = np.array_split(np.arange(int(first * len(log)), len(log)), n_days)
     X, y = Impressions.from_log(
         log[: days[0][0]], catalog, label="clicked", history="all", duplicates="keep"
     )
@@ -134,8 +118,8 @@ def run(
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--data", type=Path, help="folder of MovieLens-1M")
     parser.add_argument("--users", type=int, default=500)
+    parser.add_argument("--first", type=float, default=0.8, help="share of the first fit")
     parser.add_argument("--days", type=int, default=10)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--set", nargs="*", default=[], metavar="PARAMETER=VALUE")
@@ -144,10 +128,9 @@ def main(argv: list[str] | None = None) -> None:
     tables = []
     with threads(1):
         for seed in arguments.seeds:
-            source = planted(arguments.users, seed)
-            if arguments.data is not None:
-                source = movielens(arguments.data, arguments.users, seed)
-            tables.append(run(*source, seed, arguments.models, arguments.days, settings))
+            data = planted(arguments.users, seed)
+            counts = arguments.first, arguments.days
+            tables.append(run(*data, seed, arguments.models, *counts, settings))
     print("mean of the seeds")
     print((sum(tables[1:], tables[0]) / len(tables)).round(4))
 
