@@ -319,6 +319,8 @@ def test_new_items_of_the_shop_with_attributes_are_new() -> None:
     rows = np.concatenate([train, *tests.values()])
     assert sorted(rows) == list(range(len(X)))
     assert roc_auc_score(y, probability) > 0.75
+
+
 @pytest.mark.parametrize("name", ["infonce", "cca"])
 def test_alignments_are_measured(name: str) -> None:
     found = alignments.run(None, 40, "offline", {"n_items": 30}, {"ctr__max_iter": 1}, 0, name)

@@ -74,8 +74,15 @@ FEW, MANY = (
 # A theta that no item reaches: look-alike features alone.
 NO_BORROWED = {"augment__theta": 1.1}
 BORROW: Candidates = ({}, NO_BORROWED, FEW, MANY)
-# What does not filter has no theta: the fourth choice is a number of donors of its own.
-WHOLE: Candidates = ({}, FEW, MANY, {"augment__n_neighbors": 5, "augment__max_borrowed": 60})
+# What does not filter has no theta: the fourth choice is a number of donors, or of items, instead.
+SEVERAL: Candidates = (
+    {"augment__n_neighbors": 2},
+    FEW,
+    MANY,
+    {"augment__n_neighbors": 5, "augment__max_borrowed": 60},
+)
+ONE: Candidates = _each("augment__max_borrowed", 5, 20, 60)
+STRATEGIES = {"most-similar": ONE, "kth": SEVERAL, "dp": BORROW}
 LIGHT = {"rewrite__crop": 0.6, "rewrite__mask": 0.3, "rewrite__reorder": 0.6}
 LOW = {"rewrite__users": "low_active"}
 EDIT: Candidates = ({}, LIGHT, LOW, {**LIGHT, **LOW})
@@ -211,9 +218,9 @@ METHODS = {
             RETRIEVAL,
             label=strategy,
             fixed={**RETRIEVAL.fixed, "augment__strategy": strategy.replace("-", "_")},
-            candidates=BORROW if strategy == "dp" else WHOLE,
+            candidates=candidates,
         )
-        for strategy in ("most-similar", "kth", "dp")
+        for strategy, candidates in STRATEGIES.items()
     },
 }
 
@@ -249,7 +256,7 @@ BASELINES += ["cl4srec", "coserec", "basrec"]
 TABLES = {
     "2": ["base", *BASELINES, *CONTROLS, "borrow", "as-printed", "mars"],
     "3": ["base", *CONTROLS, *ABLATIONS, "as-printed", "mars"],
-    "figure-4": ["base", *CONTROLS, "most-similar", "kth", "dp", "as-printed", "mars"],
+    "figure-4": ["base", *CONTROLS, *STRATEGIES, "as-printed", "mars"],
     **{
         curve: ["base", *CONTROLS, *(f"{curve}={v:g}" for v in values), "mars"]
         for curve, (_, values) in GRIDS.items()
