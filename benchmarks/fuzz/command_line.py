@@ -18,6 +18,7 @@ import csv
 import io
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -40,7 +41,10 @@ from benchmarks.fuzz.harness import fuzz
 from skmars import Impressions
 from skmars.cli import _commands as commands
 from skmars.cli import main
+from skmars.cli._arguments import MODELS
+from skmars.cli._checks import INPUTS
 from skmars.cli._command_line import make_parser
+from skmars.rates import PopularityClassifier
 
 PLAIN = ["1", "2", "3", "40", "-5", "0"]
 ODD = [
@@ -71,6 +75,14 @@ ODD = [
 ]
 MISSING = ["", "NA", "nan", "None"]
 NAMED = ["./log.csv", "rows.csv", "m.skmars"]
+CONTEXT = [["1", "2", "-30"], ["app", "web", "07x"]]
+# How times are written: the format of `strftime`, and what --time-format says.
+TIMES = {
+    "dates": ("%Y-%m-%d %H:%M:%S", None),
+    "pattern": ("%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M"),
+    "compact": ("%d%m%Y%H", "%d%m%Y%H"),
+    "milliseconds": ("%s000", "milliseconds"),
+}
 TITLES = ["007", "1917", "Up", "NA", "", "true", "2001-01-01", 'The "5"', "a\nb"]
 
 
@@ -92,6 +104,10 @@ class Echo(ClassifierMixin, BaseEstimator):
                 [f"{i}:{f}" for i, f in zip(row, feedback[a:b])]
                 for row, a, b in zip(items, X.history.start, ends)
             ]
+        for column in X.context.values():
+            numbers = column.dtype.kind == "f" or column.dtype.kind in "iu"
+            known = [float(v) if numbers else v for v in column]
+            items = [[*row, repr(value)] for row, value in zip(items, known)]
         p = [digest(str(u), str(i), h) for u, i, h in zip(X.user_ids, X.item_ids, items)]
         return np.column_stack([1 - np.array(p), p])
 
@@ -109,6 +125,7 @@ class Table:
     name: str
     data: bytes = b""
     odd: bool = False
+    as_strings: bool = False
     types: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -131,6 +148,13 @@ class Case:
     history: str
     other_log: bool
     out: str | None
+    context: bool
+    piped: bool
+
+    def numbers(self) -> list[str]:
+        """Return the context columns that hold numbers in the log."""
+        texts = self.log.columns.get("shown", [])
+        return ["shown"] if all(re.fullmatch(r"-?\d+", text) for text in texts) else []
 
 
 # --- what is drawn --------------------------------------------------------------------------
@@ -214,7 +238,9 @@ def cases(draw: st.DrawFn) -> Case:
     few = st.sampled_from(pools).flatmap(lambda pool: st.lists(st.sampled_from(pool), min_size=1))
     users = draw(few)
     items = draw(few)
-    times = draw(st.sampled_from(["numbers", "dates", "none"]))
+    times = draw(st.sampled_from(["numbers", "none", *TIMES]))
+    shown = draw(st.sampled_from([None, None, *CONTEXT]))
+    as_strings = draw(st.integers(0, 3)) == 0
     some_missing = draw(st.booleans())
 
     def clock() -> str:
@@ -222,7 +248,9 @@ def cases(draw: st.DrawFn) -> Case:
             return ""
         t = draw(st.integers(0, 9))
         at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=9 * t)
-        return str(t) if times == "numbers" else at.strftime("%Y-%m-%d %H:%M:%S")
+        if times == "milliseconds":
+            return f"{at.timestamp():.0f}000"
+        return str(t) if times == "numbers" else at.strftime(TIMES[times][0])
 
     def drawn(n: int, *, label: bool, strangers: bool) -> dict[str, list[str]]:
         extra = ODD[:3] + PLAIN if strangers and draw(st.booleans()) else []
@@ -234,6 +262,8 @@ def cases(draw: st.DrawFn) -> Case:
             columns[time] = [clock() for _ in range(n)]
         if label:
             columns["clicked"] = [draw(st.sampled_from("01")) for _ in range(n)]
+        if shown is not None:
+            columns["shown"] = [draw(st.sampled_from(shown)) for _ in range(n)]
         return columns
 
     log = draw(
@@ -251,6 +281,13 @@ def cases(draw: st.DrawFn) -> Case:
     options = ["--user", user, "--item", item, "--history", history]
     no_time = draw(st.booleans()) and times != "none"
     options += ["--no-time"] if no_time else ["--time", time] if times != "none" else []
+    if not no_time and times in TIMES and TIMES[times][1] is not None:
+        options += ["--time-format", TIMES[times][1]]
+    options += [] if shown is None else ["--context", "shown"]
+    options += ["--ids", "strings"] if as_strings else []
+    for table in (log, rows, catalog):
+        if table is not None:
+            table.as_strings = as_strings
     return Case(
         log,
         rows,
@@ -262,16 +299,19 @@ def cases(draw: st.DrawFn) -> Case:
         draw(
             st.sampled_from([None, "out.csv", "out.parquet", "./log.csv", "rows.csv", "m.skmars"])
         ),
+        shown is not None,
+        draw(st.booleans()) and rows.name.lower().endswith(".csv"),
     )
 
 
 # --- what must come of it -------------------------------------------------------------------
 
 
-def run(*arguments: object) -> tuple[int, str, str]:
+def run(*arguments: object, stdin: bytes = b"") -> tuple[int, str, str]:
     """Run the command: exit code, stdout, stderr; fail where an error is none of ours."""
     out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
+    piped = patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+    with piped, redirect_stdout(out), redirect_stderr(err):
         try:
             code = main([str(a) for a in arguments])
         except SystemExit as stop:
@@ -319,14 +359,25 @@ def pipeline(**options: Any) -> Pipeline:
     return Pipeline([("ctr", Echo())])
 
 
+def compare(X: Impressions, y: Any, *, models: dict[str, Any], **options: Any) -> Any:
+    """Stand in for the function that compares models, with the cheapest of them."""
+    cheapest = next(name for name in MODELS if name not in models)
+    others = {name: None for name in MODELS if name != cheapest}
+    found = real_compare(X, y, models=others | {cheapest: PopularityClassifier()}, **options)
+    return found
+
+
 make_pipeline = commands.make_pipeline
+real_compare = commands.pipeline_compare
 
 
 def seconds(text: str) -> float:
     """Return a time of a table."""
-    if re.fullmatch(r"\d+", text):
-        return float(text)
-    return datetime.strptime(text + "Z", "%Y-%m-%d %H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+    written = {"dates": r"\d+-.*", "pattern": r"\d+\..*", "compact": r"\d{10}"}
+    for times, pattern in written.items():
+        if re.fullmatch(pattern, text):
+            return datetime.strptime(text, TIMES[times][0]).replace(tzinfo=UTC).timestamp()
+    return float(text)
 
 
 def expected(case: Case) -> list[list[str | float]]:
@@ -347,13 +398,19 @@ def expected(case: Case) -> list[list[str | float]]:
         who, what = (case.rows.columns[name][row] for name in (user, item))
         when = case.rows.columns[time][row] if time is not None else ""
         before = [e for e in events if e[2] == who and (not when or e[0] < seconds(when))]
-        lines.append([who, what, digest(who, what, [e[3] for e in before])])
+        history = [e[3] for e in before]
+        if case.context:
+            text = case.rows.columns["shown"][row]
+            history.append(repr(float(text) if "shown" in case.numbers() else text))
+        lines.append([who, what, digest(who, what, history)])
     return lines
 
 
 def kind(table: Table, column: str) -> str:
     """Say what the ids of a column are by the rule that the command promises; "" if refused."""
     texts = table.columns[column]
+    if table.as_strings:
+        return "strings" if "" not in texts else ""
     if column in table.types:
         return table.types[column] if "" not in texts else ""
     whole = [t for t in texts if t not in MISSING]
@@ -391,11 +448,12 @@ def check(case: Case) -> str:
             assert odd or not (good and times), f"nothing is wrong, but: {error}"
             return f"fit refused {brief(error)}"
         before = contents()
-        predict = ["predict", "m.skmars", rows.name]
+        predict = ["predict", "m.skmars", "-" if case.piped else rows.name]
         predict += ["--log", log.name] if case.other_log else []
         predict += [] if items is None or case.other_log else ["--items", items.name]
         read = [Path(name).name for name in predict]
-        code, out, error = run(*predict, *([] if case.out is None else ["--out", case.out]))
+        out_option = [] if case.out is None else ["--out", case.out]
+        code, out, error = run(*predict, *out_option, stdin=rows.data if case.piped else b"")
         if code:
             assert contents() == before, "a failed predict changed a file"
             if case.out is not None and Path(case.out).name in read:
@@ -435,8 +493,10 @@ def brief(error: str) -> str:
 # --- arguments --------------------------------------------------------------------------------
 
 FILES = {
-    "log.csv": b"user_id,item_id,timestamp,clicked\n1,1,1,1\n1,2,2,0\n2,1,3,1\n1,3,4,1\n",
-    "items.csv": b"item_id,title\n1,Up\n2,Heat\n",
+    "log.csv": b"user_id,item_id,timestamp,clicked,clicks\n1,1,1,1,1\n1,2,2,0,2\n2,1,3,1,3\n"
+    b"1,3,4,1,4\n2,3,5,0,5\n3,1,6,1,6\n3,2,7,0,7\n4,1,8,1,8\n4,2,9,0,9\n",
+    "items.csv": b"item_id,title,kind\n1,Up,film|new\n2,Heat,film\n",
+    "users.csv": b"user_id,age\n1,30\n5,\n",
     "rows.csv": b"user_id,item_id\n1,3\n2,2\n3,1\n",
     "empty.csv": b"",
     "head.csv": b"user_id,item_id,clicked\n",
@@ -454,6 +514,14 @@ TEMPLATES = [
     "explain m.skmars rows.csv --out new.parquet",
     "evaluate m.skmars log.csv --holdout none --out new.csv",
     "predict m.skmars rows.csv --items items.csv",
+    "fit log.csv --items items.csv --base --out new.skmars --attributes kind --users users.csv",
+    "fit log.csv --base --out new.skmars --context clicks --ids strings --time-format seconds",
+    "predict m.skmars - --log log.csv",
+    "evaluate m.skmars log.csv --log log.csv",
+    "recommend m.skmars rows.csv -n 3 --out new.csv",
+    "recommend m.skmars --user-id 1 --candidates items.csv --include-seen",
+    "recommend m.skmars --log log.csv",
+    "compare log.csv --items items.csv --out new.csv --without MARS --quiet",
 ]
 NAMES = [
     *FILES,
@@ -474,17 +542,36 @@ WORDS = [
     "--out",
     "=",
     "x",
+    "--include-seen",
+    "--words",
+    "recommend",
+    "compare",
 ]
 COLUMNS = ["user_id", "item_id", "timestamp", "clicked", "title", "probability", "é", ""]
+SEVERAL = [*COLUMNS, "kind,age", ","]
 VALUES = {
-    **dict.fromkeys(["--out", "--items", "--log"], NAMES),
+    **dict.fromkeys(["--out", "--items", "--log", "--users", "--candidates"], NAMES),
     **dict.fromkeys(["--user", "--item", "--time", "--order", "--label"], COLUMNS),
     **dict.fromkeys(["--title", "--text", "--image"], COLUMNS),
+    **dict.fromkeys(["--context", "--attributes", "--user-attributes"], SEVERAL),
+    "--time-format": [
+        *("%d/%m/%Y", "%Y-%m-%d", "%s", "%", "%Z %Y", "", "%Y%m%d", "%H", "%Y" * 200, "%d\0%m%Y"),
+        *("seconds", "milliseconds", "nanoseconds", "days", "%-d%Y", "\ud800%Y", "é %Y"),
+    ],
+    "--negatives": ["1", "2", "0", "-1", "99", "x"],
+    "--split-at": ["4", "0.5", "0", "-1", "nan", "2026-01-01", "1970-01-01T00:00:05Z", "soon", ""],
+    "--ids": ["strings", "auto", "x"],
+    "--variant": ["default", "paper", "x"],
+    "--list-separator": ["|", ",", "", "é", "\n"],
+    "-n": ["1", "0", "-1", "99999999999", "x", "1e3"],
+    "--user-id": ["1", "99", "01", "", "ann", "9" * 30, "\udcff"],
+    "--with": ["hour=1", "hour", "=", "", "user_id=1"],
+    "--without": [*MODELS, "mars", ""],
     "--click-from": ["1", "0.5", "4", "-1", "nan", "inf", "1e400", "x", ""],
     "--seed": ["0", "-1", "4294967295", "4294967296", "9" * 5000, "1.5", "x"],
     "--history": ["all", "positive", "x"],
     "--duplicates": ["keep", "drop", "warn", "x"],
-    "--holdout": ["last", "none", "x"],
+    "--holdout": ["last", "later", "none", "x"],
     "--set": [
         *("ctr__max_iter=1", "ctr__max_iter=0", "ctr__hidden_units=(8,", "ctr__tol=1e400"),
         *("ctr__x=1", "ctr=1", "=", "x", "encode__encoders={'text': 5}", "ctr__=1", "ctr__tol=-1"),
@@ -531,8 +618,11 @@ def check_arguments(words: list[str]) -> str:
             Path(f"{link}.csv").symlink_to(f"{target}.csv")
         os.link("log.csv", "hard.csv")
         before = contents()
-        with patch.object(commands, "make_pipeline", pipeline):
-            code, _, error = run(*words)
+        with (
+            patch.object(commands, "make_pipeline", pipeline),
+            patch.object(commands, "pipeline_compare", compare),
+        ):
+            code, _, error = run(*words, stdin=FILES["rows.csv"])
         after = contents()
         remains = list(Path().rglob(".skmars-*"))
         assert not remains, f"left behind: {remains}"
@@ -543,8 +633,9 @@ def check_arguments(words: list[str]) -> str:
         out = used.out and os.path.realpath(used.out)
         changed = {p for p in {*before, *after} if before.get(p) != after.get(p)}
         assert {os.path.realpath(p) for p in changed} <= {out}, f"changed {changed}"
-        inputs = {getattr(used, name, None) for name in ("model", "log", "rows", "items")} - {None}
-        assert out not in {os.path.realpath(p) for p in inputs}, "an input was overwritten"
+        inputs = [getattr(used, name, None) for name in INPUTS]
+        read = {os.path.realpath(p) for p in inputs if isinstance(p, Path)}
+        assert out not in read, "an input was overwritten"
         return f"{used.command} done"
 
 

@@ -1,31 +1,33 @@
-"""Fit a model to files; predict, explain and evaluate files, with a table as result."""
+"""Fit a model to files, and predict, recommend, explain or compare, with a table as result."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
-from skmars.cli._inputs import read_log, read_rows, read_training
-from skmars.cli._tables import PROBABILITY, arrow
+from skmars.cli._inputs import read_rows, read_training
+from skmars.cli._scores import with_negatives
+from skmars.cli._source import Source
+from skmars.cli._tables import PROBABILITY, arrow, holds
+from skmars.cli._users import read_candidates, read_users
 from skmars.ctr import DINClassifier
-from skmars.metrics import gauc_score
-from skmars.model_selection import leave_last_out
-from skmars.model_selection._scorer import low_active_rows
+from skmars.model_selection import leave_last_out, time_split
 from skmars.persistence import Columns, Model
+from skmars.pipeline import Comparison, make_mars
+from skmars.pipeline import compare as pipeline_compare
+from skmars.pipeline import explain as pipeline_explain
+from skmars.pipeline import recommend as pipeline_recommend
 from skmars.serving._histories import UserHistories
 
-LOW_QUANTILE = 0.3
 
-
-def make_pipeline(*, base: bool, seed: int, settings: Iterable[tuple[str, Any]] = ()) -> Pipeline:
+def make_pipeline(
+    *, base: bool, seed: int, variant: str = "default", settings: Iterable[tuple[str, Any]] = ()
+) -> Pipeline:
     """Return MARS, or DIN alone, with these parameters.
 
     Raises
@@ -34,19 +36,10 @@ def make_pipeline(*, base: bool, seed: int, settings: Iterable[tuple[str, Any]] 
         If a setting names no parameter (the message lists those that there are), or its value
         is out of range.
     """
-    steps: list[tuple[str, Any]] = [("ctr", DINClassifier(random_state=seed))]
-    if not base:
-        from skmars.alignment import SteinAligner
-        from skmars.encoding import MultimodalEncoder
-        from skmars.retrieval import SequenceRetrievalAugmenter
-
-        steps = [
-            ("encode", MultimodalEncoder(random_state=seed)),
-            ("align", SteinAligner(random_state=seed)),
-            ("augment", SequenceRetrievalAugmenter()),
-            *steps,
-        ]
-    pipeline = Pipeline(steps)
+    if base:
+        pipeline = Pipeline([("ctr", DINClassifier(random_state=seed))])
+    else:
+        pipeline = make_mars(variant, random_state=seed)
     for name, value in settings:
         step, _, parameter = name.partition("__")
         if step not in pipeline.named_steps or not parameter:
@@ -64,124 +57,203 @@ def make_pipeline(*, base: bool, seed: int, settings: Iterable[tuple[str, Any]] 
 
 
 def fit(
-    log: Path,
-    items: Path | None,
+    log: Source,
+    items: Source | None,
     pipeline: Pipeline,
     *,
     columns: Columns,
     holdout: str = "none",
+    split_at: datetime | float | None = None,
+    negatives: int = 0,
+    seed: int = 0,
+    users: Source | None = None,
 ) -> Model:
     """Fit a pipeline to a log.
 
     Parameters
     ----------
-    log, items : Path
+    log, items : Path or StandardInput
         Tables with one row an event, and one row an item (None: only ids are known).
     pipeline : Pipeline
     columns : Columns
     holdout : {"none", "last"}
         "last" keeps the last impressions of each user out of training.
+    split_at : datetime or float, default=None
+        Keeps the rows from this moment on out of training; see `time_split`.
+    negatives : int, default=0
+        For logs of clicks alone: how many items are drawn for each click.
+    seed : int, default=0
+        Of these draws.
+    users : Path or StandardInput, default=None
+        Table with attributes of users.
     """
-    X, y, time = read_training(log, items, columns)
-    rows: Any = leave_last_out(X)[0] if holdout == "last" else slice(None)
-    pipeline.fit(X[rows], y[rows])
-    return Model(pipeline, replace(columns, time=time), UserHistories.of(X), holdout)
+    X, y, columns = read_training(log, items, replace(columns, clicks_alone=negatives > 0), users)
+    rows: Any = slice(None)
+    if holdout == "last":
+        rows = leave_last_out(X)[0]
+    start = None
+    if split_at is not None:
+        try:
+            rows, later = time_split(X, split_at)
+        except ValueError as error:
+            raise ValueError(f"--split-at for {log}: {error}") from error
+        assert X.time is not None
+        start, holdout = float(X.time[later].min()), "later"
+    train, clicked = X[rows], y[rows]
+    if negatives:
+        train, clicked = with_negatives(train, negatives, train, seed)
+    pipeline.fit(train, clicked)
+    return Model(pipeline, columns, UserHistories.of(X), holdout, start, negatives)
 
 
-def predict(model: Model, rows: Path, *, log: Path | None = None, items: Path | None = None) -> Any:
+def predict(model: Model, rows: Source, **files: Source | None) -> Any:
     """Return a table of users, items and times of the rows, with the probability of a click.
 
     Parameters
     ----------
     model : Model
-    rows : Path
+    rows : Path or StandardInput
         Table with a user and an item a row; see `read_rows`.
-    log, items : Path, default=None
-        Files with other histories and items than those of the model.
+    **files : Path or StandardInput, or None
+        `log`, `items` and `users`, other than those of the model.
     """
-    table, X = read_rows(model, rows, log=log, items=items)
-    columns = model.columns
-    names = [columns.user, columns.item, columns.time]
-    kept = table.select([name for name in names if name in table.column_names])
+    table, X = read_rows(model, rows, **_files(files))
+    kept = _kept(table, model.columns)
     return kept.append_column(PROBABILITY, [model.pipeline.predict_proba(X)[:, 1]])
 
 
-def explain(model: Model, rows: Path, *, log: Path | None = None, items: Path | None = None) -> Any:
-    """Return a table of what each row borrows, from whom and why, one line a borrowed item.
+def _files(given: dict[str, Source | None]) -> dict[str, Any]:
+    return {"log": None, "items": None, **given}
 
-    Parameters are those of `predict`.
+
+def _kept(table: Any, columns: Columns) -> Any:
+    """Return users, items and times of rows, as they are in the file."""
+    names = [columns.user, columns.item, columns.time]
+    return table.select([name for name in names if name in table.column_names])
+
+
+def recommend(
+    model: Model,
+    rows: Source | None,
+    *,
+    user_ids: Sequence[str] = (),
+    n: int = 10,
+    candidates: Source | None = None,
+    include_seen: bool = False,
+    context: Mapping[str, str] | None = None,
+    **files: Source | None,
+) -> Any:
+    """Return a table of the items that each user clicks most probably, best first.
+
+    Parameters
+    ----------
+    model : Model
+    rows, user_ids, context
+        The users, and the context of all of them; see `read_users`.
+    n : int, default=10
+        Number of items a user.
+    candidates : Path or StandardInput, default=None
+        Table of the items to choose from. Without one, those of `items`, or of the model.
+    include_seen : bool, default=False
+        Whether to recommend also what is in the user's history.
+    **files : Path or StandardInput, or None
+        As for `predict`.
+    """
+    other = _files(files)
+    table, X = read_users(
+        model,
+        rows,
+        user_ids,
+        log=other["log"],
+        items=other["items"],
+        user_table=other.get("users"),
+        context=context,
+    )
+    chosen = candidates if candidates is not None else other["items"]
+    ids = None
+    if chosen is not None:
+        ids = read_candidates(chosen, model)
+        X = X.with_catalog(X.catalog.extend(ids))
+    found: Any = pipeline_recommend(
+        model.pipeline, X, n, candidates=ids, exclude_seen=not include_seen, frame="pyarrow"
+    )
+    columns = model.columns
+    names = [name for name in (columns.user, columns.time) if name in table.column_names]
+    kept = table.select(names).take(found["row"])
+    made = [("rank", "rank"), (columns.item, "item_id"), ("title", "title")]
+    for name, column in [*made, (PROBABILITY, "probability")]:
+        if name not in kept.column_names:  # such as the titles of items whose ids are their titles
+            kept = kept.append_column(name, found[column])
+    return kept
+
+
+def explain(model: Model, rows: Source, **files: Source | None) -> tuple[Any, str]:
+    """Return a table of what each row borrows, from whom and why, or why nothing; and in words.
+
+    Parameters are those of `predict`. The table has one line a borrowed item, and one for a row
+    that borrows nothing.
     """
     if "augment" not in model.pipeline.named_steps:
         raise ValueError(
             "the model borrows nothing: it is DIN alone. Fit one without --base to explain it."
         )
-    _, X = read_rows(model, rows, log=log, items=items)
-    prepared = model.pipeline[:-2].transform(X)
-    return model.pipeline["augment"].explain(prepared, frame="pyarrow")
+    table, X = read_rows(model, rows, **_files(files))
+    found = pipeline_explain(model.pipeline, X, frame="pyarrow")
+    n = np.asarray(found.rows["n_borrowed"])
+    row = np.repeat(np.arange(len(n)), np.maximum(n, 1))
+    # Borrowed items stand in the order of the rows; a row without one has a line without one.
+    line = np.full(len(row), -1)
+    line[np.repeat(n > 0, np.maximum(n, 1))] = np.arange(n.sum())
+    line = arrow().array(line, mask=line < 0)
+    told, compute = arrow().table({"row": row}), arrow("pyarrow.compute")
+    kept = _kept(table, model.columns)
+    lists = ("row", "user_id", "item_id", "timestamp", "n_borrowed", "donor_id", "donor_similarity")
+    about = found.rows.drop_columns([c for c in lists if c in found.rows.column_names])
+    borrowed = found.borrowed.drop_columns(["row", "user_id"])
+    names = {"item_id": "borrowed_item", "title": "borrowed_title"}
+    names |= {"feedback": "borrowed_feedback", "timestamp": "borrowed_timestamp"}
+    borrowed = borrowed.rename_columns([names.get(c, c) for c in borrowed.column_names])
+    for part, at in ((kept, row), (about, row), (borrowed, line)):
+        for name in part.column_names:
+            if name not in told.column_names:
+                values = part[name].take(arrow().array(at))
+                if holds(values, "floating"):  # NaN is what is not known
+                    values = compute.if_else(compute.is_nan(values), None, values)
+                told = told.append_column(name, values)
+    return told, str(found)
 
 
-def evaluate(model: Model, log: Path, *, holdout: str = "last", items: Path | None = None) -> Any:
-    """Return a table of AUC, GAUC and AUC of low-active users, with numbers of rows and users.
+def compare(
+    log: Source,
+    items: Source | None,
+    *,
+    columns: Columns,
+    users: Source | None = None,
+    without: Iterable[str] = (),
+    seed: int = 0,
+    quiet: bool = False,
+) -> Comparison:
+    """Fit simple models, DIN and MARS to a log without each user's last rows, and compare them.
 
     Parameters
     ----------
-    model : Model
-    log : Path
-        Log with labels, which also provides the histories.
-    holdout : {"last", "none"}
-        "last" scores each user's last impression; GAUC, which needs several a user, the last two.
-        "none" scores all rows.
-    items : Path, default=None
-        Table of items, to be used instead of those of the model.
-
-    Raises
-    ------
-    ValueError
-        If the model was fitted on the rows that "last" scores.
+    log, items, columns, users
+        As for `fit`.
+    without : iterable of str
+        Models to leave out.
+    seed : int, default=0
+    quiet : bool, default=False
+        Whether to print no progress.
     """
-    if holdout == "last" and model.holdout != "last":
-        raise ValueError(
-            "the model was fitted on all rows of its log, the last impressions among them, on "
-            "which scores would be too high. Fit with --holdout last, or evaluate a log that it "
-            "was not fitted on with --holdout none."
+    X, y, _ = read_training(log, items, columns, users)
+    try:
+        return pipeline_compare(
+            X,
+            y,
+            models=dict.fromkeys(without),
+            random_state=seed,
+            frame="pyarrow",
+            verbose=0 if quiet else 1,
         )
-    X, y = read_log(log, items, model)
-    if holdout == "last":
-        _, valid, last = leave_last_out(X)
-        several = np.sort(np.concatenate([valid, last]))
-    else:
-        last = several = np.arange(len(X))
-    if len(last) == 0:
-        raise ValueError(
-            f"{log}: no user has two impressions, so that none can be held out as the last one. "
-            "Pass a longer log, or --holdout none."
-        )
-    p = np.zeros(len(X))
-    p[several] = model.pipeline.predict_proba(X[several])[:, 1]
-    low = last[low_active_rows(X[last], LOW_QUANTILE)]
-    figures = [
-        ("AUC", last, _or_nan("AUC", roc_auc_score, y[last], p[last])),
-        ("GAUC", several, _or_nan("GAUC", gauc_score, y[several], p[several], X.user_ids[several])),
-        ("AUC low-active", low, _or_nan("AUC low-active", roc_auc_score, y[low], p[low])),
-    ]
-    return arrow().table(
-        {
-            "metric": [name for name, _, _ in figures],
-            "value": [value for _, _, value in figures],
-            "rows": [len(rows) for _, rows, _ in figures],
-            "users": [len(np.unique(X.user[rows])) for _, rows, _ in figures],
-        }
-    )
-
-
-def _or_nan(name: str, score: Callable[..., Any], y: NDArray[Any], *rest: Any) -> float:
-    """Return a score; NaN, with a warning, if it is undefined."""
-    if len(np.unique(y)) == 2:
-        try:
-            return float(score(y, *rest))
-        except ValueError as error:
-            reason = str(error)
-    else:
-        reason = f"its {len(y)} rows are all of one class."
-    warnings.warn(f"{name} is undefined: {reason}", UserWarning, stacklevel=3)
-    return float("nan")
+    except ValueError as error:
+        raise ValueError(f"{log}: {error}") from error

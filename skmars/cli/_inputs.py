@@ -1,15 +1,28 @@
-"""Read tables as catalogue, log and rows to predict, with the columns of the fitted model."""
+"""Read logs and rows to predict, as impressions with their histories."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.cli._tables import MISSING, arrow, holds, kind_of, read_table, replaced, without
+from skmars.cli._columns import (
+    ids_of,
+    label_of,
+    named,
+    prepared,
+    read,
+    require,
+    require_log,
+    with_clicks,
+    with_history_times,
+)
+from skmars.cli._entities import as_catalog, item_table, read_attributes, read_items, with_users
+from skmars.cli._source import Source, Words
+from skmars.cli._tables import arrow, is_csv, kind_of
+from skmars.cli._times import is_absolute, is_pattern
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._frames import Table
 from skmars.data._log import DEFAULT_TIME, time_candidates
@@ -18,44 +31,80 @@ from skmars.serving._histories import UserHistories
 
 
 def read_training(
-    log: Path, items: Path | None, columns: Columns
-) -> tuple[Impressions, NDArray[np.int64], str | None]:
+    log: Source, items: Source | None, columns: Columns, users: Source | None = None
+) -> tuple[Impressions, NDArray[np.int64], Columns]:
     """Read a log and its items, so that ids are integers in both or strings in both.
 
     Returns
     -------
     X, y : Impressions and labels, row by row of the log
-    time : str or None
-        The column that holds the times.
+    columns : Columns
+        With the column that holds the times, and the kinds of times and context.
     """
-    ids: dict[str, str | None] = {columns.user: None, columns.item: None}
-    if items is None:
-        return as_log(read_table(log, ids), log, None, columns)
-    table = _item_table(items, columns, None)
-    events = read_table(log, ids)
-    if kind_of(events, columns.item) != kind_of(table, columns.item):
-        # An id such as 007 in one of the tables makes item ids strings in both.
-        table = _item_table(items, columns, "strings")
-        events = read_table(log, ids | {columns.item: "strings"})
-    return as_log(events, log, as_catalog(table, items, columns), columns)
+    kind = None if columns.ids == "auto" else columns.ids
+    ids: dict[str, str | None] = {columns.user: kind, columns.item: kind}
+    events, catalog = read(log, ids, columns), None
+    if items is not None:
+        table = item_table(items, columns, kind)
+        if kind_of(events, columns.item) != kind_of(table, columns.item):
+            # An id such as 007 in one of the tables makes item ids strings in both.
+            table = item_table(items, columns, "strings")
+            events = read(log, ids | {columns.item: "strings"}, columns)
+        catalog, attributes = as_catalog(table, items, columns)
+        columns = replace(columns, attributes=attributes)
+    require_log(events, log, columns)
+    if (time := _time_column(events, log, columns)) != columns.time:
+        columns = replace(columns, time=time)
+        if is_pattern(columns.time_format) and is_csv(log):
+            kinds = {name: kind_of(events, name) for name in ids}
+            events = read(log, kinds, columns)  # now with the times as they are written
+    events, kinds = prepared(events, log, columns)
+    columns = replace(columns, absolute=is_absolute(events, columns.time), context=kinds)
+    X, y = as_log(events, log, catalog, columns)
+    if columns.clicks_alone and not y.all():
+        raise ValueError(
+            f"{log}: column {columns.label!r} has {np.count_nonzero(y == 0)} rows that are no "
+            "clicks, and --negatives is for logs of clicks alone. Leave it out."
+        )
+    if users is not None:
+        kind = "strings" if X.users.dtype == object else "integers"
+        table, kinds = read_attributes(users, columns, kind)
+        columns = replace(columns, user_attributes=kinds)
+        X = named(users, X.with_users, table, user=columns.user)
+    return X, y, columns
 
 
-def read_log(path: Path, items: Path | None, model: Model) -> tuple[Impressions, NDArray[np.int64]]:
+def read_log(
+    path: Source, items: Source | None, model: Model, users: Source | None = None
+) -> tuple[Impressions, NDArray[np.int64]]:
     """Read another log with the columns of the log on which a model was fitted."""
-    table = read_table(path, _ids(model))
-    X, y, _ = as_log(table, path, read_items(items, model), model.columns)
-    return X, y
+    table = read(path, ids_of(model), model.columns)
+    require_log(table, path, model.columns)
+    table = prepared(table, path, model.columns)[0]
+    X, y = as_log(table, path, read_items(items, model), model.columns)
+    return with_users(X, users, model), y
 
 
-def read_items(path: Path | None, model: Model) -> ItemCatalog:
-    """Read other items for a model; without a file, return its own."""
-    if path is None:
-        return model.histories.catalog
-    table = _item_table(path, model.columns, _ids(model)[model.columns.item])
-    return as_catalog(table, path, model.columns)
+def read_histories(log: Source | None, items: Source | None, model: Model) -> UserHistories:
+    """Read the histories of another log, over other items; without files, return the model's."""
+    if log is None and items is None:
+        return model.histories
+    if log is None:
+        return model.histories.with_catalog(read_items(items, model))
+    # Of the rows of this log nothing is predicted, so that they need no context.
+    columns = replace(model.columns, context={})
+    X, _ = read_log(log, items, replace(model, columns=columns))
+    return UserHistories.of(X)
 
 
-def read_rows(model: Model, path: Path, *, log: Path | None, items: Path | None) -> Any:
+def read_rows(
+    model: Model,
+    path: Source,
+    *,
+    log: Source | None,
+    items: Source | None,
+    users: Source | None = None,
+) -> Any:
     """Read rows to predict, with their histories.
 
     These come from `log`, or from the column "history" of the rows, or else from the log that
@@ -68,139 +117,121 @@ def read_rows(model: Model, path: Path, *, log: Path | None, items: Path | None)
     X : Impressions
     """
     columns = model.columns
-    time = columns.time
-    rows = read_table(path, _ids(model))
-    _require(rows, path, {"--user": columns.user, "--item": columns.item})
+    rows = read(path, ids_of(model), columns)
+    needed = [("--user", columns.user), ("--item", columns.item)]
+    require(rows, path, [*needed, *(("--context", name) for name in columns.context)])
     if len(rows) == 0:
         raise ValueError(f"{path} has no rows. Write one row for each user and item to predict.")
-    table = with_times(rows, path, time)
-    if "history" in table.column_names and log is None:
-        if path.suffix.lower() == ".csv":
-            raise ValueError(
-                f"{path}: column 'history' must hold lists, which CSV files can't. Write "
-                "the rows as Parquet, or drop the column."
-            )
-        names = {columns.user: "user_id", columns.item: "item_id", time: DEFAULT_TIME}
-        used = [*names, "history", "history_feedback", "history_timestamp"]
-        table = table.select([name for name in used if name in table.column_names])
-        table = table.rename_columns([names.get(name, name) for name in table.column_names])
-        return rows, _named(path, Impressions.from_frame, table, read_items(items, model))
-    if log is not None:
-        histories = UserHistories.of(read_log(log, items, model)[0])
-    elif items is not None:
-        histories = model.histories.with_catalog(read_items(items, model))
-    else:
-        histories = model.histories
-    frame = Table(table, "rows")
-    known = time is not None and time in frame.columns
-    seconds = _named(path, frame.seconds, time) if known else None
-    user, item = (_named(path, frame.ids, name) for name in (columns.user, columns.item))
-    return rows, _named(path, histories.impressions, user, item, seconds)
+    X = with_histories(rows, path, model, read_histories(log, items, model), log is None)
+    return rows, with_users(X, users, model)
 
 
-def as_catalog(table: Any, path: Path, columns: Columns) -> ItemCatalog:
-    """Make a catalogue of a table; paths of images are relative to the folder of its file."""
-    catalog = _named(
-        path,
-        ItemCatalog.from_frame,
-        table,
-        item=columns.item,
-        title=columns.title,
-        text=columns.text,
-        image=columns.image,
-    )
-    if "image" not in catalog.content:
-        return catalog
-    folder = path.resolve().parent
-    images = [str(folder / v) if isinstance(v, str) and v else v for v in catalog.content["image"]]
-    content = {**catalog.content, "image": images}
-    return ItemCatalog(catalog.ids, content=content, attributes=catalog.attributes)
-
-
-def as_log(
-    table: Any, path: Path, catalog: ItemCatalog | None, columns: Columns
-) -> tuple[Impressions, NDArray[np.int64], str | None]:
-    """Return impressions and labels of a log, row by row, and the name of its column of times."""
-    label = columns.label
-    named = {"--user": columns.user, "--item": columns.item, "--label": label}
-    _require(table, path, {**named, "--order": columns.order})
-    time = _time_column(table, path, columns)
-    table = _with_clicks(with_times(table, path, time), path, columns)
-    X, y = _named(
-        path,
-        Impressions.from_log,
-        table,
-        catalog,
-        user=columns.user,
-        item=columns.item,
-        time=time,
-        order=columns.order,
-        label=label,
-        history=columns.history,
-        duplicates=columns.duplicates,
-    )
-    return X, y, time
-
-
-def _with_clicks(table: Any, path: Path, columns: Columns) -> Any:
-    """Return the table with a column of booleans as labels."""
-    pyarrow, compute, least = arrow(), arrow("pyarrow.compute"), columns.click_from
-    values, found = table[columns.label], f"values of type {table[columns.label].type}"
-    fine = holds(values, "integer", "floating", "boolean")
-    if fine:
-        values = values.cast(pyarrow.float64(), safe=False)
-        values = compute.if_else(compute.is_nan(values), None, values)
-        distinct = sorted(compute.unique(values.drop_null()).to_pylist())
-        found = f"{len(distinct)} values ({', '.join(f'{value:g}' for value in distinct[:5])})"
-        fine = least is not None or set(distinct) <= {0, 1}
-    if not fine:
-        what = "0 and 1, or booleans" if least is None else "numbers"
+def with_histories(
+    rows: Any, path: Source | Words, model: Model, histories: UserHistories, from_rows: bool
+) -> Impressions:
+    """Return impressions of rows, with their own histories if they may and do have them."""
+    columns = model.columns
+    table = prepared(rows, path, columns)[0]
+    if "history" not in table.column_names or not from_rows:
+        return as_rows(table, path, histories, columns)
+    if is_csv(path):
         raise ValueError(
-            f"{path}: column {columns.label!r} must hold {what}, got {found}. Give the least "
-            "number that is a click, for example --click-from 4, or name another column with "
-            "--label."
+            f"{path}: column 'history' must hold lists, which CSV files can't. Write "
+            "the rows as Parquet, or drop the column."
         )
-    clicked = compute.greater_equal(values, 1.0 if least is None else least)
-    return replaced(table, columns.label, clicked)
+    table = with_history_times(table, path, columns)
+    names = {columns.user: "user_id", columns.item: "item_id", columns.time: DEFAULT_TIME}
+    used = [*names, "history", "history_feedback", "history_timestamp", *columns.context]
+    table = table.select([name for name in used if name in table.column_names])
+    table = table.rename_columns([names.get(name, name) for name in table.column_names])
+    return named(path, Impressions.from_frame, table, histories.catalog)
 
 
-def with_times(table: Any, path: Path, time: str | None) -> Any:
-    """Return the table with a column of times that holds numbers or datetimes.
+def as_rows(
+    table: Any, path: Source | Words, histories: UserHistories, columns: Columns
+) -> Impressions:
+    """Return impressions of rows whose histories are not in the table itself."""
+    frame = Table(table, "rows")
+    known = columns.time is not None and columns.time in frame.columns
+    seconds = named(path, frame.seconds, columns.time) if known else None
+    user, item = (named(path, frame.ids, name) for name in (columns.user, columns.item))
+    X = named(path, histories.impressions, user, item, seconds)
+    if not columns.context:
+        return X
+    context = {name: named(path, frame.context, name) for name in columns.context}
+    return replace(X, context=context)
+
+
+def read_labelled(
+    model: Model,
+    path: Source,
+    *,
+    log: Source,
+    items: Source | None,
+    users: Source | None = None,
+) -> tuple[Impressions, NDArray[np.int64]]:
+    """Read rows with labels, whose histories come from another log.
 
     Raises
     ------
     ValueError
-        If it holds something else, such as strings that are no dates in ISO 8601.
+        If a row has no time, though the model has times: its history might hold the row itself.
     """
-    if time is None or time not in table.column_names:
-        return table
-    pyarrow, values = arrow(), table[time]
-    if holds(values, "integer", "floating", "date", "timestamp"):
-        return table
-    found, read = values.type, []
-    if holds(values, "null"):
-        read = [pyarrow.float64()]
-    elif holds(values, "string", "large_string"):
-        values = without(values, MISSING)
-        read = [pyarrow.timestamp("us"), pyarrow.timestamp("us", "UTC")]
-    for target in read:
-        try:
-            return replaced(table, time, values.cast(target))
-        except pyarrow.ArrowInvalid as error:
-            found = f"strings: {error}"
-    raise ValueError(
-        f"{path}: column {time!r} must hold times, got {found}. Write numbers of seconds, or dates "
-        "like 2026-01-31 18:30:00, all of them with a zone or none; `skmars fit --no-time` makes "
-        "do without times."
+    columns = model.columns
+    table = read(path, ids_of(model), columns)
+    require_log(table, path, columns)
+    histories = read_histories(log, items, model)
+    table = prepared(table, path, columns)[0]
+    if histories.now is not None:
+        require(table, path, [("--time", columns.time)])
+        unknown = np.isnan(named(path, Table(table, "rows").seconds, columns.time))
+        if unknown.any():
+            raise ValueError(
+                f"{path}: column {columns.time!r} is missing in {np.count_nonzero(unknown)} rows, "
+                f"and {log} may hold what these are to predict. Fill it, or drop them."
+            )
+    y = np.ones(len(table), dtype=np.int64)
+    if label_of(table, columns) is not None:
+        labels = with_clicks(table, path, columns)[columns.label]
+        if labels.null_count:
+            raise ValueError(
+                f"{path}: column {columns.label!r} is missing in {labels.null_count} rows. Drop "
+                "them."
+            )
+        y = np.asarray(labels.cast(arrow().int64()))
+    return with_users(as_rows(table, path, histories, columns), users, model), y
+
+
+def as_log(
+    table: Any, path: Source, catalog: ItemCatalog | None, columns: Columns
+) -> tuple[Impressions, NDArray[np.int64]]:
+    """Return impressions and labels of a log whose times and context are prepared."""
+    label = label_of(table, columns)
+    X, y = named(
+        path,
+        Impressions.from_log,
+        table if label is None else with_clicks(table, path, columns),
+        catalog,
+        user=columns.user,
+        item=columns.item,
+        time=columns.time,
+        order=columns.order,
+        label=label,
+        history=columns.history,
+        context=list(columns.context),
+        duplicates=columns.duplicates,
     )
+    return X, np.ones(len(X), dtype=np.int64) if y is None else y
 
 
-def _time_column(table: Any, path: Path, columns: Columns) -> str | None:
+def _time_column(table: Any, path: Source, columns: Columns) -> str | None:
     """Return the column of the times by the rule of `Impressions.from_log`."""
+    if columns.time is None:
+        return None
     if columns.time != DEFAULT_TIME:
-        _require(table, path, {"--time": columns.time})
+        require(table, path, [("--time", columns.time)])
         return columns.time
-    used = {columns.user, columns.item, columns.label, columns.order}
+    used = {columns.user, columns.item, columns.label, columns.order, *columns.context}
     found = time_candidates(Table(table, str(path)), used)
     if len(found) > 1:
         raise ValueError(
@@ -209,38 +240,3 @@ def _time_column(table: Any, path: Path, columns: Columns) -> str | None:
             "--no-time if the order of the rows is that of the events."
         )
     return found[0] if found else DEFAULT_TIME
-
-
-def _item_table(path: Path, columns: Columns, kind: str | None) -> Any:
-    names = {name: getattr(columns, name) for name in ("title", "text", "image")}
-    texts = [column or name for name, column in names.items()]
-    table = read_table(path, {columns.item: kind}, texts)
-    options = {f"--{name}": column for name, column in names.items()}
-    _require(table, path, {"--item": columns.item, **options})
-    return table
-
-
-def _ids(model: Model) -> dict[str, str | None]:
-    """Return the columns of ids, and whether those of the model are integers or strings."""
-    known = {model.columns.user: model.histories.users}
-    known[model.columns.item] = model.histories.catalog.ids
-    return {k: "strings" if ids.dtype == object else "integers" for k, ids in known.items()}
-
-
-def _require(table: Any, path: Path, columns: Mapping[str, str | None]) -> None:
-    """Raise ValueError if a column is missing; the message has the option that names it."""
-    for option, column in columns.items():
-        if column is not None and column not in table.column_names:
-            found = ", ".join(map(repr, table.column_names))
-            raise ValueError(
-                f"{path} has no column {column!r}; it has {found}. `skmars fit` takes the name of "
-                f"this column with {option}."
-            )
-
-
-def _named(path: Path, read: Any, *arguments: Any, **options: Any) -> Any:
-    """Call a function; name the file in the message of a TypeError or ValueError that it raises."""
-    try:
-        return read(*arguments, **options)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sklearn.pipeline import Pipeline
 
@@ -28,6 +29,21 @@ class Columns:
         Least label that is a click; None where labels are 0 and 1.
     history : {"all", "positive"}
     duplicates : {"warn", "keep", "drop"}
+    time_format : str or None
+        Format of the times, as `datetime.strptime` takes it, or the unit of numbers; None for
+        seconds, and dates in ISO 8601.
+    absolute : bool or None
+        Whether times are moments of the world (numbers, dates with a zone) or those of some
+        clock (dates without a zone); None without times.
+    ids : {"auto", "strings"}
+        "strings" makes strings of all ids; with "auto", plain integers are integers.
+    context, attributes, user_attributes : mapping of str to str or None
+        Context columns of logs, and columns of attributes of items and users: whether they hold
+        "numbers", "booleans", "strings" or "lists".
+    clicks_alone : bool
+        Whether a log may lack the column of labels, all rows of which are then clicks.
+    list_separator : str or None
+        What separates the strings of a list in one text, such as "Action|Comedy".
     """
 
     user: str = "user_id"
@@ -41,13 +57,38 @@ class Columns:
     click_from: float | None = None
     history: str = "positive"
     duplicates: str = "warn"
+    time_format: str | None = None
+    absolute: bool | None = None
+    ids: str = "auto"
+    context: Mapping[str, str | None] = field(default_factory=dict)
+    attributes: Mapping[str, str | None] = field(default_factory=dict)
+    user_attributes: Mapping[str, str | None] = field(default_factory=dict)
+    clicks_alone: bool = False
+    list_separator: str | None = None
 
 
 @dataclass(frozen=True)
 class Model:
-    """A fitted pipeline, the columns that it was fitted on, and the histories of the users."""
+    """A fitted pipeline, the columns that it was fitted on, and the histories of the users.
+
+    Attributes
+    ----------
+    pipeline : Pipeline
+    columns : Columns
+    histories : UserHistories
+        Those of the whole log.
+    holdout : {"none", "last", "later"}
+        What was kept out of training: nothing, the last impressions of each user, or all from a
+        moment on.
+    split_at : float or None
+        This moment, in seconds.
+    negatives : int
+        How many items that a user did not click were drawn for each click.
+    """
 
     pipeline: Pipeline
     columns: Columns
     histories: UserHistories
     holdout: str
+    split_at: float | None = None
+    negatives: int = 0

@@ -13,7 +13,7 @@ import skmars
 from skmars.persistence._model import Model
 from skmars.utils._files import check_readable, write_whole
 
-MAGIC, FORMAT = b"skmars-model", 3
+MAGIC, FORMAT = b"skmars-model", 4
 
 
 def save_model(model: Model, path: str | os.PathLike[str]) -> None:

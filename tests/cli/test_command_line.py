@@ -20,6 +20,8 @@ from skmars.persistence import load_model
 
 from .shop import FAST, FAST_BASE, write
 
+COMMANDS = ["fit", "predict", "recommend", "explain", "compare", "evaluate"]
+
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     """Run the command in this process: exit code, stdout, stderr."""
@@ -83,9 +85,28 @@ def test_explain_names_donors_and_titles(capsys, folder: Path, model: Path) -> N
     code, out, _ = run(capsys, "explain", model, folder / "log.csv")
     lines = table(out)
     assert code == 0
-    assert len(lines) > 0
-    assert {"row", "user_id", "donor_id", "item_id", "title", "similarity"} <= set(lines[0])
-    assert all(line["user_id"] != line["donor_id"] for line in lines)
+    log = table((folder / "log.csv").read_text())
+    # Every row is there, with what it borrows or why it borrows nothing.
+    assert list(dict.fromkeys(int(line["row"]) for line in lines)) == list(range(len(log)))
+    assert all(bool(line["reason"]) != bool(line["donor_id"]) for line in lines)
+    assert {line["reason"] for line in lines} > {"", "not low-active"}
+    for line in lines:
+        row = log[int(line["row"])]
+        assert (line["user_id"], line["item_id"]) == (row["user_id"], row["item_id"])
+        assert line["user_id"] != line["donor_id"]
+        if line["borrowed_item"]:
+            assert line["borrowed_title"]
+            assert float(line["similarity"]) >= -1
+    assert {"title", "probability", "activity", "history", "lookalikes"} <= set(lines[0])
+
+
+def test_explain_in_words(capsys, folder: Path, model: Path) -> None:
+    code, out, _ = run(capsys, "explain", model, folder / "rows.csv", "--words")
+    assert code == 0
+    assert "Row 0: user 2 is shown" in out
+    assert "Nothing is borrowed, because" in out
+    message = error(capsys, 2, "explain", model, folder / "rows.csv", "--words", "--out", "x.csv")
+    assert "--words" in message
 
 
 def test_evaluate_scores_the_last_impressions(capsys, folder: Path, model: Path) -> None:
@@ -232,7 +253,7 @@ def test_bars_on_a_terminal_are_no_part_of_the_model(
 
 
 def test_help_teaches(capsys) -> None:
-    for command in ([], ["fit"], ["predict"], ["explain"], ["evaluate"]):
+    for command in ([], *([name] for name in COMMANDS)):
         code, out, _ = run(capsys, *command, "--help")
         assert code == 0
         assert "skmars fit" in out or f"skmars {command[0]}" in out

@@ -208,3 +208,46 @@ def test_labels_that_are_not_known_are_no_clicks_nor_none(capsys, tmp_path: Path
     code, _, err = fit(capsys, tmp_path, log, "--click-from", 4)
     assert code == 1
     assert "missing in 1 rows (first: row 1)" in err
+
+
+def test_ids_are_strings_where_that_is_told(capsys, tmp_path: Path) -> None:
+    log = csv(tmp_path / "log.csv", LOG)  # plain integers
+    items = write(tmp_path, "items.parquet", {"item_id": [1, 2, 7], "title": ["a", "b", "c"]})
+    assert fit(capsys, tmp_path, log, "--items", items, "--ids", "strings")[0] == 0
+    model = load_model(tmp_path / "m.skmars")
+    assert model.histories.users.tolist() == ["1", "2", "3"]
+    assert model.histories.catalog.ids.tolist() == ["1", "2", "7"]
+    assert model.histories.catalog.title(2) == "c"
+    # What no integer is the same as stays a user of its own, and so do integers of Parquet files.
+    rows = csv(tmp_path / "rows.csv", "user_id,item_id\n1,2\n01,2\n1e0,2\n")
+    code, out, _ = run(capsys, "predict", tmp_path / "m.skmars", rows)
+    assert code == 0
+    p = [float(line.split(",")[2]) for line in out.splitlines()[1:]]
+    assert p[0] != p[1] == p[2]
+    rows = write(tmp_path, "rows.parquet", {"user_id": [1], "item_id": [2]})
+    code, out, _ = run(capsys, "predict", tmp_path / "m.skmars", rows)
+    assert code == 0
+    assert float(out.splitlines()[1].split(",")[2]) == pytest.approx(p[0], rel=1e-5)
+    rows = write(tmp_path, "rows.parquet", {"user_id": [1.0], "item_id": [2]})
+    code, _, err = run(capsys, "predict", tmp_path / "m.skmars", rows)
+    assert code == 1
+    assert "'user_id'" in err
+
+
+def test_uuids_are_the_same_ids_in_all_tables(capsys, tmp_path: Path) -> None:
+    import uuid
+
+    items = [uuid.UUID(int=i) for i in range(3)]
+    rows = {"user_id": [1, 1, 2, 2], "item_id": [str(items[i]) for i in (0, 1, 1, 2)]}
+    log = write(tmp_path, "log.csv", rows | {"clicked": [0, 1, 1, 0]})
+    typed = pa.array([i.bytes for i in items], pa.uuid()) if hasattr(pa, "uuid") else None
+    if typed is None:
+        pytest.skip("pyarrow has no UUIDs")
+    table = write(tmp_path, "items.parquet", {"item_id": typed, "title": ["a", "b", "c"]})
+    code, _, err = fit(capsys, tmp_path, log, "--items", table, "--no-time")
+    assert code == 0
+    assert "not in the catalogue" not in err
+    catalog = load_model(tmp_path / "m.skmars").histories.catalog
+    assert catalog.ids.tolist() == [str(i) for i in items]
+    rows = write(tmp_path, "rows.parquet", {"user_id": [1], "item_id": typed[:1]})
+    assert run(capsys, "predict", tmp_path / "m.skmars", rows)[0] == 0

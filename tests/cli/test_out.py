@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from skmars.cli import _commands as commands
+from skmars.cli import _scores as scores
 from skmars.cli import main
 
 from .shop import FAST_BASE
@@ -18,6 +19,7 @@ from .shop import FAST_BASE
 INPUTS = {
     "predict": ["rows.csv", "--log", "log.csv", "--items", "items.csv"],
     "explain": ["rows.csv", "--log", "log.csv", "--items", "items.csv"],
+    "recommend": ["rows.csv", "--log", "log.csv", "--candidates", "items.csv"],
     "evaluate": ["log.csv", "--items", "items.csv"],
 }
 
@@ -29,7 +31,8 @@ def here(tmp_path: Path, monkeypatch, folder: Path, model: Path) -> Path:
     for name in ("log.csv", "items.csv", "rows.csv"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "m.skmars").write_bytes(model.read_bytes())
-    for name in ("predict", "explain", "evaluate", "fit"):
+    monkeypatch.setattr(scores, "evaluate", lambda *_, **__: pytest.fail("work was done before"))
+    for name in ("predict", "explain", "recommend", "fit"):
         monkeypatch.setattr(commands, name, lambda *_, **__: pytest.fail("work was done before"))
     return tmp_path
 
@@ -49,7 +52,7 @@ def refused(capsys, arguments: list[str]) -> tuple[int, str]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="has links")
-@pytest.mark.parametrize("command", ["fit", "predict", "explain", "evaluate"])
+@pytest.mark.parametrize("command", ["fit", "predict", "recommend", "explain", "evaluate"])
 def test_no_input_is_written_over(capsys, here: Path, command: str) -> None:
     if command == "fit":
         (here / "log.csv").rename(here / "log.skmars")
@@ -73,7 +76,7 @@ def test_no_input_is_written_over(capsys, here: Path, command: str) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="has pipes")
-@pytest.mark.parametrize("command", ["fit", "predict", "explain", "evaluate"])
+@pytest.mark.parametrize("command", ["fit", "predict", "recommend", "explain", "evaluate"])
 def test_what_is_wrong_with_out_is_told_first(capsys, here: Path, command: str) -> None:
     end = ".skmars" if command == "fit" else ".csv"
     arguments = ["log.csv", "--base"] if command == "fit" else ["m.skmars", *INPUTS[command]]

@@ -1,0 +1,151 @@
+"""Texts of the help pages of the command `skmars`."""
+
+from __future__ import annotations
+
+OVERVIEW = """\
+Click prediction for users with hardly any history, from files.
+
+A log has one row an event (who, which item, when, clicked or not), a table of items
+one row an item (id, title, text, path of a picture). skmars learns from both what people
+click, and lets users with short histories borrow from look-alikes (arXiv 2509.01184).
+Tables are .parquet or .csv files; models are .skmars files."""
+
+EXAMPLES = """\
+from a log to predictions:
+  skmars fit log.parquet --items items.parquet --out model.skmars
+  skmars predict model.skmars candidates.csv --out clicks.csv
+  skmars recommend model.skmars --user-id 42
+
+to see which model suits your data, in one command:
+  skmars compare log.parquet --items items.parquet
+
+to measure a model, keep each user's last impressions out of training, and score them:
+  skmars fit log.csv --items items.csv --holdout last --out trial.skmars
+  skmars evaluate trial.skmars log.csv
+
+exit codes: 0 success; 1 the data or the model can't be used, one line on stderr says why
+(--traceback shows where in the program); 2 the arguments are wrong; 130 interrupted.
+Only results go to stdout. An output file is complete or not written at all, and --out
+refuses the name of an input.
+
+CSV files are UTF-8 text with a header line; commas, semicolons or tabs separate values.
+In place of one table, - reads CSV from standard input.
+Ids keep their kind: a column of plain integers (no 007, +7, 7.0, none from 2**63) holds
+integers, any other column strings, in all tables of a model. With `skmars fit --ids strings`
+all ids are strings, as they are written.
+
+A model file is a joblib file, and opening one runs code in it: open only files from
+people you trust. It holds the histories of the users in the log, and the names of columns and
+format of times with which it was fitted: other commands read further tables in the same way."""
+
+COLUMNS = """\
+columns: the log has user_id, item_id, clicked (0/1) and, if there is one, timestamp; the items
+have item_id, title, text, image. Options give other names. Paths of images are relative to the
+folder of ITEMS.
+
+times: dates like 2026-01-31, 2026-01-31 18:30:00 or 2026-01-31T18:30:00+01:00, all of them with
+a zone or none, or numbers of seconds. All else is told by --time-format, and nothing is guessed:
+%d/%m/%Y for 31/01/2026 (the formats of Python's strptime), or the unit of numbers: milliseconds,
+microseconds, nanoseconds, or seconds where they look like something else.
+
+attributes: --attributes names columns of ITEMS (price, category, genres), --users a table of users
+and --user-attributes some of its columns. Numbers and strings are told apart as for context;
+--list-separator splits texts such as Action|Comedy into lists.
+
+context: further columns that are known when the item is shown, such as device or hour. In a CSV
+file, a column holds numbers if all its values are numbers (no 007), otherwise strings. Rows to
+predict must have them, too.
+
+history: what the user did strictly before the row. Rows of the same time (a page, a slate) are
+in none of each other's histories, and a row without a time is in nobody's. Without times the
+order of the rows counts, or the column that --order names."""
+
+FIT_EXAMPLES = """\
+examples:
+  skmars fit log.parquet --items items.parquet --out model.skmars
+  skmars fit ratings.csv --items films.csv --user member --item film --time rated_at \\
+      --label stars --click-from 4 --history all --text plot --out films.skmars
+  skmars fit orders.csv --items goods.csv --user customer --item sku --ids strings \\
+      --time at --time-format "%d/%m/%Y %H:%M" --label bought --context device,hour \\
+      --out shop.skmars
+  skmars fit clicks.csv --items items.csv --negatives 4 --out clicks.skmars
+  skmars fit log.csv --base --out din.skmars
+  skmars fit log.csv --items items.csv --out m.skmars \\
+      --set augment__theta=0.3 --set ctr__max_iter=20 --set align__n_components=64
+  skmars fit log.csv --items items.csv --out m.skmars \\
+      --set "encode__encoders={'text': 'all-MiniLM-L6-v2'}"
+
+a log of clicks alone needs --negatives. Probabilities are then those of a click among N other
+items drawn for it: right for ranking, too high as the share of clicks.
+
+steps and their parameters (--set STEP__PARAM=VALUE): encode = MultimodalEncoder,
+align = SteinAligner, augment = SequenceRetrievalAugmenter, ctr = DINClassifier.
+https://skmars.readthedocs.io describes them."""
+
+ROWS = """\
+ROWS has one row a prediction: a user and an item, in columns with the names of the log's, and the
+context columns if the model has any. Users and items may be new. If it has the time column, a
+row's history is what the user did strictly before its time, otherwise all that the user has done.
+
+histories come from --log LOG if that is given, else from a list column 'history' of ROWS
+(Parquet only), else from the log that the model was fitted on."""
+
+PREDICT_EXAMPLES = """\
+examples:
+  skmars predict model.skmars candidates.csv --out clicks.parquet
+  skmars predict model.skmars candidates.csv --log log-until-today.parquet > clicks.csv
+  sqlite3 -csv -header shop.db "select ..." | skmars predict model.skmars -
+
+The output has the rows of ROWS in their order: user, item, time, probability."""
+
+RECOMMEND_EXAMPLES = """\
+USERS has one row a user, and the context columns if the model has any. If it has the time column,
+a user's history is what they did strictly before that time, otherwise all that they have done.
+Histories come from --log LOG if that is given, else from the log that the model was fitted on.
+
+examples:
+  skmars recommend shop.skmars --user-id 0042
+  skmars recommend shop.skmars --user-id 0042 --with device=app --with hour=18
+  skmars recommend shop.skmars --out best.parquet
+  skmars recommend shop.skmars newsletter.csv -n 3 --log log-until-today.csv
+  skmars recommend shop.skmars --candidates in-stock.csv --user-id 0042 --user-id 0043
+
+The output has the best items of each user, best first: user, (time,) rank, item, title,
+probability. Items of the user's history are left out; with `skmars fit --history positive` that
+is what they clicked, not all that they were shown."""
+
+EXPLAIN_EXAMPLES = """\
+examples:
+  skmars explain model.skmars candidates.csv --words
+  skmars explain model.skmars candidates.csv --out borrowed.parquet
+
+The output has one line a borrowed item, and one for each row that borrows nothing: the row (from
+0), user, item, time, title and probability; activity and length of the history; the reason why
+nothing is borrowed; how many look-alikes and donors touched the item; the donor and how alike
+they are, the borrowed item, its title and how similar it is."""
+
+COMPARE_EXAMPLES = """\
+Models are fitted without the last impression of each user, and tested on it. The recommended one
+is the simplest, unless a more complex one is significantly better.
+
+examples:
+  skmars compare log.csv --items items.csv
+  skmars compare orders.csv --items goods.csv --user customer --item sku --label bought \\
+      --without MARS --out figures.csv
+
+The output is the table and the recommendation as text; --out has all figures."""
+
+EVALUATE_EXAMPLES = """\
+examples:
+  skmars fit log.csv --items items.csv --holdout last --out trial.skmars
+  skmars evaluate trial.skmars log.csv
+  skmars fit log.csv --items items.csv --split-at 2026-01-31 --out trial.skmars
+  skmars evaluate trial.skmars log.csv
+  skmars evaluate model.skmars other-users.csv --holdout none
+  skmars evaluate model.skmars today.csv --log log-until-yesterday.csv
+
+The history of a row is what --log (LOG itself without that option) has of the user strictly
+before it. Where there are no times, --log must not hold the rows of LOG.
+
+The output has AUC (over all rows), GAUC (within each user, then averaged) and the AUC of
+low-active users: the 30 percent with the shortest histories."""
