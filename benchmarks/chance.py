@@ -34,18 +34,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import Pipeline
 
 from benchmarks.cells import auc_and_log_loss, measured
 from benchmarks.interactions import with_features
 from benchmarks.measure import threads
 from benchmarks.paper.report import table
 from skmars import (
-    DINClassifier,
     Impressions,
-    SequenceRetrievalAugmenter,
-    SteinAligner,
     leave_last_out,
+    make_mars,
 )
 from skmars.data._columns import FACTORS
 
@@ -101,13 +98,8 @@ def run(
     if setting == "all item features":
         X = with_features(X, CONTENT, seed)
     train, _valid, test = leave_last_out(X)
-    model = Pipeline(
-        [
-            ("align", SteinAligner(modalities=(), max_iter=max_iter, random_state=seed)),
-            ("augment", SequenceRetrievalAugmenter()),
-            ("ctr", DINClassifier(early_stopping=True, random_state=seed)),
-        ]
-    )
+    ids = {"encode": "passthrough", "align__modalities": ()}
+    model = make_mars(random_state=seed, align__max_iter=max_iter, **ids)
     model.set_params(**SETTINGS[setting]).fit(X[train], y[train])
     validation = model["ctr"].validation_scores_
     of_aligner = getattr(model["align"], "validation_scores_", None)

@@ -46,7 +46,7 @@ import numpy as np
 from benchmarks.cells import auc_and_log_loss, difference, measured
 from benchmarks.measure import threads
 from benchmarks.movielens import settings_of
-from benchmarks.paper.data import make_problem, read
+from benchmarks.paper.data import AMAZON, make_problem, read
 from benchmarks.paper.methods import Settings, parts
 from benchmarks.paper.report import table
 from benchmarks.prepare import prepared
@@ -171,13 +171,13 @@ def summary(results: list[dict[str, Any]]) -> str:
 
 def choices_of(kind: str) -> list[str]:
     """Name the choices that mean something for these data."""
-    return [name for name in CHOICES if name != ALL_FEATURES or kind != "amazon-ids"]
+    return [name for name in CHOICES if name != ALL_FEATURES or kind not in AMAZON]
 
 
 def main(command: list[str] | None = None) -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    kinds = ["synthetic", "shop", "amazon-ids", "ml-1m"]
+    kinds = ["synthetic", "shop", *AMAZON, "ml-1m"]
     parser.add_argument("--data-kind", choices=kinds, default="synthetic")
     parser.add_argument("--data", type=Path, help="folder of MovieLens-1M, or file of ids")
     parser.add_argument("--setting", choices=["paper", "strong"], default="paper")

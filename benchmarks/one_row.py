@@ -26,15 +26,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
 from skmars import (
-    DINClassifier,
     Impressions,
     ItemCatalog,
-    MultimodalEncoder,
-    SequenceRetrievalAugmenter,
-    SteinAligner,
+    make_mars,
 )
 
 UNKNOWN = 10**9
@@ -97,14 +93,8 @@ def main(arguments: list[str] | None = None) -> dict[int, dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
     for n_items in options.items:
         X, y = shop(n_items)
-        model = Pipeline(
-            [
-                ("encode", MultimodalEncoder()),
-                ("align", SteinAligner(32, id_dim=16, max_iter=1, random_state=0)),
-                ("augment", SequenceRetrievalAugmenter()),
-                ("ctr", DINClassifier(max_iter=1, random_state=0)),
-            ]
-        ).fit(X, y)
+        small = {"align__n_components": 32, "align__id_dim": 16, "align__max_iter": 1}
+        model = make_mars(random_state=0, **small, ctr__max_iter=1).fit(X, y)
         found[n_items] = measure(model.predict_proba, rows(X), options.repeats)
         base = found[options.items[0]]["fit"]
         line = [f"{k} {ms:.1f} ms ({ms / base:.2f})" for k, ms in found[n_items].items()]

@@ -40,7 +40,7 @@ import numpy as np
 from benchmarks.cells import auc_and_log_loss, difference, measured
 from benchmarks.measure import threads
 from benchmarks.movielens import settings_of
-from benchmarks.paper.data import Problem, make_problem, read
+from benchmarks.paper.data import AMAZON, Problem, make_problem, read
 from benchmarks.paper.methods import Settings, parts
 from benchmarks.paper.report import table
 from benchmarks.prepare import prepared
@@ -150,7 +150,7 @@ def summary(results: list[dict[str, Any]]) -> str:
 def main(command: list[str] | None = None) -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    kinds = ["synthetic", "amazon-ids", "ml-1m"]
+    kinds = ["synthetic", *AMAZON, "ml-1m"]
     parser.add_argument("--data-kind", choices=kinds, default="synthetic")
     parser.add_argument("--data", type=Path, help="folder of MovieLens-1M, or file of ids")
     parser.add_argument("--setting", choices=["paper", "strong"], default="paper")

@@ -23,17 +23,14 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
-from sklearn.pipeline import Pipeline
 
 from benchmarks.cells import auc_and_log_loss, difference, measured
 from benchmarks.measure import threads
 from benchmarks.paper.report import table
 from skmars import (
     DINClassifier,
-    MultimodalEncoder,
-    SequenceRetrievalAugmenter,
-    SteinAligner,
     leave_last_out,
+    make_mars,
     make_small_shop,
 )
 from skmars.metrics import delong_test
@@ -44,14 +41,7 @@ def run(n_users: int, history: str, seed: int) -> dict[str, Any]:
     X, y, truth = make_small_shop(n_users, history=history, random_state=seed, return_truth=True)
     train, _valid, test = leave_last_out(X)
     din = DINClassifier(random_state=seed)
-    pipeline = Pipeline(
-        [
-            ("encode", MultimodalEncoder()),
-            ("align", SteinAligner(random_state=seed)),
-            ("augment", SequenceRetrievalAugmenter()),
-            ("ctr", DINClassifier(random_state=seed)),
-        ]
-    )
+    pipeline = make_mars(random_state=seed)
     found: dict[str, Any] = {}
     probability = {}
     for name, model, last in (("din", din, din), ("default", pipeline, pipeline["ctr"])):

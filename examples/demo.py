@@ -24,12 +24,10 @@ from sklearn.pipeline import Pipeline
 from skmars import (
     DINClassifier,
     Impressions,
-    MultimodalEncoder,
-    SequenceRetrievalAugmenter,
-    SteinAligner,
     gauc_score,
     leave_last_out,
     load_movielens_1m,
+    make_mars,
     make_multimodal_ctr,
     relative_improvement,
 )
@@ -96,14 +94,8 @@ def main() -> None:
     print(X, end="\n\n")
 
     base = DINClassifier(random_state=0, **settings["ctr"])
-    mars = Pipeline(
-        [
-            ("encode", MultimodalEncoder(**settings["encode"])),
-            ("align", SteinAligner(random_state=0, **settings["align"])),
-            ("augment", SequenceRetrievalAugmenter(**settings["augment"])),
-            ("ctr", DINClassifier(random_state=0, **settings["ctr"])),
-        ]
-    )
+    named = {f"{step}__{k}": v for step, own in settings.items() for k, v in own.items()}
+    mars = make_mars(random_state=0, **named)
     rows = [measure("base DIN", base, X, y), measure("MARS", mars, X, y)]
 
     print(f"{'model':10}{'AUC':>8}{'GAUC':>8}{'AUC low-active':>16}{'RelaImpr':>10}{'seconds':>9}")

@@ -13,16 +13,8 @@ the users who have hardly any history.
 # texts and pictures. One row is one impression: a user, the item shown, and what the user clicked
 # before.
 from sklearn.metrics import RocCurveDisplay
-from sklearn.pipeline import Pipeline
 
-from skmars import (
-    DINClassifier,
-    MultimodalEncoder,
-    SequenceRetrievalAugmenter,
-    SteinAligner,
-    leave_last_out,
-    make_multimodal_ctr,
-)
+from skmars import DINClassifier, leave_last_out, make_mars, make_multimodal_ctr
 
 X, y = make_multimodal_ctr(n_users=500, n_items=1000, random_state=0)
 train, valid, test = leave_last_out(X)
@@ -35,13 +27,14 @@ X
 # ----------
 # Each step adds to what it is given: the encoder gives the items vectors, the aligner brings text,
 # picture and id into one space, the augmenter lets low-active users borrow, and DIN predicts.
-mars = Pipeline(
-    [
-        ("encode", MultimodalEncoder()),
-        ("align", SteinAligner(64, id_dim=32, max_iter=5, random_state=0)),
-        ("augment", SequenceRetrievalAugmenter(theta=0.3, n_neighbors=5, relevance="target")),
-        ("ctr", DINClassifier(random_state=0)),
-    ]
+# :func:`~skmars.pipeline.make_mars` makes the pipeline; parameters are named by step.
+mars = make_mars(
+    align__n_components=64,
+    align__id_dim=32,
+    align__max_iter=5,
+    augment__theta=0.3,
+    augment__n_neighbors=5,
+    random_state=0,
 )
 mars.fit(X[train], y[train])
 

@@ -12,16 +12,8 @@ from tempfile import mkdtemp
 
 import matplotlib.pyplot as plt
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import Pipeline
 
-from skmars import (
-    DINClassifier,
-    LeaveLastOut,
-    MultimodalEncoder,
-    SequenceRetrievalAugmenter,
-    SteinAligner,
-    make_multimodal_ctr,
-)
+from skmars import LeaveLastOut, make_mars, make_multimodal_ctr
 from skmars.plotting import SearchHeatmapDisplay
 
 X, y = make_multimodal_ctr(n_users=120, n_items=150, random_state=0)
@@ -29,16 +21,16 @@ X, y = make_multimodal_ctr(n_users=120, n_items=150, random_state=0)
 # %%
 # With ``memory``, scikit-learn keeps the fitted first steps of a pipeline: the aligner is fitted
 # once for each pair of λ and β, whatever the number of θ. Items are encoded once in any case.
-mars = Pipeline(
-    [
-        ("encode", MultimodalEncoder()),
-        ("align", SteinAligner(32, id_dim=16, max_iter=2, random_state=0)),
-        (
-            "augment",
-            SequenceRetrievalAugmenter(relevance="target", n_neighbors=5, low_quantile=0.5),
-        ),
-        ("ctr", DINClassifier(max_iter=8, batch_size=512, learning_rate=5e-3, random_state=0)),
-    ],
+mars = make_mars(
+    align__n_components=32,
+    align__id_dim=16,
+    align__max_iter=2,
+    augment__n_neighbors=5,
+    augment__low_quantile=0.5,
+    ctr__max_iter=8,
+    ctr__batch_size=512,
+    ctr__learning_rate=5e-3,
+    random_state=0,
     memory=mkdtemp(),
 )
 search = GridSearchCV(

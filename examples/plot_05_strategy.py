@@ -34,14 +34,14 @@ X_train, y_train = aligned.fit_transform(X[train], y[train]), y[train]
 # %%
 # What each strategy borrows
 # --------------------------
-# ``filter`` keeps what fits the user or the item shown; ``most_similar`` takes donors' histories
-# whole; ``kth`` takes one donor of lower rank, a control; ``dp`` aligns the two histories in
-# order.
+# ``filter`` keeps what fits the user or the item shown; ``most_similar`` takes the whole history of
+# the most similar donor, and ``kth`` those of the k most similar ones; ``dp`` aligns the two
+# histories in order.
 strategies = {
     "filter, target": {"strategy": "filter", "relevance": "target", "theta": 0.3, "n_neighbors": 5},
     "filter, user": {"strategy": "filter", "relevance": "user", "theta": 0.3, "n_neighbors": 5},
     "most_similar": {"strategy": "most_similar"},
-    "kth": {"strategy": "kth", "n_neighbors": 20},
+    "kth": {"strategy": "kth", "n_neighbors": 5},
     "dp": {"strategy": "dp", "theta": 0.3, "n_neighbors": 5},
 }
 din = DINClassifier(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not see those th
     from skmars.pipeline import explain as explain
     from skmars.pipeline import make_mars as make_mars
     from skmars.pipeline import recommend as recommend
+    from skmars.pipeline import update as update
     from skmars.rates import ClickRateClassifier as ClickRateClassifier
     from skmars.rates import ClickRateEncoder as ClickRateEncoder
     from skmars.rates import PopularityClassifier as PopularityClassifier
@@ -53,9 +54,10 @@ _PUBLIC = {
     "PopularityClassifier": "rates",
     "DINClassifier": "ctr",
     "make_mars": "pipeline",
-    "compare": "pipeline",
+    "update": "pipeline",
     "recommend": "pipeline",
     "explain": "pipeline",
+    "compare": "pipeline",
     "LeaveLastOut": "model_selection",
     "leave_last_out": "model_selection",
     "TimeSplit": "model_selection",

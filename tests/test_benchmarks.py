@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks import attributes, chance, choices, out_of_fold, shops, tell
+from benchmarks import alignments, attributes, chance, choices, out_of_fold, shops, tell
+from benchmarks import update as days
 from benchmarks.cells import difference, measured
 from benchmarks.controls import RandomUsers
 from benchmarks.paper import statistics
@@ -87,6 +88,20 @@ def test_sampled_negatives(tmp_path: Path) -> None:
     assert [X.item_ids[r] for r in problem.test[::2]] == [line[-1] for line in lines]
     everything = np.concatenate([problem.train, problem.valid, problem.test])
     np.testing.assert_array_equal(np.sort(everything), np.arange(len(X)))
+
+
+def test_beauty_of_the_tables_is_the_seven_core(tmp_path: Path) -> None:
+    core = [[100 + u, *(i for i in range(9) if i != u)] for u in range(9)]  # 8 events of each
+    lines = [*core, [200, *range(7), 99], [201, *range(6)]]  # 99 has one event
+    path = tmp_path / "beauty.txt"
+    path.write_text("\n".join(" ".join(map(str, line)) for line in lines))
+    X = read("amazon-beauty", path, "paper", None, 0).X
+    events = X.users[X.user[::2]]
+    np.testing.assert_array_equal(events, np.repeat([*range(100, 109), 200], [8] * 9 + [7]))
+    assert X.catalog.ids.tolist() == list(range(9))
+    path.write_text("1 10 11 12\n2 10 11\n")
+    with pytest.raises(SystemExit, match="a user bought all items"):
+        read("amazon-ids", path, "paper", None, 0)
 
 
 def test_full_split_is_leave_last_out() -> None:
@@ -280,6 +295,14 @@ def test_choices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert choices.ALL_FEATURES not in choices.choices_of("amazon-ids")
 
 
+def test_updates(capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = ["align__max_iter=1", "align__n_components=8", "align__id_dim=4", "ctr__max_iter=1"]
+    days.main(["--users", "60", "--days", "1", "--set", *tiny])
+    table = capsys.readouterr().out
+    for name in days.MODELS:
+        assert table.count(f"\n{name} ") == 2
+
+
 def test_what_look_alikes_tell(capsys: pytest.CaptureFixture[str]) -> None:
     size = ["--users", "60", "--items", "30", "--max-iter", "1", "--seeds", "0"]
     tell.main([*size, "--histories", "positive"])
@@ -296,3 +319,10 @@ def test_new_items_of_the_shop_with_attributes_are_new() -> None:
     rows = np.concatenate([train, *tests.values()])
     assert sorted(rows) == list(range(len(X)))
     assert roc_auc_score(y, probability) > 0.75
+
+
+@pytest.mark.parametrize("name", ["infonce", "cca"])
+def test_alignments_are_measured(name: str) -> None:
+    found = alignments.run(None, 40, "offline", {"n_items": 30}, {"ctr__max_iter": 1}, 0, name)
+    assert found.keys() == alignments.COLUMNS.keys()
+    assert np.isfinite(list(found.values())).all()

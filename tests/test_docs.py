@@ -101,13 +101,9 @@ def names() -> dict[str, Any]:
     pandas = pytest.importorskip("pandas")
     X, y = skmars.make_multimodal_ctr(40, 20, history="all", random_state=0)
     train, valid, test = skmars.leave_last_out(X)
-    steps = [
-        ("encode", skmars.MultimodalEncoder()),
-        ("align", skmars.SteinAligner(4, id_dim=4, max_iter=1, random_state=0)),
-        ("augment", skmars.SequenceRetrievalAugmenter()),
-        ("ctr", skmars.DINClassifier(max_iter=1, early_stopping=False, random_state=0)),
-    ]
-    mars = Pipeline(steps)
+    small = {"align__n_components": 4, "align__id_dim": 4, "align__max_iter": 1}
+    quick = {**small, "ctr__max_iter": 1, "ctr__early_stopping": False}
+    mars = skmars.make_mars(random_state=0, **quick)
     log = pandas.DataFrame(
         {
             "user_id": X.user_ids,
@@ -135,13 +131,17 @@ def names() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["data", "encoders", "encoding", "metrics", "sklearn_tools", "splitting", "tuning"],
-)
-def test_snippets_of_the_guide_run(page: str, names: dict[str, Any]) -> None:
+PAGES = ["alignment", "comparing", "data", "encoders", "encoding", "metrics", "rates"]
+PAGES += ["sklearn_tools", "splitting", "tuning", "updating"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_snippets_of_the_guide_run(
+    page: str, names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = snippets(DOCS / f"guide/{page}.rst")
     assert found
+    monkeypatch.chdir(tmp_path)  # some write files
     here = dict(names)
     for text in found:
         if "from imblearn" in text and not find_spec("imblearn"):

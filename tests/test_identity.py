@@ -18,8 +18,7 @@ from skmars import (
     Impressions,
     ItemCatalog,
     MultimodalEncoder,
-    SequenceRetrievalAugmenter,
-    SteinAligner,
+    make_mars,
     make_multimodal_ctr,
 )
 from skmars.alignment._encoder import AlignmentEncoder
@@ -36,13 +35,8 @@ def data() -> tuple[Impressions, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def model(data) -> Pipeline:
-    steps = [
-        ("encode", MultimodalEncoder()),
-        ("align", SteinAligner(8, id_dim=8, max_iter=1, random_state=0)),
-        ("augment", SequenceRetrievalAugmenter()),
-        ("ctr", DINClassifier(max_iter=2, random_state=0)),
-    ]
-    return Pipeline(steps).fit(*data)
+    small = {"align__n_components": 8, "align__id_dim": 8, "align__max_iter": 1}
+    return make_mars(random_state=0, **small, ctr__max_iter=2).fit(*data)
 
 
 def copied(catalog: ItemCatalog) -> ItemCatalog:

@@ -1,4 +1,4 @@
-"""What scikit-learn's battery checks on arrays, for the four estimators on impressions."""
+"""What scikit-learn's battery checks on arrays, for the estimators on impressions."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ from skmars import (
     SteinAligner,
     make_multimodal_ctr,
 )
+from skmars.alignment import LinearAligner
 from skmars.data._frames import FRAMES
 
 DIN_SIZES: dict[str, Any] = {"attention_units": (4,), "hidden_units": (4,), "embedding_dim": 4}
 MAKERS: dict[str, Callable[..., Any]] = {
     "encoder": partial(MultimodalEncoder, random_state=0),
+    "linear": partial(LinearAligner, random_state=0),
     "aligner": partial(SteinAligner, 8, id_dim=8, max_iter=2, random_state=0),
     "augmenter": partial(SequenceRetrievalAugmenter, theta=0.0),
     "din": partial(DINClassifier, max_iter=2, random_state=0, **DIN_SIZES),
 }
-TRANSFORMERS = ["encoder", "aligner", "augmenter"]
+TRANSFORMERS = ["encoder", "linear", "aligner", "augmenter"]
 # Computed in batches of matrix products, whose rounding depends on their shape.
 CLOSE = {"rtol": 1e-3, "atol": 1e-5}
 
@@ -427,7 +429,11 @@ def test_something_other_than_impressions(cls, X) -> None:
 
 def bad_fits(name: str, X: Impressions, y: np.ndarray) -> list[tuple[dict[str, Any], Any, Any]]:
     """Parameters, X and y of fits that fail early and late."""
-    parameter = {"augmenter": {"theta": 2.0}, "encoder": {"batch_size": 0}}
+    parameter = {
+        "augmenter": {"theta": 2.0},
+        "encoder": {"batch_size": 0},
+        "linear": {"method": ""},
+    }
     fits: list[Any] = [
         (parameter.get(name, {"max_iter": 0}), X, y),
         ({}, {"user_id": [1]}, y),
@@ -435,9 +441,9 @@ def bad_fits(name: str, X: Impressions, y: np.ndarray) -> list[tuple[dict[str, A
     if name in ("aligner", "din"):
         fits += [({}, X, None), ({}, X, 0 * y), ({}, X, y[:-1]), ({}, X, y + np.arange(len(y)))]
         fits += [({"learning_rate": 1e30, "max_iter": 5}, X, y), ({"device": "tpu"}, X, y)]
-    if name in ("encoder", "aligner"):
+    if name in ("encoder", "linear", "aligner"):
         fits += [({}, X.with_catalog(ItemCatalog(X.catalog.ids)), y)]
-    if name in ("aligner", "augmenter"):
+    if name in ("linear", "aligner", "augmenter"):
         nan = {k: np.full_like(v, np.nan) for k, v in X.catalog.features.items()}
         broken = X.catalog.with_features(nan)
         if X.catalog.embedding is not None:

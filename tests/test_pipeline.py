@@ -34,20 +34,17 @@ from skmars import (
     SequenceRetrievalAugmenter,
     SteinAligner,
     leave_last_out,
+    make_mars,
     make_multimodal_ctr,
 )
 
 
 def make_pipeline(**parameters) -> Pipeline:
-    pipeline = Pipeline(
-        [
-            ("encode", MultimodalEncoder()),
-            ("align", SteinAligner(8, id_dim=8, max_iter=1, random_state=0)),
-            ("augment", SequenceRetrievalAugmenter(theta=0.0)),
-            ("ctr", DINClassifier(hidden_units=(8,), max_iter=1, random_state=0)),
-        ]
-    )
-    return pipeline.set_params(**parameters)
+    small = {
+        **{"align__n_components": 8, "align__id_dim": 8, "align__max_iter": 1},
+        **{"augment__theta": 0.0, "ctr__hidden_units": (8,), "ctr__max_iter": 1},
+    }
+    return make_mars(random_state=0, **{**small, **parameters})
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,9 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
 from skmars import (
-    DINClassifier,
     LeaveLastOut,
-    MultimodalEncoder,
     SequenceRetrievalAugmenter,
-    SteinAligner,
+    make_mars,
     make_multimodal_ctr,
 )
 from skmars.encoding import clear_memory_cache
@@ -57,14 +55,12 @@ def data() -> Any:
 
 def make_pipeline(verbose: int = 0) -> Pipeline:
     clear_memory_cache()
-    return Pipeline(
-        [
-            ("encode", MultimodalEncoder(batch_size=16, verbose=verbose)),
-            ("align", SteinAligner(8, id_dim=4, max_iter=2, random_state=0, verbose=verbose)),
-            ("augment", SequenceRetrievalAugmenter(low_quantile=0.5, verbose=verbose)),
-            ("ctr", DINClassifier(max_iter=2, random_state=0, verbose=verbose)),
-        ]
-    )
+    small = {
+        **{"align__n_components": 8, "align__id_dim": 4, "align__max_iter": 2},
+        **{"encode__batch_size": 16, "augment__low_quantile": 0.5, "ctr__max_iter": 2},
+    }
+    loud = {f"{step}__verbose": verbose for step in ("encode", "align", "augment", "ctr")}
+    return make_mars(random_state=0, **small, **loud)
 
 
 def search_over(pipeline: Pipeline) -> GridSearchCV:

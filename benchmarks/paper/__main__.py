@@ -4,8 +4,11 @@
     python -m benchmarks.paper --data path/to/ml-1m --table scarcity --setting strong
     python -m benchmarks.paper --synthetic --table 2 3
     python -m benchmarks.paper --data path/to/toys.txt --data-kind amazon-ids --table 2
+    python -m benchmarks.paper --data path/to/beauty.txt --data-kind amazon-beauty --table 2
     python -m benchmarks.paper --data path/to/ml-1m --table retrieval alignment
     python -m benchmarks.paper report
+
+`amazon-beauty` is the 7-core of the file, as in the paper.
 
 Runs can be interrupted, and go on where they stopped. `report` writes a page from what is there.
 """
@@ -18,6 +21,7 @@ from pathlib import Path
 
 from benchmarks.movielens import settings_of
 from benchmarks.paper import checks, report
+from benchmarks.paper.data import AMAZON
 from benchmarks.paper.experiment import Experiment
 from benchmarks.paper.methods import METHODS, TABLES, methods_of, split_of
 from benchmarks.paper.run import run_cell
@@ -31,7 +35,7 @@ def arguments_of(argv: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, help="folder of MovieLens-1M, or file of ids")
-    parser.add_argument("--data-kind", choices=["ml-1m", "amazon-ids"], default="ml-1m")
+    parser.add_argument("--data-kind", choices=["ml-1m", *AMAZON], default="ml-1m")
     parser.add_argument("--synthetic", action="store_true", help="make_multimodal_ctr instead")
     parser.add_argument("--table", nargs="+", choices=[*TABLES, *checks.CHECKS], default=["2"])
     parser.add_argument("--setting", choices=["paper", "strong"], default="paper")
@@ -45,8 +49,10 @@ def arguments_of(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("results"))
     parser.add_argument("--set", nargs="*", default=[], help="step__parameter=value, for all")
     arguments = parser.parse_args(argv)
-    if arguments.data_kind == "amazon-ids" and arguments.setting == "strong":
-        parser.error("amazon-ids has neither feedback nor content: --setting paper only")
+    if arguments.data_kind in AMAZON and arguments.setting == "strong":
+        parser.error(
+            f"{arguments.data_kind} has neither feedback nor content: --setting paper only"
+        )
     if not (arguments.data or arguments.synthetic):
         parser.error("--data PATH or --synthetic")
     return arguments
@@ -76,7 +82,7 @@ def main(argv: list[str]) -> None:
             if table in checks.CHECKS:
                 checks.run_check(experiment, table, seed)
                 continue
-            names = methods_of(table, experiment.setting, content=kind != "amazon-ids")
+            names = methods_of(table, experiment.setting, content=kind not in AMAZON)
             for name in names:
                 if not arguments.methods or name in arguments.methods:
                     run_cell(experiment, split_of(table), name, seed)

@@ -112,10 +112,10 @@ def spaces(
         X = encoder(experiment).fit(X[problem.train]).transform(X)
         _, aligner, _ = aligned(experiment, problem, X[problem.train], mars, override, seed)
         Z = aligner.transform(X)
-        items = ItemSpace(Z.catalog, "embedding").view(Z.catalog)
+        items = ItemSpace(Z.catalog, "embedding", True).view(Z.catalog)
         yield "aligned items of the history", Z, lambda Z: user_vectors(Z, items, "units")
         yield "aligned space, Eq. 13", Z, of_rows
-        content = ItemSpace(X.catalog, "features").view(X.catalog)
+        content = ItemSpace(X.catalog, "features", True).view(X.catalog)
         yield "mean content", X, lambda rows: user_vectors(rows, content, "vectors")
     ids_only = {**override, "align__modalities": []}
     _, aligner, _ = aligned(experiment, problem, X[problem.train], mars, ids_only, seed)

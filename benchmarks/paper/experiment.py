@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import skmars
-from benchmarks.paper.data import Problem, Source, make_problem, read
+from benchmarks.paper.data import AMAZON, Problem, Source, make_problem, read
 from benchmarks.paper.methods import METHODS, Settings
 
 
@@ -60,7 +60,8 @@ class Experiment:
     @cached_property
     def name(self) -> str:
         """Name of the data, which is also that of the folder."""
-        stem = self.data.stem if self.kind == "amazon-ids" and self.data else self.kind
+        stem = self.data.stem if self.kind in AMAZON and self.data else self.kind
+        stem += f"-{AMAZON[self.kind]}-core" if AMAZON.get(self.kind, 1) > 1 else ""
         return f"{stem}-{self.users}-users" if self.users else stem
 
     @property

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.paper.data import KEPT, split_name
+from benchmarks.paper.data import AMAZON, KEPT, split_name
 from benchmarks.paper.methods import (
     BASELINES,
     CONTROLS,
-    LETTER,
     METHODS,
+    ON_IDS,
     TABLES,
     TITLES,
     methods_of,
@@ -181,7 +181,7 @@ def leave_last_out_page(
     if name != "2":  # what a change makes of the MARS that it changes
         pairs = [(METHODS[n].like or "retrieval", n) for n in own]
         return [*out, tests(pairs, cells, form)]
-    out += [tests([("mars", n) for n in names if n not in ("mars", *LETTER)], cells, form)]
+    out += [tests([("mars", n) for n in names if n not in ("mars", *ON_IDS)], cells, form)]
     against = ["base", *BASELINES, "activity", "retrieval-random", "borrow"]
     out += [tests([("retrieval", n) for n in against], cells, form)]
     out += [tests([(n, "base") for n in names if n not in ("base", "mars")], cells, form)]
@@ -203,7 +203,7 @@ def scarcity_page(names: list[str], folder: Path, form: str, picture: Path | Non
     ]
     out = [heading(TITLES["scarcity"], 3, form), table(head, rows, form)]
     rows = []
-    pairs = [("mars", n) for n in names if n not in ("mars", *LETTER)]
+    pairs = [("mars", n) for n in names if n not in ("mars", *ON_IDS)]
     pairs += [("no-items", n) for n in ("base", "factors", "random-donors")]
     pairs += [("retrieval", n) for n in ("base", "activity", "retrieval-random")]
     for one, other in pairs:
@@ -270,7 +270,7 @@ def page(output: Path, form: str, pictures: Path | None) -> str:
         full, scarce = (conditions(folder, split) for split in ("full", "keep-*"))
         if not (full or scarce):
             continue
-        content = (full or scarce)["kind"] != "amazon-ids"
+        content = (full or scarce)["kind"] not in AMAZON
         out += [heading(f"{data}, setting “{setting}”", 2, form), stated(full)]
         for name in TABLES:
             names = methods_of(name, setting, content=content)

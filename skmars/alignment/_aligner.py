@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
-from sklearn.utils import Tags, check_random_state
+from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from skmars.alignment._parameters import MOST, AlignerParameters
+from skmars.alignment._parameters import MOST, OF_THE_NETWORK, AlignerParameters, check_folds
 from skmars.data import Impressions
-from skmars.data._checks import as_impressions, check_columns, check_range
+from skmars.data._checks import (
+    as_impressions,
+    check_columns,
+    check_range,
+    check_sample_weight,
+    require_impressions,
+)
 from skmars.data._folds import mark_own
 from skmars.utils._base import (
     ImpressionsTransformerMixin,
@@ -52,7 +59,10 @@ class SteinAligner(
     id_dim : int, default=128
         Dimension of the id embedding.
     n_heads : int, default=2
-        Attention heads; divides `n_components` and `id_dim`.
+        Attention heads; divides `n_components` and `id_dim`. 1 is as printed.
+    alignment : {"stein", "infonce"}, default="stein"
+        "infonce" puts the contrastive loss of CLIP (both directions, temperature 0.07) in the
+        place of `L_Stein`, to compare with; `lam`, `entropy` and `eta` are not used then.
     lam : float, default=0.1
         λ, the weight of the entropy within `L_Stein`. The entropy is taken per dimension.
     beta : float, default=0.1
@@ -60,11 +70,23 @@ class SteinAligner(
     entropy : {"maximize", "paper"} or None, default="maximize"
         "maximize" spreads the space, as the paper's text intends; "paper" is the sign of its
         Eq. 7-8 as printed, which collapses it; None leaves the term out.
+    normalize : bool, default=True
+        Whether `L_Stein` is of embeddings of unit length, and of the entropy per dimension. With
+        False (as printed) neither: the length of the embeddings is then free, so that the entropy
+        lets the space grow without bound ("maximize") or shrink to a point ("paper").
     eta : float, default=0.1
         Ridge of the Stein score estimator.
+    click_score : {"affinity", "network"}, default="affinity"
+        What the click loss scores. "affinity": the feed-forward network of Eq. 12 is part of
+        the embeddings of items, and a user's mean over the history (Eq. 13) is multiplied with the
+        embedding of the target. "network" (as printed): the embedding is what Eq. 11 gives, the
+        target stands behind the user's history in one sequence, and the feed-forward network maps
+        its embedding there to the score. Takes as many passes as there are rows, and the mean over
+        the history, by which users are compared later, is not trained itself.
     residual : bool, default=True
-        Whether Eq. 4, 11 and 12 have a residual (and LayerNorm) as Eq. 10 has. False is as
-        printed: the modalities then only choose among values of ids.
+        Whether Eq. 4, 11 and 12 have a residual (Eq. 4 and 11 with LayerNorm) as Eq. 10 has. False
+        is as printed: values of ids are all that is left then, among which the modalities choose.
+        An item by itself has nothing to choose from, so that its embedding ignores its content.
     causal : bool, default=True
         False is as printed: every row's history is encoded on its own and in both directions.
         Takes as many passes as there are distinct histories.
@@ -83,6 +105,7 @@ class SteinAligner(
         Number of folds of users. In `fit`, and in what `fit_transform` returns, each row sees item
         factors that were made without the users of its own fold, so that they do not leak the
         click that is to be predicted. A hash of the id assigns users to folds, in all steps alike.
+        Not used on arrays, where scikit-learn's tools may set a list of splits.
     max_iter : int, default=10
         Epochs.
     batch_size : int or "auto", default="auto"
@@ -168,6 +191,9 @@ class SteinAligner(
 
     Li and Turner, "Gradient Estimators for Implicit Models", ICLR 2018.
 
+    Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML
+    2021 (``alignment="infonce"``).
+
     Sarwar et al., "Application of Dimensionality Reduction in Recommender System", 2000
     (`n_factors`).
 
@@ -205,10 +231,13 @@ class SteinAligner(
     validation_scores_: list[float] | None
     n_iter_: int
     _columns_out: list[str] | None
+    _network_shape: dict[str, Any]
 
     @all_or_nothing
     @with_callbacks
-    def fit(self, X: Any, y: ArrayLike | None = None) -> SteinAligner:
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> SteinAligner:
         """Learn the aligned space.
 
         Parameters
@@ -219,6 +248,9 @@ class SteinAligner(
         y : array-like of shape (n_samples,), default=None
             Clicks: two classes, the larger one is a click. Needed for impressions, ignored
             for arrays.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often a row counts: in the click loss (and the score of rows set aside); for arrays
+            in `L_Stein`. A weight of zero leaves a row out of them.
 
         Returns
         -------
@@ -228,15 +260,17 @@ class SteinAligner(
         ------
         ValueError
             If a parameter is out of its range, the catalogue has no features of a modality,
-            or features hold NaN or infinity.
+            features hold NaN or infinity, or weights are negative or leave one class only.
         FloatingPointError
             If the loss or what was learned is not finite.
         """
-        self._fit(X, y)
+        self._fit(X, y, sample_weight)
         return self
 
     @all_or_nothing
-    def partial_fit(self, X: Any, y: ArrayLike | None = None) -> SteinAligner:
+    def partial_fit(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> SteinAligner:
         """Go through these rows once, starting from the present state.
 
         Items that are new get an embedding of their own. The scaling of features and columns
@@ -244,24 +278,26 @@ class SteinAligner(
 
         Parameters
         ----------
-        X, y
+        X, y, sample_weight
             As in `fit`; `y` may hold one class only if it is 0 or 1.
 
         Returns
         -------
         self : SteinAligner
         """
-        self._fit(X, y, incremental=True)
+        self._fit(X, y, sample_weight, incremental=True)
         return self
 
     @all_or_nothing
     @with_callbacks
-    def fit_transform(self, X: Any, y: ArrayLike | None = None) -> Any:
+    def fit_transform(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Any:
         """Fit, and give each row what was learnt without the users of its fold (see `cv`).
 
         Parameters
         ----------
-        X, y
+        X, y, sample_weight
             As in `fit`.
 
         Returns
@@ -274,9 +310,10 @@ class SteinAligner(
 
         impressions = as_impressions(X)
         if impressions is None:
-            self._fit(X, y)
+            self._fit(X, y, sample_weight)
             return self.transform(X)
-        objective, encoder = cast("ClickObjective", self._fit(impressions, y)), self.encoder_
+        objective = cast("ClickObjective", self._fit(impressions, y, sample_weight))
+        encoder = self.encoder_
         folds = objective.fold_encoders(encoder)
         seen = [each.embed_catalog(impressions.catalog) for each in folds]
         attached = self._attach(impressions)
@@ -313,6 +350,41 @@ class SteinAligner(
         return (
             out if factors is None else mark_own(out, factors.users.has_later_events(impressions))
         )
+
+    def updated(self, X: Any, y: object = None) -> SteinAligner:
+        """Return an aligner with the same space, and item factors of all rows up to now.
+
+        The network is not trained: every further step of it moves the space, and all that was
+        made in it. The factors keep their basis, so that a classifier that has learnt to read them
+        can go on; new items of enough users get factors, too. See `skmars.update`.
+
+        Parameters
+        ----------
+        X : Impressions or table
+            All rows: those of the fit, and later ones.
+        y : ignored
+
+        Returns
+        -------
+        SteinAligner
+            A fitted copy; this aligner stays as it is.
+
+        Raises
+        ------
+        TypeError
+            If the aligner was fitted to arrays, or `X` is one.
+        ValueError
+            If `X` lacks rows of a user whom the fit knew.
+        """
+        check_is_fitted(self)
+        rows = require_impressions(X, estimator_name=type(self).__name__)
+        self._check_same_input(True)
+        check_columns(self, rows, reset=False)
+        if self.encoder_.factors is not None:
+            self.encoder_.factors.users.check_goes_on(rows, type(self).__name__)
+        new = copy(self)
+        new.encoder_ = self.encoder_.continued(rows)
+        return new
 
     def _attach(self, X: Impressions) -> Impressions:
         encoder = self.encoder_
@@ -351,7 +423,12 @@ class SteinAligner(
         return self.warm_start and hasattr(self, "encoder_")
 
     def _fit(
-        self, X: Any, y: ArrayLike | None, *, incremental: bool = False
+        self,
+        X: Any,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        *,
+        incremental: bool = False,
     ) -> ClickObjective | MultiviewObjective:
         """Train, and set the fitted attributes; return what was trained for."""
         import torch
@@ -363,6 +440,9 @@ class SteinAligner(
 
         self._check_parameters()
         resume = hasattr(self, "encoder_") if incremental else self._resumes()
+        shape = self._network_parameters()
+        if resume:
+            self._check_same_network(shape)
         known = self.encoder_ if resume else None
         first = int(check_random_state(self.random_state).randint(MOST))
         # A later call must not repeat the draws of the earlier ones, but hold out the same rows.
@@ -371,15 +451,22 @@ class SteinAligner(
         if resume:
             self._check_same_input(impressions is not None)
         objective: ClickObjective | MultiviewObjective
-        columns_out = callbacks = None
+        columns_out = callbacks = weight = None
         with DrawFrom(torch.Generator().manual_seed(seeds[1])):
             if impressions is None:
                 X = self._check_array(X, reset=not resume, ensure_min_samples=2)
-                objective = multiview_objective(X, known, self, seeds)
+                if sample_weight is not None:
+                    weight = check_sample_weight(sample_weight, None, X)
+                    X, weight = X[weight > 0], weight[weight > 0]
+                    check_array(X, ensure_min_samples=2, estimator=self)
+                objective = multiview_objective(X, known, self, seeds, weight)
             else:
                 X = impressions
+                check_folds(self.cv)
                 y = click_target(y, len(X), type(self).__name__, one_class=incremental)
-                objective = click_objective(X, y, known, self, seeds)
+                if sample_weight is not None:
+                    weight = check_sample_weight(sample_weight, None if incremental else y, y)
+                objective = click_objective(X, y, known, self, seeds, weight)
                 check_columns(self, X, reset=not resume)
                 columns_out = X.with_user_encoder(objective.encoder()).columns
         max_iter = 1 if incremental else self.max_iter
@@ -398,10 +485,26 @@ class SteinAligner(
         self.loss_curve_, self.validation_scores_ = losses, scores or None
         self.n_iter_ = len(losses)
         self.alignment_, self.uniformity_, self.effective_rank_ = space
-        self._columns_out = columns_out
+        self._columns_out, self._network_shape = columns_out, shape
         if callbacks is not None:
             callbacks.finish()
         return objective
+
+    def _network_parameters(self) -> dict[str, Any]:
+        """Return the parameters that a trained network can't change."""
+        shape = {name: getattr(self, name) for name in OF_THE_NETWORK}
+        if self.modalities is not None:
+            shape["modalities"] = list(self.modalities)
+        return shape
+
+    def _check_same_network(self, shape: dict[str, Any]) -> None:
+        for name, before in self._network_shape.items():
+            if shape[name] != before:
+                raise ValueError(
+                    f"SteinAligner goes on from a fit with {name}={before!r}, but now has "
+                    f"{name}={shape[name]!r}, which makes another network. Set {name} back to go "
+                    "on, or fit anew with warm_start=False."
+                )
 
     def _check_array(self, X: Any, **options: Any) -> NDArray[np.floating]:
         X = validate_data(self, X, dtype=[np.float64, np.float32], **options)

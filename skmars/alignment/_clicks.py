@@ -15,11 +15,20 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 
 from skmars.alignment._encoder import AlignmentEncoder
+from skmars.alignment._infonce import alignment_objective
 from skmars.alignment._item_factors import ItemFactors
-from skmars.alignment._items import modality_names
 from skmars.alignment._learning import Objective, Sampling
+from skmars.alignment._modalities import modality_names, occurring_items
 from skmars.alignment._network import AlignmentNetwork, ItemBatch
-from skmars.alignment._packing import Batch, find_segments, make_batches, pack_batch
+from skmars.alignment._packing import (
+    Batch,
+    PackedSequences,
+    find_segments,
+    make_batches,
+    pack_batch,
+    pack_targets,
+    segment_of_each_row,
+)
 from skmars.alignment._parameters import AlignerParameters
 from skmars.alignment._stein import SteinObjective
 from skmars.data import Impressions
@@ -51,16 +60,6 @@ def click_target(
     return check_target(y, n_rows, estimator_name=estimator_name)[0]
 
 
-def occurring_items(X: Impressions) -> NDArray[np.int64]:
-    """Return the codes of all items that occur as target or in a history."""
-    history = X.history
-    begins_minus_ends = np.zeros(len(history.items) + 1, dtype=np.int64)
-    np.add.at(begins_minus_ends, history.start, 1)
-    np.add.at(begins_minus_ends, history.start + history.length, -1)
-    covered = np.cumsum(begins_minus_ends)[:-1] > 0
-    return np.unique(np.concatenate([X.target, history.items[covered]]))
-
-
 def new_encoder(X: Impressions, parameters: AlignerParameters, seed: int) -> AlignmentEncoder:
     """Return an encoder with an untrained network for the items of `X`.
 
@@ -79,10 +78,12 @@ def new_encoder(X: Impressions, parameters: AlignerParameters, seed: int) -> Ali
         n_components=parameters.n_components,
         id_dim=parameters.id_dim,
         n_heads=parameters.n_heads,
+        click_score=parameters.click_score,
         residual=parameters.residual,
         causal=parameters.causal,
         max_length=parameters.max_length,
         dropout=parameters.dropout,
+        normalize=parameters.normalize,
         feedback=X.history.feedback is not None,
     )
     known = Lookup(X.catalog.ids[items], "item_id of the rows of fit")
@@ -142,12 +143,21 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
         super().__init__(encoder.network, sampling, stein)
         self.network.dropout.generator = self.generator
         self._X, self._y, self._beta = X, y, beta
+        self._weight: NDArray[np.float32] | None = None
+        if sampling.weight is not None:
+            # Mean one, so that neither the learning rate nor the batch decides what a weight means.
+            mean = sampling.weight[sampling.train].mean()
+            self._weight = (sampling.weight / mean).astype(np.float32)
         self._encoder, self._fold_encoders = encoder, folds
         readers = {EVERYBODY: encoder, **dict(enumerate(folds))}
         self._inputs = {k: reader.inputs(X.catalog) for k, reader in readers.items()}
         self.fold = np.full(len(X), EVERYBODY, dtype=np.int8) if fold is None else fold
         self._read_as = self.fold if folds else np.full_like(self.fold, EVERYBODY)
-        self._segments = find_segments(X, causal=self.network.causal, reach=self.network.reach)
+        network = self.network
+        if network.click_score == "affinity":
+            self._segments = find_segments(X, causal=network.causal, reach=network.reach)
+        else:
+            self._segments = segment_of_each_row(X, context=network.context)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Shuffle the segments and group them; the rows of a batch are of one fold."""
@@ -166,8 +176,10 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
     def loss(self, batch: Batch) -> Tensor:
         """Return the loss of a batch."""
         logit, items = self._forward(batch)
-        y = torch.from_numpy(self._y[batch[1]]).to(self.sampling.device)
-        loss = F.binary_cross_entropy_with_logits(logit, y)
+        y, weight = torch.from_numpy(self._y[batch[1]]).to(logit.device), None
+        if self._weight is not None:
+            weight = torch.from_numpy(self._weight[batch[1]]).to(logit.device)
+        loss = F.binary_cross_entropy_with_logits(logit, y, weight=weight)
         if self._beta and items.projected:
             stein_loss = self.stein(items.projected, items.present, self.generator)
             loss = loss + self._beta * stein_loss
@@ -181,11 +193,12 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
         for batch in self._batches(valid):
             logit[batch[1]] = self._forward(batch)[0].cpu().numpy()
         y, logit = self._y[valid], logit[valid]
+        weight = None if self._weight is None else self._weight[valid]
         if not np.isfinite(logit).all():
             return -np.inf  # training raises at the next loss
         if y.min() == y.max():
-            return -float(log_loss(y, expit(logit), labels=[0, 1]))
-        return float(roc_auc_score(y, logit))
+            return -float(log_loss(y, expit(logit), labels=[0, 1], sample_weight=weight))
+        return float(roc_auc_score(y, logit, sample_weight=weight))
 
     def encoder(self) -> AlignmentEncoder:
         """Return the encoder as trained so far, a copy on the CPU."""
@@ -209,6 +222,10 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
     def _forward(self, batch: Batch) -> tuple[Tensor, ItemBatch]:
         """Return the log-odds of some rows, and the distinct items they needed."""
         network, device, row = self.network, self.sampling.device, batch[1]
+        if network.click_score == "network":
+            sequences = pack_targets(self._X, self._segments, batch, device=device)
+            items = self._items(sequences, row)
+            return network.score_targets(items, sequences), items
         targets, target = np.unique(self._X.target[row], return_inverse=True)
         sequences = pack_batch(
             self._X.history,
@@ -218,11 +235,15 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
             device=device,
             singles=targets,
         )
-        inputs = self._inputs[int(self._read_as[row[0]])]
-        items = inputs.take(sequences.codes, network, device)
-        items = replace(items, ids=network.mask_ids(items.ids))
+        items = self._items(sequences, row)
         shown, users = network(items, sequences)
-        return network.logits(users, shown[torch.from_numpy(target).to(device)]), items
+        return network.affinity(users, shown[torch.from_numpy(target).to(device)]), items
+
+    def _items(self, sequences: PackedSequences, row: NDArray[np.int64]) -> ItemBatch:
+        """Return the distinct items of packed sequences, as the rows of a batch read them."""
+        inputs = self._inputs[int(self._read_as[row[0]])]
+        items = inputs.take(sequences.codes, self.network, self.sampling.device)
+        return replace(items, ids=self.network.mask_ids(items.ids))
 
 
 def click_objective(
@@ -231,17 +252,19 @@ def click_objective(
     known: AlignmentEncoder | None,
     parameters: AlignerParameters,
     seeds: tuple[int, int],
+    weight: NDArray[np.float64] | None = None,
 ) -> ClickObjective:
     """Return the objective of a fit on impressions, for a new network or a copy of a known one."""
     encoder = continued_encoder(known, X) if known else new_encoder(X, parameters, seeds[1])
     # Where it computes when trained: it may be loaded on a machine without a GPU.
     encoder.device = "cpu" if parameters.device == "cpu" else "auto"
+    encoder.network.dropout.p = parameters.dropout
     return ClickObjective(
         encoder,
         X,
         y,
-        Sampling.of(X, y, parameters, seeds),
-        SteinObjective(parameters.lam, parameters.entropy, parameters.eta),
+        Sampling.of(X, y, parameters, seeds, weight),
+        alignment_objective(parameters),
         parameters.beta,
         encoder.out_of_fold(X, parameters.cv),
         folds_of_rows(X, parameters.cv, None if known is None else known.factors),

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from skmars.alignment._item_factors import ItemFactors
-from skmars.alignment._items import ItemInputs, check_features
+from skmars.alignment._items import ItemInputs
+from skmars.alignment._modalities import check_features
 from skmars.alignment._network import AlignmentNetwork
 from skmars.alignment._packing import (
     MAX_POSITIONS,
@@ -69,6 +70,13 @@ class AlignmentEncoder:
         new = copy(self)  # the memory of what was read is shared
         new.network, new._embedded = network, Memo()
         return new
+
+    def continued(self, X: Impressions) -> AlignmentEncoder:
+        """Return an encoder with the same network and the item factors of these rows."""
+        if self.factors is None:
+            return self
+        self.inputs(X.catalog)  # says so if features are not those that it was made for
+        return AlignmentEncoder(self.network, self.items, self.factors.continued(X), self.device)
 
     def out_of_fold(self, X: Impressions, n_folds: int) -> tuple[AlignmentEncoder, ...]:
         """Return an encoder for each fold of users, with item factors made without these users.
@@ -130,14 +138,16 @@ class AlignmentEncoder:
 
     @torch.no_grad()
     def embed_modalities(self, catalog: ItemCatalog) -> dict[str, NDArray[np.float32]]:
-        """Embed each modality on its own, as `L_stein` compares them: Eq. 3 at unit length.
+        """Embed each modality on its own, as `L_stein` compares them: Eq. 3, normalised or not.
 
         Rows of items that lack the modality (see `with_factors`) are undefined.
         """
         network, device = self._ready()
         items = self.inputs(catalog).take(np.arange(len(catalog)), network, device)
-        units = [F.normalize(h, dim=1).cpu().numpy() for h in items.projected]
-        return dict(zip(network.modality_sizes, units))
+        projected = items.projected
+        if network.normalize:
+            projected = [F.normalize(h, dim=1) for h in projected]
+        return dict(zip(network.modality_sizes, (h.cpu().numpy() for h in projected)))
 
     # --- users ----------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ class FactorRegression:
 
     modalities: tuple[str, ...]
     components: PCA  # of their features, side by side
+    penalty: float
     ridge: Ridge | RidgeCV
 
     @classmethod
@@ -42,23 +43,43 @@ class FactorRegression:
         if len(features) < 3:
             return None
         components = PCA(min(MAX_COMPONENTS, *features.shape), random_state=seed).fit(features)
-        unfitted = cls(modalities, components, RidgeCV(PENALTIES))
-        return replace(unfitted, ridge=unfitted.ridge.fit(unfitted.reduce(features), vectors))
+        # An array, whatever `set_config` sets as container.
+        reduced = np.asarray(components.transform(features))
+        ridge = RidgeCV(PENALTIES).fit(reduced, vectors)
+        return cls(modalities, components, float(ridge.alpha_), ridge)
 
     def refit(self, features: Matrix, vectors: Matrix) -> FactorRegression | None:
         """Return the regression for other factors of the items, with the same penalty."""
         if len(features) < 3:
             return None
-        ridge = Ridge(self.ridge.alpha_).fit(self.reduce(features), vectors)
+        ridge = Ridge(self.penalty).fit(self.reduce(features), vectors)
         return replace(self, ridge=ridge)
 
     def reduce(self, features: Matrix) -> Matrix:
-        # An array, whatever `set_config` sets as container.
         return np.asarray(self.components.transform(features))
 
     def predict(self, features: Matrix) -> Matrix:
         vectors = self.ridge.predict(self.reduce(features)).reshape(len(features), -1)
         return vectors.astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class FactorBasis:
+    r"""The basis of item factors: what makes a user's left singular vector of their history.
+
+    Where :math:`A D = U S V^\top`, with a diagonal matrix :math:`D` that scales the columns of the
+    user-item matrix, :math:`U = A D V S^{-1}`. Further users are folded in by the same product.
+    """
+
+    items: Lookup  # those of the decomposition
+    weights: Matrix  # D V / S, shape (n_items, n_factors)
+
+    def users(self, catalog: ItemCatalog, matrix: csr_array) -> NDArray[np.float64]:
+        """Return the left singular vector of each user of a user-item matrix."""
+        codes = catalog.codes(self.items.ids)
+        there = np.flatnonzero(codes >= 0)
+        left = matrix[:, codes[there]] @ self.weights[there].astype(np.float64)
+        return np.asarray(left)
 
 
 @dataclass(frozen=True)
@@ -68,6 +89,7 @@ class ItemFactors:
     items: Lookup
     vectors: Matrix  # right singular vectors times singular values, shape (n_items, n_factors)
     users: UserActivity  # whose histories they were made of
+    basis: FactorBasis
     regression: FactorRegression | None = None  # predicts them from the features of an item
 
     @property
@@ -99,14 +121,17 @@ class ItemFactors:
         strength = svd.singular_values_
         # Factors beyond the rank of the matrix are rounding errors.
         real = strength > strength.max() * max(matrix.shape) * np.finfo(np.float32).eps
-        vectors = (svd.components_.T * strength)[:, real].astype(np.float32)
         if not real.any():
             return None
+        right, strength = svd.components_.T[:, real], strength[real]
+        vectors = (right * strength).astype(np.float32)
+        known = _lookup(X.catalog.ids[items])
+        basis = FactorBasis(known, (scale[:, None] * right / strength).astype(np.float32))
         modalities = tuple(name for name in modalities if name != FACTORS)
         features = side_by_side(X.catalog, modalities, items)
         rows = _most_used(features, n_users[items])
         regression = FactorRegression.fit(modalities, features[rows], vectors[rows], seed)
-        return cls(_lookup(X.catalog.ids[items]), vectors, users, regression)
+        return cls(known, vectors, users, basis, regression)
 
     def out_of_fold(self, X: Impressions, n_folds: int) -> tuple[ItemFactors, ...]:
         r"""Return the factors without the users of each fold, all in the basis of these factors.
@@ -120,34 +145,57 @@ class ItemFactors:
         own, which can't be aligned beyond the first factors.
         """
         users, matrix = user_item_matrix(X)
-        fold = user_folds(users.ids, n_folds)
-        codes = X.catalog.codes(self.ids)
-        there = np.flatnonzero(codes >= 0)
-        codes = codes[there]
-        matrix = matrix[:, codes].astype(np.float64)
-        # U = A D V / s, where D scales the columns to length one and `vectors` holds V s.
-        square = matrix.power(2)
-        scale = _inverse(np.sqrt(square.sum(axis=0)))
-        strength = np.square(self.vectors, dtype=np.float64).sum(axis=0)
-        left = matrix @ (scale[:, None] * self.vectors[there] / strength)
+        left = self.basis.users(X.catalog, matrix)
+        fold, items = user_folds(users.ids, n_folds), X.catalog.codes(self.ids)
+        items = items[items >= 0]
+        features = self._features(X.catalog, items)
+        rest = [np.flatnonzero(fold != k) for k in range(n_folds)]
+        return tuple(
+            self._of_users(X.catalog, users, matrix[kept], left[kept], items, features)
+            for kept in rest
+        )
+
+    def continued(self, X: Impressions) -> ItemFactors:
+        """Return the factors of the present users and items, in the basis of these factors.
+
+        An item's vector is that of `out_of_fold` with nobody left out, where the columns of
+        :math:`U` are scaled to length one again, so that vectors don't grow with the number of
+        users. The rows of the fit give the factors of the fit, as exactly as the SVD is.
+        """
+        users, matrix = user_item_matrix(X)
+        left = self.basis.users(X.catalog, matrix)
+        left *= _inverse(np.linalg.norm(left, axis=0))
+        items = np.arange(len(X.catalog))
+        features = self._features(X.catalog, items)
+        return self._of_users(X.catalog, users, matrix, left, items, features)
+
+    def _features(self, catalog: ItemCatalog, items: NDArray[np.integer]) -> Matrix | None:
+        """Return the features of items that the regression takes."""
+        if self.regression is None:
+            return None
+        return side_by_side(catalog, self.regression.modalities, items)
+
+    def _of_users(
+        self,
+        catalog: ItemCatalog,
+        users: UserActivity,
+        matrix: csr_array,
+        left: NDArray[np.float64],
+        items: NDArray[np.integer],
+        features: Matrix | None,
+    ) -> ItemFactors:
+        """Return the factors of some items, made of the rows of some users and their vectors."""
+        n_users = np.bincount(matrix.indices, minlength=len(catalog))[items]
+        known = np.flatnonzero(n_users >= MIN_USERS)
+        items, n_users = items[known], n_users[known]
+        columns = matrix[:, items].astype(np.float64)
+        length = np.sqrt(columns.power(2).sum(axis=0))
+        vectors = (_inverse(length)[:, None] * (columns.T @ left)).astype(np.float32)
         regression = self.regression
-        if regression is not None:
-            features = side_by_side(X.catalog, regression.modalities, codes)
-
-        def without(k: int) -> ItemFactors:
-            kept = np.flatnonzero(fold != k)
-            rest = matrix[kept]
-            n_users = np.bincount(rest.indices, minlength=len(there))
-            known = np.flatnonzero(n_users >= MIN_USERS)
-            length = np.sqrt(square[kept].sum(axis=0))
-            vectors = (_inverse(length)[:, None] * (rest.T @ left[kept])).astype(np.float32)[known]
-            refitted = None
-            if regression is not None:
-                rows = _most_used(features[known], n_users[known])
-                refitted = regression.refit(features[known[rows]], vectors[rows])
-            return ItemFactors(_lookup(self.ids[there[known]]), vectors, users, refitted)
-
-        return tuple(without(k) for k in range(n_folds))
+        if regression is not None and features is not None:
+            rows = _most_used(features[known], n_users)
+            regression = regression.refit(features[known[rows]], vectors[rows])
+        return ItemFactors(_lookup(catalog.ids[items]), vectors, users, self.basis, regression)
 
     def attach(self, catalog: ItemCatalog) -> ItemCatalog:
         """Return the catalogue with the factors as a modality, which other items lack."""

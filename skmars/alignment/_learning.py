@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -16,11 +14,11 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
+from skmars.alignment._modalities import measure_views
 from skmars.alignment._parameters import AlignerParameters
 from skmars.alignment._stein import SteinObjective
 from skmars.data import Impressions
 from skmars.data._holdout import hold_out
-from skmars.metrics import alignment_score, effective_rank, uniformity_score
 from skmars.utils._torch import new_generator, resolve_device
 from skmars.utils._training import EpochCallbacks, TrainingResult, check_finite, train
 
@@ -34,13 +32,17 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sampling:
-    """The rows to train on and to validate on, the batch size, and the random generators."""
+    """The rows to train on and to validate on, the batch size, and the random generators.
+
+    `weight` says how often each row counts, None where all do once.
+    """
 
     train: Rows
     valid: Rows
     batch_size: int
     rng: np.random.RandomState
     device: torch.device
+    weight: NDArray[np.float64] | None = None
 
     @classmethod
     def of(
@@ -49,23 +51,31 @@ class Sampling:
         y: NDArray[np.float32] | None,
         parameters: AlignerParameters,
         seeds: tuple[int, int],
+        weight: NDArray[np.float64] | None = None,
     ) -> Sampling:
-        """Choose them; the first seed is for the rows to set aside, the second for all else."""
-        train = np.arange(len(X))
+        """Choose them; the first seed is for the rows to set aside, the second for all else.
+
+        Rows of weight zero are in neither.
+        """
+        train = np.arange(len(X)) if weight is None else np.flatnonzero(weight)
         valid = train[:0]
         if parameters.early_stopping:
             fraction, name = parameters.validation_fraction, type(parameters).__name__
             rng = np.random.RandomState(seeds[0])
             if isinstance(X, Impressions):
-                train, valid = hold_out(X, y, "auto", fraction, rng, name) or (train, valid)  # type: ignore[arg-type]
+                assert y is not None
+                parts = hold_out(X[train], y[train], "auto", fraction, rng, name)
+                train, valid = (
+                    (train, valid) if parts is None else (train[parts[0]], train[parts[1]])
+                )
             else:
-                n_valid = int(np.clip(np.ceil(fraction * len(X)), 1, len(X) - 1))
+                n_valid = int(np.clip(np.ceil(fraction * len(train)), 1, len(train) - 1))
                 train, valid = train_test_split(train, test_size=n_valid, random_state=rng)
         batch_size = parameters.batch_size
         if isinstance(batch_size, str):
             batch_size = int(np.clip(len(train) // AUTO_STEPS, AUTO_SMALLEST, AUTO_LARGEST))
         rng = np.random.RandomState(seeds[1])
-        return cls(train, valid, batch_size, rng, resolve_device(parameters.device))
+        return cls(train, valid, batch_size, rng, resolve_device(parameters.device), weight)
 
 
 class Objective(ABC, Generic[Network, Batch]):
@@ -123,20 +133,6 @@ class Objective(ABC, Generic[Network, Batch]):
 
 
 def measure_space(embeddings: list[Tensor], present: list[Tensor]) -> tuple[float, float, float]:
-    """Return mean alignment of pairs, mean uniformity and mean effective rank of modalities.
-
-    NaN where there is nothing to measure: no pair, or fewer than two items.
-    """
+    """Return alignment, uniformity and effective rank of embeddings, see `measure_views`."""
     unit = [F.normalize(e.double(), dim=1).cpu().numpy() for e in embeddings]
-    there = [p.cpu().numpy() for p in present]
-    pairs = [(i, j, there[i] & there[j]) for i, j in combinations(range(len(unit)), 2)]
-    clouds = [x[has] for x, has in zip(unit, there) if has.sum() > 1]
-
-    def mean(values: list[float]) -> float:
-        return sum(values) / len(values) if values else math.nan
-
-    return (
-        mean([alignment_score(unit[i][both], unit[j][both]) for i, j, both in pairs if both.any()]),
-        mean([uniformity_score(cloud) for cloud in clouds]),
-        mean([effective_rank(cloud) for cloud in clouds]),
-    )
+    return measure_views(unit, [p.cpu().numpy() for p in present])

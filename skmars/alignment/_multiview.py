@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
-from numbers import Integral
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +13,9 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from skmars.alignment._infonce import alignment_objective
 from skmars.alignment._learning import Objective, Sampling
+from skmars.alignment._modalities import block_sizes
 from skmars.alignment._parameters import AlignerParameters
 from skmars.alignment._stein import SteinObjective
 from skmars.data._checks import check_range
@@ -26,46 +27,22 @@ MAX_SAMPLE = 2000
 Float = TypeVar("Float", bound=np.floating)
 
 
-def block_sizes(sizes: Iterable[int] | None, n_features: int) -> list[int]:
-    """Return the number of columns of each view: as given, or two halves.
-
-    Raises
-    ------
-    ValueError
-        If sizes are no positive integers, or don't sum to the number of columns.
-    """
-    if sizes is None:
-        halves = [n_features // 2, n_features - n_features // 2]
-        return [size for size in halves if size]
-    blocks = list(sizes)
-    for size in blocks:
-        if not isinstance(size, Integral) or isinstance(size, bool) or int(size) < 1:
-            raise ValueError(
-                f"modalities={sizes!r}: X is an array, so that modalities must be "
-                "the numbers of columns of its blocks, for example modalities=[384, 512]."
-            )
-    if sum(blocks) != n_features:
-        raise ValueError(
-            f"modalities={sizes!r} sums to {sum(blocks)}, but X has {n_features} columns."
-        )
-    return [int(size) for size in blocks]
-
-
 class MultiviewNetwork(nn.Module):
-    """One linear projection a view (Eq. 3), onto the unit sphere.
+    """One linear projection a view (Eq. 3), onto the unit sphere if it is to `normalize`.
 
     Without a bias: rows are standardised, and one common direction would align everything.
     """
 
-    def __init__(self, sizes: list[int], n_components: int) -> None:
+    def __init__(self, sizes: list[int], n_components: int, normalize: bool = True) -> None:
         super().__init__()
-        self.sizes, self.n_components = sizes, n_components
+        self.sizes, self.n_components, self.normalize = sizes, n_components, normalize
         self.projections = nn.ModuleList(nn.Linear(n, n_components, bias=False) for n in sizes)
 
     def forward(self, X: Tensor) -> list[Tensor]:
         """Return the embedding of each view, shape (n_samples, n_components)."""
         views = X.split(self.sizes, dim=1)
-        return [F.normalize(p(x), dim=1) for p, x in zip(self.projections, views)]
+        projected = [p(x) for p, x in zip(self.projections, views)]
+        return [F.normalize(h, dim=1) for h in projected] if self.normalize else projected
 
 
 class MultiviewEncoder:
@@ -76,12 +53,18 @@ class MultiviewEncoder:
 
     @classmethod
     def new(
-        cls, X: NDArray[Float], sizes: Iterable[int] | None, n_components: int
+        cls,
+        X: NDArray[Float],
+        sizes: Iterable[int] | None,
+        n_components: int,
+        normalize: bool = True,
+        weight: NDArray[np.float64] | None = None,
     ) -> MultiviewEncoder:
         """Return an untrained encoder for columns like those of `X`."""
         # An array, whatever `set_config` sets as container.
         scaler = StandardScaler().set_output(transform="default")
-        return cls(MultiviewNetwork(block_sizes(sizes, X.shape[1]), n_components), scaler.fit(X))
+        network = MultiviewNetwork(block_sizes(sizes, X.shape[1]), n_components, normalize)
+        return cls(network, scaler.fit(X, sample_weight=weight))
 
     def standardize(self, X: NDArray[Float]) -> NDArray[np.float64]:
         """Return the columns of `X` standardised by the mean and the spread of fit."""
@@ -91,7 +74,7 @@ class MultiviewEncoder:
 
     @torch.no_grad()
     def embed_views(self, X: NDArray[Float]) -> list[NDArray[np.float64]]:
-        """Return the unit embedding of each view, shape (n_samples, n_components)."""
+        """Return the embedding of each view, shape (n_samples, n_components)."""
         # In float64, so that a row's result does not depend on the rows beside it.
         network = deepcopy(self.network).double()
         return [view.numpy() for view in network(torch.from_numpy(self.standardize(X)))]
@@ -116,24 +99,29 @@ class MultiviewObjective(Objective[MultiviewNetwork, Tensor]):
     ) -> None:
         super().__init__(encoder.network, sampling, stein)
         self._scaler = encoder.scaler
-        standardized = encoder.standardize(X).astype(np.float32)
-        self._X = torch.from_numpy(standardized).to(sampling.device)
+        # As precisely as rows come: weights and repeated rows give the same result.
+        self._X = torch.from_numpy(encoder.standardize(X).astype(X.dtype)).to(sampling.device)
+        self.network.to(self._X.dtype)
+        self._weight = None
+        if sampling.weight is not None:
+            self._weight = torch.from_numpy(sampling.weight).to(self._X)
 
     def batches(self, epoch: int) -> Iterator[Tensor]:
         """Shuffle the rows and group them."""
         rows = self.sampling.rng.permutation(self.sampling.train)
         n_batches = max(1, round(len(rows) / self.sampling.batch_size))
         for part in np.array_split(rows, n_batches):
-            yield self._rows(part)
+            yield torch.from_numpy(part).to(self._X.device)
 
     def loss(self, batch: Tensor) -> Tensor:
-        """Return the loss of a batch."""
-        return self.stein(*self._embed(batch), self.generator)
+        """Return the loss of the rows of a batch."""
+        weight = None if self._weight is None else self._weight[batch]
+        return self.stein(*self._embed(batch), self.generator, weight)
 
     @torch.no_grad()
     def evaluate(self) -> float:
         """Return minus the loss of the rows that are set aside."""
-        loss = float(self.loss(self._rows(self.sampling.valid)))
+        loss = float(self.loss(torch.from_numpy(self.sampling.valid).to(self._X.device)))
         return -loss if np.isfinite(loss) else -np.inf
 
     def encoder(self) -> MultiviewEncoder:
@@ -143,14 +131,11 @@ class MultiviewObjective(Objective[MultiviewNetwork, Tensor]):
     def embed_sample(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return the view embeddings of some rows, and which rows have each view (all)."""
         chosen = np.sort(self.sampling.rng.permutation(len(self._X))[:MAX_SAMPLE])
-        return self._embed(self._rows(chosen))
+        return self._embed(torch.from_numpy(chosen).to(self._X.device))
 
-    def _rows(self, rows: NDArray[np.int64]) -> Tensor:
-        return self._X[torch.from_numpy(rows).to(self._X.device)]
-
-    def _embed(self, X: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        embeddings = self.network(X)
-        everything = torch.ones(len(X), dtype=torch.bool, device=X.device)
+    def _embed(self, rows: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        embeddings = self.network(self._X[rows])
+        everything = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
         return embeddings, [everything] * len(embeddings)
 
 
@@ -159,11 +144,13 @@ def multiview_objective(
     known: MultiviewEncoder | None,
     parameters: AlignerParameters,
     seeds: tuple[int, int],
+    weight: NDArray[np.float64] | None = None,
 ) -> MultiviewObjective:
     """Return the objective of a fit on an array, for a new network or a copy of a known one."""
     if known is None:
-        encoder = MultiviewEncoder.new(X, parameters.modalities, parameters.n_components)
+        shape = parameters.modalities, parameters.n_components, parameters.normalize
+        encoder = MultiviewEncoder.new(X, *shape, weight)
     else:
         encoder = deepcopy(known)
-    stein = SteinObjective(parameters.lam, parameters.entropy, parameters.eta)
-    return MultiviewObjective(encoder, X, Sampling.of(X, None, parameters, seeds), stein)
+    sampling = Sampling.of(X, None, parameters, seeds, weight)
+    return MultiviewObjective(encoder, X, sampling, alignment_objective(parameters))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from skmars.alignment._attention import RaggedAttention
 from skmars.alignment._packing import PackedSequences
+from skmars.alignment._parameters import ClickScore
 
 OUT_OF_VOCABULARY = 0
 # Adam moves a parameter by about the learning rate a step. This factor lets the weight of disliked
@@ -105,7 +106,7 @@ class AlignmentNetwork(nn.Module):
         Number of known items; one more embedding serves all others.
     feedback : bool
         Whether to tell liked items from others in a history.
-    n_components, id_dim, n_heads, residual, causal, max_length, dropout
+    n_components, id_dim, n_heads, click_score, residual, causal, max_length, dropout, normalize
         As of `SteinAligner`.
 
     Raises
@@ -125,7 +126,9 @@ class AlignmentNetwork(nn.Module):
         residual: bool,
         causal: bool,
         max_length: int,
+        click_score: ClickScore = "affinity",
         dropout: float = 0.0,
+        normalize: bool = True,
         feedback: bool = False,
     ) -> None:
         super().__init__()
@@ -134,6 +137,7 @@ class AlignmentNetwork(nn.Module):
                 raise ValueError(f"n_heads={n_heads} must divide {name}={size}.")
         self.n_components, self.residual = n_components, residual
         self.causal, self.max_length = causal, max_length
+        self.click_score, self.normalize = click_score, normalize
         looks: dict[str, Any] = {"causal": causal, "window": max_length}
         d = n_components
         names = list(modality_sizes)
@@ -142,7 +146,9 @@ class AlignmentNetwork(nn.Module):
         self.projections = nn.ModuleList(Projection(modality_sizes[m], d) for m in names)
         self.id_embedding = nn.Embedding(n_ids + 1, id_dim)
         self.feedback_embedding = nn.Embedding(3, id_dim, padding_idx=0) if feedback else None
-        self.feedback_gain = nn.Embedding(3, d, padding_idx=0) if feedback else None
+        # What only weighs the items in the mean is not trained where the mean is not scored.
+        weighs = feedback and click_score == "affinity"
+        self.feedback_gain = nn.Embedding(3, d, padding_idx=0) if weighs else None
         if self.feedback_gain is not None:
             nn.init.zeros_(self.feedback_gain.weight)
         self.id_attention = RaggedAttention(id_dim, id_dim, id_dim, n_heads, **looks)
@@ -152,13 +158,15 @@ class AlignmentNetwork(nn.Module):
         self.fusion_norms = nn.ModuleList(nn.LayerNorm(d) for _ in names[1:])
         self.id_fusion = RaggedAttention(d, id_dim, d, n_heads, **looks)
         self.id_fusion_norm = nn.LayerNorm(d)
-        self.feed_forward = nn.Sequential(nn.Linear(d, 2 * d), nn.GELU(), nn.Linear(2 * d, d))
-        self.scale = nn.Parameter(torch.tensor(1.0))
-        self.user_bias = nn.Linear(d, 1)
-        self.item_bias = nn.Linear(d, 1, bias=False)
+        n_out = d if click_score == "affinity" else 1
+        self.feed_forward = nn.Sequential(nn.Linear(d, 2 * d), nn.GELU(), nn.Linear(2 * d, n_out))
+        if click_score == "affinity":
+            self.scale = nn.Parameter(torch.tensor(1.0))
+            self.user_bias = nn.Linear(d, 1)
+            self.item_bias = nn.Linear(d, 1, bias=False)
+            for parameter in (*self.user_bias.parameters(), *self.item_bias.parameters()):
+                nn.init.zeros_(parameter)
         nn.init.normal_(self.id_embedding.weight, std=0.1)
-        for parameter in (*self.user_bias.parameters(), *self.item_bias.parameters()):
-            nn.init.zeros_(parameter)
         with torch.no_grad():
             self.id_embedding.weight[OUT_OF_VOCABULARY] = 0.0
 
@@ -169,8 +177,13 @@ class AlignmentNetwork(nn.Module):
         Every layer of causal attention looks back one window: the two that ids go through, the
         chain in which modalities query each other; then the mean (Eq. 13) over a window.
         """
-        n_layers = max(2, len(self.fusions)) if self.causal else 0
-        return n_layers * (self.max_length - 1) + self.max_length
+        return (self.context if self.causal else 0) + self.max_length
+
+    @property
+    def context(self) -> int:
+        """Number of the last items of a history on which the score of a target after it depends."""
+        n_layers = max(2, len(self.fusions)) if self.causal else 1
+        return n_layers * (self.max_length - 1)
 
     def extend_ids(self, n_new: int) -> None:
         """Make room for further known items; they start where unknown items are."""
@@ -190,7 +203,10 @@ class AlignmentNetwork(nn.Module):
         return embedding[: sequences.n_singles], users
 
     def encode(self, items: ItemBatch, sequences: PackedSequences) -> Tensor:
-        """Return the embedding of every position, shape (n_positions, n_components)."""
+        """Return the embedding of every position, shape (n_positions, n_components).
+
+        It is what Eq. 12 makes of it, or, if that is the score, the output of Eq. 11.
+        """
         item, feedback, buckets = sequences.item, sequences.feedback, sequences.buckets
         e = self.dropout(self.id_embedding(items.ids)).index_select(0, item)
         if feedback is not None and self.feedback_embedding is not None:
@@ -199,11 +215,10 @@ class AlignmentNetwork(nn.Module):
         if self.residual:
             z = self.id_norm(e + self.dropout(z))
         x = self._fuse(items, e, sequences)
-        if not self.residual:
-            x = self.feed_forward(self.id_fusion(x, z, buckets))  # Eq. 11-12 as printed
-        else:
-            x = self.id_fusion_norm(x + self.dropout(self.id_fusion(x, z, buckets)))  # Eq. 11
-            x = x + self.dropout(self.feed_forward(x))  # Eq. 12
+        attended = self.id_fusion(x, z, buckets)  # Eq. 11
+        x = self.id_fusion_norm(x + self.dropout(attended)) if self.residual else attended
+        if self.click_score == "affinity":  # Eq. 12
+            x = x + self.dropout(self.feed_forward(x)) if self.residual else self.feed_forward(x)
         if feedback is not None and self.feedback_gain is not None:
             x = x * (1.0 + GAIN_SPEED * self.feedback_gain(feedback))
         return x
@@ -225,14 +240,22 @@ class AlignmentNetwork(nn.Module):
         number = torch.rand(len(ids), generator=self.dropout.generator, device=ids.device)
         return ids.masked_fill(number < self.dropout.p, OUT_OF_VOCABULARY)
 
-    def logits(self, user: Tensor, item: Tensor) -> Tensor:
-        """Return the log-odds of a click, shape (n_rows,).
+    def affinity(self, user: Tensor, item: Tensor) -> Tensor:
+        """Return the log-odds of a click, shape (n_rows,), of ``click_score="affinity"``.
 
         One scale for all dimensions, so that training shapes the cosine in the space; what depends
         on the user alone or the item alone goes into the biases.
         """
         affinity = self.scale * (user * item).mean(1)
         return affinity + (self.user_bias(user) + self.item_bias(item)).squeeze(1)
+
+    def score_targets(self, items: ItemBatch, sequences: PackedSequences) -> Tensor:
+        """Return the log-odds of a click, shape (n_rows,), of ``click_score="network"``: Eq. 12.
+
+        Each row has a sequence of its own, which ends with its target.
+        """
+        embedding = self.encode(items, sequences).index_select(0, sequences.end - 1)
+        return self.feed_forward(embedding).squeeze(1)
 
 
 def impute_missing(items: ItemBatch) -> list[Tensor]:

@@ -60,6 +60,13 @@ def find_segments(X: Impressions, *, causal: bool, reach: int) -> Segments:
     return _number(start + skipped, prefix - skipped, part=part)
 
 
+def segment_of_each_row(X: Impressions, *, context: int) -> Segments:
+    """Make a segment of each row: the last `context` items of its history."""
+    whole = X.history.length.astype(np.int64)
+    length = np.minimum(whole, context)
+    return Segments(X.history.start + whole - length, length, np.arange(len(X)), length)
+
+
 def _number(
     start: NDArray[np.int64], prefix: NDArray[np.int64], *, part: NDArray[np.int64]
 ) -> Segments:
@@ -197,6 +204,45 @@ def pack_batch(
         end=tensor(begin[segments.segment[row]] + prefix),
         length=tensor(np.minimum(prefix, max_length)),
         n_singles=len(singles),
+    )
+
+
+def pack_targets(
+    X: Impressions, segments: Segments, batch: Batch, *, device: torch.device
+) -> PackedSequences:
+    """Pack the rows of a batch (each a segment), every history followed by the row's target.
+
+    Feedback on the target is the answer: it is unknown here.
+    """
+    row = batch[1]
+    order = np.argsort(segments.length[row], kind="stable")
+    by_length = row[order]
+    n_before = segments.length[by_length]
+    ends = ragged.offsets(n_before + 1)[1:]
+    before = np.ones(n_before.sum() + len(row), dtype=bool)
+    before[ends - 1] = False
+    positions = ragged.ranges(segments.start[by_length], n_before)
+    code = np.empty(len(before), dtype=np.int32)
+    code[before], code[~before] = X.history.items[positions], X.target[by_length]
+    feedback = None
+    if X.history.feedback is not None:
+        feedback = np.zeros(len(before), dtype=np.int64)
+        feedback[before] = 1 + X.history.feedback[positions].astype(np.int64)
+    codes = np.unique(code)
+    end = np.empty_like(ends)
+    end[order] = ends
+
+    def tensor(array: NDArray[np.integer]) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    return PackedSequences(
+        codes=codes,
+        item=tensor(np.searchsorted(codes, code)),
+        feedback=None if feedback is None else tensor(feedback),
+        buckets=make_buckets(n_before + 1, device),
+        end=tensor(end),
+        length=tensor(segments.length[row]),
+        n_singles=0,
     )
 
 

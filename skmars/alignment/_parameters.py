@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import StrOptions, validate_parameter_constraints
 
 from skmars.utils._parameters import Number
 
+Alignment = Literal["stein", "infonce"]
 Entropy = Literal["maximize", "paper"] | None
+ClickScore = Literal["affinity", "network"]
 
 # Seeds, and numbers of rows and items, are below this.
 MOST = int(np.iinfo(np.int32).max)
@@ -22,6 +24,21 @@ WIDTH = Number(Integral, 1, 10_000, closed="both")
 WEIGHT = Number(Real, 0, 1e9, closed="both")
 
 
+# What a trained network can't change.
+OF_THE_NETWORK = [
+    *("n_components", "id_dim", "n_heads", "normalize", "click_score", "residual", "causal"),
+    *("max_length", "modalities", "n_factors"),
+]
+
+
+FOLDS = Number(Integral, 2, 100, closed="both")
+
+
+def check_folds(cv: Any) -> None:
+    """Raise ValueError unless `cv` is a number of folds: users are assigned to folds by a hash."""
+    validate_parameter_constraints({"cv": [FOLDS]}, {"cv": cv}, caller_name="SteinAligner")
+
+
 class AlignerParameters(BaseEstimator):
     """The parameters of `SteinAligner`; see its docstring."""
 
@@ -29,16 +46,19 @@ class AlignerParameters(BaseEstimator):
         "n_components": [WIDTH],
         "id_dim": [WIDTH],
         "n_heads": [WIDTH],
+        "alignment": [StrOptions({"stein", "infonce"})],
         "lam": [WEIGHT],
         "beta": [WEIGHT],
         "entropy": [StrOptions({"maximize", "paper"}), None],
+        "normalize": ["boolean"],
         "eta": [Number(Real, 0, 1e9, closed="right")],
+        "click_score": [StrOptions({"affinity", "network"})],
         "residual": ["boolean"],
         "causal": ["boolean"],
         "max_length": [COUNT],
         "modalities": ["array-like", None],
         "n_factors": [Number(Integral, 0, 10_000, closed="both")],
-        "cv": [Number(Integral, 2, 100, closed="both")],
+        "cv": [FOLDS, list],
         "max_iter": [COUNT],
         "batch_size": [StrOptions({"auto"}), COUNT],
         "learning_rate": [Number(Real, 0, None, closed="neither")],
@@ -60,10 +80,13 @@ class AlignerParameters(BaseEstimator):
         *,
         id_dim: int = 128,
         n_heads: int = 2,
+        alignment: Alignment = "stein",
         lam: float = 0.1,
         beta: float = 0.1,
         entropy: Entropy = "maximize",
+        normalize: bool = True,
         eta: float = 0.1,
+        click_score: ClickScore = "affinity",
         residual: bool = True,
         causal: bool = True,
         max_length: int = 200,
@@ -87,10 +110,13 @@ class AlignerParameters(BaseEstimator):
         self.n_components = n_components
         self.id_dim = id_dim
         self.n_heads = n_heads
+        self.alignment = alignment
         self.lam = lam
         self.beta = beta
         self.entropy = entropy
+        self.normalize = normalize
         self.eta = eta
+        self.click_score = click_score
         self.residual = residual
         self.causal = causal
         self.max_length = max_length

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic
 
 import numpy as np
+import torch
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,28 +18,51 @@ from skmars.baselines._views import ItemChoice, T, View, same_length_view
 
 
 @dataclass(frozen=True)
-class Mixture(Generic[T]):
-    """The random draws for a batch, of shape (n_rows,) unless noted otherwise."""
+class MixedHistories(Generic[T]):
+    """The random draws by which the histories of a batch are mixed with changed ones."""
 
     view: View[T]  # a changed history of each row, position by position
-    share: T  # of its own history that a row keeps
-    relevance: T  # weight of a row with the mixed history
-    other: T  # the row that each is mixed with
-    share_of_row: T  # of itself that a row keeps: (n_rows, 1)
-    share_of_unit: T  # one share for each unit of its vectors: (n_rows, width)
+    share: T  # of its own history that a row keeps: (n_rows,)
+    weight: T  # of a row: (n_rows,)
 
 
-def relevance(share: NDArray[np.float64], rate: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ``1 / (share * rate)``, scaled to [0, 1] over the batch; 1 where all are alike.
+@dataclass(frozen=True)
+class MixedRows(Generic[T]):
+    """The random draws by which the rows of a batch are mixed with one another."""
 
-    >>> relevance(np.array([0.5, 0.25, 1.0]), np.array([0.5, 0.5, 0.5])).round(3)
+    other: T  # the row that each is mixed with: (n_rows,)
+    share: T  # of itself that a row keeps: one, or one for each unit, (n_rows, 1 or width)
+
+
+@dataclass(frozen=True)
+class Mixture(Generic[T]):
+    """All random draws for a batch: two changed histories a row, and two other rows."""
+
+    first: MixedHistories[T]
+    second: MixedHistories[T]
+    by_row: MixedRows[T]
+    by_unit: MixedRows[T]
+
+
+def row_weights(
+    share: NDArray[np.float64], rate: NDArray[np.float64], reweighting: str
+) -> NDArray[np.float64]:
+    """Return the weight of each row with a mixed history; see `BASRec`.
+
+    >>> share, rate = np.array([0.5, 0.25, 1.0]), np.array([0.5, 0.5, 0.5])
+    >>> row_weights(share, rate, "row").round(3)
     array([0.333, 1.   , 0.   ])
-    >>> relevance(np.array([0.5]), np.array([0.3]))
+    >>> row_weights(share, rate, "batch").round(3)
+    array([1.333, 1.333, 1.333])
+    >>> row_weights(share[:1], rate[:1], "row")
     array([1.])
     """
     value = 1 / np.maximum(share * rate, np.finfo(np.float32).tiny)
     low, high = value.min(), value.max()
-    return (value - low) / (high - low) if high > low else np.ones_like(value)
+    if high == low:
+        return np.ones_like(value)
+    weight = (value - low) / (high - low)
+    return weight if reweighting == "row" else np.full_like(weight, weight.sum())
 
 
 @dataclass(eq=False)
@@ -50,6 +75,7 @@ class MixupLoss:
     low_rate: float
     high_rate: float
     concentration: float
+    reweighting: str
     module: None = None
     pretrains: bool = True
 
@@ -61,12 +87,17 @@ class MixupLoss:
     ) -> Mixture[NDArray[Any]]:
         """Draw what is mixed, and in which shares, for a batch of arrays."""
         n, c = len(batch.target), self.concentration
-        rate = random_state.uniform(self.low_rate, self.high_rate, n)
-        share = random_state.beta(c, c, n)
-        view = same_length_view(batch, rate, self.choice, random_state)
-        other = random_state.permutation(n)
-        by_row, by_unit = (random_state.beta(c, c, (n, width)) for width in (1, self.width))
-        return Mixture(view, share, relevance(share, rate), other, by_row, by_unit)
+
+        def histories() -> MixedHistories[NDArray[Any]]:
+            rate = random_state.uniform(self.low_rate, self.high_rate, n)
+            share = random_state.beta(c, c, n)
+            view = same_length_view(batch, rate, self.choice, random_state)
+            return MixedHistories(view, share, row_weights(share, rate, self.reweighting))
+
+        def rows(width: int) -> MixedRows[NDArray[Any]]:
+            return MixedRows(random_state.permutation(n), random_state.beta(c, c, (n, width)))
+
+        return Mixture(histories(), histories(), rows(1), rows(self.width))
 
     def loss(
         self,
@@ -79,22 +110,26 @@ class MixupLoss:
         drawn: Mixture[Tensor],
     ) -> Tensor:
         """Return the weighted loss of a batch of tensors."""
-        changed = network.keys(drawn.view.items, drawn.view.codes, drawn.view, features)
-        share = drawn.share[batch.history.row][:, None]
-        mixed = network.represent(
-            batch, features, weight, mix=lambda key: share * key + (1 - share) * changed
-        )
-        row_weight = drawn.relevance if weight is None else drawn.relevance * weight
         bce = F.binary_cross_entropy_with_logits
-        total = bce(network.score(mixed, weight), target, weight=row_weight)
-        for shares in (drawn.share_of_row, drawn.share_of_unit):
-            label, w = _soft(target, shares, drawn.other), None
-            if weight is not None:
-                w = _soft(weight, shares, drawn.other)
-            total = total + bce(network.score(seen.mixed(drawn.other, shares), w), label, weight=w)
-        return self.weight * total
+        losses = []
+        for part in (drawn.first, drawn.second):
+            changed = network.keys(part.view.items, part.view.codes, part.view, features)
+            mix = _towards(changed, part.share[batch.history.row][:, None])
+            mixed = network.represent(batch, features, weight, mix=mix)
+            row_weight = part.weight if weight is None else part.weight * weight
+            losses.append(bce(network.score(mixed, weight), target, weight=row_weight))
+        for rows in (drawn.by_row, drawn.by_unit):
+            label, w = _soft(target, rows), None if weight is None else _soft(weight, rows)
+            score = network.score(seen.mixed(rows.other, rows.share), w)
+            losses.append(bce(score, label, weight=w))
+        return self.weight * torch.stack(losses).sum()
 
 
-def _soft(value: Tensor, shares: Tensor, other: Tensor) -> Tensor:
-    share = shares.mean(dim=1)
-    return share * value + (1 - share) * value[other]
+def _towards(changed: Tensor, share: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the function that mixes embedded positions with changed ones."""
+    return lambda key: share * key + (1 - share) * changed
+
+
+def _soft(value: Tensor, rows: MixedRows[Tensor]) -> Tensor:
+    share = rows.share.mean(dim=1)
+    return share * value + (1 - share) * value[rows.other]

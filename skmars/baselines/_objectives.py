@@ -222,17 +222,17 @@ class BASRec(DocLinkMixin, BaseEstimator):
     r"""Mixup of histories and of rows, as an auxiliary objective of `DINClassifier`.
 
     The network is first trained with the click loss alone, to the end (`max_iter` epochs, or until
-    early stopping). A second training goes on from there, with three losses more:
+    early stopping). A second training goes on from there, with four losses more:
 
-    .. math:: L = L_{CTR} + w\,(L_{single} + L_{cross} + L'_{cross})
+    .. math:: L = L_{CTR} + w\,(L_{single} + L'_{single} + L_{cross} + L'_{cross})
 
-    *Single-sequence*: a share :math:`a \sim U(low, high)` of a history S is reordered, or
+    *Single-sequence*, twice: a share :math:`a \sim U(low, high)` of a history S is reordered, or
     substituted by similar items, which gives S'. The click loss is taken at the embeddings
-    :math:`\lambda E(S) + (1 - \lambda) E(S')`, and a row counts in proportion to
-    :math:`1 / (\lambda a)`, scaled to [0, 1] over the batch.
+    :math:`\lambda E(S) + (1 - \lambda) E(S')`, weighted by :math:`1 / (\lambda a)`, scaled to
+    [0, 1] over the batch (see `reweighting`).
 
-    *Cross-sequence*: rows are mixed with rows of the batch: interest vector, target embedding and
-    label (and the other inputs of the head) by one :math:`\lambda` a row, and in
+    *Cross-sequence*, twice: rows are mixed with other rows of the batch: interest vector, target
+    embedding and label (and the other inputs of the head) by one :math:`\lambda` a row, and in
     :math:`L'_{cross}` by one for each unit of the vectors, the label then by their mean.
 
     All :math:`\lambda \sim Beta(c, c)`.
@@ -240,11 +240,16 @@ class BASRec(DocLinkMixin, BaseEstimator):
     Parameters
     ----------
     weight : float, default=1.0
-        Weight w of each of the three losses.
+        Weight w of each of the four losses.
     low_rate, high_rate : float, default=0.2, 0.51
         Bounds of a.
     concentration : float, default=0.3
         c; small ones draw shares near 0 and 1.
+    reweighting : {"batch", "row"}, default="batch"
+        Whom the weights :math:`1 / (\lambda a)` concern. "batch", as in the authors' public code:
+        all rows of the batch alike, which count the sum of the weights. "row", as the method is
+        described: each row counts its own weight. As some :math:`\lambda` are close to 0, the
+        largest weight is then that of all others together, and nearly all rows count nothing.
 
     See Also
     --------
@@ -262,7 +267,8 @@ class BASRec(DocLinkMixin, BaseEstimator):
     References
     ----------
     Dang et al., "Augmenting Sequential Recommendation with Balanced Relevance and Diversity",
-    AAAI 2025, arXiv:2412.08300, sections "Single-sequence" and "Cross-sequence Augmentation".
+    AAAI 2025, arXiv:2412.08300, sections "Single-sequence" and "Cross-sequence Augmentation"; the
+    authors' code is at https://github.com/KingGugu/BASRec.
 
     Examples
     --------
@@ -278,12 +284,14 @@ class BASRec(DocLinkMixin, BaseEstimator):
     low_rate: float = 0.2
     high_rate: float = 0.51
     concentration: float = 0.3
+    reweighting: str = "batch"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "weight": NOT_NEGATIVE,
         "low_rate": [Number(Real, 0, 1, closed="right")],
         "high_rate": [Number(Real, 0, 1, closed="right")],
         "concentration": POSITIVE,
+        "reweighting": [StrOptions({"batch", "row"})],
     }
 
     def objective(

@@ -91,7 +91,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         weights (and one of the logit, and a bias) that are learnt last, on the rows held out for
         early stopping, where there are any: late fusion, as in stacking [3]_. They count up to
         three standard deviations, and join only where that predicts held-out rows better which
-        were not used for the weights. "auto" takes the look-alike features (columns of
+        were not used for the weights: none of them, the first one, or all. "auto" takes the logit
+        of `ClickRateClassifier`, and the look-alike features (columns of
         `SequenceRetrievalAugmenter`): in training, the network would rely on them and learn less
         of the items. Not for arrays.
     activity_feature : bool, default=True
@@ -316,7 +317,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
 
         The optimiser goes on, too: its moments are part of a fitted classifier, and of its pickle.
         New items join the vocabulary; scales and categories of context columns and attributes are
-        those of the first call.
+        those of the first call. So is the calibration of the logit on held-out rows, if `fit` had
+        some; it is then the calibrated logit that is trained.
 
         Parameters
         ----------
@@ -385,7 +387,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         earlier = None
         if resume:
             n_epochs, moments = len(self.loss_curve_), getattr(self, "_optimizer_state", None)
-            earlier = EarlierFit(self._encoder, self._network, moments, n_epochs)
+            calibrated = self.validation_scores_ is not None
+            earlier = EarlierFit(self._encoder, self._network, moments, n_epochs, calibrated)
         run = TrainingRun(
             parameters,
             data,

@@ -12,10 +12,10 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import train_test_split
-from sklearn.utils.validation import _check_sample_weight, column_or_1d
+from sklearn.utils.validation import column_or_1d
 
 from skmars.data import Impressions
-from skmars.data._checks import LARGEST, check_target
+from skmars.data._checks import LARGEST, check_sample_weight, check_target
 from skmars.data._folds import OWN
 from skmars.data._holdout import SHARE, hold_out
 from skmars.utils._base import STEPS_AN_EPOCH
@@ -60,20 +60,8 @@ def weighed(
 ) -> Data:
     """Attach weights; rows of weight zero are left out."""
     if sample_weight is not None:
-        count = _check_sample_weight(
-            sample_weight, data.y, dtype=np.float64, ensure_non_negative=True
-        )
-        if count.max(initial=0) > LARGEST:
-            raise ValueError(
-                f"sample_weight holds {count.max():g}, but weights may be {LARGEST:g} at most. "
-                "Divide them by a constant."
-            )
+        count = check_sample_weight(sample_weight, data.y, data.y)
         kept = np.flatnonzero(count)
-        if len(np.unique(data.y[kept])) < len(np.unique(data.y)):
-            raise ValueError(
-                "sample_weight leaves rows of one class only: all rows of the other class have "
-                "weight zero."
-            )
         data = replace(data, count=count)
         if len(kept) < len(data):
             data = select(data, kept)

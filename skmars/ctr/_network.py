@@ -192,8 +192,10 @@ class DINNetwork(nn.Module):
         parts = [seen.interest, seen.target, seen.product, seen.borrowed, seen.context]
         x = torch.cat([part for part in parts if part is not None], dim=1)
         logit: Tensor = self.head(x, weight).squeeze(1)
-        if self.training:
-            return logit
+        return logit if self.training else self.fuse(logit, seen)
+
+    def fuse(self, logit: Tensor, seen: Representation) -> Tensor:
+        """Return the calibrated logit, which the columns have joined that pass the network by."""
         bias, deep = self.fusion[:2]
         logit = bias + deep * logit
         return logit if seen.linear is None else torch.addmv(logit, seen.linear, self.fusion[2:])

@@ -58,6 +58,7 @@ class EarlierFit:
     network: DINNetwork
     moments: OptimizerState | None  # of the optimiser
     n_epochs: int
+    calibrated: bool  # on held-out rows
 
 
 class TrainingRun:
@@ -110,6 +111,9 @@ class TrainingRun:
                 self.encoder = with_items_of(earlier.encoder, data.X)
                 n_new = len(self.encoder.item_count) - len(earlier.encoder.item_count)
                 add_items(self.network, n_new)
+        # Without held-out rows of its own, a training keeps the calibration of the earlier one, and
+        # trains what is predicted: the logit alone may be far too sure of itself.
+        self.keeps_fusion = held_out is None and earlier is not None and earlier.calibrated
         self.random_state = random_state
         self.data, self.held_out = self._encoded(data), None
         if held_out is not None:
@@ -156,7 +160,8 @@ class TrainingRun:
         """
         network = deepcopy(self.network)
         fill_unseen(network, self.encoder.table_counts, self.encoder.feedback_count)
-        if self.held_out is None and network.n_linear:  # else validation has done it
+        validated = self.held_out is not None or self.keeps_fusion
+        if network.n_linear and not validated:
             calibrate(network, self.data, self.prior)
         return self.encoder, to_cpu(network)
 
@@ -217,6 +222,8 @@ class TrainingRun:
             batch, target, w, drawn = step
             seen = network.represent(batch, features, w)
             logit = network.score(seen, w)
+            if self.keeps_fusion:
+                logit = network.fuse(logit, seen)
             value = F.binary_cross_entropy_with_logits(logit, target, weight=w)
             if embedding_l2 > 0:
                 value = value + embedding_l2 * penalty(network, batch, counts, features)

@@ -65,6 +65,19 @@ class UserActivity:
         known = np.append(self.longest, np.int32(0))  # -1 takes the last entry
         return np.asarray(X.history.length < known[self.codes(X)])
 
+    def check_goes_on(self, X: Impressions, name: str) -> None:
+        """Raise ValueError unless `X` holds what these users did, and what came later."""
+        found, _ = UserActivity.of(X)
+        codes = found._lookup(self.ids, "user_id of the rows of fit")
+        longest = np.append(found.longest, np.int32(-1))[codes]  # -1 takes the last entry
+        lacking = np.flatnonzero(longest < self.longest)
+        if len(lacking):
+            raise ValueError(
+                f"X lacks rows of {len(lacking)} of the {len(self)} users that {name} knows "
+                f"(first: {self.ids[lacking[:1]].tolist()[0]!r}), or has shorter histories of "
+                "them. Pass all rows: those that it was fitted to, and the new ones."
+            )
+
 
 def thresholds(
     activity: NDArray[np.int32], low_quantile: float, high_quantile: float

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import check_consistent_length, column_or_1d
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    column_or_1d,
+)
 
 from skmars.data._columns import REQUIRED, RESERVED
 from skmars.data._frames import column_names, is_frame
@@ -123,6 +127,31 @@ def check_range(
         f"{column} of X {what} {columns[row, j]:g} in row {row}, but numbers may be {LARGEST:g} at "
         "most. Correct the value, or take the logarithm of the column."
     )
+
+
+def check_sample_weight(
+    sample_weight: ArrayLike, y: NDArray[Any] | None, rows: Any
+) -> NDArray[np.float64]:
+    """Return the weights of `rows` as an array.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many as rows, one is negative, infinite or NaN, none is positive, or
+        rows of one class of `y` alone have a weight.
+    """
+    count = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+    if count.max(initial=0) > LARGEST:
+        raise ValueError(
+            f"sample_weight holds {count.max():g}, but weights may be {LARGEST:g} at most. "
+            "Divide them by a constant."
+        )
+    if y is not None and len(np.unique(y[count > 0])) < len(np.unique(y)):
+        raise ValueError(
+            "sample_weight leaves rows of one class only: all rows of the other class have "
+            "weight zero."
+        )
+    return np.asarray(count)
 
 
 def check_target(

@@ -31,7 +31,7 @@ class Fields(TypedDict, total=False):
     fold: NDArray[np.int8] | None
     user_attributes: Mapping[str, Attribute]
     _embedding: NDArray[np.float32] | None
-    _n_log: int
+    _log: Any  # LogRecord, of impressions that hold all rows of a log
     _checked: bool
 
 

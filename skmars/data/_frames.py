@@ -114,6 +114,10 @@ class Table:
             )
         return self._table.get_column(column)
 
+    def take(self, rows: NDArray[np.integer]) -> Any:
+        """Return some rows, as a table of the kind that was given."""
+        return self._table[rows].to_native()
+
     def describe(self, column: str) -> str:
         """Return the name of a column for messages."""
         return f"column {column!r} of {self.name}"
@@ -136,8 +140,8 @@ class Table:
         """Return a column of times in seconds, NaN where missing; see `as_seconds`."""
         return as_seconds(self.values(column), self.describe(column))
 
-    def ranks(self, column: str) -> NDArray[np.int64]:
-        """Return the rank of each row by the values of a column; equal values share one.
+    def places(self, column: str) -> NDArray[Any]:
+        """Return a column by whose values the rows are ordered: integers, or else seconds.
 
         Raises
         ------
@@ -155,7 +159,7 @@ class Table:
             values = as_numbers(values, name)
         if values.dtype.kind not in "iu":  # floats would not tell large integers apart
             values = as_seconds(values, name)
-        return np.unique(values, return_inverse=True)[1]
+        return values
 
     def holds_dates(self, column: str) -> bool:
         """Return whether a column holds dates or datetimes."""
@@ -398,11 +402,11 @@ def make_frame(columns: dict[str, Any], kind: str | None) -> Any:
     ImportError
         If the library is not installed.
     """
+    check_frame(kind)
     if kind is None:
         kind = next(filter(find_spec, FRAMES), None)
         if kind is None:
             raise ImportError("A table needs one of pandas, polars and pyarrow: install one.")
-    check_frame(kind)
     try:
         library = import_module(kind)
     except ImportError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data._attributes import Attribute
+from skmars.data._attributes import Attribute, take_known
 from skmars.data._catalog import ItemCatalog, require_catalog
 from skmars.data._columns import LOOKALIKES
 from skmars.data._crossing import check_known, item_codes, new_context
@@ -25,10 +25,10 @@ from skmars.data._fields import (
 )
 from skmars.data._folds import EVERYBODY
 from skmars.data._frames import Table, is_frame, make_frame
-from skmars.data._log import read_log
+from skmars.data._log import Events, LogFormat, LogRecord, column_names, read_log
 from skmars.data._rows import read_rows
 from skmars.data._sequences import Sequences
-from skmars.data._user_columns import column_name, named_in_log, of_rows, of_table
+from skmars.data._user_columns import column_name, filled, named_in_log, of_rows, of_table
 from skmars.utils._ids import Lookup, as_ids
 
 if TYPE_CHECKING:
@@ -112,9 +112,8 @@ class Impressions:
     user_attributes: Mapping[str, Attribute] = field(default_factory=dict)
     _embedding: NDArray[np.float32] | None = None
     _encoder: UserEncoder | None = None
+    _log: LogRecord | None = None  # only where the rows are all those of a log
 
-    # How many rows the log had, of which these are all or some; 0 where they are not of a log.
-    _n_log: int = 0
     # Selections and other copies that `replace` makes are not checked again.
     _checked: bool = False
 
@@ -177,6 +176,7 @@ class Impressions:
             borrowed=None if self.borrowed is None else self.borrowed[rows],
             fold=None if self.fold is None else self.fold[rows],
             _embedding=None if self._embedding is None else self._embedding[rows],
+            _log=None,
         )
 
     # Without these, NumPy would take the container for a sequence of sequences.
@@ -299,6 +299,20 @@ class Impressions:
     def _with_users(self, attributes: Mapping[str, Attribute]) -> Impressions:
         return replace(self, user_attributes={**self.user_attributes, **attributes})
 
+    def _with_users_of(
+        self, users: Frame | Sequence[str] | None, log: Frame, form: LogFormat
+    ) -> Impressions:
+        """Add the attributes of a table of users, or of columns of the log."""
+        if users is None:
+            return self
+        if is_frame(users):
+            return self.with_users(cast("Frame", users), user=form.user)
+        table = Table(log, "log")
+        taken = (form.user, form.item, form.time, form.order, form.label, *self.context)
+        columns = named_in_log(table, users, taken)
+        code = Lookup(self.users, "log")(table.ids(form.user), "log")
+        return self._with_users(of_rows(table, columns, code, len(self.users)))
+
     # --- other rows of the same users -----------------------------------------------------
 
     def cross(self, items: Any) -> Impressions:
@@ -395,7 +409,7 @@ class Impressions:
             fold=None,
             _embedding=None,
             _encoder=None,
-            _n_log=0,
+            _log=None,
         )
 
     def _events_of_users(self) -> tuple[Sequences, float | None]:
@@ -410,7 +424,7 @@ class Impressions:
         # Events are stored user after user, so that those of one end where the next begin.
         start = np.full(len(self.users) + 1, -1, dtype=np.int64)
         start[self.user], start[-1] = self.history.start, len(self.history.items)
-        all_rows = 0 < len(self) == self._n_log and (np.diff(start, prepend=0) >= 0).all()
+        all_rows = self._log is not None and (np.diff(start, prepend=0) >= 0).all()
         if not all_rows or (start[self.user] != self.history.start).any():
             raise ValueError(
                 "X must hold all rows that Impressions.from_log returned, since the events of a "
@@ -554,27 +568,112 @@ class Impressions:
         >>> X.catalog.ids[X.history.row(2)]
         array([1])
         """
-        read, y = read_log(
-            log,
-            catalog,
-            user=user,
-            item=item,
-            time=time,
-            order=order,
-            label=label,
-            history=history,
-            context=context,
-            duplicates=duplicates,
+        form = LogFormat(user, item, time, order, label, history, column_names(context), duplicates)
+        read, y = read_log(log, catalog, form)
+        return cls(**read)._with_users_of(users, log, form), y
+
+    def append(
+        self,
+        log: Frame,
+        catalog: ItemCatalog | None = None,
+        *,
+        users: Frame | Sequence[str] | None = None,
+    ) -> tuple[Impressions, Any]:
+        """Return these rows with those of a further log behind them, as if it were one log.
+
+        Histories go on: those of the new rows hold what the user did in both logs. Columns mean
+        what they meant in `from_log`, with the same label and kind of history.
+
+        Parameters
+        ----------
+        log : pandas.DataFrame, polars.DataFrame or pyarrow.Table
+            Further events, in any order, with the columns that `from_log` was given.
+        catalog : ItemCatalog, default=None
+            The items, in any order, with all of the present ones. None keeps the present
+            catalogue. Items of the log that it lacks are added to it without content, with a
+            warning unless the catalogue knows nothing but ids.
+        users : DataFrame or Table, or list of str, default=None
+            Attributes of users, as in `from_log`. What it does not tell of known users stays, and
+            is missing of new ones.
+
+        Returns
+        -------
+        X : Impressions of n_rows + n_new rows
+            The present rows, in their order, then those of `log`: equal to what `from_log` makes of
+            both logs together. The present rows stay what they are, unless an event comes late:
+            one that lies before a present row of its user joins the history of that row.
+        y : ndarray of shape (n_rows + n_new,), int64, or None
+            The clicks of all rows; None if `from_log` was given no label.
+
+        Raises
+        ------
+        ValueError
+            If these are not all rows of a log but a selection, say, or steps of a pipeline have
+            added to them; if one log has times and the other has none, or in another unit; or as
+            in `from_log`.
+        TypeError
+            If ids or a column are of another type than before, or as in `from_log`.
+
+        Warns
+        -----
+        UserWarning
+            As in `from_log`.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> monday = pd.DataFrame({"user_id": [1, 1], "item_id": [5, 6], "timestamp": [10, 20]})
+        >>> tuesday = pd.DataFrame({"user_id": [2, 1], "item_id": [6, 7], "timestamp": [30, 40]})
+        >>> X, _ = Impressions.from_log(monday)
+        >>> X, _ = X.append(tuesday)
+        >>> X
+        Impressions(4 rows, 2 users, 3 items, history 0-2)
+        >>> X[2:].to_frame("pandas")[["user_id", "item_id", "history"]]
+           user_id  item_id history
+        0        2        6      []
+        1        1        7  [5, 6]
+        """
+        X = self if catalog is None else self.with_catalog(catalog)
+        form, events = X._as_log()
+        read, y = read_log(log, X.catalog, form, events)
+        new = Impressions(**read)._with_users_of(users, log, form)
+        known = Lookup(self.users, "X")(new.users, "log")
+        told = new.user_attributes
+        for name, attribute in self.user_attributes.items():
+            kept = take_known(attribute, known)
+            if name in told:
+                kept = filled(told[name], kept, f"attribute {name!r} of users")
+            new = new._with_users({name: kept})
+        return new, y
+
+    def _as_log(self) -> tuple[LogFormat, Events]:
+        """Return how the log was read, and its rows; ValueError where these are not its rows."""
+        record = self._log
+        if record is None:
+            raise ValueError(
+                f"{self!r} can't be appended to, as it is a part of the rows of a log, or was made "
+                "otherwise. Append to the impressions that from_log or append returned, and "
+                "select rows afterwards."
+            )
+        added = set(self.context) ^ set(record.format.context)
+        for name, column in (("borrowed", self.borrowed), ("fold", self.fold)):
+            added |= set() if column is None else {name}
+        if self._embedding is not None or self._encoder is not None:
+            added.add("user_embedding")
+        if added:
+            raise ValueError(
+                f"X has other columns than from_log made ({', '.join(sorted(added))}), which a "
+                "log does not have. Append to the impressions that from_log or append returned, "
+                "and let the steps of the pipeline transform the result."
+            )
+        seconds = record.seconds
+        if record.place is None and self.time is not None:
+            seconds = np.where(np.isfinite(self.time), self.time, np.nan)
+        label = None if record.label is None else record.label.astype(np.int64)
+        context = dict(self.context)
+        return record.format, Events(
+            self.users, self.user, self.target, label, seconds, record.place, context
         )
-        X = cls(**read)
-        if users is None:
-            return X, y
-        if is_frame(users):
-            return X.with_users(cast("Frame", users), user=user), y
-        table = Table(log, "log")
-        columns = named_in_log(table, users, (user, item, time, order, label, *X.context))
-        code = Lookup(X.users, "log")(table.ids(user), "log")
-        return X._with_users(of_rows(table, columns, code, len(X.users))), y
 
     @classmethod
     def from_frame(cls, frame: Frame, catalog: ItemCatalog | None = None) -> Impressions:

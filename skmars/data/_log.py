@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from skmars.data._frames import Table
 from skmars.data._histories import Timeline
 from skmars.data._sequences import Sequences
 from skmars.data._user_columns import is_user_column
-from skmars.utils._ids import check_same_kind, factorize
-from skmars.utils._values import NUMBERS, as_numbers, missing, type_names
+from skmars.utils._ids import check_same_kind, factorize, joined
+from skmars.utils._values import NUMBERS, as_numbers, check_same_unit, missing, type_names
 
 if TYPE_CHECKING:
     from skmars.data._frames import Frame
@@ -32,69 +33,186 @@ TIME_NAMES = {
 }
 
 
+@dataclass(frozen=True)
+class LogFormat:
+    """What `Impressions.from_log` is told of a log, which describes these fields."""
+
+    user: str
+    item: str
+    time: str | None
+    order: str | None
+    label: str | None
+    history: str
+    context: tuple[str, ...]
+    duplicates: str
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """What impressions keep of their log, besides their own columns, to append a further one."""
+
+    format: LogFormat
+    label: NDArray[np.int8] | None
+    place: NDArray[Any] | None  # values of the column `order`
+    seconds: NDArray[np.float64] | None  # of logs with an order; else they are the time of a row
+
+
+@dataclass(frozen=True)
+class Events:
+    """The rows of a log as columns, in their order; items are codes of a catalogue."""
+
+    users: NDArray[Any]
+    user: NDArray[np.int32]
+    target: NDArray[np.int32]
+    label: NDArray[np.int64] | None
+    seconds: NDArray[np.float64] | None  # NaN where unknown
+    place: NDArray[Any] | None
+    context: dict[str, NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def take(self, rows: NDArray[np.int64]) -> Events:
+        """Return some of the rows."""
+        return Events(
+            self.users,
+            self.user[rows],
+            self.target[rows],
+            None if self.label is None else self.label[rows],
+            None if self.seconds is None else self.seconds[rows],
+            None if self.place is None else self.place[rows],
+            {name: column[rows] for name, column in self.context.items()},
+        )
+
+
 def read_log(
-    log: Frame,
-    catalog: ItemCatalog | None,
-    *,
-    user: str,
-    item: str,
-    time: str | None,
-    order: str | None,
-    label: str | None,
-    history: str,
-    context: Iterable[str],
-    duplicates: str,
+    log: Frame, catalog: ItemCatalog | None, form: LogFormat, behind: Events | None = None
 ) -> tuple[Fields, NDArray[np.int64] | None]:
-    """Return the fields and labels for `Impressions.from_log`, which describes the parameters."""
-    _check_choice("history", history, ("positive", "all"))
-    _check_choice("duplicates", duplicates, ("warn", "keep", "drop"))
-    roles = {"user": user, "item": item, "label": label, "order": order}
-    context = _check_names({**roles, "time": time}, context)
+    """Return the fields and labels for `Impressions.from_log`, which describes the parameters.
+
+    The rows of `log` come behind those of an earlier one, `behind`, whose items have the codes of
+    `catalog` (see `Impressions.append`).
+    """
+    _check_choice("history", form.history, ("positive", "all"))
+    _check_choice("duplicates", form.duplicates, ("warn", "keep", "drop"))
+    roles = {"user": form.user, "item": form.item, "label": form.label, "order": form.order}
+    _check_names({**roles, "time": form.time}, form.context)
     table = Table(log, "log")
-    time = _time_column(table, time, used=roles.values())
-    _check_roles(table, {**roles, "time": time}, context)
-    users, user_code = factorize(table.ids(user))
-    item_ids = table.ids(item)
+    time = _time_column(table, form.time, used=roles.values())
+    _check_roles(table, {**roles, "time": time}, form.context)
+    users, user = factorize(table.ids(form.user))
+    item_ids = table.ids(form.item)
     if len(table) == 0:
+        if behind is not None:
+            assert catalog is not None
+            return log_fields(behind, catalog, form)
         raise ValueError("log has no rows; impressions need at least one event.")
-    y = None if label is None else _binary(table, label)
+    label = None if form.label is None else _binary(table, form.label)
     seconds = None if time is None else _seconds(table, time)
-    place = None if order is None else table.ranks(order)
-    extra = {name: table.context(name) for name in context}
+    place = None if form.order is None else table.places(form.order)
+    context = {name: table.context(name) for name in form.context}
+    catalog = _catalog_of(item_ids, catalog, table.describe(form.item), further=behind is not None)
+    events = Events(users, user, catalog.codes(item_ids), label, seconds, place, context)
+    if behind is not None:
+        named = {**roles, "time": time}
+        events = _joined(behind, events, {k: table.describe(v or k) for k, v in named.items()})
+    n_before = 0 if behind is None else len(behind)
+    if seconds is not None and place is None:
+        _warn_of_unknown_times(seconds)
+    keep = _first_of_duplicates(events, form.duplicates, n_before)
+    return log_fields(events if keep is None else events.take(keep), catalog, form)
 
-    keep = _first_of_duplicates(user_code, item_ids, seconds, duplicates)
-    if keep is not None:
-        user_code, item_ids = user_code[keep], item_ids[keep]
-        y = None if y is None else y[keep]
-        seconds = None if seconds is None else seconds[keep]
-        place = None if place is None else place[keep]
-        extra = {name: column[keep] for name, column in extra.items()}
 
-    catalog = _catalog_of(item_ids, catalog, table.describe(item))
-    moment, row_time, event_time = _moments(user_code, seconds, place)
-    kept = np.flatnonzero((moment > -np.inf) & (True if y is None or history == "all" else y == 1))
-    timeline = Timeline(user_code[kept], moment[kept], len(users))
+def log_fields(
+    events: Events, catalog: ItemCatalog, form: LogFormat
+) -> tuple[Fields, NDArray[np.int64] | None]:
+    user, y = events.user, events.label
+    place = None if events.place is None else np.unique(events.place, return_inverse=True)[1]
+    moment, row_time, event_time = _moments(user, events.seconds, place)
+    all_kept = y is None or form.history == "all"
+    kept = np.flatnonzero((moment > -np.inf) & (True if all_kept else y == 1))
+    timeline = Timeline(user[kept], moment[kept], len(events.users))
     event = kept[timeline.order]
-    codes = catalog.codes(item_ids)
     past = Sequences(
-        codes[event],
-        timeline.start[user_code],
-        timeline.count_before(user_code, moment).astype(np.int32),
-        feedback=y[event].astype(np.int8) if history == "all" and y is not None else None,
+        events.target[event],
+        timeline.start[user],
+        timeline.count_before(user, moment).astype(np.int32),
+        feedback=y[event].astype(np.int8) if form.history == "all" and y is not None else None,
         time=None if event_time is None else event_time[event],
+    )
+    record = LogRecord(
+        form,
+        None if y is None else y.astype(np.int8),
+        events.place,
+        None if events.place is None else events.seconds,
     )
     fields: Fields = {
         "catalog": catalog,
-        "users": users,
-        "user": user_code,
-        "target": codes,
+        "users": events.users,
+        "user": user,
+        "target": events.target,
         "history": past,
         "time": row_time,
-        "context": extra,
-        "_n_log": len(codes),
+        "context": events.context,
+        "_log": record,
         "_checked": True,
     }
     return fields, y
+
+
+def _joined(old: Events, new: Events, names: Mapping[str, str]) -> Events:
+    """Return the rows of one log and those of a further one behind them.
+
+    `names` describes the columns of the further log, for messages.
+    """
+    if old.seconds is None or new.seconds is None:
+        if (old.seconds is None) != (new.seconds is None):
+            with_times, without = ("X", "log") if new.seconds is None else ("log", "X")
+            raise ValueError(
+                f"{with_times} has times, but {without} has none, so that nobody can tell what "
+                "came first. Read both logs with times, or both with time=None."
+            )
+        seconds = None
+    else:
+        check_same_unit(new.seconds, names["time"], old.seconds, "X")
+        seconds = np.concatenate([old.seconds, new.seconds])
+    check_same_kind(new.users, names["user"], old.users, "X")
+    users, code = factorize(joined(old.users, new.users))
+    n = len(old.users)
+    label = place = None
+    if old.label is not None and new.label is not None:
+        label = np.concatenate([old.label, new.label])
+    if old.place is not None and new.place is not None:
+        if (old.place.dtype.kind == "f") != (new.place.dtype.kind == "f"):
+            raise TypeError(
+                f"{names['order']} orders the events, but whole numbers can't be compared with "
+                "times or fractions: X was read with the one, and log has the other. Convert it."
+            )
+        place = _behind(old.place, new.place, names["order"])
+    return Events(
+        users,
+        np.concatenate([code[:n][old.user], code[n:][new.user]]),
+        np.concatenate([old.target, new.target]),
+        label,
+        seconds,
+        place,
+        {
+            name: _behind(old.context[name], column, f"column {name!r} of log")
+            for name, column in new.context.items()
+        },
+    )
+
+
+def _behind(old: NDArray[Any], new: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return the values of two columns of one kind, one behind the other."""
+    if (old.dtype == object) != (new.dtype == object):
+        kinds = ["numbers", "strings"]
+        raise TypeError(
+            f"{name} holds {kinds[new.dtype == object]}, but that of X held "
+            f"{kinds[old.dtype == object]}. Convert it."
+        )
+    whole = {values.dtype.kind in "iu" for values in (old, new)}
+    return joined(old, new) if whole == {True} else np.concatenate([old, new])
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -103,19 +221,22 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be {words}, got {value!r}.")
 
 
-def _check_names(roles: Mapping[str, Any], context: Any) -> list[str]:
-    """Return the context columns; TypeError if a parameter can't be the name of a column."""
+def column_names(context: Any) -> tuple[str, ...]:
+    """Return the context columns; TypeError if they are no list."""
     if isinstance(context, str | bytes | Mapping) or not isinstance(context, Iterable):
         raise TypeError(f"context must be a list of columns, got {context!r}.")
-    names = list(context)
-    for role, column in (*roles.items(), *(("context", column) for column in names)):
+    return tuple(context)
+
+
+def _check_names(roles: Mapping[str, Any], context: Iterable[str]) -> None:
+    """Raise TypeError if a parameter can't be the name of a column."""
+    for role, column in (*roles.items(), *(("context", column) for column in context)):
         optional = role in ("label", "order", "time") and column is None
         if not optional and (not isinstance(column, str | int) or isinstance(column, bool)):
             raise TypeError(f"{role} must be the name of a column of the log, got {column!r}.")
-    return names
 
 
-def _check_roles(table: Table, roles: Mapping[str, str | None], context: list[str]) -> None:
+def _check_roles(table: Table, roles: Mapping[str, str | None], context: Iterable[str]) -> None:
     """Raise ValueError if a column is named twice, or context has the name of something else."""
     role_of: dict[str, str] = {}
     for role, column in (*roles.items(), *(("context", column) for column in context)):
@@ -201,20 +322,23 @@ def _binary(table: Table, label: str) -> NDArray[np.int64]:
 
 
 def _first_of_duplicates(
-    user: NDArray[np.int32],
-    item: NDArray[Any],
-    seconds: NDArray[np.float64] | None,
-    duplicates: str,
+    events: Events, duplicates: str, n_before: int
 ) -> NDArray[np.int64] | None:
-    """Return the rows to keep, or None for all of them."""
+    """Return the rows to keep, or None for all of them.
+
+    Of rows that were read before, the first `n_before`, nothing is said again.
+    """
     # Without times a repeated item may well be a second visit.
+    seconds = events.seconds
     if seconds is None or duplicates == "keep":
         return None
-    keys = np.stack([user, factorize(item)[1], np.nan_to_num(seconds, nan=-np.inf)], axis=1)
+    keys = np.stack([events.user, events.target, np.nan_to_num(seconds, nan=-np.inf)], axis=1)
     order = np.lexsort(keys.T)
     same = (keys[order][1:] == keys[order][:-1]).all(axis=1)
     same &= ~np.isnan(seconds[order][1:])
-    n_repeated = int(np.count_nonzero(same))
+    repeated = np.zeros(len(events), dtype=bool)
+    repeated[order[1:][same]] = True
+    n_repeated = int(np.count_nonzero(repeated[n_before:]))
     if n_repeated == 0:
         return None
     if duplicates == "warn":
@@ -226,19 +350,20 @@ def _first_of_duplicates(
             stacklevel=4,
         )
         return None
-    repeated = np.zeros(len(user), dtype=bool)
-    repeated[order[1:][same]] = True
     return np.flatnonzero(~repeated)
 
 
-def _catalog_of(item_ids: NDArray[Any], catalog: ItemCatalog | None, name: str) -> ItemCatalog:
+def _catalog_of(
+    item_ids: NDArray[Any], catalog: ItemCatalog | None, name: str, *, further: bool
+) -> ItemCatalog:
     """Return a catalogue that has all items of the log."""
     if catalog is None:
         return ItemCatalog(factorize(item_ids)[0])
     check_same_kind(item_ids, name, require_catalog(catalog).parts[0].ids, "the catalogue")
     extended = catalog.extend(item_ids)
     new = extended.ids[len(catalog) :]
-    if len(new):
+    # Where the first log made the catalogue, a further one goes on with it.
+    if len(new) and not (further and not catalog.content and not catalog.widths):
         shown = ", ".join(map(repr, new[:3].tolist()))
         warnings.warn(
             f"{len(new)} items of log are not in the catalogue ({shown}{', ...' * (len(new) > 3)}) "
@@ -248,6 +373,18 @@ def _catalog_of(item_ids: NDArray[Any], catalog: ItemCatalog | None, name: str) 
             stacklevel=4,
         )
     return extended
+
+
+def _warn_of_unknown_times(seconds: NDArray[np.float64]) -> None:
+    n_unknown = int(np.count_nonzero(np.isnan(seconds)))
+    if n_unknown:
+        warnings.warn(
+            f"{n_unknown} rows of log have no time. What came before and after them is unknown, so "
+            "their histories are empty, and they are in no history. Fill the times, or name a "
+            "column that orders the events of each user with order=.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _moments(
@@ -264,15 +401,6 @@ def _moments(
         return (np.arange(len(user)) if place is None else place), None, None
     if place is not None:
         return place, *_time_bounds(user, place, seconds)
-    n_unknown = int(np.count_nonzero(np.isnan(seconds)))
-    if n_unknown:
-        warnings.warn(
-            f"{n_unknown} rows of log have no time. What came before and after them is unknown, so "
-            "their histories are empty, and they are in no history. Fill the times, or name a "
-            "column that orders the events of each user with order=.",
-            UserWarning,
-            stacklevel=4,
-        )
     seconds = np.where(np.isnan(seconds), -np.inf, seconds)
     return seconds, seconds, seconds
 

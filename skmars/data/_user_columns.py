@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data._attributes import Attribute, take_known
+from skmars.data._attributes import Attribute, as_attribute, take_known
 from skmars.data._columns import USER_PREFIX
 from skmars.data._frames import Table, read_attribute
 from skmars.utils._ids import Ids, Lookup, factorize
@@ -109,6 +109,14 @@ def named_in_log(table: Table, names: Any, taken: Iterable[str | None]) -> dict[
                 "has one meaning; leave one of them out."
             )
     return {name: name for name in names}
+
+
+def filled(new: Attribute, old: Attribute, name: str) -> Attribute:
+    """Return a column of attributes, with what is missing in it taken from an older one."""
+    if new.missing.all():
+        return old
+    entries = zip(new.to_list(), old.to_list(), new.missing)
+    return as_attribute(as_objects(b if absent else a for a, b, absent in entries), name)
 
 
 def of_columns(attributes: Any, n_users: int) -> dict[str, Attribute]:

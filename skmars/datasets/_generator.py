@@ -16,8 +16,8 @@ from sklearn.utils._param_validation import (
     validate_parameter_constraints,
 )
 
-from skmars.data import Impressions, ItemCatalog, Sequences
-from skmars.data._histories import Timeline
+from skmars.data import Impressions, ItemCatalog
+from skmars.data._log import Events, LogFormat, log_fields
 from skmars.datasets import _content
 
 # Log-odds of a click between the best and the worst affinity: about 0.92 and 0.08.
@@ -48,7 +48,7 @@ CONSTRAINTS = {
 }
 
 
-class Events(TypedDict, total=False):
+class EventOptions(TypedDict, total=False):
     """The parameters, for type checkers, that generators share beside the two numbers."""
 
     mean_length: float
@@ -56,7 +56,7 @@ class Events(TypedDict, total=False):
     random_state: int | RandomState | None
 
 
-class Groups(Events, total=False):
+class Groups(EventOptions, total=False):
     """Those of `make_multimodal_ctr`."""
 
     n_groups: int
@@ -273,17 +273,12 @@ def impressions(
     history: str,
     **context: NDArray[np.float64],
 ) -> Impressions:
-    """Return events, which stand in the order of user and time, as `from_log` would."""
-    kept = np.flatnonzero(y) if history == "positive" else np.arange(len(y))
-    users = np.arange(user[-1] + 1)
-    timeline = Timeline(user[kept], time[kept], len(users))
-    past = Sequences(
-        items=target[kept].astype(np.int32),
-        start=timeline.start[user],
-        length=timeline.count_before(user, time).astype(np.int32),
-        feedback=y[kept].astype(np.int8) if history == "all" else None,
-        time=time[kept],
-    )
+    """Return events, which stand in the order of user and time, as `from_log` does."""
     catalog = ItemCatalog(np.arange(len(content["title"])), content=content)
+    users = np.arange(user[-1] + 1)
     codes = user.astype(np.int32), target.astype(np.int32)
-    return Impressions(catalog, users, *codes, past, time=time, context=context, _n_log=len(y))
+    form = LogFormat(
+        "user_id", "item_id", "timestamp", None, "clicked", history, tuple(context), "warn"
+    )
+    events = Events(users, *codes, y, time, None, context)
+    return Impressions(**log_fields(events, catalog, form)[0])

@@ -17,7 +17,7 @@ from skmars.datasets._generator import (
     CONSTRAINTS,
     FIRST_DAY,
     MIN_LENGTH,
-    Events,
+    EventOptions,
     impressions,
     main_factors,
 )
@@ -36,11 +36,15 @@ def make_small_shop(
     n_items: int = ...,
     *,
     return_truth: Literal[False] = ...,
-    **rest: Unpack[Events],
+    **rest: Unpack[EventOptions],
 ) -> tuple[Impressions, NDArray[np.int64]]: ...
 @overload
 def make_small_shop(
-    n_users: int = ..., n_items: int = ..., *, return_truth: Literal[True], **rest: Unpack[Events]
+    n_users: int = ...,
+    n_items: int = ...,
+    *,
+    return_truth: Literal[True],
+    **rest: Unpack[EventOptions],
 ) -> tuple[Impressions, NDArray[np.int64], Bunch]: ...
 def make_small_shop(
     n_users: int = 600,

@@ -1,6 +1,7 @@
 """Scores for clicks, embeddings and retrieval, and paired tests."""
 
 from skmars.metrics._embedding import alignment_score, effective_rank, uniformity_score
+from skmars.metrics._preservation import SimilarityPreservation, similarity_preservation
 from skmars.metrics._ranking import gauc_score, relative_improvement
 from skmars.metrics._retrieval import retrieval_precision_at_k, retrieval_recall_at_k
 from skmars.metrics._significance import PairedTest, delong_test, gauc_bootstrap_test
@@ -15,6 +16,7 @@ from skmars.metrics._top_k import (
 
 __all__ = [
     "PairedTest",
+    "SimilarityPreservation",
     "alignment_score",
     "delong_test",
     "effective_rank",
@@ -29,5 +31,6 @@ __all__ = [
     "relative_improvement",
     "retrieval_precision_at_k",
     "retrieval_recall_at_k",
+    "similarity_preservation",
     "uniformity_score",
 ]

@@ -364,4 +364,4 @@ def freeze_histories(X: Impressions, cutoff: Cutoff) -> Impressions:
     moment = _as_cutoff(cutoff, np.zeros(1) if X.time is None else X.time)
     before = np.append(0, np.cumsum(time < moment))
     length = (before[end] - before[history.start]).astype(np.int32)
-    return replace(X, history=replace(history, length=length))
+    return replace(X, history=replace(history, length=length), _log=None)

@@ -5,5 +5,6 @@ from skmars.pipeline._comparison import Comparison
 from skmars.pipeline._explain import Explanation, explain
 from skmars.pipeline._mars import make_mars
 from skmars.pipeline._recommend import recommend
+from skmars.pipeline._update import update
 
-__all__ = ["Comparison", "Explanation", "compare", "explain", "make_mars", "recommend"]
+__all__ = ["Comparison", "Explanation", "compare", "explain", "make_mars", "recommend", "update"]

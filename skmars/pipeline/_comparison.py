@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, roc_auc_score
 
 from skmars.data._frames import make_frame
 from skmars.metrics import delong_test, gauc_bootstrap_test
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Interval = tuple[float, float]
 NOTHING = (np.nan, np.nan)
+# Models that cost next to nothing: which of them the choice begins with is no matter of certainty.
+SIMPLE = ("popularity", "click rates")
 
 
 class TestedRows(NamedTuple):
@@ -43,7 +45,7 @@ class Comparison:
         One line a model, from the simple to the complex: `model`; `auc`, `log_loss`, `gauc`
         (see :func:`skmars.metrics.gauc_score`) and `auc_low_active` (of low-active users alone),
         each with the ends of its interval in `..._lower` and `..._upper`; `difference` of its AUC
-        to that of the recommended model, with its ends and its `pvalue` (Holm's, for all pairs);
+        to that of the recommended model, with its ends and its `pvalue` (of this test alone);
         `seconds` for fitting and testing. NaN where something is undefined, as is GAUC where no
         user has both clicked and unclicked test rows.
     recommendation : str
@@ -125,15 +127,8 @@ def compared(
 ) -> Comparison:
     """Score models, in the order from the simple to the complex, and recommend one."""
     names = list(models)
-    tests = _paired_tests(names, probability, rows, np.ones(len(test), bool), confidence_level)
-    pvalues = dict(zip(tests, holm([t.pvalue for t in tests.values()])))
-    alpha = 1 - confidence_level
-    better = {
-        pair: tests[pair].difference > 0 and pvalue < alpha for pair, pvalue in pvalues.items()
-    }
-    steps = [names[0]]
-    while (found := next((m for m in names if better.get((steps[-1], m))), None)) is not None:
-        steps.append(found)
+    tests = _paired_tests(names, probability, rows, confidence_level)
+    steps = _steps(names, tests, probability, rows, 1 - confidence_level)
     recommended = steps[-1]
 
     columns: dict[str, list[Any]] = {"model": names}
@@ -159,10 +154,10 @@ def compared(
         for score, (value, ends) in scores.items():
             for end, number in zip(ENDS, (value, *ends)):
                 columns.setdefault(f"{score}{end}", []).append(number)
-        columns.setdefault("pvalue", []).append(pvalues.get(pair, np.nan))
+        columns.setdefault("pvalue", []).append(tests[pair].pvalue if pair in tests else np.nan)
         columns.setdefault("seconds", []).append(seconds[name])
     words = [
-        _choice(steps, names, tests, pvalues, rows),
+        _choice(steps, names, tests, rows),
         _against_chance(recommended, columns, rows),
         _low_active(recommended, names, probability, rows, confidence_level),
     ]
@@ -254,22 +249,49 @@ def _paired_tests(
     names: list[str],
     probability: Mapping[str, NDArray[np.float64]],
     rows: TestedRows,
-    some: NDArray[np.bool_],
     level: float,
 ) -> dict[tuple[str, str], PairedTest]:
     """Return the test of each model against each simpler one: keys are (simpler, model)."""
-    part = _select(rows, some)
     return {
         (base, model): delong_test(
-            part.clicked,
-            probability[model][some],
-            probability[base][some],
-            users=part.users,
+            rows.clicked,
+            probability[model],
+            probability[base],
+            users=rows.users,
             confidence_level=level,
         )
         for i, base in enumerate(names)
         for model in names[i + 1 :]
     }
+
+
+def _against(
+    base: str, names: list[str], tests: Mapping[tuple[str, str], PairedTest]
+) -> dict[str, tuple[PairedTest, float]]:
+    """Return the tests of all more complex models against one, with p-values by Holm."""
+    found = {name: tests[base, name] for name in names[names.index(base) + 1 :]}
+    return dict(zip(found, zip(found.values(), holm([t.pvalue for t in found.values()]))))
+
+
+def _steps(
+    names: list[str],
+    tests: Mapping[tuple[str, str], PairedTest],
+    probability: Mapping[str, NDArray[np.float64]],
+    rows: TestedRows,
+    alpha: float,
+) -> list[str]:
+    """Return which model the choice begins with, and which ones take its place, one by one."""
+    simple = [name for name in names if name in SIMPLE] or names[:1]
+    steps = [max(simple, key=lambda name: roc_auc_score(rows.clicked, probability[name]))]
+    while True:
+        better = [
+            name
+            for name, (test, pvalue) in _against(steps[-1], names, tests).items()
+            if test.difference > 0 and pvalue < alpha
+        ]
+        if not better:
+            return steps
+        steps.append(better[0])
 
 
 # --- words -----------------------------------------------------------------------------------
@@ -290,28 +312,24 @@ def _choice(
     steps: list[str],
     names: list[str],
     tests: Mapping[tuple[str, str], PairedTest],
-    pvalues: Mapping[tuple[str, str], float],
     rows: TestedRows,
 ) -> str:
     """Say which model to use, what it gains, and what the more complex ones would."""
     chosen = steps[-1]
     said = [f"Use {chosen!r}:"]
     if len(steps) > 1:
-        pair = (steps[-2], chosen)
-        gain = _gain(tests[pair], pvalues[pair])
-        said.append(f"its AUC is significantly higher than that of {pair[0]!r} ({gain}).")
-    later = [(chosen, name) for name in names[names.index(chosen) + 1 :]]
+        gain = _gain(*_against(steps[-2], names, tests)[chosen])
+        said.append(f"its AUC is significantly higher than that of {steps[-2]!r} ({gain}).")
+    later = _against(chosen, names, tests)
     if not later:
-        said.append(
-            "It is the most complex of these models." if len(steps) > 1 else "it is the only model."
-        )
+        only = "it is the only model." if len(names) == 1 else "it is the most complex one."
+        said.append(only if len(steps) == 1 else "It is the most complex of these models.")
         return " ".join(said)
-    best = max(later, key=lambda pair: tests[pair].difference)
+    best = max(later, key=lambda name: later[name][0].difference)
     nothing = "nothing" if len(steps) == 1 else "Nothing"
     said.append(
         f"{nothing} more complex is significantly better on these {len(rows.clicked)} test rows. "
-        f"The best of what is more complex, {best[1]!r}, differs in AUC by "
-        f"{_gain(tests[best], pvalues[best])}."
+        f"The best of what is more complex, {best!r}, differs in AUC by {_gain(*later[best])}."
     )
     return " ".join(said)
 
@@ -344,17 +362,14 @@ def _low_active(
     level: float,
 ) -> str:
     """Say which more complex models help users with short histories significantly."""
-    later = names[names.index(chosen) + 1 :]
-    if not later or not _testable(_select(rows, rows.low_active)):
+    low = _select(rows, rows.low_active)
+    if not _testable(low):
         return ""
-    tests = {
-        name: _paired_tests([chosen, name], probability, rows, rows.low_active, level)[chosen, name]
-        for name in later
-    }
-    pvalues = dict(zip(tests, holm([t.pvalue for t in tests.values()])))
+    p = {name: probability[name][rows.low_active] for name in names}
+    against = _against(chosen, names, _paired_tests(names, p, low, level))
     helps = [
-        f"{name!r} helps low-active users ({_gain(test, pvalues[name])})"
-        for name, test in tests.items()
-        if test.difference > 0 and pvalues[name] < 1 - level
+        f"{name!r} helps low-active users ({_gain(test, pvalue)})"
+        for name, (test, pvalue) in against.items()
+        if test.difference > 0 and pvalue < 1 - level
     ]
     return "" if not helps else "Yet " + ", and ".join(helps) + "."

@@ -77,7 +77,7 @@ def explain(model: Any, X: Impressions | Frame, *, frame: str | None = None) -> 
         * `activity` ("low", "middle" or "high"), by the length of the history, `history`;
         * `n_borrowed`, and `reason`, why nothing is borrowed: "not low-active", "no room left",
           "no donors", "empty history", "no vector", "unknown time", "no other donor",
-          "no earlier donor", "too few donors", "nothing reaches theta", or "" where something is;
+          "no earlier donor", "nothing reaches theta", or "" where something is;
         * `donor_id` and `donor_similarity`, lists of the donors whose items may be borrowed, the
           most similar first (none where donors are not searched);
         * `largest_similarity`, of the most relevant of the donors' items, where none reaches theta;

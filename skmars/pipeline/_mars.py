@@ -12,19 +12,31 @@ from skmars.ctr import DINClassifier
 from skmars.encoding import MultimodalEncoder
 from skmars.retrieval import SequenceRetrievalAugmenter
 
-# The parameters of the pipeline as printed in the paper, where they differ from the defaults.
+# The parameters of the pipeline as printed in the paper, where they differ from the defaults; why
+# each is what it is stands on the page "MARS as printed" of the user guide.
 AS_PRINTED: dict[str, Any] = {
+    "align__n_heads": 1,
     "align__entropy": "paper",
-    "align__causal": False,
+    "align__normalize": False,
+    "align__click_score": "network",
     "align__residual": False,
+    "align__causal": False,
+    "align__modalities": ("text", "image"),
     "align__n_factors": 0,
+    "align__batch_size": 512,
+    "align__dropout": 0.0,
     "augment__item_representation": "embedding",
     "augment__user_representation": "embedding",
     "augment__relevance": "user",
+    "augment__center": False,
     "augment__activity": "user",
     "augment__n_lookalikes": 0,
+    "ctr__attention_normalization": None,
     "ctr__borrowed": "joint",
     "ctr__item_features": None,
+    "ctr__activity_feature": False,
+    "ctr__embedding_l2": 0.0,
+    "ctr__batch_size": 512,
 }
 VARIANTS: dict[str, dict[str, Any]] = {"default": {}, "paper": AS_PRINTED}
 

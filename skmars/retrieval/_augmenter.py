@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
+from copy import copy
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -57,22 +58,23 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         S'_u &= [\, \tilde S_{d(u)};\; S_u \,] \quad (18)
 
     Users are centred by the donors' mean :math:`\bar e`, items by the mean of the catalogue
-    :math:`\bar e_I`: means of many items are nearly parallel otherwise. Besides, further context
-    columns tell how look-alikes of every row interacted with its target (see `n_lookalikes`).
+    :math:`\bar e_I` (see `center`). Besides, further context columns tell how look-alikes of every
+    row interacted with its target (see `n_lookalikes`).
 
     Parameters
     ----------
     strategy : {"filter", "most_similar", "kth", "dp"}, default="filter"
-        What is borrowed of the `n_neighbors` most similar donors: the items with
-        :math:`s_i \ge \theta`, the whole histories, the whole history of the last of these donors
-        alone, or of each the subsequence that matches the user's own history best (see Notes).
+        What is borrowed: the items of the `n_neighbors` most similar donors with
+        :math:`s_i \ge \theta`; the whole history of the most similar donor; the whole histories of
+        the `n_neighbors` most similar donors; or of each of these the subsequence that matches the
+        user's own history best (see Notes).
     theta : float, default=0.1
         Least relevance of a borrowed item ("filter") or least cosine of a matched pair ("dp"),
         between -1 and 1; other strategies don't use it. Anything above 1 (up to 1.1)
-        borrows nothing; "filter" with -1 is "most_similar" (if `max_borrowed` is None).
+        borrows nothing; "filter" with -1 is "kth" (if `max_borrowed` is None).
     n_neighbors : int, default=1
-        Number of donors of a row; for "kth", the rank of its only donor. Where there are
-        fewer, all of them.
+        Number of donors of a row (k of the paper's "kth"); where there are fewer, all of them.
+        "most_similar" has one in any case.
     user_representation : {"history", "embedding"}, default="history"
         What makes users look alike, :math:`e_u` of Eq. 15: the mean of the centred unit vectors of
         the history's items, or the user embedding of `X` (that of the aligner, Eq. 13, as printed,
@@ -86,6 +88,11 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         What :math:`s_i` compares a donor's item with: the row's target item, the user (Eq. 16 as
         printed), or both (the mean of the two cosines). "user" and "both" need vectors of users and
         items of the same space.
+    center : bool, default=True
+        Whether to subtract the mean of the donors from users, and that of the catalogue from items,
+        before their cosines (Eq. 15, 16; in "history" and "dp", too). Means of many items are
+        nearly parallel otherwise, so that everybody is like everybody, and theta filters nothing.
+        False is as printed.
     low_quantile, high_quantile : float, default=0.3, 0.7
         Users are low-active up to, and high-active from, these quantiles of activity (by linear
         interpolation). Both ends are inclusive, so that all who tie at a threshold are in; who
@@ -137,13 +144,14 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
     donor_ids_ : ndarray of shape (`n_donors_`,)
         Their user ids, in order.
     donor_embedding_ : ndarray of shape (`n_donors_`, n_components), float32
-        Their centred user vectors, at unit length.
+        Their user vectors, centred (see `center`), at unit length.
     donor_history_ : Sequences of `n_donors_` rows
         Their longest histories, in codes of `item_ids_`.
     item_ids_ : ndarray of shape (n_items,)
         Item ids of the catalogue of `fit`.
     user_center_, item_center_ : ndarray of shape (n_components,), float64
-        What is subtracted before a cosine; `item_center_` is None if items have no vectors.
+        What is subtracted before a cosine, zeros with ``center=False``; `item_center_` is None if
+        items have no vectors.
     n_features_in_, feature_names_in_ : int, ndarray of str
         Number and names of the columns of the rows of `fit`.
 
@@ -208,6 +216,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         "user_representation": [StrOptions({"history", "embedding"})],
         "item_representation": [StrOptions({"features", "embedding"})],
         "relevance": [StrOptions({"user", "target", "both"})],
+        "center": ["boolean"],
         "low_quantile": [Number(Real, 0, 1, closed="both")],
         "high_quantile": [Number(Real, 0, 1, closed="both")],
         "max_length": [Number(Integral, 1, None, closed="left")],
@@ -233,6 +242,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         user_representation: str = "history",
         item_representation: str = "features",
         relevance: str = "target",
+        center: bool = True,
         low_quantile: float = 0.3,
         high_quantile: float = 0.7,
         max_length: int = 200,
@@ -251,6 +261,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         self.user_representation = user_representation
         self.item_representation = item_representation
         self.relevance = relevance
+        self.center = center
         self.low_quantile = low_quantile
         self.high_quantile = high_quantile
         self.max_length = max_length
@@ -356,8 +367,7 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         )
         nothing = self._plan(X[:0], np.zeros(0, dtype=np.int32), pool)
         self._columns_out = assemble(nothing, ()).columns
-        rank = self.n_neighbors if self.strategy == "kth" else 1
-        reason = why_nothing_is_borrowed(X, pool, low, high, rank)
+        reason = why_nothing_is_borrowed(X, pool, low, high)
         if reason is not None:
             warnings.warn(
                 f"{type(self).__name__} will borrow nothing: {reason}.", UserWarning, stacklevel=3
@@ -369,7 +379,12 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         folds = np.full(len(donors), fold, dtype=np.int8)
         donors = donors.with_catalog(donors.catalog.in_fold(fold)).with_fold(folds)
         return collect_donors(
-            donors, self.user_representation, self.item_representation, self.neighbors, self.n_jobs
+            donors,
+            self.user_representation,
+            self.item_representation,
+            self.center,
+            self.neighbors,
+            self.n_jobs,
         )
 
     def transform(self, X: Impressions | IntoDataFrame) -> Impressions:
@@ -408,6 +423,33 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         check_columns(self, rows, reset=False)
         # The last entry, which unknown users (-1) take, is -1: they are no donor.
         return rows, self._donor_of_user[self._activity.codes(rows)]
+
+    def updated(self, X: Impressions | IntoDataFrame, y: object = None) -> Any:
+        """Return an augmenter whose donors and thresholds are those of all rows up to now.
+
+        It is fitted to them anew, which is cheap: nothing is trained. See `skmars.update`.
+
+        Parameters
+        ----------
+        X : Impressions, pandas.DataFrame, polars.DataFrame or pyarrow.Table
+            All rows, those of the fit and later ones, as the steps before this one now make them.
+        y : ignored
+
+        Returns
+        -------
+        SequenceRetrievalAugmenter
+            A fitted copy; this augmenter stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If `X` lacks rows of a user whom the fit knew, or as in `fit`.
+        """
+        check_is_fitted(self)
+        rows = require_impressions(X, estimator_name=type(self).__name__)
+        check_columns(self, rows, reset=False)
+        self._activity.check_goes_on(rows, type(self).__name__)
+        return copy(self).fit(rows)
 
     def explain(self, X: Impressions | IntoDataFrame, frame: str | None = None) -> IntoDataFrame:
         """Return a table of what each row borrows, from whom and why.

@@ -75,7 +75,7 @@ def borrow(
     relevance, similarity = [np.zeros(0, dtype=np.float32)], [np.zeros(0, dtype=np.float32)]
     filled = 0
     for rows in _blocks(borrowers, donors):
-        row, rank = _pairs(borrowers.donor[rows], settings)
+        row, rank = np.nonzero(borrowers.donor[rows] >= 0)
         # Pairs of one donor side by side: their relevance is one matrix product.
         by_donor = np.argsort(borrowers.donor[rows[row], rank], kind="stable")
         row, rank = row[by_donor], rank[by_donor]
@@ -118,18 +118,6 @@ def _blocks(borrowers: Borrowers, donors: Sequences) -> Iterator[NDArray[np.int6
         end = max(at + 1, int(np.searchsorted(done, budget, side="right")))
         yield order[at:end]
         at = end
-
-
-def _pairs(
-    donor: NDArray[np.int32], settings: Settings
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return row and rank of the donors whose items are borrowed."""
-    used = donor >= 0
-    if settings.strategy == "kth":
-        used[:, : settings.n_neighbors - 1] = False
-        used[:, settings.n_neighbors :] = False
-    row, rank = np.nonzero(used)
-    return row, rank
 
 
 def _events(

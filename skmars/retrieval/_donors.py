@@ -29,7 +29,7 @@ class DonorPool:
     ids: NDArray[Any]
     history: Sequences  # the longest of each, in codes of `items`
     units: Vectors  # their centred unit vectors
-    center: NDArray[np.float64]  # mean of their vectors, the user centre of Eq. 15
+    center: NDArray[np.float64]  # mean of their vectors, the user centre of Eq. 15, or zeros
     items: ItemSpace
     user_kind: str  # kind of user vector, see `user_vectors`
     index: NeighborIndex | None  # over `units`; None searches exactly
@@ -57,11 +57,12 @@ def collect_donors(
     X: Impressions,
     user_representation: str,
     item_representation: str,
+    centred: bool,
     neighbors: str | NeighborIndex,
     n_jobs: int | None,
 ) -> DonorPool:
     """Make the pool of the users of some rows, each with their longest history."""
-    items = ItemSpace(X.catalog, item_representation)
+    items = ItemSpace(X.catalog, item_representation, centred)
     if items.vectors is not None and user_representation == "history":
         kind = "units"
     elif X._embedding is not None or X._encoder is not None:
@@ -80,7 +81,7 @@ def collect_donors(
         found = user_vectors(X, items.view(X.catalog), kind)
     known = has_embedding(found)
     X, found = X[known], found[known]
-    center = center_of(found)
+    center = center_of(found, centred)
     units = centred_units(found, center)
     index = fit_index(neighbors, units, n_jobs)
     return DonorPool(X.user_ids, X.history.compact(), units, center, items, kind, index)
@@ -91,24 +92,16 @@ def user_units(X: Impressions, pool: DonorPool) -> Vectors:
     return centred_units(user_vectors(X, pool.items.view(X.catalog), pool.user_kind), pool.center)
 
 
-def why_nothing_is_borrowed(
-    X: Impressions, pool: DonorPool, low: float, high: float, rank: int
-) -> str | None:
+def why_nothing_is_borrowed(X: Impressions, pool: DonorPool, low: float, high: float) -> str | None:
     """Return the reason why no row of `fit` can borrow, and a remedy; None if one can.
 
-    `low` and `high` are the thresholds of activity, and `rank` is that of the most similar donor
-    that a row may have: 1, or `n_neighbors` for "kth".
+    `low` and `high` are the thresholds of activity.
     """
     if len(pool.ids) == 0:
         return (
             f"there is no donor: users are low-active up to {low:g} items and high-active "
             f"from {high:g}, and nobody with a vector is high-active only. Lower "
             "low_quantile or high_quantile"
-        )
-    if rank > len(pool.ids):
-        return (
-            f"there are {len(pool.ids)} donors only, and strategy='kth' takes the one of rank "
-            f"n_neighbors={rank}. Lower n_neighbors"
         )
     empty = X[np.flatnonzero(X.history.length == 0)[:1]]
     if low < 1 and not has_embedding(user_units(empty, pool)).any():

@@ -35,10 +35,10 @@ def has_embedding(vectors: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(vectors.any(axis=1))
 
 
-def center_of(vectors: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the mean of the rows that have an embedding (zeros if none has)."""
+def center_of(vectors: NDArray[Any], centred: bool) -> NDArray[np.float64]:
+    """Return the mean of the rows that have an embedding; zeros if none has, or not `centred`."""
     known = has_embedding(vectors)
-    if not known.any():
+    if not centred or not known.any():
         return np.zeros(vectors.shape[1])
     return vectors[known].mean(axis=0, dtype=np.float64)
 
@@ -95,10 +95,10 @@ class ItemSpace:
     """The items of `fit`: ids, vectors, the centre of these (Eq. 16), and centred unit vectors.
 
     `representation`, "features" or "embedding", chooses the vectors of items if the catalogue has
-    both; without either, they are None.
+    both; without either, they are None. With `centred` false the centre is zero.
     """
 
-    def __init__(self, catalog: ItemCatalog, representation: str) -> None:
+    def __init__(self, catalog: ItemCatalog, representation: str, centred: bool) -> None:
         features_first = representation == "features" and catalog.widths
         self.kind = "features" if features_first or catalog.embedding is None else "embedding"
         self._lookup = Lookup(catalog.ids, "the catalogue of fit")
@@ -107,7 +107,7 @@ class ItemSpace:
             self.vectors = _item_vectors(catalog, self.kind, np.arange(len(catalog)))
         if self.vectors is not None:
             check_finite(self.vectors, "the item embedding (or features) of the catalogue")
-        self.center = None if self.vectors is None else center_of(self.vectors)
+        self.center = None if self.vectors is None else center_of(self.vectors, centred)
         self._aligned = _sampled_columns(catalog.embedding)
         begin = offsets(np.array([len(part) for part in catalog.parts])).tolist()
         self._begin = dict(zip([part.fingerprint for part in catalog.parts], begin))

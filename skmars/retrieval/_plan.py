@@ -75,7 +75,9 @@ def make_plan(
     """Return the plan for some rows; `low` tells which of them are low-active."""
     items = pool.items.view(X.catalog)
     _check_comparable(pool, settings)
-    settings = replace(settings, max_length=min(settings.max_length, _LONGEST))
+    n_neighbors = 1 if settings.strategy == "most_similar" else settings.n_neighbors
+    max_length = min(settings.max_length, _LONGEST)
+    settings = replace(settings, n_neighbors=n_neighbors, max_length=max_length)
     before = None
     if X.time is not None and pool.history.time is not None and settings.respect_time:
         before = X.time

@@ -18,7 +18,7 @@ from skmars.retrieval._plan import Plan
 # Reasons why a row borrows nothing, and the sentence for each. The first that holds is given.
 NOT_LOW, NO_ROOM, NO_DONORS = "not low-active", "no room left", "no donors"
 EMPTY, NO_VECTOR, NO_TIME = "empty history", "no vector", "unknown time"
-ONLY_DONOR, NO_EARLIER, TOO_FEW = "no other donor", "no earlier donor", "too few donors"
+ONLY_DONOR, NO_EARLIER = "no other donor", "no earlier donor"
 BELOW_THETA = "nothing reaches theta"
 REASONS = {
     NOT_LOW: "its own history is long enough",
@@ -29,7 +29,6 @@ REASONS = {
     NO_TIME: "its time is unknown, so that no event is known to be earlier",
     ONLY_DONOR: "the only donor is its own user",
     NO_EARLIER: "no donor has an event before it",
-    TOO_FEW: "fewer than n_neighbors donors can be had (strategy='kth')",
     BELOW_THETA: "no item of its donors is relevant enough (theta)",
 }
 
@@ -75,8 +74,7 @@ def find_reasons(plan: Plan, borrowed: Sequences, low: float, high: float) -> Re
             assert best.similarity is not None
             largest[row[some]] = best.similarity[best.start]
 
-    mine, theirs = X.history.length, settings.n_neighbors
-    wanted = donor[:, theirs - 1 : theirs] if settings.strategy == "kth" else donor[:, :theirs]
+    mine, wanted = X.history.length, donor[:, : settings.n_neighbors]
     first_of = {
         NOT_LOW: ~is_low(mine, low),
         NO_ROOM: mine >= settings.max_length,
@@ -86,21 +84,19 @@ def find_reasons(plan: Plan, borrowed: Sequences, low: float, high: float) -> Re
         NO_TIME: np.zeros(n, bool) if plan.before is None else np.isneginf(plan.before),
         ONLY_DONOR: (donor < 0).all(axis=1) & (plan.own_donor >= 0) & (len(pool.ids) == 1),
         NO_EARLIER: (donor < 0).all(axis=1),
-        TOO_FEW: (wanted < 0).all(axis=1),
         BELOW_THETA: np.ones(n, dtype=bool),
     }
     reason = np.select(list(first_of.values()), [np.array(r, dtype=object) for r in first_of], "")
     reason = np.where(borrowed.length > 0, "", reason)
     used = wanted >= 0
     length = used.sum(axis=1, dtype=np.int32)
-    similar = similarity[:, theirs - 1 : theirs] if settings.strategy == "kth" else similarity
     donors = Sequences(
         np.zeros(length.sum(), dtype=np.int32),
         np.cumsum(length, dtype=np.int64) - length,
         length,
         donor=wanted[used],
         donors=pool.ids,
-        donor_similarity=similar[:, : wanted.shape[1]][used].astype(np.float32),
+        donor_similarity=similarity[:, : wanted.shape[1]][used].astype(np.float32),
     )
     activity = np.where(is_high(mine, low, high), "high", "middle").astype(object)
     activity[is_low(mine, low)] = "low"

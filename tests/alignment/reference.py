@@ -53,6 +53,7 @@ def random_encoder(
     residual: bool = True,
     causal: bool = True,
     max_length: int = 4,
+    click_score: str = "affinity",
 ) -> AlignmentEncoder:
     """An encoder all of whose weights say something, also those that begin as zero."""
     parameters = AlignerParameters(
@@ -63,6 +64,7 @@ def random_encoder(
         residual=residual,
         causal=causal,
         max_length=max_length,
+        click_score=click_score,
         dropout=0.0,
         device="cpu",
     )
@@ -105,7 +107,10 @@ def project(encoder: AlignmentEncoder, catalog: ItemCatalog, code: int) -> list[
 def encode(
     encoder: AlignmentEncoder, catalog: ItemCatalog, codes: Any, feedback: Any = None
 ) -> Tensor:
-    """Eq. 3-4 and 9-12 for one sequence: the embedding of each position."""
+    """Eq. 3-4 and 9-12 for one sequence: the embedding of each position.
+
+    Up to Eq. 11 where Eq. 12 is the click score. Feedback is 0, 1, or -1 for unknown.
+    """
     network = encoder.network
     i, j = torch.arange(len(codes))[:, None], torch.arange(len(codes))
     sees = (j <= i) & (j > i - network.max_length) if network.causal else (i == i) & (j == j)
@@ -126,11 +131,10 @@ def encode(
     else:
         x = network.id_projection(e)
     fused = attend(network.id_fusion, x, z, sees)
-    if network.residual:
-        x = network.id_fusion_norm(x + fused)  # Eq. 11
-        x = x + network.feed_forward(x)  # Eq. 12
-    else:
-        x = network.feed_forward(fused)
+    x = network.id_fusion_norm(x + fused) if network.residual else fused  # Eq. 11
+    if network.click_score == "network":
+        return x
+    x = x + network.feed_forward(x) if network.residual else network.feed_forward(x)  # Eq. 12
     if feedback is not None:
         gain = network.feedback_gain.weight[1 + torch.tensor(feedback, dtype=torch.int64)]
         x = x * (1 + 10 * gain)
@@ -152,3 +156,15 @@ def user_embedding(encoder: AlignmentEncoder, X: Impressions, row: int) -> np.nd
 def user_embeddings(encoder: AlignmentEncoder, X: Impressions) -> np.ndarray:
     """Return `user_embedding` of every row."""
     return np.array([user_embedding(encoder, X, row) for row in range(len(X))])
+
+
+def target_score(encoder: AlignmentEncoder, X: Impressions, row: int) -> float:
+    """Eq. 12 of one row as printed: its history and then its target, in one sequence."""
+    network, h = encoder.network, X.history
+    events = np.arange(h.start[row], h.start[row] + h.length[row])
+    if not network.causal:
+        events = events[len(events) - min(len(events), network.max_length - 1) :]
+    feedback = None if h.feedback is None else np.append(h.feedback[events].astype(int), -1)
+    sequence = encode(encoder, X.catalog, np.append(h.items[events], X.target[row]), feedback)
+    with torch.no_grad():
+        return float(network.feed_forward(sequence[-1]))

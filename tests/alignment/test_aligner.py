@@ -7,10 +7,12 @@ import warnings
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
 
-from skmars import Impressions, ItemCatalog, SteinAligner, make_multimodal_ctr
+from skmars import DINClassifier, Impressions, ItemCatalog, SteinAligner, make_multimodal_ctr
 from tests.fits import check_finite_or_named, check_repeatable_in_threads
 
 
@@ -90,6 +92,156 @@ def test_warm_start_and_partial_fit_go_on(data) -> None:
     assert aligner.n_iter_ == 2
     new = X.with_catalog(X.catalog.extend([1001]))
     assert len(aligner.partial_fit(new, y).transform(new).catalog.embedding) == 61
+
+
+OTHERS = {
+    "n_components": 16, "id_dim": 2, "n_heads": 1, "normalize": False, "click_score": "network",
+    "residual": False, "causal": False, "max_length": 7, "modalities": ["text"], "n_factors": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_going_on_with_another_network_is_refused(data, name: str) -> None:
+    X, y = data
+    aligner = make(max_iter=1, warm_start=True).fit(X, y).set_params(**{name: OTHERS[name]})
+    before = dict(vars(aligner))
+    for go_on in (aligner.fit, aligner.partial_fit, aligner.fit_transform):
+        with pytest.raises(ValueError, match=f"goes on from a fit with {name}=.*back to go on"):
+            go_on(X, y)
+    assert vars(aligner) == before
+    assert np.isfinite(aligner.set_params(warm_start=False).fit(X, y).loss_curve_).all()
+
+
+def test_what_may_change_between_fits(data) -> None:
+    X, y = data
+    aligner = make(max_iter=1, warm_start=True, modalities=["text", "image"]).fit(X, y)
+    aligner.set_params(
+        modalities=np.array(["text", "image"]), dropout=0.0, lam=0.0, entropy=None, max_iter=2
+    ).fit(X, y)
+    assert aligner.n_iter_ == 3
+    assert aligner.encoder_.network.dropout.p == 0.0
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("residual", [True, False])
+def test_every_way_to_score_clicks_learns(data, causal: bool, residual: bool) -> None:
+    X, y = data
+    ways = {"causal": causal, "residual": residual, "click_score": "network"}
+    aligner = make(**ways, max_iter=5, learning_rate=1e-2, max_length=6, early_stopping=True)
+    Z = aligner.fit(X, y).transform(X)
+    assert aligner.loss_curve_[-1] < aligner.loss_curve_[0]
+    assert np.isfinite(Z.catalog.embedding).all()
+    assert np.isfinite(Z.user_embedding).all()
+    again = pickle.loads(pickle.dumps(aligner)).transform(X)
+    np.testing.assert_array_equal(again.user_embedding, Z.user_embedding)
+
+
+def test_without_a_residual_an_item_by_itself_ignores_its_content(data) -> None:
+    X, y = data
+    noise = np.random.default_rng(0)
+    other = X.catalog.with_features(
+        {m: noise.normal(size=v.shape) for m, v in X.catalog.features.items()}
+    )
+    for click_score in ("affinity", "network"):
+        aligner = make(residual=False, click_score=click_score, max_iter=1).fit(X, y)
+        one, two = (aligner.transform(X.with_catalog(c)).catalog for c in (X.catalog, other))
+        np.testing.assert_allclose(one.embedding, two.embedding, rtol=1e-5, atol=1e-6)
+        aligner = make(click_score=click_score, max_iter=1).fit(X, y)
+        one, two = (aligner.transform(X.with_catalog(c)).catalog for c in (X.catalog, other))
+        assert np.abs(one.embedding - two.embedding).max() > 0.1
+
+
+def test_raw_scale_grows_or_shrinks_without_bound(data) -> None:
+    X, y = data
+    length = {}
+    for entropy in ("maximize", "paper"):
+        for normalize in (True, False):
+            settings = {"entropy": entropy, "normalize": normalize, "lam": 1.0, "beta": 1.0}
+            aligner = make(**settings, max_iter=8, learning_rate=5e-2, dropout=0.0, n_factors=0)
+            views = aligner.fit(X, y).encoder_.embed_modalities(X.catalog)
+            there = ~X.catalog.missing["image"]
+            length[entropy, normalize] = np.linalg.norm(views["image"][there], axis=1).mean()
+    assert length["maximize", True] == pytest.approx(1) == length["paper", True]
+    at_first = make(max_iter=1, learning_rate=1e-9, n_factors=0, normalize=False).fit(X, y)
+    views = at_first.encoder_.embed_modalities(X.catalog)
+    start = np.linalg.norm(views["image"][there], axis=1).mean()
+    assert length["maximize", False] > 2 * start
+    assert length["paper", False] < start / 2
+
+
+def test_an_array_on_raw_scale_is_not_normalised() -> None:
+    X = np.random.default_rng(0).normal(size=(100, 6))
+    unit = make(max_iter=1).fit(X).encoder_.embed_views(X)[0]
+    raw = make(max_iter=1, normalize=False).fit(X).encoder_.embed_views(X)[0]
+    assert np.ptp(np.linalg.norm(unit, axis=1)) < 1e-6 < np.ptp(np.linalg.norm(raw, axis=1))
+
+
+# Where an epoch is one batch.
+ONE_BATCH = {"batch_size": 10**6, "dropout": 0.0, "n_factors": 0, "max_iter": 4}
+
+
+@pytest.mark.parametrize("click_score", ["affinity", "network"])
+def test_a_weight_of_two_is_a_row_that_stands_there_twice(data, click_score: str) -> None:
+    X, y = data
+    count = np.random.default_rng(0).integers(1, 4, len(X))
+    repeated = np.repeat(np.arange(len(X)), count)
+    make_one = lambda: make(**ONE_BATCH, click_score=click_score, max_length=8)  # noqa: E731
+    expected = make_one().fit(X[repeated], y[repeated])
+    for weight in (count, 10.0 * count):
+        aligner = make_one().fit(X, y, sample_weight=weight)
+        np.testing.assert_allclose(aligner.loss_curve_, expected.loss_curve_, rtol=1e-5)
+        Z, T = aligner.transform(X), expected.transform(X)
+        np.testing.assert_allclose(Z.user_embedding, T.user_embedding, rtol=1e-2, atol=1e-3)
+    other = make_one().fit(X, y)
+    assert abs(other.loss_curve_[0] - expected.loss_curve_[0]) > 1e-4
+
+
+@pytest.mark.parametrize("fit", ["fit", "partial_fit", "fit_transform"])
+def test_a_weight_of_zero_leaves_a_row_out_of_the_loss(data, fit: str) -> None:
+    X, y = data
+    weight = np.arange(len(X)) % 3 > 0
+    curves = []
+    for clicks in (y, np.where(weight, y, 1 - y)):
+        aligner = make(early_stopping=True)
+        getattr(aligner, fit)(X, clicks, sample_weight=weight)
+        curves.append((aligner.loss_curve_, aligner.validation_scores_))
+    assert curves[0] == curves[1]
+    one_class = pytest.raises(ValueError, match="sample_weight leaves rows of one class only")
+    if fit != "partial_fit":
+        with one_class:
+            getattr(make(), fit)(X, y, sample_weight=y)
+    for wrong, message in [(weight[1:], "shape"), (-y, "[Nn]egative"), (0 * y, "zero")]:
+        with pytest.raises(ValueError, match=message):
+            getattr(make(), fit)(X, y, sample_weight=wrong)
+
+
+def test_weights_are_routed_through_a_pipeline(data) -> None:
+    X, y = data
+    weight = np.arange(len(X)) % 3 > 0
+    expected = make().fit(X, y, sample_weight=weight)
+    with config_context(enable_metadata_routing=True):
+        aligner = make().set_fit_request(sample_weight=True)
+        last = DINClassifier(max_iter=1, random_state=0).set_fit_request(sample_weight=False)
+        pipeline = make_pipeline(aligner, last).fit(X, y, sample_weight=weight)
+    assert pipeline[0].loss_curve_ == expected.loss_curve_ != make().fit(X, y).loss_curve_
+
+
+def test_weights_of_an_array_count_rows() -> None:
+    X = np.random.default_rng(0).normal(size=(60, 6))
+    count = np.random.default_rng(1).integers(0, 4, 60)
+    views = {"modalities": [2, 2, 2], "max_iter": 5}
+    expected = make(**views).fit(np.repeat(X, count, axis=0)).transform(X)
+    weighted = make(**views).fit(X, sample_weight=count)
+    np.testing.assert_allclose(weighted.transform(X), expected, rtol=1e-7, atol=1e-9)
+    with pytest.raises(ValueError, match="1 sample.* minimum of 2"):
+        make().fit(X, sample_weight=np.arange(60) == 3)
+    with pytest.raises(ValueError, match="'cv' parameter of SteinAligner must be an int"):
+        make(cv=[3]).fit(*data_of_splits())
+
+
+def data_of_splits() -> tuple[Impressions, np.ndarray]:
+    X, y, truth = make_multimodal_ctr(30, 20, random_state=0, return_truth=True)
+    return with_features(X, truth), y
 
 
 def test_a_failing_partial_fit_changes_nothing(data) -> None:
@@ -233,7 +385,7 @@ def test_ctrl_c_leaves_a_usable_estimator(data, monkeypatch) -> None:
 class TestErrors:
     def test_no_features(self, data) -> None:
         X, y = data
-        with pytest.raises(ValueError, match="Put MultimodalEncoder before SteinAligner"):
+        with pytest.raises(ValueError, match="Put MultimodalEncoder before the aligner"):
             make().fit(X.with_catalog(ItemCatalog(X.catalog.ids)), y)
 
     def test_a_modality_that_is_not_there(self, data) -> None:
@@ -337,7 +489,7 @@ def test_going_on_with_features_of_another_kind(data) -> None:
     for go_on in (aligner.partial_fit, aligner.fit):
         with pytest.raises(ValueError, match="no features of modality 'image'"):
             go_on(less, y)
-        with pytest.raises(ValueError, match="'text' have 2 columns, but SteinAligner"):
+        with pytest.raises(ValueError, match="'text' have 2 columns, but the aligner"):
             go_on(narrow, y)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,15 @@ from skmars.alignment._encoder import AlignmentEncoder
 from skmars.alignment._learning import Sampling
 from skmars.alignment._stein import SteinObjective
 
-from .reference import encode, project, random_encoder, user_embeddings, world
+from .reference import (
+    MODALITIES,
+    encode,
+    project,
+    random_encoder,
+    target_score,
+    user_embeddings,
+    world,
+)
 
 CPU = torch.device("cpu")
 STEIN = SteinObjective(0.3, "maximize", 0.1)
@@ -35,7 +45,7 @@ def objective(
 def logits_row_by_row(encoder: AlignmentEncoder, X: Impressions) -> torch.Tensor:
     users = torch.tensor(user_embeddings(encoder, X), dtype=torch.float32)
     shown = torch.cat([encode(encoder, X.catalog, [code]) for code in X.target])
-    return encoder.network.logits(users, shown)
+    return encoder.network.affinity(users, shown)
 
 
 @pytest.mark.parametrize("history", ["all", "positive"])
@@ -57,6 +67,52 @@ def test_loss_is_cross_entropy_and_stein_over_the_items_of_the_batch(history, ca
             logits[row], torch.tensor(y[row], dtype=torch.float32)
         ) + 0.7 * STEIN(views, present)
         torch.testing.assert_close(made.loss((segment, row)), expected, rtol=1e-4, atol=1e-5)
+
+
+@given(
+    st.integers(0, 10_000),
+    st.sampled_from(["all", "positive"]),
+    st.sampled_from(MODALITIES),
+    st.booleans(),
+    st.booleans(),
+    st.integers(1, 12),
+)
+def test_the_network_scores_the_target_behind_its_history(
+    seed, history, modalities, causal, residual, max_length
+) -> None:
+    X, y = world(seed, history=history)
+    encoder = random_encoder(
+        X,
+        modalities,
+        seed=seed,
+        causal=causal,
+        residual=residual,
+        max_length=max_length,
+        click_score="network",
+    )
+    made = objective(encoder, X, y)
+    found = np.full(len(X), np.nan, dtype=np.float32)
+    for batch in made.batches(0):
+        with torch.no_grad():
+            found[batch[1]] = made._forward(batch)[0].numpy()
+    expected = [target_score(encoder, X, row) for row in range(len(X))]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)
+
+
+def test_the_network_does_not_see_the_answer_nor_what_follows() -> None:
+    X, y = world(2)
+    encoder = random_encoder(X, click_score="network")
+    feedback = X.history.feedback.copy()
+    row = int(np.argmax(X.history.length))
+    end = X.history.start[row] + X.history.length[row]
+    feedback[end:] ^= 1  # of the row's target, and of what comes later
+    other = replace(X, history=replace(X.history, feedback=feedback))
+    scores = []
+    for rows in (X, other):
+        made = objective(encoder, rows, y)
+        batch = next(b for b in made.batches(0) if row in b[1])
+        scores.append(made._forward(batch)[0][list(batch[1]).index(row)])
+    assert scores[0] == scores[1]
 
 
 def test_validation_score_is_the_auc_of_the_rows_set_aside() -> None:

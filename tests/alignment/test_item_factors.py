@@ -6,6 +6,7 @@ import pickle
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.preprocessing import normalize
 
@@ -228,3 +229,66 @@ def test_a_fold_that_holds_all_users_knows_no_item() -> None:
     assert nobody.attach(X.catalog).missing[FACTORS].all()
     np.testing.assert_array_equal(nobody.predict(nobody.attach(X.catalog)).features[FACTORS], 0)
     np.testing.assert_allclose(all_of_them.vectors, made.vectors, atol=1e-5)
+
+
+# --- going on with further rows -------------------------------------------------------------------
+
+
+def histories_of(matrix: np.ndarray, n_items: int) -> Impressions:
+    """Return a row for each user, whose history holds the items with 1 in their row."""
+    table = pd.DataFrame(
+        {
+            "user_id": np.arange(len(matrix)),
+            "item_id": 0,
+            "history": [np.flatnonzero(row).tolist() for row in matrix],
+        }
+    )
+    return Impressions.from_frame(table, ItemCatalog(np.arange(n_items)))
+
+
+def some_matrix(seed: int, n_users: int, n_items: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    taste, kind = rng.normal(size=(n_users, 3)), rng.normal(size=(n_items, 3))
+    return (taste @ kind.T + rng.normal(size=(n_users, n_items)) > 1).astype(float)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_of_the_fit_give_the_factors_of_the_fit(seed) -> None:
+    X = histories_of(some_matrix(seed, 60, 20), 20)
+    made = ItemFactors.of(X, 4, 0)
+    again = made.continued(X)
+    np.testing.assert_array_equal(again.ids, made.ids)
+    np.testing.assert_allclose(again.vectors, made.vectors, atol=1e-3)  # a randomised SVD
+    # As often as one likes: the basis does not turn.
+    further = again
+    for _ in range(30):
+        further = further.continued(X)
+    np.testing.assert_array_equal(further.vectors, again.vectors)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_further_users_are_folded_in(seed) -> None:
+    """A reference with dense matrices: U = A D V / S of unit columns, then U' a / |a|."""
+    A = some_matrix(seed, 90, 24)
+    n_users, n_items = 60, 20  # of the fit
+    old = histories_of(A[:n_users, :n_items], n_items)
+    made = ItemFactors.of(old, 4, 0)
+    found = made.continued(histories_of(A, 24))
+    fitted = A[:n_users][:, made.ids]
+    D = 1 / np.linalg.norm(fitted, axis=0)
+    strength = np.linalg.norm(made.vectors, axis=0)
+    U = A[:, made.ids] @ (D[:, None] * made.vectors / strength**2)
+    U /= np.linalg.norm(U, axis=0)
+    known = np.flatnonzero(A.sum(axis=0) >= MIN_USERS)
+    expected = (A[:, known] / np.linalg.norm(A[:, known], axis=0)).T @ U
+    np.testing.assert_array_equal(found.ids, known)
+    np.testing.assert_allclose(found.vectors, expected, atol=1e-5)
+    np.testing.assert_array_equal(found.users.ids, np.arange(90))
+
+
+def test_twice_as_many_users_of_the_same_tastes_change_nothing() -> None:
+    A = some_matrix(0, 50, 15)
+    made = ItemFactors.of(histories_of(A, 15), 4, 0)
+    doubled = made.continued(histories_of(np.vstack([A, A]), 15))
+    there = np.isin(doubled.ids, made.ids)
+    np.testing.assert_allclose(doubled.vectors[there], made.vectors, atol=1e-3)

@@ -49,5 +49,4 @@ def test_loss_and_validation_score_are_those_of_the_rows(X) -> None:
     expected = stein(views, there)
     assert objective.evaluate() == pytest.approx(-float(expected), rel=1e-4)
     assert [len(batch) for batch in objective.batches(0)] == [10] * 4
-    rows = torch.cat(list(objective.batches(0)))
-    assert sorted(rows[:, 0].tolist()) == sorted(objective._X[:, 0].tolist())
+    assert sorted(torch.cat(list(objective.batches(0))).tolist()) == everything.tolist()

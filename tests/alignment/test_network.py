@@ -41,13 +41,20 @@ CLOSE = {"rtol": 1e-4, "atol": 2e-5}
     st.booleans(),
     st.booleans(),
     st.booleans(),
+    st.sampled_from(["affinity", "network"]),
 )
 def test_one_pass_equals_encoding_every_history_anew(
-    seed, modalities, history, max_length, residual, causal, own_copies
+    seed, modalities, history, max_length, residual, causal, own_copies, click_score
 ) -> None:
     X, _ = world(seed, history=history)
     encoder = random_encoder(
-        X, modalities, seed=seed, residual=residual, causal=causal, max_length=max_length
+        X,
+        modalities,
+        seed=seed,
+        residual=residual,
+        causal=causal,
+        max_length=max_length,
+        click_score=click_score,
     )
     X = X[np.random.default_rng(seed).permutation(len(X))[:15]]
     if own_copies:
@@ -118,9 +125,10 @@ def test_how_far_back_a_user_embedding_reaches(modalities, causal) -> None:
 
 
 @pytest.mark.parametrize("modalities", MODALITIES, ids=len)
-def test_the_catalogue_holds_each_item_in_a_sequence_of_its_own(modalities) -> None:
+@pytest.mark.parametrize("click_score", ["affinity", "network"])
+def test_the_catalogue_holds_each_item_in_a_sequence_of_its_own(modalities, click_score) -> None:
     X, _ = world(0)
-    encoder = random_encoder(X, modalities)
+    encoder = random_encoder(X, modalities, click_score=click_score)
     embedding = encoder.embed_items(X.catalog)
     for code in range(len(X.catalog)):
         alone = encode(encoder, X.catalog, [code])[0]
@@ -249,7 +257,7 @@ def test_log_odds_are_a_scaled_product_and_two_biases() -> None:
         + network.item_bias.weight[0] @ i
         for u, i in zip(user, item)
     ]
-    torch.testing.assert_close(network.logits(user, item), torch.stack(expected))
+    torch.testing.assert_close(network.affinity(user, item), torch.stack(expected))
 
 
 @pytest.mark.parametrize("modalities", MODALITIES, ids=len)

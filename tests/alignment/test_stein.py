@@ -98,6 +98,23 @@ def test_the_sign_of_the_entropy_is_the_only_difference() -> None:
     torch.testing.assert_close(plus + minus, 2 * none)
 
 
+def test_without_normalisation_lengths_count_and_entropy_is_of_all_dimensions() -> None:
+    a, b = gaussian(50, 10), gaussian(50, 10, seed=1)
+    raw = stein.stein_loss(a, b, lam=0.2, normalize=False)
+    gamma = stein.median_bandwidth(a, b)
+    entropy = [-(stein.stein_score(x, gamma) * x).sum(1).mean() for x in (a, b)]
+    expected = -stein.kernel_alignment(a, b, gamma) - 0.2 * (entropy[0] + entropy[1]) / 2
+    torch.testing.assert_close(raw, expected)
+    # The unit of length does not count, down to points that float32 can hardly tell apart.
+    for unit in (1e-6, 1e6):
+        scaled = stein.stein_loss(unit * a, unit * b, lam=0.2, normalize=False)
+        torch.testing.assert_close(scaled, raw, rtol=1e-4, atol=1e-4)
+    x, y = F.normalize(a, dim=1), F.normalize(b, dim=1)
+    torch.testing.assert_close(
+        stein.stein_loss(x, y, lam=0.2, normalize=False), stein.stein_loss(a, b, lam=2.0)
+    )
+
+
 def test_duplicates_give_no_nan() -> None:
     x = gaussian(6, 4).repeat(4, 1).requires_grad_()
     loss = stein.stein_loss(x, x.flip(1), lam=1.0)

@@ -109,6 +109,20 @@ def repeat(row, copies, max_length, delimiter=None):
     return out[-max_length:]
 
 
+def basrec_weights(shares, rates, reweighting):
+    """The weight of each row of a batch: 1 / (share * rate), scaled to [0, 1] over the batch.
+
+    For "batch" as the authors' code has it: the row of weights and the column of losses make a
+    table of products, so that each loss counts with every weight.
+    """
+    value = [1 / (share * rate) for share, rate in zip(shares, rates)]
+    low, high = min(value), max(value)
+    if low == high:
+        return [1.0] * len(value)
+    weight = [(v - low) / (high - low) for v in value]
+    return weight if reweighting == "row" else [sum(w for w in weight) for _ in weight]
+
+
 def nt_xent(first, second, temperature=1.0, weight=None):
     """NT-Xent over all 2n views, one after the other."""
     z = [*first, *second]

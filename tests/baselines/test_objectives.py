@@ -20,7 +20,7 @@ import skmars.baselines
 from skmars import DINClassifier
 from skmars.baselines import BASRec, CL4SRec, CoSeRec
 from skmars.baselines._contrastive import ViewEncoder, nt_xent
-from skmars.baselines._mixup import relevance
+from skmars.baselines._mixup import row_weights
 from skmars.baselines._similarity import hybrid_nearest, item_cf_iuf, user_sequences
 from skmars.baselines._views import ItemChoice, same_length_view
 from skmars.ctr._batches import Batch, RaggedItems
@@ -219,15 +219,39 @@ def test_same_length_views_are_reordered_or_substituted(rows, seed):
         assert [(item, at) for item, at, _ in new] in allowed
 
 
+each_reweighting = pytest.mark.parametrize("reweighting", ["batch", "row"])
+
+
+@each_reweighting
 @given(st.lists(st.tuples(st.floats(1e-30, 1), st.floats(0.2, 0.51)), min_size=1, max_size=6))
-def test_relevance_is_scaled_to_the_unit_interval(pairs):
-    share, rate = np.array(pairs).T
-    found = relevance(share, rate)
-    value = 1 / (share * rate)
-    if np.ptp(value) == 0:
-        assert (found == 1).all()
-    else:
-        np.testing.assert_allclose(found, (value - value.min()) / np.ptp(value))
+def test_weights_of_rows_with_mixed_histories(reweighting, pairs):
+    found = row_weights(*np.array(pairs).T, reweighting)
+    np.testing.assert_allclose(found, reference.basrec_weights(*zip(*pairs), reweighting))
+
+
+def test_no_row_is_silent_unless_each_counts_its_own_weight(data):
+    """A row that counts less than a hundredth of the mean says nothing."""
+    silent = {}
+    for reweighting in ("batch", "row"):
+        _, batch, _, _, loss, _ = trained_parts(BASRec(reweighting=reweighting), data)
+        draws = [loss.draw(batch, np.random.RandomState(i)) for i in range(20)]
+        weights = np.array([part.weight for d in draws for part in (d.first, d.second)])
+        mean = weights.mean(axis=1, keepdims=True)
+        silent[reweighting] = (weights < mean / 100).mean()
+        assert (weights.sum(axis=1) >= 1).all()
+    assert silent["batch"] == 0
+    assert silent["row"] > 0.5
+
+
+def test_the_two_views_and_the_two_partners_are_drawn_apart(data):
+    _, batch, _, _, loss, _ = trained_parts(BASRec(), data)
+    drawn = loss.draw(batch, np.random.RandomState(0))
+    assert (drawn.first.share != drawn.second.share).all()
+    views = drawn.first.view, drawn.second.view
+    assert not np.array_equal(*(view.codes[view.item] for view in views))
+    assert (drawn.by_row.other != drawn.by_unit.other).any()
+    assert drawn.by_row.share.shape == (40, 1)
+    assert drawn.by_unit.share.shape == (40, loss.width)
 
 
 def trained_parts(auxiliary, data, **parameters):
@@ -244,9 +268,11 @@ def trained_parts(auxiliary, data, **parameters):
     return network, batch, tensors, torch.tensor(y[:40], dtype=torch.float32), objective, rows
 
 
+@each_reweighting
 @pytest.mark.parametrize("weighted", [False, True])
-def test_mixup_against_a_loop_over_rows(data, weighted):
-    network, batch, tensors, y, objective, rows = trained_parts(BASRec(0.5), data)
+def test_mixup_against_a_loop_over_rows(data, weighted, reweighting):
+    auxiliary = BASRec(0.5, reweighting=reweighting)
+    network, batch, tensors, y, objective, rows = trained_parts(auxiliary, data)
     drawn = objective.draw(batch, np.random.RandomState(3))
     d = to_tensors(drawn, torch.device("cpu"), torch.float32)
     w = torch.linspace(0.5, 1.5, 40) if weighted else None
@@ -254,7 +280,8 @@ def test_mixup_against_a_loop_over_rows(data, weighted):
 
     single = cross = by_unit = 0.0
     begin = ragged.offsets(batch.history.length)
-    changed = network.keys(d.view.items, d.view.codes, d.view, {})
+    views = d.first.view, d.second.view
+    changed = [network.keys(view.items, view.codes, view, {}) for view in views]
     seen = [
         network.represent(to_tensors(rows.batch(np.array([i])), y.device, y.dtype))
         for i in range(40)
@@ -265,13 +292,13 @@ def test_mixup_against_a_loop_over_rows(data, weighted):
 
     for i in range(40):
         one = to_tensors(rows.batch(np.array([i])), y.device, y.dtype)
-        part = changed[begin[i] : begin[i + 1]]
-        lam = d.share[i]
-        mixed = network.represent(one, mix=lambda k, a=lam, b=part: a * k + (1 - a) * b)
-        weight = 1.0 if w is None else float(w[i])
-        single += weight * float(d.relevance[i]) * bce(network.score(mixed), y[i])
-        j = int(drawn.other[i])
-        for lam in (d.share_of_row[i], d.share_of_unit[i]):
+        for history, keys in zip((d.first, d.second), changed):
+            part, lam = keys[begin[i] : begin[i + 1]], history.share[i]
+            mixed = network.represent(one, mix=lambda k, a=lam, b=part: a * k + (1 - a) * b)
+            weight = 1.0 if w is None else float(w[i])
+            single += weight * float(history.weight[i]) * bce(network.score(mixed), y[i])
+        for mixed_rows in (d.by_row, d.by_unit):
+            j, lam = int(mixed_rows.other[i]), mixed_rows.share[i]
             mean = lam.mean()
             interest = lam * seen[i].interest + (1 - lam) * seen[j].interest
             target = lam * seen[i].target + (1 - lam) * seen[j].target
@@ -503,6 +530,7 @@ def test_parameters_are_documented_and_names_public(cls):
         (CoSeRec(insert=1.5), "'insert' parameter of CoSeRec"),
         (CoSeRec(crop=True), "'crop' parameter of CoSeRec"),
         (CoSeRec(short=-1), "'short' parameter of CoSeRec"),
+        (BASRec(reweighting="rows"), "'reweighting' parameter of BASRec"),
         (BASRec(concentration=0), "'concentration' parameter of BASRec"),
         (BASRec(high_rate=np.nan), "'high_rate' parameter of BASRec"),
         (BASRec(low_rate=0.6), "low_rate=0.6 of BASRec must not exceed high_rate=0.51"),

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from skmars import DINClassifier, Impressions
 from skmars.ctr._fusion import LEAST_WEIGHT, fuse, fuse_if_better
@@ -159,6 +159,22 @@ def test_partial_fit_goes_on(X: Impressions) -> None:
         weights.append(float(model._network.fusion[2]))
     assert weights[0] > 0.5
     assert weights == sorted(weights)
+
+
+@pytest.mark.parametrize("columns", [["support"], None])
+def test_partial_fit_after_a_calibrated_fit_trains_what_is_predicted(X, columns) -> None:
+    y = clicks(2 * X.context["support"])
+    # Without batch statistics and penalty, the loss of a row is the same in training.
+    settings = {"activation": "relu", "embedding_l2": 0.0, "batch_size": 10_000, "max_iter": 30}
+    model = din(linear_context=columns, early_stopping=True, **settings).fit(X[:800], y[:800])
+    fusion, p = model._network.fusion.numpy(), model.predict_proba(X[800:])
+    assert np.abs(fusion - np.append([0.0, 1.0], np.zeros(len(fusion) - 2))).max() > 0.05
+    model.partial_fit(X[800:], y[800:])
+    assert model.loss_curve_[-1] == pytest.approx(log_loss(y[800:], p), abs=1e-4)
+    np.testing.assert_array_equal(model._network.fusion.numpy(), fusion)
+    # A fit with held-out rows calibrates again.
+    model.set_params(warm_start=True).fit(X, y)
+    assert np.abs(model._network.fusion.numpy() - fusion).max() > 0
 
 
 def test_by_default_it_is_what_look_alikes_say(X: Impressions) -> None:

@@ -270,3 +270,12 @@ class TestCatalog:
     def test_errors(self, arguments, error, message) -> None:
         with pytest.raises(error, match=message):
             ItemCatalog(**arguments)
+
+
+def test_features_in_a_file_stay_there(tmp_path):
+    np.save(tmp_path / "text.npy", np.ones((3, 4096), dtype=np.float32))
+    mapped = np.load(tmp_path / "text.npy", mmap_mode="r")
+    catalog = ItemCatalog([1, 2, 3], features={"text": mapped})
+    log = pd.DataFrame({"user_id": [1, 1], "item_id": [2, 3]})
+    X, _ = Impressions.from_log(log, catalog)
+    assert np.shares_memory(X.catalog.features["text"], mapped)

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import warnings
+from functools import partial
 
 import pytest
 
@@ -152,6 +153,22 @@ def test_category(folder):
     assert len(load_amazon_reviews(folder, category="Beauty", content=False)[1]) == 5
     with pytest.raises(FileNotFoundError, match="has no file reviews_<category>_5"):
         load_amazon_reviews(folder / "nowhere")
+
+
+def test_the_k_core_of_the_reviews(folder):
+    # Of B1 alone there are two reviews, of two users; U1 and U2 have more with others.
+    more = [{"reviewerID": "U2", "asin": "B2", "overall": 3.0, "unixReviewTime": 9 * DAY}]
+    write(folder / "reviews_Toys_5.json.gz", map(json.dumps, REVIEWS + more))
+    catalog, log = load_amazon_reviews(folder, k_core=2)
+    assert catalog.ids.tolist() == ["B1", "B2"]
+    assert catalog.content["title"].tolist() == ["Teddy & Co", "Ball"]
+    assert log.item_id.tolist() == ["B1", "B2", "B1", "B2"]
+    assert log.position.tolist() == [0, 1, 0, 1]
+    with pytest.raises(ValueError, match=r"nothing remains of log.*3 events"):
+        load_amazon_reviews(folder, k_core=3)
+    for fetch in (load_amazon_reviews, partial(fetch_amazon_reviews, "Toys")):
+        with pytest.raises(ValueError, match="The 'k_core' parameter of load_amazon_reviews"):
+            fetch(folder, k_core=0)
 
 
 def test_nothing_readable(folder):

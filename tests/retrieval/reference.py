@@ -89,7 +89,7 @@ class Reference:
     def fit(self, X: Impressions) -> Reference:
         table = Table(X)
         self.vectors = table.vectors
-        self.item_center = mean(list(self.vectors.values()))
+        self.item_center = self.center_of(list(self.vectors.values()))
         best: dict[Any, dict[str, Any]] = {}
         for row in table.rows:
             current = best.get(row["user"])
@@ -107,10 +107,13 @@ class Reference:
             if n >= high and not n <= self.low and n > 0 and any(vector):
                 self.donors.append({"user": user, "events": row["events"], "vector": vector})
         if self.donors:
-            self.user_center = mean([d["vector"] for d in self.donors])
+            self.user_center = self.center_of([d["vector"] for d in self.donors])
         for donor in self.donors:
             donor["unit"] = centred_unit(donor["vector"], self.user_center)
         return self
+
+    def center_of(self, vectors: list[list[float]]) -> list[float]:
+        return mean(vectors) if self.center else [0.0] * len(vectors[0])
 
     def user_vector(self, row: dict[str, Any]) -> list[float]:
         if row["embedding"] is not None and self.user_representation == "embedding":
@@ -156,10 +159,7 @@ class Reference:
             if donor["user"] != row["user"] and any(permitted(e) for e in donor["events"]):
                 ranking.append((-cosine(dot(user, donor["unit"])), number))
         ranking.sort()
-        if self.strategy == "kth":
-            ranking = ranking[self.n_neighbors - 1 : self.n_neighbors]
-        else:
-            ranking = ranking[: self.n_neighbors]
+        ranking = ranking[: 1 if self.strategy == "most_similar" else self.n_neighbors]
 
         borrowed = []
         for negative, number in reversed(ranking):

@@ -41,6 +41,7 @@ parameters = st.fixed_dictionaries(
         "n_neighbors": st.integers(1, 4),
         "user_representation": st.sampled_from(["history", "embedding"]),
         "relevance": st.sampled_from(["user", "target", "both"]),
+        "center": st.booleans(),
         "low_quantile": st.sampled_from([0.1, 0.3, 0.5]),
         "high_quantile": st.sampled_from([0.5, 0.7, 0.9]),
         "max_length": st.sampled_from([1, 3, 8, 200]),
@@ -77,10 +78,11 @@ def test_same_as_reference(world_arguments, arguments):
 @pytest.mark.parametrize("strategy", ["filter", "most_similar", "kth", "dp"])
 @pytest.mark.parametrize("relevance", ["user", "target", "both"])
 @pytest.mark.parametrize("by", ["history", "embedding"])
-def test_same_as_reference_on_a_larger_world(strategy, relevance, by):
+@pytest.mark.parametrize("center", [True, False])
+def test_same_as_reference_on_a_larger_world(strategy, relevance, by, center):
     arguments = {"n_users": 60, "n_items": 40, "n_events": 900, "width": 8}
     settings_ = {"strategy": strategy, "relevance": relevance, "n_neighbors": 3, "max_length": 30}
-    settings_["user_representation"] = by
+    settings_ |= {"user_representation": by, "center": center}
     assert compare(arguments, settings_) > 100  # or else the comparison says nothing
 
 

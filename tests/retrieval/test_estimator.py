@@ -174,7 +174,6 @@ CATALOG = ItemCatalog([1, 2, 3], embedding=np.eye(3))
         ([0, 0], {}, "there is no donor"),
         ([5], {}, "there is no donor"),
         ([0, 0, 0, 5, 6, 7], {}, "only rows without any history.*Raise low_quantile"),
-        ([1, 2, 8], {"strategy": "kth", "n_neighbors": 3}, "rank n_neighbors=3. Lower n_neighb"),
     ],
 )
 def test_nothing_to_borrow(lengths, parameters, message):

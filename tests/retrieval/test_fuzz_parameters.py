@@ -40,6 +40,7 @@ VALUES: dict[str, tuple[list[Any], list[Any]]] = {
     "user_representation": (["history", "embedding"], ["row", None]),
     "item_representation": (["features", "embedding"], ["id", True]),
     "relevance": (["user", "target", "both"], ["item", 0]),
+    "center": ([True, False, np.True_], ["yes", None, 2]),
     "low_quantile": ([0, 0.3, 0.5], [NAN, -0.1, 0.95, INF, False, "0.3", None]),
     "high_quantile": ([0.5, 0.7, 1], [NAN, 1.1, -1, 0.05, True, None]),
     "max_length": ([1, 3, 200, *HUGE], [0, -5, 2.5, True, INF, None]),
@@ -161,7 +162,7 @@ class Returns(NearestNeighbors):
 
 @pytest.mark.parametrize("what", ["first", "nobody"])
 def test_too_few_candidates_are_completed_by_the_exact_search(X, what):
-    arguments = {"n_neighbors": 3, "strategy": "most_similar", "n_lookalikes": 0}
+    arguments = {"n_neighbors": 3, "strategy": "kth", "n_lookalikes": 0}
     found = quiet(X, neighbors=Returns(what), **arguments).transform(X)
     assert as_tuples(found) == as_tuples(quiet(X, neighbors="exact", **arguments).transform(X))
 

@@ -66,11 +66,11 @@ def test_theta_beyond_1_is_the_identity(seed, relevance):
 
 
 @given(st.integers(0, 10**6), st.sampled_from(["user", "target", "both"]), st.booleans())
-def test_theta_minus_1_is_most_similar(seed, relevance, integers):
+def test_theta_minus_1_is_kth(seed, relevance, integers):
     X = world(seed, integers=integers, width=2)  # two dimensions: cosines of exactly -1
     arguments = {"relevance": relevance, "n_neighbors": 2, "max_length": 6}
     filtered = fitted(X, theta=-1, **arguments).transform(X)
-    whole = fitted(X, strategy="most_similar", **arguments).transform(X)
+    whole = fitted(X, strategy="kth", **arguments).transform(X)
     assert as_tuples(filtered) == as_tuples(whole)
 
 
@@ -285,14 +285,14 @@ def test_several_donors_stand_in_order_of_similarity():
         CATALOG,
     )
     settings = {"low_quantile": 0, "high_quantile": 0.2, "user_representation": "embedding"}
-    augmenter = fitted(X, strategy="most_similar", n_neighbors=2, **settings)
+    augmenter = fitted(X, strategy="kth", n_neighbors=2, **settings)
     (row, *others) = as_tuples(augmenter.transform(X))
     assert [(item, donor) for item, donor, *_ in row] == [
         (3, "q"), (4, "q"), (3, "q"), (1, "p"), (2, "p"), (1, "p"),
     ]  # fmt: skip
     assert not any(others)
-    kth = clone(augmenter).set_params(strategy="kth").fit(X).transform(X)
-    assert as_tuples(kth)[0] == row[:3]
+    one = clone(augmenter).set_params(strategy="most_similar").fit(X).transform(X)
+    assert as_tuples(one)[0] == row[3:]
     cut = clone(augmenter).set_params(max_length=5).fit(X).transform(X)
     assert as_tuples(cut)[0] == row[-4:]
     few = clone(augmenter).set_params(max_borrowed=2).fit(X).transform(X)

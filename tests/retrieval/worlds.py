@@ -60,7 +60,7 @@ def world(
     if timed:
         time = rng.integers(0, n_events // 2 + 1, n_events).astype(float)
         if missing_times:
-            time[rng.random(n_events) < 0.2] = np.nan
+            time[1:][rng.random(n_events - 1) < 0.2] = np.nan
         log["timestamp"] = time
     frame = pd.DataFrame(log)
     if strings:

@@ -7,8 +7,7 @@ import pytest
 
 from skmars import ItemCatalog
 from skmars.alignment._clicks import click_target
-from skmars.alignment._items import check_features, modality_names
-from skmars.alignment._multiview import block_sizes
+from skmars.alignment._modalities import block_sizes, check_features, modality_names
 
 FEATURES = {"text": np.ones((3, 4)), "image": np.full((3, 2), np.nan)}
 CATALOG = ItemCatalog([7, 8, 9], features=FEATURES, missing={"image": np.ones(3, bool)})
@@ -34,7 +33,7 @@ def test_features_that_an_item_lacks_are_not_looked_at() -> None:
     ("sizes", "message"),
     [
         ({"audio": 4}, "no features of modality 'audio', it has .*'text', 'image'.*of fit"),
-        ({"text": 5}, "'text' have 4 columns, but SteinAligner was fitted with 5"),
+        ({"text": 5}, "'text' have 4 columns, but the aligner was fitted with 5"),
     ],
 )
 def test_a_catalogue_other_than_that_of_fit(sizes, message) -> None:
