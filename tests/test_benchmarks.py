@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks import attributes, chance, choices, out_of_fold, shops, tell
+from benchmarks import attributes, chance, choices, compare, out_of_fold, shops, tell
 from benchmarks.cells import difference, measured
 from benchmarks.controls import RandomUsers
 from benchmarks.paper import statistics
@@ -296,3 +296,14 @@ def test_new_items_of_the_shop_with_attributes_are_new() -> None:
     rows = np.concatenate([train, *tests.values()])
     assert sorted(rows) == list(range(len(X)))
     assert roc_auc_score(y, probability) > 0.75
+
+
+@pytest.mark.parametrize("data", ["shop", "amazon"])
+def test_compare_runs_without_networks(data: str, tmp_path: Path, capsys) -> None:
+    rng = np.random.default_rng(0)
+    file = tmp_path / "purchases.txt"
+    lines = [[user, *rng.choice(30, 6, replace=False)] for user in range(50)]
+    file.write_text("\n".join(" ".join(map(str, line)) for line in lines))
+    run = ["--data", data, "--users", "40", "--folder", str(file), "--leave-out"]
+    compare.main([*run, "DIN", "DIN + factors", "MARS"])
+    assert "Use '" in capsys.readouterr().out
