@@ -206,11 +206,11 @@ class ItemFeatures:
         for name, parts in self.coded.items():
             entries = entries_of(parts, item, f"attribute {name!r} of items")
             # Copies, as the arrays of attributes are read-only.
-            tensors = [
-                None if array is None else torch.tensor(array, device=codes.device)
-                for array in (entries.values, entries.length)
-            ]
-            found.append(Entries(*tensors))
+            values = torch.tensor(entries.values, device=codes.device)
+            length = entries.length
+            found.append(
+                Entries(values, None if length is None else torch.tensor(length).to(values.device))
+            )
         return found
 
     def take(self, name: str, codes: Codes) -> NDArray[np.float32]:
