@@ -183,7 +183,7 @@ def test_inside_scikit_learn(frame):
 
 def test_repr_and_equality_of_splits():
     assert repr(LeaveLastOut()) == "LeaveLastOut(n_splits=1, unit='row')"
-    assert repr(LeaveLastOut(n_splits=3)) == "LeaveLastOut(n_splits=3)"
+    assert repr(LeaveLastOut(n_splits=3)) == "LeaveLastOut(n_splits=3, unit='row')"
     X, y = make_multimodal_ctr(40, 30, mean_length=6, random_state=0)
     for (train, test), (again, tested) in zip(LeaveLastOut().split(X), LeaveLastOut().split(X, y)):
         np.testing.assert_array_equal(train, again)
