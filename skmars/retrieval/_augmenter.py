@@ -467,8 +467,8 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
             One line a borrowed item, in the order in which they stand to the left of the own
             history. Columns `row` (number in `X`), `user_id`, `donor_id`, `donor_similarity`
             (Eq. 15), `item_id`, `title`, `similarity` (:math:`s_i`, Eq. 16), and, where donors
-            have them, `feedback` and `timestamp` of the donor's event: a datetime in the zone of the
-            times of `X`, if these are datetimes, and of UTC, if they are seconds since 1970.
+            have them, `feedback` and `timestamp` of the donor's event: a datetime in the zone of
+            the times of `X`, or of UTC, if these are seconds since 1970.
 
         See Also
         --------
