@@ -305,7 +305,7 @@ def _with_interval(value: float, ends: Interval, sign: str = "") -> str:
 
 def _gain(test: PairedTest, pvalue: float) -> str:
     difference = _with_interval(test.difference, test.confidence_interval, "+")
-    return f"{difference}, p = {pvalue:.2g}"
+    return f"{difference}, p = {pvalue:.2g} after Holm's correction"
 
 
 def _choice(
