@@ -47,8 +47,12 @@ SWITCHES: dict[str, tuple[tuple[str, ...], bool]] = {
         False,
     ),
     "no item factors": (("align__n_factors",), True),
-    "items by the aligned space": (("augment__item_representation",), True),
     "users by the aligned space": (("augment__user_representation",), True),
+    # Alone, items by their features can't be compared with users of the aligned space.
+    "items and users by the aligned space": (
+        ("augment__item_representation", "augment__user_representation"),
+        True,
+    ),
     "cosines without centring": (("augment__center",), True),
     "relevance to the user": (("augment__relevance",), True),
     "quantiles over users": (("augment__activity",), True),

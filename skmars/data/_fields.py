@@ -32,6 +32,7 @@ class Fields(TypedDict, total=False):
     user_attributes: Mapping[str, Attribute]
     _embedding: NDArray[np.float32] | None
     _log: Any  # LogRecord, of impressions that hold all rows of a log
+    _zone: str | None
     _checked: bool
 
 

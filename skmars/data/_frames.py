@@ -6,6 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -140,6 +141,15 @@ class Table:
     def seconds(self, column: str) -> NDArray[np.float64]:
         """Return a column of times in seconds, NaN where missing; see `as_seconds`."""
         return as_seconds(self.values(column), self.describe(column))
+
+    def zone(self, column: str) -> str | None:
+        """Return the time zone of a column of datetimes; None without one, or if it has no name."""
+        dtype = self.series(column).dtype
+        zone = dtype.time_zone if isinstance(dtype, nw.Datetime) else None
+        try:
+            return zone and ZoneInfo(zone).key
+        except (ValueError, OSError, ZoneInfoNotFoundError):  # an offset such as +01:00
+            return None
 
     def places(self, column: str) -> NDArray[Any]:
         """Return a column by whose values the rows are ordered: integers, or else seconds.
@@ -385,6 +395,18 @@ def check_frame(kind: str | None) -> None:
     """Raise ValueError if `kind` is neither a kind of table nor None."""
     if kind is not None and kind not in FRAMES:
         raise ValueError(f"frame must be one of {', '.join(map(repr, FRAMES))}, got {kind!r}.")
+
+
+def in_zone(frame: Any, column: str, zone: str | None) -> Any:
+    """Return a table whose datetimes of UTC, in a column, are those of a time zone.
+
+    Without such a column, or a zone, the table is returned as it is.
+    """
+    table = nw.from_native(frame)
+    if zone is None or not isinstance(table.schema.get(column), nw.Datetime):
+        return frame
+    times = nw.col(column).dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
+    return table.with_columns(times).to_native()
 
 
 def make_frame(columns: dict[str, Any], kind: str | None) -> Any:

@@ -114,6 +114,8 @@ class Impressions:
     _encoder: UserEncoder | None = None
     _log: LogRecord | None = None  # only where the rows are all those of a log
 
+    _zone: str | None = None  # in which the log had its times, to show them
+
     # Selections and other copies that `replace` makes are not checked again.
     _checked: bool = False
 
@@ -640,6 +642,7 @@ class Impressions:
         X = self if catalog is None else self.with_catalog(catalog)
         form, events = X._as_log()
         read, y = read_log(log, X.catalog, form, events)
+        read["_zone"] = read.get("_zone") or self._zone
         new = Impressions(**read)._with_users_of(users, log, form)
         known = Lookup(self.users, "X")(new.users, "log")
         told = new.user_attributes

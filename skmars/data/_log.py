@@ -123,7 +123,9 @@ def read_log(
     if seconds is not None and place is None:
         _warn_of_unknown_times(seconds)
     keep = _first_of_duplicates(events, form.duplicates, n_before)
-    return log_fields(events if keep is None else events.take(keep), catalog, form)
+    fields, y = log_fields(events if keep is None else events.take(keep), catalog, form)
+    fields["_zone"] = None if time is None else table.zone(time)
+    return fields, y
 
 
 def log_fields(

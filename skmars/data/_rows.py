@@ -76,6 +76,7 @@ def read_rows(frame: Frame, catalog: ItemCatalog | None) -> Fields:
         "fold": _fold(table) if "user_fold" in table.columns else None,
         "user_attributes": of_rows(table, prefixed(table.columns), user, len(users)),
         "_embedding": _embedding(table) if "user_embedding" in table.columns else None,
+        "_zone": None if time is None else table.zone("timestamp"),
         "_checked": True,
     }
 

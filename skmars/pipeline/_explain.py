@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data import Impressions
 from skmars.data._checks import require_impressions
-from skmars.data._frames import make_frame
+from skmars.data._frames import in_zone, make_frame
 from skmars.pipeline._steps import before_augmenter
 from skmars.retrieval._explain import borrowed_columns, item_titles
 from skmars.retrieval._reasons import BELOW_THETA, REASONS, find_reasons
@@ -88,8 +90,8 @@ def explain(model: Any, X: Impressions | Frame, *, frame: str | None = None) -> 
 
         ``borrowed``, one line a borrowed item: that of `SequenceRetrievalAugmenter.explain`.
 
-        Times are datetimes of UTC, if they came as datetimes or seconds since 1970; those without a
-        zone come back as they went in.
+        Times are datetimes in the zone that they came in; seconds since 1970 become datetimes of
+        UTC.
 
     Raises
     ------
@@ -148,9 +150,12 @@ def explain(model: Any, X: Impressions | Frame, *, frame: str | None = None) -> 
     }
     borrowed = borrowed_columns(augmented)
     return Explanation(
-        make_frame(columns, frame),
-        make_frame(borrowed, frame),
-        [_told(i, columns, borrowed, augmenter) for i in range(min(len(rows), SHOWN_ROWS))],
+        in_zone(make_frame(columns, frame), "timestamp", rows._zone),
+        in_zone(make_frame(borrowed, frame), "timestamp", rows._zone),
+        [
+            _told(i, columns, borrowed, augmenter, rows._zone)
+            for i in range(min(len(rows), SHOWN_ROWS))
+        ],
     )
 
 
@@ -159,6 +164,7 @@ def _told(
     rows: dict[str, Any],
     borrowed: dict[str, NDArray[Any]],
     augmenter: SequenceRetrievalAugmenter,
+    zone: str | None,
 ) -> list[str]:
     """Return the sentences about a row."""
     title = f"{rows['title'][i]!r}"
@@ -166,7 +172,7 @@ def _told(
     if "timestamp" in rows:
         time = rows["timestamp"][i]
         if isinstance(time, np.datetime64):
-            when = ", at an unknown time" if np.isnat(time) else f", {_date(time)}"
+            when = ", at an unknown time" if np.isnat(time) else f", {_date(time, zone)}"
         else:
             when = f", at {time:g}" if np.isfinite(time) else ", at an unknown time"
     lines = [
@@ -241,5 +247,8 @@ def _counted(n: Any, what: str) -> str:
     return f"{n} {what}" + "s" * (str(n) != "1")
 
 
-def _date(time: np.datetime64) -> str:
-    return str(time.astype("M8[s]")).replace("T", " ") + " UTC"
+def _date(time: np.datetime64, zone: str | None) -> str:
+    moment = time.astype("M8[s]").astype(datetime)
+    if zone is None:
+        return f"{moment} UTC"
+    return f"{moment.replace(tzinfo=UTC).astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S} {zone}"

@@ -21,7 +21,7 @@ from skmars.data import Impressions
 from skmars.data._activity import UserActivity, is_high, is_low, thresholds
 from skmars.data._checks import check_columns, require_impressions
 from skmars.data._folds import EVERYBODY, mark_own
-from skmars.data._frames import make_frame
+from skmars.data._frames import in_zone, make_frame
 from skmars.retrieval._ann import NeighborIndex
 from skmars.retrieval._assemble import assemble
 from skmars.retrieval._donors import DonorPool, collect_donors, why_nothing_is_borrowed
@@ -467,14 +467,15 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
             One line a borrowed item, in the order in which they stand to the left of the own
             history. Columns `row` (number in `X`), `user_id`, `donor_id`, `donor_similarity`
             (Eq. 15), `item_id`, `title`, `similarity` (:math:`s_i`, Eq. 16), and, where donors
-            have them, `feedback` and `timestamp` of the donor's event (a datetime of UTC, if the
-            log's times are datetimes or seconds since 1970).
+            have them, `feedback` and `timestamp` of the donor's event: a datetime in the zone of
+            the times of `X`, or of UTC, if these are seconds since 1970.
 
         See Also
         --------
         skmars.explain : Explains a whole pipeline, also why a row borrows nothing.
         """
-        return make_frame(borrowed_columns(self.transform(X)), frame)
+        rows = self.transform(X)
+        return in_zone(make_frame(borrowed_columns(rows), frame), "timestamp", rows._zone)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the columns of the output as a frame, the borrowed ones last.

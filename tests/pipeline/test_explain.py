@@ -84,10 +84,23 @@ def test_times_that_are_no_dates_stay_numbers() -> None:
     assert why.borrowed["timestamp"].tolist() == [1, 2]
 
 
-def test_times_of_a_zone_become_those_of_utc() -> None:
+@pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow"])
+def test_times_stand_in_the_zone_that_they_came_in(kind) -> None:
+    pytest.importorskip(kind)
     berlin = pd.to_datetime([f"2024-05-0{day} 10:00" for day in (1, 2, 3, 4, 5)])
     X, pipeline = small_shop(berlin.tz_localize("Europe/Berlin"))
-    assert "2024-05-05 08:00:00 UTC" in str(explain(pipeline, X[[4]]))
+    why = explain(pipeline, X[[4]], frame=kind)
+    assert "2024-05-05 10:00:00 Europe/Berlin" in str(why)
+    for table in (why.rows, why.borrowed):
+        times = table["timestamp"]
+        values = times.to_pylist() if kind == "pyarrow" else times.to_list()
+        assert {str(time)[-15:] for time in values} == {" 10:00:00+02:00"}
+
+
+def test_an_offset_without_a_name_becomes_utc() -> None:
+    times = pd.to_datetime([f"2024-05-0{day} 10:00+03:00" for day in (1, 2, 3, 4, 5)])
+    X, pipeline = small_shop(times)
+    assert "2024-05-05 07:00:00 UTC" in str(explain(pipeline, X[[4]]))
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow"])
