@@ -140,8 +140,14 @@ def test_the_latest_history_is_all_that_a_user_did(events, kind, timed) -> None:
 def test_a_part_of_a_log_is_refused_though_it_has_all_users() -> None:
     """Events of the rows that are left out would be in the histories."""
     X = read([(0, 1, 1, True), (0, 2, 2, True), (1, 2, 3, True), (1, 1, 4, True)])
-    assert X[[3, 2, 1, 0]].latest().history.length.tolist() == [2, 2]
-    for part in (X[[0, 2]], X[:0], X[:3].cross([1, 2]), Impressions.from_frame(X.to_frame())):
+    assert X.latest().history.length.tolist() == [2, 2]
+    for part in (
+        X[[0, 2]],
+        X[[3, 2, 1, 0]],
+        X[:0],
+        X[:3].cross([1, 2]),
+        Impressions.from_frame(X.to_frame()),
+    ):
         with pytest.raises(ValueError, match="all rows that Impressions.from_log returned"):
             part.latest()
     with pytest.raises(ValueError, match="all rows"):
