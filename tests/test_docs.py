@@ -132,7 +132,7 @@ def names() -> dict[str, Any]:
 
 
 PAGES = ["alignment", "comparing", "data", "encoders", "encoding", "metrics", "rates"]
-PAGES += ["sklearn_tools", "splitting", "tuning", "updating"]
+PAGES += ["recommending", "sklearn_tools", "splitting", "tuning", "updating"]
 
 
 @pytest.mark.parametrize("page", PAGES)

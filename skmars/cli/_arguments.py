@@ -24,7 +24,7 @@ Parser = argparse.ArgumentParser
 
 
 def add_fit(sub: Parser) -> None:
-    add_log(sub)
+    add_log(sub, " (not needed with --base)")
     sub.add_argument(
         "--out", metavar="MODEL", type=Path, required=True, help="file to write, .skmars"
     )
@@ -63,12 +63,10 @@ def add_fit(sub: Parser) -> None:
     sub.add_argument("--quiet", action="store_true", help="no progress")
 
 
-def add_log(sub: Parser) -> None:
+def add_log(sub: Parser, optional: str) -> None:
     """Add the arguments that tell how a log and its items are read."""
     sub.add_argument("log", metavar="LOG", type=as_source, help="table with one row an event, or -")
-    sub.add_argument(
-        "--items", type=as_source, help="table with one row an item (not needed with --base)"
-    )
+    sub.add_argument("--items", type=as_source, help=f"table with one row an item{optional}")
     sub.add_argument(
         "--users",
         dest="user_table",
@@ -194,7 +192,7 @@ def add_explain(sub: Parser) -> None:
 
 
 def add_compare(sub: Parser) -> None:
-    add_log(sub)
+    add_log(sub, " (without it, items are known by their ids alone)")
     sub.add_argument(
         "--without",
         metavar="MODEL",

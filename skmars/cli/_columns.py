@@ -55,8 +55,8 @@ def require_log(table: Any, path: Source, columns: Columns) -> None:
 
 def label_of(table: Any, columns: Columns) -> str | None:
     """Return the column of labels; None where all rows of a log are clicks."""
-    lacking = columns.label not in table.column_names
-    return None if columns.clicks_alone and lacking else columns.label
+    named = columns.label in table.column_names or columns.label != Columns.label
+    return columns.label if named or not columns.clicks_alone else None
 
 
 def with_clicks(table: Any, path: Source, columns: Columns) -> Any:
@@ -93,9 +93,11 @@ def require(table: Any, path: Source, columns: Iterable[tuple[str, str | None]])
     for option, column in columns:
         if column is not None and column not in table.column_names:
             found = ", ".join(map(repr, table.column_names))
+            clicks = " Of a log of clicks alone, --negatives N makes rows that are not clicked."
             raise ValueError(
-                f"{path} has no column {column!r}; it has {found}. `skmars fit` takes the name of "
-                f"this column with {option}."
+                f"{path} has no column {column!r}; it has {found}. `skmars fit` and `skmars "
+                f"compare` take the name of this column with {option}."
+                f"{clicks * (option == '--label')}"
             )
 
 

@@ -78,10 +78,10 @@ def read_users(
     X = with_histories(shown, name, model, histories, log is None)
     strangers = X.users[Lookup(histories.users, "the log")(X.users, columns.user) < 0]
     if len(strangers) and "history" not in rows.column_names:
-        first = ", ".join(map(repr, strangers[:3].tolist()))
+        first = ", ".join(map(repr, strangers[:3].tolist())) + ", ..." * (len(strangers) > 3)
+        who = "1 user is" if len(strangers) == 1 else f"{len(strangers)} users are"
         warnings.warn(
-            f"{len(strangers)} users are not in the log ({first}"
-            f"{', ...' * (len(strangers) > 3)}), so that their histories are empty.",
+            f"{who} not in the log ({first}), so that their histories are empty.",
             UserWarning,
             stacklevel=2,
         )

@@ -212,7 +212,10 @@ class ItemCatalog:
         >>> ItemCatalog.from_frame(items)
         ItemCatalog(2 items, content: title, text)
         """
-        table = Table(frame, "items")
+        advice = (
+            "Rename a column, or say which one is meant, for example item='sku' or title='name'."
+        )
+        table = Table(frame, "items", advice)
         raw: dict[str, NDArray[Any]] = {}
         named: dict[str, Any] = {"title": title, "text": text, "image": image}
         for modality, column in named.items():

@@ -167,7 +167,8 @@ def check_target(
     if y is None:
         raise ValueError(
             f"{estimator_name} requires y to be passed, but the target y is None: it learns from "
-            "clicks, one 0 or 1 a row."
+            "clicks, one 0 or 1 a row. To a log of clicks alone, skmars.sample_negatives(X) "
+            "adds rows that are not clicked."
         )
     y = column_or_1d(y, warn=True)
     if len(y) != n_rows:
@@ -178,9 +179,11 @@ def check_target(
     kind = type_of_target(y, input_name="y", raise_unknown=True)
     classes, codes = np.unique(y, return_inverse=True)
     if len(classes) == 1:
+        only = classes.tolist()[0]
+        draw = " To a log of clicks alone, skmars.sample_negatives(X) adds them." if only else ""
         raise ValueError(
-            f"{estimator_name} needs rows of two classes, but y holds only one class: "
-            f"{classes[:1].tolist()[0]!r}. Add rows of the other class."
+            f"{estimator_name} needs rows of two classes, but y holds only one class: {only!r}. "
+            f"Add rows of the other class.{draw}"
         )
     if kind != "binary":
         raise ValueError(

@@ -85,15 +85,19 @@ def _rows(items: Any, name: str) -> list[Any] | None:
     return values if any(nested) else None
 
 
-def check_known(ids: NDArray[Any], unknown: NDArray[np.bool_], name: str, lacks: str) -> None:
+def check_known(
+    ids: NDArray[Any],
+    unknown: NDArray[np.bool_],
+    name: str,
+    lacks: str,
+    advice: str = "Correct the ids, or leave them out.",
+) -> None:
     """Raise ValueError, which shows the first ones, if some ids are unknown."""
     if unknown.any():
         distinct = list(dict.fromkeys(ids[unknown].tolist()))
         shown = ", ".join(map(repr, distinct[:3])) + ", ..." * (len(distinct) > 3)
-        raise ValueError(
-            f"{lacks} {shown} ({len(distinct)} unknown ids in {name}). Correct the ids, or leave "
-            "them out."
-        )
+        n = len(distinct)
+        raise ValueError(f"{lacks} {shown} ({n} unknown id{'s' * (n > 1)} in {name}). {advice}")
 
 
 def new_context(
@@ -111,9 +115,10 @@ def new_context(
     given = given or {}
     missing, more = [[n for n in a if n not in b] for a, b in ((known, given), (given, known))]
     if missing:
+        found = f"context has {', '.join(map(repr, more))} only, but " if more else ""
         raise ValueError(
-            f"X has the context {', '.join(map(repr, missing))}, which the new rows need, too. "
-            f"Pass context={{{missing[0]!r}: ...}}, one value for all rows or one a row."
+            f"{found}X has the context {', '.join(map(repr, missing))}, which the new rows need, "
+            f"too. Pass context={{{missing[0]!r}: ...}}, one value for all rows or one a row."
         )
     if more:
         raise ValueError(

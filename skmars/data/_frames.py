@@ -62,6 +62,8 @@ class Table:
     frame : pandas.DataFrame, polars.DataFrame or pyarrow.Table
     name : str
         What to call the table in messages.
+    advice : str
+        What to do where a column is missing.
 
     Raises
     ------
@@ -71,7 +73,7 @@ class Table:
         If several columns have one name.
     """
 
-    def __init__(self, frame: Frame, name: str) -> None:
+    def __init__(self, frame: Frame, name: str, advice: str = "Rename a column.") -> None:
         try:
             table: Any = nw.from_native(frame, pass_through=True)
             self.columns: list[str] = list(getattr(table, "columns", ()))
@@ -95,7 +97,7 @@ class Table:
                 f"{name} has a column of the name {odd[0]!r}, but names of columns must be "
                 "strings. Rename the columns; of several levels, keep one."
             )
-        self.name = name
+        self.name, self._advice = name, advice
         self._table = table
 
     def __len__(self) -> int:
@@ -110,8 +112,7 @@ class Table:
         if column not in self.columns:
             found = ", ".join(map(repr, self.columns)) or "no column"
             raise ValueError(
-                f"{self.name} has no column {column!r}; it has {found}. Rename a column, or pass "
-                "the name that it has here."
+                f"{self.name} has no column {column!r}; it has {found}. {self._advice}"
             )
         return self._table.get_column(column)
 

@@ -396,7 +396,11 @@ class Impressions:
         if users is not None:
             ids = as_ids(users, "users")
             who = Lookup(self.users, "X")(ids, "users")
-            check_known(ids, who < 0, "users", "rows of X have no user")
+            advice = (
+                "Correct the ids; make the row of a user without any event with "
+                "Impressions.from_frame, with an empty history."
+            )
+            check_known(ids, who < 0, "users", "rows of X have no user", advice)
         history = events[who]
         filled = history.length > 0
         target = np.zeros(len(who), dtype=np.int32)

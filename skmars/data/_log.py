@@ -85,6 +85,9 @@ class Events:
         )
 
 
+_RENAME = "Rename a column, or say which one is meant, for example user='customer' or item='sku'."
+
+
 def read_log(
     log: Frame, catalog: ItemCatalog | None, form: LogFormat, behind: Events | None = None
 ) -> tuple[Fields, NDArray[np.int64] | None]:
@@ -97,7 +100,7 @@ def read_log(
     _check_choice("duplicates", form.duplicates, ("warn", "keep", "drop"))
     roles = {"user": form.user, "item": form.item, "label": form.label, "order": form.order}
     _check_names({**roles, "time": form.time}, form.context)
-    table = Table(log, "log")
+    table = Table(log, "log", _RENAME if behind is None else "The columns are those of from_log.")
     time = _time_column(table, form.time, used=roles.values())
     _check_roles(table, {**roles, "time": time}, form.context)
     users, user = factorize(table.ids(form.user))
@@ -226,7 +229,8 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 def column_names(context: Any) -> tuple[str, ...]:
     """Return the context columns; TypeError if they are no list."""
     if isinstance(context, str | bytes | Mapping) or not isinstance(context, Iterable):
-        raise TypeError(f"context must be a list of columns, got {context!r}.")
+        advice = f" Pass [{context!r}]." if isinstance(context, str) else ""
+        raise TypeError(f"context must be a list of columns, got {context!r}.{advice}")
     return tuple(context)
 
 

@@ -38,7 +38,8 @@ def of_table(users: Frame, user: str, known: Ids) -> dict[str, Attribute]:
     TypeError
         If it is no table, a column is no attribute, or ids are of another kind.
     """
-    table = Table(users, "users")
+    advice = "The ids have the name that they have in the log; rename the column."
+    table = Table(users, "users", advice)
     ids = table.ids(user)
     distinct, code = factorize(ids)
     if len(distinct) < len(ids):

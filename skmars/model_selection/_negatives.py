@@ -42,6 +42,7 @@ def sample_negatives(
     ----------
     X : Impressions, pandas.DataFrame, polars.DataFrame or pyarrow.Table
         The clicks, as ``Impressions.from_log(log)`` without a label reads them, or ``X[y == 1]``.
+        All rows count as clicks.
     n_negatives : int, default=1
         Negatives for each row.
     popularity : float, default=0.0
@@ -71,7 +72,8 @@ def sample_negatives(
         If `X` holds no impressions, or `log` is something else.
     ValueError
         If a user has interacted with all items but fewer than `n_negatives`, a parameter is out
-        of range, or a step of a pipeline has added to the rows what belongs to their items.
+        of range, `X` is a whole log with rows that were not clicked, or a step of a pipeline has
+        added to the rows what belongs to their items.
 
     See Also
     --------
@@ -110,6 +112,11 @@ def sample_negatives(
     check_number(popularity, Number(Real, 0, None, closed="left"), "popularity", name)
     check_choice(exclude, ("always", "before"), "exclude", name)
     check_raw(X, name)
+    if X._log is not None and X._log.label is not None and not X._log.label.all():
+        raise ValueError(
+            f"X holds {np.count_nonzero(X._log.label == 0)} rows that were not clicked, but each "
+            "row of X counts as a click. Pass X[y == 1], or train on X and y as they are."
+        )
     if log is None:
         log = X
     elif not isinstance(log, Impressions):

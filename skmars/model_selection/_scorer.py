@@ -107,11 +107,16 @@ def low_active_rows(X: Impressions, quantile: float) -> NDArray[np.bool_]:
 def _check_several(groups: NDArray[Any], name: str, group: str) -> None:
     """Raise ValueError if every group is a single row, which can't be ranked."""
     if len(groups) and np.unique(groups, return_counts=True)[1].max() == 1:
+        advice = (
+            "Rank all rows of a user with groups='user'"
+            if group == "moment"
+            else "Split with TimeSplit or KFold, whose parts hold several rows a user (those of "
+            "LeaveLastOut do not)"
+        )
         raise ValueError(
             f"{name} compares rows of one {group}, but each {group} has a single row among the "
-            f"{len(groups)} scored, as in the test parts of LeaveLastOut. Split with TimeSplit or "
-            "KFold, whose parts hold several rows a user; or add unclicked rows to what is scored "
-            "with sample_negatives; or compare all rows with scoring='roc_auc'."
+            f"{len(groups)} scored. {advice}; or add unclicked rows to what is scored with "
+            "sample_negatives; or compare all rows with scoring='roc_auc'."
         )
 
 

@@ -305,7 +305,7 @@ def _with_interval(value: float, ends: Interval, sign: str = "") -> str:
 
 def _gain(test: PairedTest, pvalue: float) -> str:
     difference = _with_interval(test.difference, test.confidence_interval, "+")
-    return f"{difference}, p = {pvalue:.2g}"
+    return f"{difference}, p = {pvalue:.2g} after Holm's correction"
 
 
 def _choice(
@@ -322,7 +322,10 @@ def _choice(
         said.append(f"its AUC is significantly higher than that of {steps[-2]!r} ({gain}).")
     later = _against(chosen, names, tests)
     if not later:
-        only = "it is the only model." if len(names) == 1 else "it is the most complex one."
+        simple = (
+            "its AUC is the highest of the simple models, and nothing more complex was compared."
+        )
+        only = "it is the only model." if len(names) == 1 else simple
         said.append(only if len(steps) == 1 else "It is the most complex of these models.")
         return " ".join(said)
     best = max(later, key=lambda name: later[name][0].difference)

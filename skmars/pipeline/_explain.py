@@ -184,7 +184,7 @@ def _told(
     n = rows["history"][i]
     lines.append(
         f"The history has {_counted(n, 'item')}, {_ACTIVITY[rows['activity'][i]]} (rows are "
-        f"low-active up to {low:g} items, users high-active from {high:g})."
+        f"low-active up to {_counted(f'{low:g}', 'item')}, users high-active from {high:g})."
     )
     lines += _borrowing(i, rows, borrowed, augmenter.theta)
     if "lookalikes" in rows:
@@ -244,7 +244,7 @@ def _interest(k: int, c: int, n: int, all_: int, title: str) -> str:
 
 
 def _counted(n: Any, what: str) -> str:
-    return f"{n} {what}" + "s" * bool(n != 1)
+    return f"{n} {what}" + "s" * (str(n) != "1")
 
 
 def _date(time: np.datetime64, zone: str | None) -> str:

@@ -95,4 +95,13 @@ def make_mars(
             ("ctr", DINClassifier(random_state=random_state)),
         ]
     )
-    return mars.set_params(**VARIANTS[variant]).set_params(**params)
+    mars.set_params(**VARIANTS[variant])
+    known = mars.get_params()
+    for name in params:
+        meant = [of_step for of_step in known if of_step.split("__", 1)[1:] == [name]]
+        if name not in known and meant:
+            raise ValueError(
+                f"make_mars has no parameter {name!r}; parameters are named by step: "
+                f"{' or '.join(meant)}."
+            )
+    return mars.set_params(**params)

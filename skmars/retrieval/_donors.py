@@ -106,7 +106,7 @@ def why_nothing_is_borrowed(X: Impressions, pool: DonorPool, low: float, high: f
     empty = X[np.flatnonzero(X.history.length == 0)[:1]]
     if low < 1 and not has_embedding(user_units(empty, pool)).any():
         return (
-            "only rows without any history are low-active, which can't be compared with donors. "
-            "Raise low_quantile"
+            f"only rows without any history are low-active ({np.mean(X.history.length == 0):.0%} "
+            "of the rows have none), which can't be compared with donors. Raise low_quantile"
         )
     return None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from functools import cached_property
+from numbers import Integral
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -82,7 +84,9 @@ def _to_array(values: Any, name: str) -> NDArray[Any]:
     if hasattr(values, "columns"):
         raise TypeError(f"{name} must be one column of ids, got a {type(values).__name__}.")
     if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
-        raise TypeError(f"{name} must be a sequence of ids, got {values!r}.")
+        one = isinstance(values, str | Integral | UUID)
+        advice = f" Pass [{values!r}]." if one else ""
+        raise TypeError(f"{name} must be a sequence of ids, got {values!r}.{advice}")
     if isinstance(values, np.ma.MaskedArray):
         array = np.array(values, dtype=object)
         array[np.ma.getmaskarray(values)] = None

@@ -65,6 +65,9 @@ def test_a_log_of_clicks_alone_is_compared_with_negatives(capsys, tmp_path: Path
     clicks = {"user_id": X.user_ids[y == 1], "item_id": X.item_ids[y == 1]}
     log = write(tmp_path, "log.csv", {**clicks, "timestamp": X.time[y == 1]})
     without = [word for name in MODELS[2:] for word in ("--without", name)]
+    code, _, err = run(capsys, "compare", log, *without)
+    assert code == 1
+    assert "`skmars compare` take the name of this column with --label" in err
     code, out, _ = run(capsys, "compare", log, "--negatives", 3, *without, "--quiet")
     assert code == 0
     assert "AUC" in out.splitlines()[0]

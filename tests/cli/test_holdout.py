@@ -97,6 +97,10 @@ def test_a_log_of_clicks_alone(capsys, tmp_path: Path, trained) -> None:
     code, _, err = run(capsys, *fit)
     assert code == 1
     assert "'clicked'" in err
+    assert "--negatives N" in err
+    code, _, err = run(capsys, *fit, "--negatives", 3, "--label", "bougth")
+    assert code == 1
+    assert "no column 'bougth'" in err
     assert run(capsys, *fit, "--negatives", 3, "--holdout", "last")[0] == 0
     (rows, clicked), *_ = trained
     assert clicked.mean() == 0.25

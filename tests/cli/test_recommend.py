@@ -106,7 +106,7 @@ def test_strangers_are_told_of(capsys, folder: Path, model: Path, tmp_path: Path
     code, out, err = run(capsys, "recommend", model, "--user-id", 4242, "-n", 3)
     assert code == 0
     assert len(out.splitlines()) == 4
-    assert "1 users are not in the log (4242)" in err
+    assert "1 user is not in the log (4242)" in err
     code, out, err = run(capsys, "recommend", model, "--user-id", "0042")
     assert (code, out) == (1, "")
     for part in ("--user-id", "'0042'", "integers"):

@@ -192,7 +192,7 @@ def test_no_events_change_nothing() -> None:
     ("change", "error", "message"),
     [
         (lambda log: log.drop(columns="clicked"), ValueError, "log has no column 'clicked'"),
-        (lambda log: log.drop(columns="hour"), ValueError, "log has no column 'hour'"),
+        (lambda log: log.drop(columns="hour"), ValueError, "no column 'hour'.* those of from_log"),
         (lambda log: log.drop(columns="timestamp"), ValueError, "X has times, but log has none"),
         (lambda log: log.assign(user_id=["a", "b"]), TypeError, "'user_id' of log holds strings"),
         (lambda log: log.assign(item_id=["a", "b"]), TypeError, "'item_id' of log holds strings"),

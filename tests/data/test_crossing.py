@@ -93,7 +93,8 @@ def test_items_of_all_rows_come_in_many_forms(items) -> None:
         ([[1], 2], TypeError, "mixes both: 2 is no list"),
         (["1"], TypeError, "items holds strings but the catalogue holds integers"),
         ([[1], ["2"]], TypeError, r"items\[1\] holds strings but items\[0\] holds integers"),
-        ("12", TypeError, "items must be a sequence of ids"),
+        ("12", TypeError, r"items must be a sequence of ids, got '12'. Pass \['12'\]"),
+        ({"1": 2}, TypeError, r"items must be a sequence of ids, got {'1': 2}.$"),
         (7, TypeError, "items must be a sequence of ids"),
         ([1, None], ValueError, "items is missing|items .*missing"),
     ],
@@ -139,8 +140,14 @@ def test_the_latest_history_is_all_that_a_user_did(events, kind, timed) -> None:
 def test_a_part_of_a_log_is_refused_though_it_has_all_users() -> None:
     """Events of the rows that are left out would be in the histories."""
     X = read([(0, 1, 1, True), (0, 2, 2, True), (1, 2, 3, True), (1, 1, 4, True)])
-    assert X[[3, 2, 1, 0]].latest().history.length.tolist() == [2, 2]
-    for part in (X[[0, 2]], X[:0], X[:3].cross([1, 2]), Impressions.from_frame(X.to_frame())):
+    assert X.latest().history.length.tolist() == [2, 2]
+    for part in (
+        X[[0, 2]],
+        X[[3, 2, 1, 0]],
+        X[:0],
+        X[:3].cross([1, 2]),
+        Impressions.from_frame(X.to_frame()),
+    ):
         with pytest.raises(ValueError, match="all rows that Impressions.from_log returned"):
             part.latest()
     with pytest.raises(ValueError, match="all rows"):
@@ -156,8 +163,10 @@ def test_latest_rows_know_the_catalogue_that_the_rows_got() -> None:
 
 def test_users_that_are_unknown_are_refused() -> None:
     X = read([(0, 1, 1, True)])
-    with pytest.raises(ValueError, match="rows of X have no user 7 .1 unknown ids in users"):
+    with pytest.raises(ValueError, match="have no user 7 .1 unknown id in users.*from_frame"):
         X.latest([0, 7])
+    with pytest.raises(TypeError, match=r"users must be a sequence of ids, got 7. Pass \[7\]"):
+        X.latest(7)
     with pytest.raises(TypeError, match="users holds strings but X holds integers"):
         X.latest(["0"])
 
@@ -169,6 +178,8 @@ def test_context_of_the_moment_is_asked_for() -> None:
         X.latest()
     with pytest.raises(ValueError, match="'by'"):
         X.latest(context={"hour": 9})
+    with pytest.raises(ValueError, match="context has 'our', 'bye' only, but X has"):
+        X.latest(context={"our": 9, "bye": "tv"})
     with pytest.raises(ValueError, match="context has 'day'"):
         X.latest(context={"hour": 9, "by": "tv", "day": 1})
     with pytest.raises(TypeError, match=r"context\['hour'\] must hold numbers"):

@@ -206,7 +206,8 @@ class TestChecks:
         ("y", "message"),
         [
             (None, "target y is None"),
-            ([1, 1], "only one class: 1"),
+            ([1, 1], "only one class: 1.*sample_negatives"),
+            ([0, 0], "only one class: 0. Add rows of the other class.$"),
             ([0, 1, 1], "X has 2 rows, y has 3"),
         ],
     )

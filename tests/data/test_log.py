@@ -369,7 +369,12 @@ GOOD = {"user_id": [1, 2], "item_id": [3, 4], "liked": [0, 1]}
 @pytest.mark.parametrize(
     ("columns", "arguments", "error", "message"),
     [
-        ({"user_id": [1]}, {}, ValueError, "log has no column 'item_id'; it has 'user_id'"),
+        (
+            {"user_id": [1]},
+            {},
+            ValueError,
+            "has no column 'item_id'; it has 'user_id'. Rename .* item='sku'",
+        ),
         (GOOD, {"time": "when"}, ValueError, "log has no column 'when'"),
         (GOOD, {"order": "step"}, ValueError, "log has no column 'step'"),
         (
@@ -380,7 +385,7 @@ GOOD = {"user_id": [1, 2], "item_id": [3, 4], "liked": [0, 1]}
         ),
         (GOOD, {"label": "clicked"}, ValueError, "log has no column 'clicked'"),
         (GOOD, {"context": ["hour"]}, ValueError, "log has no column 'hour'"),
-        (GOOD, {"context": "hour"}, TypeError, "context must be a list of columns"),
+        (GOOD, {"context": "hour"}, TypeError, r"context must be a list .* Pass \['hour'\]"),
         (GOOD, {"history": "some"}, ValueError, "history must be 'positive' or 'all'"),
         (GOOD, {"duplicates": "no"}, ValueError, "duplicates must be 'warn'"),
         (GOOD, {"catalog": [1]}, TypeError, "catalog must be an ItemCatalog, got list"),

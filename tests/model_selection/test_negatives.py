@@ -180,6 +180,11 @@ def test_errors():
     numbered = Impressions.from_log(pd.DataFrame({"user_id": [1], "item_id": [2]}), X.catalog)[0]
     with pytest.raises(TypeError, match="user_id of X holds integers but log holds strings"):
         sample_negatives(numbered, log=X)
+    frame = pd.DataFrame({"user_id": [1, 1, 2], "item_id": [2, 3, 4], "liked": [1, 0, 1]})
+    shown, liked = Impressions.from_log(frame, label="liked")
+    with pytest.raises(ValueError, match=r"X holds 1 rows that were not clicked.*X\[y == 1\]"):
+        sample_negatives(shown)
+    assert sample_negatives(shown[liked == 1], log=shown)[1].tolist() == [1, 0, 1, 0]
     out, y = sample_negatives(X[:0], log=X)
     assert len(out) == len(y) == 0
 

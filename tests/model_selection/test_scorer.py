@@ -194,7 +194,7 @@ def test_moments_need_times():
     time = np.where(np.arange(len(X)) == 3, -np.inf, page.time)
     with pytest.raises(ValueError, match="1 rows of X have none .first: row 3"):
         scorer(model, replace(page, time=time), Y)
-    with pytest.raises(ValueError, match="each moment has a single row"):
+    with pytest.raises(ValueError, match="each moment has a single row .* groups='user'"):
         scorer(model, replace(page, time=np.arange(len(X), dtype=float)), Y)
 
 

@@ -236,3 +236,8 @@ def test_the_choice_begins_with_the_better_of_the_simplest(known) -> None:
     assert compare(X, y, models=models).recommended == "click rates"
     models |= {"click rates": Noisy(3.2, seed=2), "popularity": Noisy(2)}
     assert compare(X, y, models=models).recommended == "popularity"
+    models |= {"DIN": None, "popularity": Noisy(3), "click rates": Noisy(2)}
+    assert compare(X, y, models=models).recommendation.startswith(
+        "Use 'click rates': its AUC is the highest of the simple models, and nothing more complex "
+        "was compared."
+    )

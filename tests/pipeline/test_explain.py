@@ -68,6 +68,9 @@ def test_sentences_tell_what_was_borrowed_from_whom() -> None:
     )
     assert second[2] == "Nothing is borrowed, because the only donor is its own user."
     assert "None of 0 donors touched '<Doll>' before." in first
+    pipeline[-1].low_threshold_ = 1.0
+    (alone,) = explain(pipeline, X[4:], frame="pandas").sentences
+    assert "(rows are low-active up to 1 item, users high-active from 2.7)" in alone[1]
     assert str(why) == repr(why)
     assert "&#x27;&lt;Doll&gt;&#x27;" in why._repr_html_()
     assert why.borrowed["timestamp"].tolist() == [days[0], days[1]]

@@ -32,6 +32,13 @@ def test_unknown_parameters_are_refused(wrong):
         make_mars(**wrong)
 
 
+def test_a_parameter_without_its_step_is_told_where_it_belongs():
+    with pytest.raises(ValueError, match="no parameter 'n_factors'.* by step: align__n_factors.$"):
+        make_mars(n_factors=3)
+    with pytest.raises(ValueError, match="align__max_iter or ctr__max_iter"):
+        make_mars(max_iter=3)
+
+
 def test_unknown_variant_is_refused():
     with pytest.raises(ValueError, match="variant must be one of default, paper, got 'printed'"):
         make_mars("printed")

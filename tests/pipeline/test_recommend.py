@@ -171,7 +171,7 @@ def test_mistakes_are_named(shop, mars) -> None:
     for n in (0, -1, 1.5, True, None):
         with pytest.raises(ValueError, match="'n' parameter of recommend"):
             recommend(mars, now, n=n)
-    with pytest.raises(ValueError, match="catalogue of X lacks 999 .1 unknown ids in candidates"):
+    with pytest.raises(ValueError, match="catalogue of X lacks 999 .1 unknown id in candidates"):
         recommend(mars, now, candidates=[1, 999])
     with pytest.raises(ValueError, match="candidates has 1 lists of items for 2 rows"):
         recommend(mars, now, candidates=[[1]])

@@ -173,7 +173,7 @@ CATALOG = ItemCatalog([1, 2, 3], embedding=np.eye(3))
         ([3, 3, 3], {}, "there is no donor.*up to 3 items.*Lower low_quantile"),
         ([0, 0], {}, "there is no donor"),
         ([5], {}, "there is no donor"),
-        ([0, 0, 0, 5, 6, 7], {}, "only rows without any history.*Raise low_quantile"),
+        ([0, 0, 0, 5, 6, 7], {}, "only rows without any history.*50% of.*Raise low_quantile"),
     ],
 )
 def test_nothing_to_borrow(lengths, parameters, message):
