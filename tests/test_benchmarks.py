@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks import alignments, attributes, chance, choices, out_of_fold, shops, tell
+from benchmarks import alignments, attributes, chance, choices, compare, out_of_fold, shops, tell
 from benchmarks import update as days
 from benchmarks.cells import difference, measured
 from benchmarks.controls import RandomUsers
@@ -326,3 +326,14 @@ def test_alignments_are_measured(name: str) -> None:
     found = alignments.run(None, 40, "offline", {"n_items": 30}, {"ctr__max_iter": 1}, 0, name)
     assert found.keys() == alignments.COLUMNS.keys()
     assert np.isfinite(list(found.values())).all()
+
+
+@pytest.mark.parametrize("data", ["shop", "amazon"])
+def test_compare_runs_without_networks(data: str, tmp_path: Path, capsys) -> None:
+    rng = np.random.default_rng(0)
+    file = tmp_path / "purchases.txt"
+    lines = [[user, *rng.choice(30, 6, replace=False)] for user in range(50)]
+    file.write_text("\n".join(" ".join(map(str, line)) for line in lines))
+    run = ["--data", data, "--users", "40", "--folder", str(file), "--leave-out"]
+    compare.main([*run, "DIN", "DIN + factors", "MARS"])
+    assert "Use '" in capsys.readouterr().out

@@ -44,13 +44,7 @@ def add_fit(sub: Parser) -> None:
         default=[],
         help="a parameter of the model; may be repeated",
     )
-    group.add_argument(
-        "--negatives",
-        metavar="N",
-        type=integer(1, 2**31 - 1),
-        default=0,
-        help="for a log of clicks alone, without labels: draw N other items for each click",
-    )
+    add_negatives(group)
     kept = group.add_mutually_exclusive_group()
     kept.add_argument(
         "--holdout",
@@ -182,6 +176,16 @@ def add_rows(sub: Parser) -> None:
     add_output(sub)
 
 
+def add_negatives(sub: Any) -> None:
+    sub.add_argument(
+        "--negatives",
+        metavar="N",
+        type=integer(1, 2**31 - 1),
+        default=0,
+        help="for a log of clicks alone, without labels: draw N other items for each click",
+    )
+
+
 def add_explain(sub: Parser) -> None:
     add_rows(sub)
     sub.add_argument(
@@ -199,6 +203,7 @@ def add_compare(sub: Parser) -> None:
         default=[],
         help=f"leave out a model: {', '.join(MODELS)}; may be repeated",
     )
+    add_negatives(sub)
     add_seed(sub)
     sub.add_argument(
         "--out", metavar="FILE", type=Path, help="file for the table, with all figures"

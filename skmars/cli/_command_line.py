@@ -185,6 +185,7 @@ def _compare(arguments: argparse.Namespace, results: TextIO) -> None:
         columns=_columns(arguments),
         users=arguments.user_table,
         without=arguments.without,
+        negatives=arguments.negatives,
         seed=arguments.seed,
         quiet=arguments.quiet,
     )

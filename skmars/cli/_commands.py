@@ -230,10 +230,11 @@ def compare(
     columns: Columns,
     users: Source | None = None,
     without: Iterable[str] = (),
+    negatives: int = 0,
     seed: int = 0,
     quiet: bool = False,
 ) -> Comparison:
-    """Fit simple models, DIN and MARS to a log without each user's last rows, and compare them.
+    """Fit simple models, DIN and MARS to a log without each user's last moment, and compare them.
 
     Parameters
     ----------
@@ -241,11 +242,17 @@ def compare(
         As for `fit`.
     without : iterable of str
         Models to leave out.
+    negatives : int, default=0
+        For a log of clicks alone: how many other items are drawn for each click, none that the user
+        had touched before.
     seed : int, default=0
     quiet : bool, default=False
         Whether to print no progress.
     """
+    columns = replace(columns, clicks_alone=negatives > 0)
     X, y, _ = read_training(log, items, columns, users)
+    if negatives:
+        X, y = with_negatives(X, negatives, X, seed, exclude="before")
     try:
         return pipeline_compare(
             X,

@@ -125,13 +125,14 @@ nothing is borrowed; how many look-alikes and donors touched the item; the donor
 they are, the borrowed item, its title and how similar it is."""
 
 COMPARE_EXAMPLES = """\
-Models are fitted without the last impression of each user, and tested on it. The recommended one
+Models are fitted without the last impressions of each user, and tested on them. The recommended one
 is the simplest, unless a more complex one is significantly better.
 
 examples:
   skmars compare log.csv --items items.csv
   skmars compare orders.csv --items goods.csv --user customer --item sku --label bought \\
       --without MARS --out figures.csv
+  skmars compare clicks.csv --items items.csv --negatives 4
 
 The output is the table and the recommendation as text; --out has all figures."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from skmars.cli._columns import (
 from skmars.cli._entities import as_catalog, item_table, read_attributes, read_items, with_users
 from skmars.cli._source import Source, Words
 from skmars.cli._tables import arrow, is_csv, kind_of
-from skmars.cli._times import is_absolute, is_pattern
+from skmars.cli._times import is_absolute, is_pattern, looks_dated
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._frames import Table
 from skmars.data._log import DEFAULT_TIME, time_candidates
@@ -239,4 +240,19 @@ def _time_column(table: Any, path: Source, columns: Columns) -> str | None:
             f"{', '.join(map(repr, found))}. Name one with `skmars fit --time COLUMN`, or pass "
             "--no-time if the order of the rows is that of the events."
         )
-    return found[0] if found else DEFAULT_TIME
+    if found:
+        return found[0]
+    dates = [name for name in table.column_names if name not in used and looks_dated(table[name])]
+    if dates:
+        raise ValueError(
+            f"{path} has no column {DEFAULT_TIME!r}, but column {dates[0]!r} looks like times. "
+            "Name it with `skmars fit --time COLUMN`, or pass --no-time if the order of the rows "
+            "is that of the events."
+        )
+    warnings.warn(
+        f"{path} has no column of times, so that the order of its rows is taken for that of the "
+        "events. Name the column with --time COLUMN, or say --no-time.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return DEFAULT_TIME

@@ -115,9 +115,10 @@ def _or_nan(name: str, score: Callable[..., Any], y: NDArray[Any], *rest: Any) -
 
 
 def with_negatives(
-    X: Impressions, n: int, log: Impressions, seed: int
+    X: Impressions, n: int, log: Impressions, seed: int, exclude: str = "always"
 ) -> tuple[Impressions, NDArray[np.int64]]:
+    """Return rows with sampled negatives, see `sample_negatives`."""
     try:
-        return sample_negatives(X, n_negatives=n, log=log, random_state=seed)
+        return sample_negatives(X, n_negatives=n, log=log, exclude=exclude, random_state=seed)
     except ValueError as error:
         raise ValueError(f"--negatives {n}: {error}") from error

@@ -15,6 +15,8 @@ from skmars.cli._tables import MISSING, arrow, holds, replaced, without
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 # Seconds since 1970 between which a moment of present days lies: from 1973 to 2286.
 PRESENT = 1e8, 1e10
+# What may be a date, with or without a time behind it.
+DATE = r"^[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}([ T,].*)?$"
 # Dates as a number, such as 20260131 and 20260131183000.
 COMPACT = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 
@@ -86,6 +88,15 @@ def with_times(table: Any, path: Source | Words, time: str | None, form: str | N
     else:
         raise ValueError(_refused(name, f"values of type {values.type}", form))
     return replaced(table, time, read)
+
+
+def looks_dated(values: Any) -> bool:
+    """Tell whether a column of strings holds what may be dates, all of them."""
+    if not holds(values, "string", "large_string"):
+        return False
+    compute = arrow("pyarrow.compute")
+    known = without(values, MISSING).drop_null()
+    return len(known) > 0 and compute.all(compute.match_substring_regex(known, DATE)).as_py()
 
 
 def is_absolute(table: Any, time: str | None) -> bool | None:

@@ -206,12 +206,10 @@ class ItemFeatures:
         for name, parts in self.coded.items():
             entries = entries_of(parts, item, f"attribute {name!r} of items")
             # Copies, as the arrays of attributes are read-only.
+            values = torch.tensor(entries.values, device=codes.device)
             length = entries.length
             found.append(
-                Entries(
-                    torch.tensor(entries.values, device=codes.device),
-                    None if length is None else torch.tensor(length, device=codes.device),
-                )
+                Entries(values, None if length is None else torch.tensor(length).to(values.device))
             )
         return found
 

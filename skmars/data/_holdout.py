@@ -18,7 +18,7 @@ SHARE, LEAST_ROWS, LARGEST_SHARE, MOST_ROWS = 0.1, 100, 0.3, 5000
 # With fewer rows of a class, the score of held-out rows is mostly chance; a warning says so.
 FEW = 5
 # Moments are held out by `turn`: 0 is a user's last one, 1 the last but one. The first is never.
-_NEVER = np.iinfo(np.int64).max
+NEVER = np.iinfo(np.int64).max
 
 
 def hold_out(
@@ -68,8 +68,8 @@ def hold_out(
         n_wanted = fraction * len(X)
     n_wanted = max(1, round(n_wanted))
     if how != "users":
-        group, turn = _moments(X, y)
-        n_later = np.count_nonzero(turn[group] < _NEVER)
+        group, turn = moments_of(X, y)
+        n_later = np.count_nonzero(turn[group] < NEVER)
         if how == "auto" and n_later < n_wanted / 2 and np.ptp(X.user) > 0:
             how = "users"
     if how == "users":
@@ -82,7 +82,7 @@ def hold_out(
             )
     size = np.bincount(group)
     order = np.lexsort((random_state.permutation(len(size)), turn))
-    candidates = order[turn[order] < _NEVER]
+    candidates = order[turn[order] < NEVER]
     # A group of more than the wanted rows would be all that is held out.
     small = candidates[size[candidates] <= n_wanted]
     candidates = small if len(small) else candidates
@@ -112,10 +112,10 @@ def hold_out(
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def _moments(X: Impressions, y: NDArray[Any]) -> tuple[Rows, Rows]:
+def moments_of(X: Impressions, y: NDArray[Any]) -> tuple[Rows, Rows]:
     """Return the moment of each row, and for each moment how many later ones its user has.
 
-    That number is `_NEVER` for a user's first moment.
+    That number is `NEVER` for a user's first moment.
     """
     length = X.history.length
     time = np.zeros(len(X)) if X.time is None else X.time
@@ -140,7 +140,7 @@ def _moments(X: Impressions, y: NDArray[Any]) -> tuple[Rows, Rows]:
     n_of_user = np.bincount(user[new], minlength=len(X.users))
     last = np.cumsum(n_of_user)[user[new]] - 1
     turn = last - np.arange(len(last))
-    turn[new_user[new]] = _NEVER
+    turn[new_user[new]] = NEVER
     return moment, turn
 
 

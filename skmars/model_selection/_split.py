@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from sklearn.model_selection import BaseCrossValidator
 
 from skmars.data import Impressions
-from skmars.data._checks import require_impressions
+from skmars.data._checks import check_target, require_impressions
+from skmars.data._holdout import NEVER, moments_of
+from skmars.utils._parameters import check_choice
 
 Rows = NDArray[np.int64]
 
@@ -33,6 +35,27 @@ def ranks(X: Impressions) -> tuple[Rows, Rows]:
     place = np.empty(len(X), dtype=np.int64)
     place[order] = np.arange(len(X)) - np.repeat(np.cumsum(size) - size, size)
     return place, size[X.user] - 1 - place
+
+
+def moment_ranks(X: Impressions, y: Any) -> tuple[Rows, Rows]:
+    """Return how many moments of the same user come before and after that of each row of `X`."""
+    if X.time is None and y is None:
+        raise ValueError(
+            "LeaveLastOut(unit='moment') can't tell the moments of rows that have no times without "
+            "the clicks. Pass y, or take unit='row'."
+        )
+    clicked = np.zeros(len(X)) if y is None else _clicked(X, y)
+    moment, turn = moments_of(X, clicked)
+    n_of_user = np.zeros(len(X.users), dtype=np.int64)
+    np.maximum.at(n_of_user, X.user, np.where(turn[moment] == NEVER, 0, turn[moment] + 1))
+    from_end = np.minimum(turn[moment], n_of_user[X.user])
+    return n_of_user[X.user] - from_end, from_end
+
+
+def _clicked(X: Impressions, y: Any) -> NDArray[Any]:
+    if len(np.unique(y)) == 1:  # clicks alone
+        return np.ones(len(X))
+    return check_target(y, len(X), estimator_name="LeaveLastOut")[0]
 
 
 def leave_last_out(X: Any) -> tuple[Rows, Rows, Rows]:
@@ -97,12 +120,15 @@ class LeaveLastOut(BaseCrossValidator):
     ----------
     n_splits : int, default=1
         Number of folds.
+    unit : {"row", "moment"}, default="row"
+        What is held out of each user: single rows, or all rows of a moment together: those of a
+        page, or a click with the negatives that `sample_negatives` drew for it.
 
     Raises
     ------
     ValueError
-        If `n_splits` is not positive; on splitting, if no user has enough impressions for a
-        fold.
+        If `n_splits` is not positive or `unit` unknown; on splitting, if no user has enough
+        impressions for a fold, or moments are asked of rows without times and without `y`.
     TypeError
         If `n_splits` is not an integer; on splitting, if `X` holds no impressions.
 
@@ -132,12 +158,14 @@ class LeaveLastOut(BaseCrossValidator):
     [0 3] [1]
     """
 
-    def __init__(self, n_splits: int = 1) -> None:
+    def __init__(self, n_splits: int = 1, *, unit: str = "row") -> None:
         if not isinstance(n_splits, Integral) or isinstance(n_splits, bool):
             raise TypeError(f"n_splits must be an integer, got {n_splits!r}.")
         if n_splits < 1:
             raise ValueError(f"n_splits must be at least 1, got {n_splits}.")
+        check_choice(unit, ("row", "moment"), "unit", "LeaveLastOut")
         self.n_splits: int = n_splits
+        self.unit: str = unit
 
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Rows, Rows]]:
         """Generate row numbers to train and to test on, fold by fold.
@@ -146,7 +174,8 @@ class LeaveLastOut(BaseCrossValidator):
         ----------
         X : Impressions, pandas.DataFrame, polars.DataFrame or pyarrow.Table
             Impressions in any order.
-        y : ignored
+        y : array-like of shape (n_rows,), default=None
+            Clicks. Needed to tell moments where there are no times, ignored else.
         groups : ignored
 
         Yields
@@ -154,15 +183,17 @@ class LeaveLastOut(BaseCrossValidator):
         train, test : ndarray of int64
             Row numbers, in increasing order.
         """
-        place, from_end = ranks(require_impressions(X, estimator_name="LeaveLastOut"))
-        longest = int(place.max(initial=-1)) + 1
+        rows = require_impressions(X, estimator_name="LeaveLastOut")
+        place, from_end = ranks(rows) if self.unit == "row" else moment_ranks(rows, y)
+        longest = int((place + from_end).max(initial=-1)) + 1
         if longest <= self.n_splits:
+            what = "impressions" if self.unit == "row" else "moments"
             raise ValueError(
                 f"LeaveLastOut(n_splits={self.n_splits}) needs a user with at least "
-                f"{self.n_splits + 1} impressions, but the most that a user of X has is {longest}."
+                f"{self.n_splits + 1} {what}, but the most that a user of X has is {longest}."
             )
+        first = place == 0
         for fold in range(self.n_splits):
-            first = place == 0
             train = np.flatnonzero((from_end > fold) | first)
             yield train, np.flatnonzero((from_end == fold) & ~first)
 

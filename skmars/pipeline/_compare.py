@@ -62,9 +62,9 @@ def compare(
         (`ClickRateClassifier`), "DIN" (`DINClassifier`), "DIN + factors" (with item factors) and
         "MARS" (`make_mars`; of items without text, image or features, by item factors alone).
     cv : splitter, iterable of (train, test) or int, default=None
-        Which rows to train and to test on. None tests on the last impression of each user,
-        ``LeaveLastOut()``; one pair of row numbers is ``[(train, test)]``. Where there are several
-        splits, models are fitted once a split, and all test rows are scored together.
+        Which rows to train and to test on. None tests on the last moment of each user,
+        ``LeaveLastOut(unit="moment")``; one pair of row numbers is ``[(train, test)]``. Where there
+        are several splits, models are fitted once a split, and all test rows are scored together.
     random_state : int, RandomState instance or None, default=None
         Of the default models, and of the bootstrap.
     confidence_level : float, default=0.95
@@ -213,7 +213,8 @@ def _splits(
                 "cv must be a splitter or pairs of training and test rows; one pair is passed as "
                 "cv=[(train, test)]."
             )
-    splitter = LeaveLastOut() if cv is None else check_cv(cv, y, classifier=True)
+    last = LeaveLastOut(unit="moment")
+    splitter = last if cv is None else check_cv(cv, y, classifier=True)
     everything = np.arange(len(X))
     splits = [(everything[train], everything[test]) for train, test in splitter.split(X, y)]
     for train, test in splits:

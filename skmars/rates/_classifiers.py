@@ -267,6 +267,7 @@ class ClickRateClassifier(ImpressionsTransformerMixin, _RateModel):
         self.category = category
         self.cv = cv
 
+    @all_or_nothing
     def fit_transform(self, X: Any, y: ArrayLike) -> Impressions:
         """Fit, then add the logit to the same rows, out of fold.
 

@@ -45,6 +45,7 @@ class Events:
         group, moment, clicked = group[kept], moment[kept], clicked[kept]
         self._timeline = Timeline(group, moment, n_groups)
         self._clicks = ragged.offsets(clicked[self._timeline.order].astype(np.int64))
+        self._timeline.order = self._timeline.order[:0]  # needed no more, and large
 
     def before(self, group: NDArray[Any], moment: NDArray[Any]) -> tuple[Counts, Counts]:
         """Return the impressions and clicks of each group strictly before each moment.

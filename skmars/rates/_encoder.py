@@ -198,6 +198,8 @@ class ClickRateEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         self._validate_params()
         name = type(self).__name__
         rows = require_impressions(X, estimator_name=name)
+        if len(rows) == 0:
+            raise ValueError(f"{name} needs at least one row to fit, X has none.")
         codes, self.classes_ = check_target(y, len(rows), estimator_name=name)
         clicked = codes.astype(np.float64)
         check_columns(self, rows, reset=True)

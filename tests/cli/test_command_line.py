@@ -306,7 +306,7 @@ def test_an_earlier_file_survives_a_failure(capsys, folder: Path, tmp_path: Path
     out = tmp_path / "m.skmars"
     out.write_text("earlier")
     write(tmp_path, "log.csv", {"user_id": [1], "item_id": [1], "clicked": [7]})
-    error(capsys, 1, "fit", tmp_path / "log.csv", "--base", "--out", out)
+    error(capsys, 1, "fit", tmp_path / "log.csv", "--base", "--no-time", "--out", out)
     assert out.read_text() == "earlier"
 
 

@@ -58,3 +58,13 @@ def test_what_can_not_be_compared(capsys, tmp_path: Path) -> None:
     code, _, err = run(capsys, "compare", path, "--out", path)
     assert code == 2
     assert "the same file" in err
+
+
+def test_a_log_of_clicks_alone_is_compared_with_negatives(capsys, tmp_path: Path) -> None:
+    X, y = make_small_shop(n_users=80, random_state=0)
+    clicks = {"user_id": X.user_ids[y == 1], "item_id": X.item_ids[y == 1]}
+    log = write(tmp_path, "log.csv", {**clicks, "timestamp": X.time[y == 1]})
+    without = [word for name in MODELS[2:] for word in ("--without", name)]
+    code, out, _ = run(capsys, "compare", log, "--negatives", 3, *without, "--quiet")
+    assert code == 0
+    assert "AUC" in out.splitlines()[0]

@@ -227,3 +227,21 @@ def test_clocks_without_a_zone_are_not_compared_with_others(capsys, tmp_path: Pa
                 for part in ("rows.csv", "'timestamp'", "without a zone"):
                     assert part in err
     assert np.isfinite(load_model(path).histories.now)
+
+
+def test_times_are_not_passed_over(capsys, tmp_path: Path) -> None:
+    fit = ["--base", "--out", tmp_path / "m.skmars", *ALL]
+    for written in ("13/02/2026", "13.2.26 10:00", "2026-02-13, noon"):
+        log = days(tmp_path, "log.csv", *[written] * 3, column="when")
+        code, _, err = run(capsys, "fit", log, *fit)
+        assert code == 1
+        for part in ("log.csv", "'when'", "--time", "--no-time"):
+            assert part in err
+        assert run(capsys, "fit", log, *fit, "--no-time")[0] == 0
+    log = days(tmp_path, "log.csv", 1, 2, 3, column="when")
+    code, _, err = run(capsys, "fit", log, *fit)
+    assert code == 0
+    assert "no column of times" in err
+    assert "no column of times" not in run(capsys, "fit", log, *fit, "--no-time")[2]
+    prices = days(tmp_path, "log.csv", "1.5", "2.50 EUR", "1.2.3", column="note")
+    assert run(capsys, "fit", prices, *fit)[0] == 0

@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score, learning_curv
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skmars import Impressions, LeaveLastOut, leave_last_out
+from skmars import Impressions, LeaveLastOut, leave_last_out, sample_negatives
 from skmars.data._checks import as_impressions
 from skmars.datasets import make_multimodal_ctr
 
@@ -182,8 +182,8 @@ def test_inside_scikit_learn(frame):
 
 
 def test_repr_and_equality_of_splits():
-    assert repr(LeaveLastOut()) == "LeaveLastOut(n_splits=1)"
-    assert repr(LeaveLastOut(n_splits=3)) == "LeaveLastOut(n_splits=3)"
+    assert repr(LeaveLastOut()) == "LeaveLastOut(n_splits=1, unit='row')"
+    assert repr(LeaveLastOut(n_splits=3)) == "LeaveLastOut(n_splits=3, unit='row')"
     X, y = make_multimodal_ctr(40, 30, mean_length=6, random_state=0)
     for (train, test), (again, tested) in zip(LeaveLastOut().split(X), LeaveLastOut().split(X, y)):
         np.testing.assert_array_equal(train, again)
@@ -212,3 +212,43 @@ def test_real_log(ml_1m):
         log, item="movie_id", label="liked", history="all", order="position", duplicates="keep"
     )
     assert_split(leave_last_out(X), expected)
+
+
+@given(logs(), st.sampled_from(["positive", "all"]))
+def test_moments_stay_together(log, history):
+    log["timestamp"] = 60.0 * (log.true_time // 3)  # pages
+    X, y = Impressions.from_log(log, label="liked", history=history, duplicates="keep")
+    moments = [sorted(set(X.time[X.user == u])) for u in range(len(X.users))]
+    if max(map(len, moments)) < 3:
+        with pytest.raises(ValueError, match="at least 3 moments"):
+            next(LeaveLastOut(2, unit="moment").split(X, y))
+        return
+    for fold, (train, test) in enumerate(LeaveLastOut(2, unit="moment").split(X, y)):
+        for row in range(len(X)):
+            after = sum(time > X.time[row] for time in moments[X.user[row]])
+            first = X.time[row] == moments[X.user[row]][0]
+            assert (row in test) == (after == fold and not first)
+            assert (row in train) == (after > fold or first)
+
+
+@pytest.mark.parametrize("times", [True, False])
+def test_a_click_and_its_negatives_are_one_moment(times):
+    rng = np.random.RandomState(0)
+    log = pd.DataFrame({"user_id": rng.randint(5, size=40), "item_id": rng.randint(30, size=40)})
+    if times:
+        log["timestamp"] = np.arange(40)
+    clicks, _ = Impressions.from_log(log)
+    X, y = sample_negatives(clicks, n_negatives=2, exclude="before", random_state=0)
+    cv = LeaveLastOut(unit="moment")
+    ((train, test),) = cv.split(X, y)
+    ((_, last_clicks),) = LeaveLastOut().split(clicks)
+    np.testing.assert_array_equal(test, (3 * last_clicks[:, None] + np.arange(3)).ravel())
+    assert len(train) + len(test) == len(X)
+    if not times:
+        with pytest.raises(ValueError, match="Pass y, or take unit='row'"):
+            next(cv.split(X))
+
+
+def test_unknown_units_are_refused():
+    with pytest.raises(ValueError, match="unit"):
+        LeaveLastOut(unit="user")

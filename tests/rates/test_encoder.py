@@ -315,6 +315,7 @@ def test_it_is_an_estimator() -> None:
     ("settings", "change", "error", "message"),
     [
         ({}, lambda X, y: (X, None), ValueError, "requires y to be passed"),
+        ({}, lambda X, y: (X[:0], y[:0]), ValueError, "at least one row"),
         ({}, lambda X, y: (X, y[:-1]), ValueError, "inconsistent numbers of samples"),
         ({}, lambda X, y: (X, np.zeros(len(X))), ValueError, "only one class"),
         ({}, lambda X, y: (X, np.arange(len(X)) % 3), ValueError, "Only binary"),
