@@ -72,7 +72,7 @@ class LearntAttribute:
         return replace(column, values=filled, offsets=offsets)
 
 
-def learn_attribute(column: Attribute, count: Codes) -> LearntAttribute:
+def learn_attribute(column: Attribute, count: Codes, name: str) -> LearntAttribute:
     """Learn scale or categories of a column of which something is known.
 
     Parameters
@@ -81,14 +81,27 @@ def learn_attribute(column: Attribute, count: Codes) -> LearntAttribute:
         Of the distinct items (or users) of the rows of fit.
     count : ndarray of shape (n_entries,), int64
         How often each of them occurs.
+    name : str
+        For messages: "attribute 'price' of items".
+
+    Raises
+    ------
+    ValueError
+        If a number is too large for a network.
     """
     if column.categories is None:
+        known = column.values[~column.missing]
+        if np.abs(known).max() > LARGEST:
+            raise attribute_out_of_range(name, LARGEST)
         scaler = StandardScaler().fit(column.values[:, None])
+        if known.min() == known.max():
+            # Nothing is learnt of a constant, so that another value must not tell anything.
+            scaler.scale_ = np.array([np.inf])
         return LearntAttribute(column.kind, None, np.zeros(0, dtype=np.int64), scaler)
     each = np.unique(column.values[column.values >= 0])
-    known = Lookup(column.categories[each], "the categories of fit")
-    learnt = LearntAttribute(column.kind, known, np.zeros(0, dtype=np.int64))
-    coded = learnt.coded(column, "")
+    categories = Lookup(column.categories[each], "the categories of fit")
+    learnt = LearntAttribute(column.kind, categories, np.zeros(0, dtype=np.int64))
+    coded = learnt.coded(column, name)
     if coded.offsets is not None:
         count = np.repeat(count, np.diff(coded.offsets))
     # Exact: integers below 2**53 are exact as float64 weights.

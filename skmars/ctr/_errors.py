@@ -99,7 +99,8 @@ def attribute_changed(name: str, kind: str, was: str) -> ValueError:
 def attribute_out_of_range(name: str, largest: float) -> ValueError:
     """Say that a number of an attribute can't be computed with."""
     return ValueError(
-        f"{name} is scaled to numbers beyond {largest:g}. Correct the value, or take its logarithm."
+        f"{name} holds numbers beyond {largest:g}, or is scaled to such. Correct the value, or "
+        "take its logarithm."
     )
 
 

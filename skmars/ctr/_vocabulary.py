@@ -91,7 +91,9 @@ def _learnt(
     there: dict[str, Attribute], names: str | Sequence[str] | None, count: Codes, of: str
 ) -> dict[str, LearntAttribute]:
     chosen = chosen_attributes(there, names, of)
-    return {name: learn_attribute(there[name], count) for name in chosen}
+    return {
+        name: learn_attribute(there[name], count, f"attribute {name!r} of {of}s") for name in chosen
+    }
 
 
 def with_items_of(encoder: RowEncoder, X: Impressions) -> RowEncoder:

@@ -37,3 +37,6 @@ RATES = tuple(f"{of}_{what}" for of in RATED for what in ("click_logit", "log_im
 
 # Name of the logit that logistic regression on click rates gives (a context column).
 CLICK_LOGIT = "click_logit"
+
+# Context columns that steps of a pipeline make for the target and the moment of a row.
+MADE = (*LOOKALIKES, *RATES, CLICK_LOGIT)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from skmars.data._attributes import Attribute, take_known
 from skmars.data._catalog import ItemCatalog, require_catalog
-from skmars.data._columns import LOOKALIKES
+from skmars.data._columns import MADE
 from skmars.data._crossing import check_known, item_codes, new_context
 from skmars.data._display import impressions_html
 from skmars.data._fields import (
@@ -336,7 +336,7 @@ class Impressions:
         ------
         ValueError
             If the catalogue lacks an item, or there is not one list a row. If the rows have
-            borrowed items or look-alike features, which depend on the target.
+            borrowed items, look-alike features or click rates, which depend on the target.
         TypeError
             If the ids are strings and those of the catalogue integers, or the other way round.
 
@@ -443,12 +443,12 @@ class Impressions:
 
     def _check_free_of_targets(self, method: str) -> None:
         """Raise ValueError if the rows have what was made for their targets."""
-        made = [name for name in LOOKALIKES if name in self.context]
+        made = [name for name in MADE if name in self.context]
         made += [] if self.borrowed is None else ["borrowed"]
         if made:
             raise ValueError(
                 f"X.{method}() gives rows with other targets, but X has columns that were made for "
-                f"the present ones: {', '.join(made)}. Call it before the augmenter, and pass the "
+                f"the present ones: {', '.join(made)}. Call it before the first step, and pass the "
                 "result through the whole pipeline."
             )
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data._catalog import ItemCatalog, require_catalog
-from skmars.data._columns import CLICK_LOGIT, LOOKALIKES, RATES, RESERVED
+from skmars.data._columns import MADE, RESERVED
 from skmars.data._fields import Fields
 from skmars.data._frames import Table
 from skmars.data._histories import Timeline
@@ -256,7 +256,7 @@ def _check_roles(table: Table, roles: Mapping[str, str | None], context: Iterabl
             )
         role_of[column] = role
     for column in context:
-        taken = column in (*RESERVED, *LOOKALIKES, *RATES, CLICK_LOGIT)
+        taken = column in (*RESERVED, *MADE)
         if taken or is_user_column(column):
             raise ValueError(
                 f"{table.describe(column)} can't be context: impressions have a column of this "

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data import Impressions
-from skmars.data._columns import LOOKALIKES
+from skmars.data._columns import MADE
 
 
 def known_times(X: Impressions, name: str, instead: str) -> NDArray[np.float64]:
@@ -52,7 +52,7 @@ def check_raw(X: Impressions, name: str) -> None:
     name : str
         What changes the rows, for messages.
     """
-    found: list[Any] = [column for column in LOOKALIKES if column in X.context]
+    found: list[Any] = [column for column in MADE if column in X.context]
     found += ["borrowed"] if X.borrowed is not None else []
     found += ["user_embedding"] if X._embedding is not None else []
     if found:

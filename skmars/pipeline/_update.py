@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from skmars.alignment import LinearAligner
 from skmars.data import Impressions
 from skmars.data._checks import require_impressions
 from skmars.data._folds import OWN
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
 
 Steps = list[tuple[str, Any]]
+
+# Steps that learn of items and not of what users do, and stay as they are.
+OF_ITEMS = (MultimodalEncoder, LinearAligner)
 
 
 def update(pipeline: Pipeline, X: Impressions | IntoDataFrame, y: ArrayLike, new: Any) -> Pipeline:
@@ -34,7 +38,8 @@ def update(pipeline: Pipeline, X: Impressions | IntoDataFrame, y: ArrayLike, new
     2. The classifier's `partial_fit` learns from them.
     3. Each step that has a method `updated` is brought forward with all rows, from the first to
        the last. :meth:`SteinAligner.updated` gives item factors of all rows in the same basis,
-       :meth:`SequenceRetrievalAugmenter.updated` thresholds and donors of all rows.
+       :meth:`SequenceRetrievalAugmenter.updated` thresholds and donors of all rows,
+       :meth:`ClickRateEncoder.updated` the counts of all rows.
 
     The network of the aligner is not trained, as every step of it would move the space in which
     all others work. Fit the whole pipeline again from time to time (see the user guide).
@@ -42,8 +47,9 @@ def update(pipeline: Pipeline, X: Impressions | IntoDataFrame, y: ArrayLike, new
     Parameters
     ----------
     pipeline : sklearn.pipeline.Pipeline
-        Fitted. Its last step has `partial_fit`; every other is a :class:`MultimodalEncoder`,
-        ``"passthrough"``, or has a method ``updated(X, y)`` that returns a fitted copy.
+        Fitted. Its last step has `partial_fit`; every other is a :class:`MultimodalEncoder` or
+        `LinearAligner`, ``"passthrough"``, or has a method ``updated(X, y)`` that returns a
+        fitted copy.
     X : Impressions, pandas.DataFrame, polars.DataFrame or pyarrow.Table
         All rows: those that the pipeline has learnt from, and the new ones, as
         :meth:`Impressions.append` returns them.
@@ -133,7 +139,7 @@ def _checked(pipeline: Any) -> tuple[Steps, tuple[str, Any]]:
     *steps, (name, classifier) = pipeline.steps
     steps = [(n, step) for n, step in steps if not _passes(step)]
     for n, step in steps:
-        if not isinstance(step, MultimodalEncoder) and not hasattr(step, "updated"):
+        if not isinstance(step, OF_ITEMS) and not hasattr(step, "updated"):
             raise TypeError(
                 f"the step {n!r} ({type(step).__name__}) can't be brought forward: it has no "
                 "method updated(X, y). Fit the pipeline again on all rows, or give it one that "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -19,8 +20,9 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.data import Impressions
-from skmars.data._checks import check_columns, require_impressions
-from skmars.data._columns import CLICK_LOGIT
+from skmars.data._checks import check_columns, check_range, check_target, require_impressions
+from skmars.data._columns import CLICK_LOGIT, MADE
+from skmars.data._folds import OWN
 from skmars.rates._encoder import ClickRateEncoder
 from skmars.retrieval._out_of_fold import fold_of_users
 from skmars.utils._base import (
@@ -68,6 +70,7 @@ class _RateModel(SkmarsMixin, ClassifierMixin, BaseEstimator, ABC):
         context = self._init_callback_context()
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         rows = require_impressions(X, estimator_name=type(self).__name__)
+        check_target(y, len(rows), estimator_name=type(self).__name__)
         self._fit(rows, y)
         check_columns(self, rows, reset=True)
         self.classes_ = self.encoder_.classes_
@@ -315,6 +318,37 @@ class ClickRateClassifier(ImpressionsTransformerMixin, _RateModel):
         rated = self.encoder_.transform(rows)
         return self._with_column(rows, self._logit(rated)).with_fold(rated.fold)
 
+    def updated(self, X: Any, y: ArrayLike) -> ClickRateClassifier:
+        """Return a classifier that has learnt from all rows up to now. See `skmars.update`.
+
+        Parameters
+        ----------
+        X : Impressions, pandas.DataFrame, polars.DataFrame or pyarrow.Table
+            All rows, those of the fit and later ones, as the steps before this one now make them.
+        y : array-like of shape (n_rows,)
+
+        Returns
+        -------
+        ClickRateClassifier
+            A copy, fitted to these rows; this classifier stays as it is. If earlier steps made
+            columns that know the rows' own clicks, as `transform` does without times, then only
+            click rates are counted anew, and the regression stays.
+
+        Raises
+        ------
+        ValueError
+            If `X` lacks rows of a user whom the fit knew, or as in `fit`.
+        """
+        check_is_fitted(self)
+        rows = require_impressions(X, estimator_name=type(self).__name__)
+        check_columns(self, rows, reset=False)
+        new = copy(self)
+        if (rows.fold is not None) and (rows.fold == OWN).any() and set(MADE) & set(rows.context):
+            new.encoder_ = self.encoder_.updated(rows, y)
+            return new
+        self.encoder_._rates.activity.check_goes_on(rows, type(self).__name__)
+        return new.fit(rows, y)
+
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the columns of the output of `transform` as a frame.
 
@@ -385,7 +419,9 @@ class _Design:
                     f"infinite (first: row {int(np.argmax(wrong))}). Fill them, or drop the column."
                 )
             columns.append(column.astype(np.float64))
-        return np.column_stack(columns)
+        matrix = np.column_stack(columns)
+        check_range(matrix, self.numeric)
+        return matrix
 
     def _strings(self, X: Impressions) -> NDArray[Any]:
         columns = [X.context[name].astype(str).astype(object) for name in self.words]

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from skmars.data._histories import Timeline
 from skmars.utils import _ragged as ragged
@@ -130,10 +129,8 @@ class Smoothing:
         strength = (1 - correlation) / correlation if correlation > 0 else most
         return cls(rate, float(np.clip(strength, LEAST_SMOOTHING, most)))
 
-    def rates(self, n: Counts, clicks: Counts) -> NDArray[np.float64]:
-        """Return the smoothed click rates of groups of these impressions and clicks."""
-        return (clicks + self.strength * self.rate) / (n + self.strength)
-
     def log_odds(self, n: Counts, clicks: Counts) -> NDArray[np.float64]:
         """Return the log-odds of the smoothed rates, less those of the rate of all rows."""
-        return np.asarray(logit(self.rates(n, clicks)) - logit(self.rate))
+        # Not by the rates, which a small strength rounds to 0 or 1.
+        clicked, unclicked = self.strength * self.rate, self.strength * (1 - self.rate)
+        return np.log1p(clicks / clicked) - np.log1p((n - clicks) / unclicked)

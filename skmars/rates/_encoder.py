@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -239,6 +240,31 @@ class ClickRateEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         if self._rates.timed and rows.time is not None:
             return result
         return mark_own(result, self._rates.has_later_events(rows))
+
+    def updated(self, X: Impressions | IntoDataFrame, y: ArrayLike) -> ClickRateEncoder:
+        """Return an encoder that has counted all rows up to now. See `skmars.update`.
+
+        Parameters
+        ----------
+        X : Impressions, pandas.DataFrame, polars.DataFrame or pyarrow.Table
+            All rows, those of the fit and later ones.
+        y : array-like of shape (n_rows,)
+
+        Returns
+        -------
+        ClickRateEncoder
+            A copy, fitted to these rows; this encoder stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If `X` lacks rows of a user whom the fit knew, or as in `fit`.
+        """
+        check_is_fitted(self)
+        rows = require_impressions(X, estimator_name=type(self).__name__)
+        check_columns(self, rows, reset=False)
+        self._rates.activity.check_goes_on(rows, type(self).__name__)
+        return copy(self).fit(rows, y)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the columns of the output as a frame.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data import Impressions, ItemCatalog
+from skmars.data._activity import UserActivity
 from skmars.data._columns import RATES
 from skmars.data._memo import Memo
 from skmars.rates._counts import Counts, Events, Smoothing, out_of_fold
@@ -38,6 +39,8 @@ class Rates:
         of their histories, and items have none.
     smoothing : dict of str to Smoothing
         For "user", "item" and, if there is one, "category".
+    activity : UserActivity
+        Of the users.
     """
 
     def __init__(
@@ -61,8 +64,9 @@ class Rates:
             of: Smoothing.of(code[code >= 0], clicked[code >= 0], float(clicked.mean()), smooth)
             for of, code in codes.items()
         }
-        self._longest = np.full(len(self._users), -1, dtype=np.int32)
-        np.maximum.at(self._longest, codes["user"], X.history.length)
+        longest = np.full(len(self._users), -1, dtype=np.int32)
+        np.maximum.at(longest, codes["user"], X.history.length)
+        self.activity = UserActivity(self._users.ids, longest)
         # What happened at an unknown time may have happened later than any row.
         known = np.flatnonzero(self._time(X) > -np.inf)
         past, moments, clicked = X[known], self._moments(X[known]), clicked[known]
@@ -109,7 +113,7 @@ class Rates:
     def has_later_events(self, X: Impressions) -> NDArray[np.bool_]:
         """Return for each row whether its user has events that are not known to be before it."""
         user, length = self._codes(X)["user"], X.history.length
-        longest = np.append(self._longest, np.int32(-1))
+        longest = np.append(self.activity.longest, np.int32(-1))
         return length <= longest[user]
 
     def _columns(self, counts: dict[str, tuple[Counts, Counts]]) -> Columns:
@@ -142,11 +146,12 @@ class Rates:
         new = np.flatnonzero(item < 0)
         if len(new) and self._category in X.catalog.parts[0].attributes:
             found = X.catalog.take_attribute(self._category, X.target[new])
-            if found.kind != "category":
+            named = np.flatnonzero(~found.missing)  # what is missing everywhere is of any kind
+            if len(named) and found.kind != "category":
                 raise unsuitable(self._category, found.kind)
-            named = new[~found.missing]
-            names = found.categories[found.values[~found.missing]]  # type: ignore[index]
-            codes[named] = self._categories(names, f"attribute {self._category!r} of X")
+            if len(named):
+                names = found.categories[found.values[named]]  # type: ignore[index]
+                codes[new[named]] = self._categories(names, f"attribute {self._category!r} of X")
         return codes
 
     def _time(self, X: Impressions) -> NDArray[np.float64]:

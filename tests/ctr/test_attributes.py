@@ -379,5 +379,27 @@ def test_rows_without_what_was_learnt_are_refused(data, model) -> None:
     with pytest.raises(ValueError, match="attribute 'price' of items held numbers, but it holds s"):
         model.predict(changed)
     huge = X.with_catalog(X.catalog.with_attributes({"price": [1e200] * N_ITEMS}))
-    with pytest.raises(ValueError, match="attribute 'price' of items is scaled to numbers beyond"):
+    with pytest.raises(ValueError, match="attribute 'price' of items holds numbers beyond"):
         model.predict(huge)
+
+
+def priced(prices: list[float]) -> Impressions:
+    """Return a row a price: everybody sees every item."""
+    n = len(prices)
+    log = pd.DataFrame({"user_id": np.repeat(range(8), n), "item_id": np.tile(range(n), 8)})
+    return Impressions.from_log(log, ItemCatalog(range(n), attributes={"price": prices}))[0]
+
+
+@pytest.mark.parametrize("prices", [[1e300] * 4, [1e300, 1.0, 2.0, 3.0], [-1e31, 1.0, 1.0, 1.0]])
+def test_a_fit_refuses_numbers_that_a_network_cannot_take(prices) -> None:
+    X = priced(prices)
+    with pytest.raises(ValueError, match="attribute 'price' of items holds numbers beyond 1e"):
+        DINClassifier(max_iter=1).fit(X, np.arange(len(X)) % 3 == 0)
+
+
+@pytest.mark.parametrize("constant", [0.0, 9.99, 1e16 + 2])
+def test_a_constant_tells_nothing_of_other_values(constant) -> None:
+    X = priced([constant, constant, np.nan, constant])
+    model = DINClassifier(max_iter=1, random_state=0).fit(X, np.arange(len(X)) % 3 == 0)
+    other = X.with_catalog(X.catalog.with_attributes({"price": [constant, 3.0, -1e9, 1e28]}))
+    np.testing.assert_array_equal(model.predict_proba(other), model.predict_proba(X))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skmars import Impressions, ItemCatalog
+from skmars import Impressions, ItemCatalog, sample_negatives
 from skmars.data import Sequences
 
 pd = pytest.importorskip("pandas")
@@ -106,11 +106,14 @@ def test_items_that_are_none_are_refused(items, error, message) -> None:
 
 def test_what_was_made_for_the_old_targets_is_refused() -> None:
     X = read([(0, 1, 1, True), (1, 2, 2, True)])
-    with pytest.raises(ValueError, match=r"X.cross\(\).*borrowed.*before the augmenter"):
+    with pytest.raises(ValueError, match=r"X.cross\(\).*borrowed.*before the first step"):
         X.with_borrowed(Sequences.empty(2)).cross([1])
-    counts = X.to_frame("pandas").assign(donor_popularity=[0.5, 0.7])
-    with pytest.raises(ValueError, match=r"X.cross\(\).*donor_popularity"):
-        Impressions.from_frame(counts, X.catalog).cross([1])
+    for name in ("donor_popularity", "item_click_logit", "category_log_impressions", "click_logit"):
+        made = Impressions.from_frame(X.to_frame("pandas").assign(**{name: [0.5, 0.7]}), X.catalog)
+        with pytest.raises(ValueError, match=rf"X.cross\(\).*{name}"):
+            made.cross([1])
+        with pytest.raises(ValueError, match=f"X has a column '{name}'"):
+            sample_negatives(made)
 
 
 # --- latest -------------------------------------------------------------------------------
@@ -141,13 +144,8 @@ def test_a_part_of_a_log_is_refused_though_it_has_all_users() -> None:
     """Events of the rows that are left out would be in the histories."""
     X = read([(0, 1, 1, True), (0, 2, 2, True), (1, 2, 3, True), (1, 1, 4, True)])
     assert X.latest().history.length.tolist() == [2, 2]
-    for part in (
-        X[[0, 2]],
-        X[[3, 2, 1, 0]],
-        X[:0],
-        X[:3].cross([1, 2]),
-        Impressions.from_frame(X.to_frame()),
-    ):
+    other = X[[3, 2, 1, 0]], X[:3].cross([1, 2]), Impressions.from_frame(X.to_frame())
+    for part in (X[[0, 2]], X[:0], *other):
         with pytest.raises(ValueError, match="all rows that Impressions.from_log returned"):
             part.latest()
     with pytest.raises(ValueError, match="all rows"):

@@ -16,6 +16,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.pipeline import Pipeline
 
 from skmars import (
+    ClickRateClassifier,
+    ClickRateEncoder,
     DINClassifier,
     Impressions,
     ItemCatalog,
@@ -24,6 +26,7 @@ from skmars import (
     make_mars,
     update,
 )
+from skmars.alignment import LinearAligner
 from skmars.baselines import RandomItems
 from skmars.data._columns import FACTORS
 
@@ -336,3 +339,22 @@ def test_an_aligner_of_arrays_is_refused() -> None:
     rows = pd.DataFrame({"user_id": [1], "item_id": [1], "history": [[]]})
     with pytest.raises(TypeError, match="fitted on a plain array, but X is impressions"):
         aligner.updated(rows)
+
+
+def test_click_rates_and_linear_aligners_go_on(world) -> None:
+    _, _, X, y, more, labels, new = world
+    rated = [("rates", ClickRateEncoder()), ("logit", ClickRateClassifier())]
+    mars = make_mars(random_state=0, align=LinearAligner("mean"), ctr__max_iter=1)
+    mars.steps[2:2] = rated
+    mars.fit(X, y)
+    updated = update(mars, more, labels, new)
+    forward = more
+    for name, step in rated:
+        refit = clone(step).fit(forward, labels)
+        forward = refit.transform(forward)
+        found = updated[name].transform(
+            more if name == "rates" else updated["rates"].transform(more)
+        )
+        for column, values in forward.context.items():
+            np.testing.assert_array_equal(found.context[column], values)
+    assert updated["align"] is mars["align"]

@@ -106,7 +106,7 @@ def test_bad_input_is_refused_and_nothing_is_fitted(model, shop) -> None:
     X, y = shop
     for rows, labels, error, message in (
         (X, None, ValueError, "requires y to be passed"),
-        (X, np.ones(len(X)), ValueError, "only one class"),
+        (X, np.ones(len(X)), ValueError, f"{type(model).__name__} .* only one class"),
         (np.zeros((4, 2)), y[:4], TypeError, "works on Impressions"),
     ):
         broken = clone(model)
@@ -127,6 +127,9 @@ def test_numbers_that_are_missing_are_named(shop) -> None:
     model = ClickRateClassifier().fit(X, y)
     with pytest.raises(ValueError, match="'item_rate' of X holds 1 numbers"):
         model.predict(broken)
+    hole[7] = 1e300
+    with pytest.raises(ValueError, match=r"'item_rate' of X holds 1e\+300 in row 7"):
+        ClickRateClassifier().fit(replace(X, context={**X.context, "item_rate": hole}), y)
     words = replace(X, context={**X.context, "item_rate": hole.astype(str).astype(object)})
     with pytest.raises(ValueError, match="held numbers in fit"):
         model.predict(words)

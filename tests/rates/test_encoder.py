@@ -401,3 +401,45 @@ def test_a_category_that_is_none_is_refused() -> None:
         with pytest.raises(ValueError, match=message):
             ClickRateEncoder(category=name).fit(X, y)
     assert len(ClickRateEncoder(category=None).fit_transform(X, y).context) == 4
+
+
+@pytest.mark.parametrize("smooth", [1e-300, 1e-17, 1e300])
+def test_any_smoothing_gives_finite_numbers(smooth) -> None:
+    X, y = read(random_log(0), "all", "times")
+    rated = ClickRateEncoder(smooth=smooth).fit_transform(X, y)
+    assert all(np.isfinite(rated.context[name]).all() for name in RATES[:4])
+
+
+def test_a_category_that_no_new_item_has_may_be_of_any_kind() -> None:
+    X, y = read(random_log(0), "all", "times")
+    encoder = ClickRateEncoder().fit(with_category(X), y)
+    frame = pd.DataFrame({"user_id": [0], "item_id": [99], "history": [[]], "timestamp": [1e9]})
+    for column in ([np.nan], [None], [[]]):
+        new = Impressions.from_frame(frame, ItemCatalog([99], attributes={"category": column}))
+        assert encoder.transform(new).context["category_log_impressions"] == 0
+    new = Impressions.from_frame(frame, ItemCatalog([99], attributes={"category": [3.0]}))
+    with pytest.raises(ValueError, match="holds numbers"):
+        encoder.transform(new)
+
+
+@pytest.mark.parametrize("times", ["times", "order"])
+@pytest.mark.parametrize("step", [ClickRateEncoder(), ClickRateClassifier()], ids=str)
+def test_updated_is_a_fit_to_all_rows(step, times) -> None:
+    X, y = read(random_log(0), "all", times)
+    some = X.history.length < 5
+    fitted = clone(step).fit(X[some], y[some])
+    before = fitted.transform(X).to_frame("pandas")
+    updated = fitted.updated(X, y).transform(X).to_frame("pandas")
+    pd.testing.assert_frame_equal(updated, clone(step).fit(X, y).transform(X).to_frame("pandas"))
+    pd.testing.assert_frame_equal(fitted.transform(X).to_frame("pandas"), before)
+    with pytest.raises(ValueError, match="X lacks rows of .* users that ClickRate"):
+        fitted.updated(X[X.user > 0], y[X.user > 0])
+
+
+def test_a_regression_does_not_learn_from_columns_that_know_the_click() -> None:
+    X, y = read(random_log(0), "all", "order")
+    encoder, classifier = ClickRateEncoder(), ClickRateClassifier()
+    classifier.fit(encoder.fit_transform(X, y), y)
+    rated = encoder.updated(X, y).transform(X)  # of their own users, too
+    updated = classifier.updated(rated, y)
+    np.testing.assert_array_equal(updated.model_.coef_, classifier.model_.coef_)
