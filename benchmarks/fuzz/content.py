@@ -270,7 +270,7 @@ def fitted(name: str, encoder: Any, values: list[Any]) -> tuple[Any, Any, str]:
     assert np.isfinite(matrix).all()
     assert not matrix[missing].any()
     for i in np.flatnonzero(missing):
-        assert f"{i}: " in message, message
+        assert re.search(rf"\b{i}(, \d+)*(, \.\.\.)?: ", message), message
     return matrix, missing, message
 
 

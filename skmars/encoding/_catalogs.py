@@ -12,7 +12,7 @@ import numpy as np
 from skmars.data import ItemCatalog
 from skmars.encoding._encode import Features, precomputed
 
-_N_NAMED = 5  # items that a message names
+_N_NAMED = 3  # kinds of problems that a message names, and items of each
 
 
 def content_of(catalog: ItemCatalog, name: str, default: Any = None) -> Any:
@@ -60,9 +60,14 @@ def with_features_of(catalog: ItemCatalog, features: Mapping[str, Features]) -> 
 
 
 def _examples(problems: Mapping[int, str], catalog: ItemCatalog) -> str:
-    first = sorted(problems)[:_N_NAMED]
-    shown = "; ".join(f"{catalog.ids[i]}: {problems[i]}" for i in first)
-    return shown + ("; ..." if len(problems) > _N_NAMED else "")
+    of_kind: dict[str, list[str]] = {}
+    for i in sorted(problems):
+        of_kind.setdefault(problems[i], []).append(str(catalog.ids[i]))
+    shown = [
+        ", ".join(ids[:_N_NAMED]) + ", ..." * (len(ids) > _N_NAMED) + f": {kind}"
+        for kind, ids in of_kind.items()
+    ]
+    return "; ".join(shown[:_N_NAMED]) + "; ..." * (len(shown) > _N_NAMED)
 
 
 def nothing_usable(problems: Mapping[int, str], catalog: ItemCatalog) -> Features:

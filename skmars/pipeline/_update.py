@@ -132,9 +132,11 @@ def update(pipeline: Pipeline, X: Impressions | IntoDataFrame, y: ArrayLike, new
 def _checked(pipeline: Any) -> tuple[Steps, tuple[str, Any]]:
     """Return the transformers and the classifier; raise if one can't be brought forward."""
     if not isinstance(pipeline, Pipeline):
+        searched = "Pass its best_estimator_."
+        alone = "A classifier alone learns from further rows with its partial_fit."
         raise TypeError(
-            f"pipeline must be a scikit-learn Pipeline, got {type(pipeline).__name__}. A "
-            "classifier alone learns from further rows with its partial_fit."
+            f"pipeline must be a scikit-learn Pipeline, got {type(pipeline).__name__}. "
+            f"{searched if hasattr(pipeline, 'best_estimator_') else alone}"
         )
     *steps, (name, classifier) = pipeline.steps
     steps = [(n, step) for n, step in steps if not _passes(step)]

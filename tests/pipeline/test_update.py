@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
 from skmars import (
@@ -283,6 +284,10 @@ def test_pipelines_that_cannot_go_on_are_refused(world) -> None:
     _, mars, _, _, more, labels, new = world
     with pytest.raises(TypeError, match="must be a scikit-learn Pipeline, got DINClassifier"):
         update(mars["ctr"], more, labels, new)
+    search = GridSearchCV(mars, {})
+    search.best_estimator_ = mars
+    with pytest.raises(TypeError, match="got GridSearchCV. Pass its best_estimator_"):
+        update(search, more, labels, new)
     with pytest.raises(NotFittedError):
         update(clone(mars), more, labels, new)
     other = Pipeline([("random", RandomItems()), ("ctr", mars["ctr"])])
