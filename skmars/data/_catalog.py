@@ -514,7 +514,6 @@ class ItemCatalog:
         part = ItemCatalog(
             new,
             content=dict.fromkeys(one.content, nothing),
-            attributes={k: v.nothing(len(new)) for k, v in one.attributes.items()},
             features={k: np.zeros((len(new), n), np.float32) for k, n in self.widths.items()},
             missing={k: np.ones(len(new), dtype=bool) for k in self.widths},
             embedding=(
@@ -523,6 +522,7 @@ class ItemCatalog:
                 else np.zeros((len(new), one.embedding.shape[1]), np.float32)
             ),
         )
+        part = part._with_known({k: v.nothing(len(new)) for k, v in one.attributes.items()})
         parts = (*self.parts, part) if len(self) else (part,)
         if len(parts) > MAX_PARTS:
             parts = (one, self._of_parts(parts[1:])._flat())
@@ -533,12 +533,19 @@ class ItemCatalog:
         flat = ItemCatalog(
             self.ids,
             content=self.content,
-            attributes=self.attributes,
             features=self.features,
             missing=self.missing,
             embedding=self.embedding,
         )
+        flat = flat._with_known(self.attributes)
         return flat.with_folds([fold._flat() for fold in self.folds])
+
+    def _with_known(self, attributes: Mapping[str, Attribute]) -> ItemCatalog:
+        """Return a catalogue of one part with attributes that were checked before.
+
+        Since then a step may have added features of the name of one.
+        """
+        return self._derive(attributes=MappingProxyType(dict(attributes)))
 
     # --- what identifies items and catalogues -----------------------------------------------
 

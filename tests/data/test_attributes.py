@@ -18,6 +18,7 @@ from sklearn.base import clone
 
 from skmars import ItemCatalog, MultimodalEncoder
 from skmars.data._attributes import Attribute
+from skmars.data._catalog import MAX_PARTS
 
 TEXT = st.text("ab é|", max_size=3)
 NUMBER = st.floats(allow_infinity=False, width=32) | st.integers(-5, 10**6)
@@ -255,3 +256,13 @@ def test_names_are_names_and_mean_one_thing() -> None:
     with pytest.raises(ValueError, match="'text', which is a modality"):
         catalog.with_attributes({"text": [1, 2]})
     assert isinstance(catalog.attributes["cost"], Attribute)
+
+
+def test_a_catalogue_with_features_of_the_name_of_an_attribute_is_extended() -> None:
+    catalog = ItemCatalog([1, 2], attributes={"price": [3.0, None]})
+    catalog = catalog.with_features({"price": np.eye(2)})
+    for new in range(3, 3 + 3 * MAX_PARTS):
+        catalog = catalog.extend([new])
+    assert catalog.attributes["price"].to_list()[0] == 3.0
+    assert len(catalog.attributes["price"]) == len(catalog.features["price"]) == 2 + 3 * MAX_PARTS
+    assert pickle.loads(pickle.dumps(catalog)).fingerprint == catalog.fingerprint
