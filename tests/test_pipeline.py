@@ -100,10 +100,10 @@ class CountingAligner(SteinAligner):
 
     log: str
 
-    def _fit(self, X, y, **options):
+    def _fit(self, X, y, *rest, **options):
         with open(CountingAligner.log, "a") as file:
             file.write(f"align {self.lam} {self.beta} {len(X)}\n")
-        return super()._fit(X, y, **options)
+        return super()._fit(X, y, *rest, **options)
 
 
 def test_memory_encodes_once_and_aligns_once_per_setting_and_fold(

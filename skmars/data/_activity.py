@@ -22,10 +22,17 @@ class UserActivity:
         Distinct user ids.
     longest : ndarray of shape (n_users,), int32
         Their activity.
+    last : ndarray of shape (n_users,), float64, or None
+        The time of the last row of each, where rows have times.
     """
 
-    def __init__(self, ids: NDArray[Any], longest: NDArray[np.int32]) -> None:
-        self.ids, self.longest = ids, longest
+    def __init__(
+        self,
+        ids: NDArray[Any],
+        longest: NDArray[np.int32],
+        last: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.ids, self.longest, self.last = ids, longest, last
 
     @classmethod
     def of(cls, X: Impressions) -> tuple[UserActivity, NDArray[np.int64]]:
@@ -38,7 +45,12 @@ class UserActivity:
         ids = X.users[X.user[row]]
         order = np.argsort(ids, kind="stable")
         row = row[order]
-        return cls(ids[order], X.history.length[row]), row
+        last = None
+        if X.time is not None:
+            last = np.full(len(X.users), -np.inf)
+            np.maximum.at(last, X.user, X.time)
+            last = last[X.user[row]]
+        return cls(ids[order], X.history.length[row], last), row
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,7 +61,7 @@ class UserActivity:
 
     def __getstate__(self) -> dict[str, Any]:
         # A lookup is rebuilt faster than it is read.
-        return {"ids": self.ids, "longest": self.longest}
+        return {"ids": self.ids, "longest": self.longest, "last": self.last}
 
     def codes(self, X: Impressions) -> NDArray[np.int32]:
         """Return for each row of `X` the position of its user in `ids`, -1 if unknown to `fit`."""
@@ -64,6 +76,16 @@ class UserActivity:
         """
         known = np.append(self.longest, np.int32(0))  # -1 takes the last entry
         return np.asarray(X.history.length < known[self.codes(X)])
+
+    def has_seen(self, X: Impressions) -> NDArray[np.bool_]:
+        """Return for each row of `X` whether its user has a row in `fit` that is no earlier.
+
+        Without times, whether the user has a longer history in `fit`.
+        """
+        if self.last is None or X.time is None:
+            return self.has_later_events(X)
+        last = np.append(self.last, -np.inf)  # -1 takes the last entry
+        return np.asarray(X.time <= last[self.codes(X)]) & np.isfinite(X.time)
 
     def check_goes_on(self, X: Impressions, name: str) -> None:
         """Raise ValueError unless `X` holds what these users did, and what came later."""

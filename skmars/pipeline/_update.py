@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from copy import copy, deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from skmars.alignment import LinearAligner
+from skmars.alignment import LinearAligner, SteinAligner
 from skmars.data import Impressions
+from skmars.data._activity import UserActivity
 from skmars.data._checks import require_impressions
 from skmars.data._folds import OWN
 from skmars.encoding import MultimodalEncoder
+from skmars.retrieval import SequenceRetrievalAugmenter
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
@@ -122,7 +125,7 @@ def update(pipeline: Pipeline, X: Impressions | IntoDataFrame, y: ArrayLike, new
     fresh = rows[chosen]
     for _, step in steps:
         fresh = step.transform(fresh)
-    learnt = _not_known(fresh)
+    learnt = _not_known(fresh, [activity for _, step in steps for activity in _activity(step)])
     classifier = deepcopy(classifier).partial_fit(fresh[learnt], labels[chosen[learnt]])
     result = copy(pipeline)
     result.steps = [*_brought_forward(pipeline, rows, labels), (name, classifier)]
@@ -160,23 +163,33 @@ def _passes(step: Any) -> bool:
     return step is None or isinstance(step, str)
 
 
-def _not_known(fresh: Impressions) -> NDArray[np.int64]:
-    """Return the rows to learn from: those whose user's later behaviour no step knows."""
+def _activity(step: Any) -> Iterator[UserActivity]:
+    """Yield what a step knows of the users of its fit."""
+    if isinstance(step, SteinAligner) and step.encoder_.factors is not None:
+        yield step.encoder_.factors.users
+    if isinstance(step, SequenceRetrievalAugmenter):
+        yield step._activity
+
+
+def _not_known(fresh: Impressions, activities: list[UserActivity]) -> NDArray[np.int64]:
+    """Return the rows to learn from: later than what the steps know of their users."""
     if len(fresh) == 0:
         raise ValueError("new selects no row of X; pass the rows of the new events.")
     known = np.zeros(len(fresh), dtype=bool) if fresh.fold is None else fresh.fold == OWN
+    for activity in activities:
+        known |= activity.has_seen(fresh)
     n_known = np.count_nonzero(known)
     if n_known == len(fresh):
         raise ValueError(
-            f"new selects {n_known} rows, but the pipeline has learnt what their users did after "
-            "all of them. Select the rows of new events alone, each of them once."
+            f"new selects {n_known} rows, but the pipeline has learnt what their users did at the "
+            "time of all of them, or later. Select the rows of new events alone, each of them once."
         )
     if n_known:
         warnings.warn(
-            f"{n_known} of {len(fresh)} new rows lie before events that the pipeline has learnt "
-            "already. The classifier does not learn from them, since their features may tell "
-            "their click. Select rows of new events alone; events that came late are learnt "
-            "when the pipeline is fitted again.",
+            f"{n_known} of {len(fresh)} new rows are not later than rows of their users that the "
+            "pipeline has learnt already. The classifier does not learn from them, since their "
+            "features may tell their click. Select rows of new events alone; events that came late "
+            "are learnt when the pipeline is fitted again.",
             UserWarning,
             stacklevel=3,
         )
