@@ -42,7 +42,7 @@ def update(pipeline: Pipeline, X: Impressions | IntoDataFrame, y: ArrayLike, new
     3. Each step that has a method `updated` is brought forward with all rows, from the first to
        the last. :meth:`SteinAligner.updated` gives item factors of all rows in the same basis,
        :meth:`SequenceRetrievalAugmenter.updated` thresholds and donors of all rows,
-       :meth:`ClickRateEncoder.updated` the counts of all rows.
+       :meth:`ClickRateEncoder.updated` the click rates of all rows.
 
     The network of the aligner is not trained, as every step of it would move the space in which
     all others work. Fit the whole pipeline again from time to time (see the user guide).

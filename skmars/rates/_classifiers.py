@@ -21,8 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skmars.data import Impressions
 from skmars.data._checks import check_columns, check_range, check_target, require_impressions
-from skmars.data._columns import CLICK_LOGIT, MADE
-from skmars.data._folds import OWN
+from skmars.data._columns import CLICK_LOGIT
 from skmars.rates._encoder import ClickRateEncoder
 from skmars.retrieval._out_of_fold import fold_of_users
 from skmars.utils._base import (
@@ -319,20 +318,21 @@ class ClickRateClassifier(ImpressionsTransformerMixin, _RateModel):
         return self._with_column(rows, self._logit(rated)).with_fold(rated.fold)
 
     def updated(self, X: Any, y: ArrayLike) -> ClickRateClassifier:
-        """Return a classifier that has learnt from all rows up to now. See `skmars.update`.
+        """Return a classifier whose click rates are those of all rows up to now.
+
+        The regression stays, so that a network that has learnt to read its logit can go on. See
+        `skmars.update`.
 
         Parameters
         ----------
         X : Impressions, pandas.DataFrame, polars.DataFrame or pyarrow.Table
-            All rows, those of the fit and later ones, as the steps before this one now make them.
+            All rows, those of the fit and later ones.
         y : array-like of shape (n_rows,)
 
         Returns
         -------
         ClickRateClassifier
-            A copy, fitted to these rows; this classifier stays as it is. If earlier steps made
-            columns that know the rows' own clicks, as `transform` does without times, then only
-            click rates are counted anew, and the regression stays.
+            A fitted copy; this classifier stays as it is.
 
         Raises
         ------
@@ -343,11 +343,8 @@ class ClickRateClassifier(ImpressionsTransformerMixin, _RateModel):
         rows = require_impressions(X, estimator_name=type(self).__name__)
         check_columns(self, rows, reset=False)
         new = copy(self)
-        if (rows.fold is not None) and (rows.fold == OWN).any() and set(MADE) & set(rows.context):
-            new.encoder_ = self.encoder_.updated(rows, y)
-            return new
-        self.encoder_._rates.activity.check_goes_on(rows, type(self).__name__)
-        return new.fit(rows, y)
+        new.encoder_ = self.encoder_.updated(rows, y)
+        return new
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the columns of the output of `transform` as a frame.
