@@ -22,6 +22,7 @@ from skmars.data._checks import (
 )
 from skmars.data._folds import mark_own
 from skmars.utils._base import (
+    ColumnsOutMixin,
     ImpressionsTransformerMixin,
     SkmarsMixin,
     all_or_nothing,
@@ -34,7 +35,11 @@ if TYPE_CHECKING:
 
 
 class SteinAligner(
-    SkmarsMixin, ImpressionsTransformerMixin, ClassNamePrefixFeaturesOutMixin, AlignerParameters
+    SkmarsMixin,
+    ColumnsOutMixin,
+    ImpressionsTransformerMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    AlignerParameters,
 ):
     """Embeds text, image and id of items in one space, and users with them.
 
@@ -389,24 +394,6 @@ class SteinAligner(
     def _attach(self, X: Impressions) -> Impressions:
         encoder = self.encoder_
         return X.with_catalog(encoder.embed_catalog(X.catalog)).with_user_encoder(encoder)
-
-    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
-        """Return the names of the output columns.
-
-        Parameters
-        ----------
-        input_features : array-like of str or None, default=None
-            Checked against the names of fit.
-
-        Returns
-        -------
-        ndarray of str
-            ``steinaligner0`` and so on; for impressions the columns of their table.
-        """
-        check_is_fitted(self)
-        if self._columns_out is not None:
-            return np.array(self._columns_out, dtype=object)
-        return super().get_feature_names_out(input_features)
 
     @property
     def _n_features_out(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import StrOptions
@@ -23,6 +23,7 @@ from skmars.alignment._modalities import (
 from skmars.alignment._parameters import MOST, WIDTH
 from skmars.data._checks import as_impressions, check_columns, check_range
 from skmars.utils._base import (
+    ColumnsOutMixin,
     ImpressionsTransformerMixin,
     SkmarsMixin,
     all_or_nothing,
@@ -34,7 +35,11 @@ MAX_SAMPLE = 2000
 
 
 class LinearAligner(
-    SkmarsMixin, ImpressionsTransformerMixin, ClassNamePrefixFeaturesOutMixin, BaseEstimator
+    SkmarsMixin,
+    ColumnsOutMixin,
+    ImpressionsTransformerMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    BaseEstimator,
 ):
     """Aligns modalities by a linear map each, in closed form and without clicks.
 
@@ -246,24 +251,6 @@ class LinearAligner(
         check_columns(self, impressions, reset=False)
         catalog = self.encoder_.embed_catalog(impressions.catalog)
         return impressions.with_catalog(catalog).with_user_encoder(self.encoder_)
-
-    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
-        """Return the names of the output columns.
-
-        Parameters
-        ----------
-        input_features : array-like of str or None, default=None
-            Checked against the names of fit.
-
-        Returns
-        -------
-        ndarray of str
-            ``linearaligner0`` and so on; for impressions the columns of their table.
-        """
-        check_is_fitted(self)
-        if self._columns_out is not None:
-            return np.array(self._columns_out, dtype=object)
-        return super().get_feature_names_out(input_features)
 
     @property
     def _n_features_out(self) -> int:

@@ -25,6 +25,7 @@ from skmars.data._columns import CLICK_LOGIT
 from skmars.rates._encoder import ClickRateEncoder
 from skmars.retrieval._out_of_fold import fold_of_users
 from skmars.utils._base import (
+    ColumnsOutMixin,
     ImpressionsTransformerMixin,
     SkmarsMixin,
     all_or_nothing,
@@ -193,7 +194,7 @@ class PopularityClassifier(_RateModel):
         return np.asarray(X.context["item_click_logit"] + logit(self.encoder_.click_rate_))
 
 
-class ClickRateClassifier(ImpressionsTransformerMixin, _RateModel):
+class ClickRateClassifier(ColumnsOutMixin, ImpressionsTransformerMixin, _RateModel):
     """Logistic regression on the click rates of user and item, and on the context columns.
 
     A strong baseline for a small fraction of the work of a network: who clicks a lot, and what is
@@ -345,20 +346,6 @@ class ClickRateClassifier(ImpressionsTransformerMixin, _RateModel):
         new = copy(self)
         new.encoder_ = self.encoder_.updated(rows, y)
         return new
-
-    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Return the columns of the output of `transform` as a frame.
-
-        Parameters
-        ----------
-        input_features : ignored
-
-        Returns
-        -------
-        ndarray of str
-        """
-        check_is_fitted(self)
-        return np.array(self._columns_out, dtype=object)
 
     def _fit(self, X: Impressions, y: ArrayLike) -> None:
         self.encoder_ = ClickRateEncoder(smooth=self.smooth, category=self.category, cv=self.cv)

@@ -20,6 +20,7 @@ from skmars.data._folds import mark_own
 from skmars.rates._rates import Rates, category_of
 from skmars.retrieval._out_of_fold import fold_of_users
 from skmars.utils._base import (
+    ColumnsOutMixin,
     ImpressionsTransformerMixin,
     SkmarsMixin,
     all_or_nothing,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
 
 
-class ClickRateEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
+class ClickRateEncoder(SkmarsMixin, ColumnsOutMixin, ImpressionsTransformerMixin, BaseEstimator):
     r"""Add the click rates of users and items as context columns, as of the moment of each row.
 
     The rows of `fit` are the events: each is an impression, clicked or not. A row gets four
@@ -265,20 +266,6 @@ class ClickRateEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
         check_columns(self, rows, reset=False)
         self._rates.activity.check_goes_on(rows, type(self).__name__)
         return copy(self).fit(rows, y)
-
-    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Return the columns of the output as a frame.
-
-        Parameters
-        ----------
-        input_features : ignored
-
-        Returns
-        -------
-        ndarray of str
-        """
-        check_is_fitted(self)
-        return np.array(self._columns_out, dtype=object)
 
     def _with_columns(self, X: Impressions, columns: dict[str, NDArray[np.float64]]) -> Impressions:
         return replace(X, context={**X.context, **columns})

@@ -30,6 +30,7 @@ from skmars.retrieval._neighbors import Lookalikes, find_lookalikes
 from skmars.retrieval._out_of_fold import fold_groups, fold_of_users, join_groups
 from skmars.retrieval._plan import Plan, Settings, make_plan
 from skmars.utils._base import (
+    ColumnsOutMixin,
     ImpressionsTransformerMixin,
     SkmarsMixin,
     all_or_nothing,
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
     from sklearn.callback import CallbackContext
 
 
-class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator):
+class SequenceRetrievalAugmenter(
+    SkmarsMixin, ColumnsOutMixin, ImpressionsTransformerMixin, BaseEstimator
+):
     r"""Extend the histories of low-active users by items of the high-active users most like them.
 
     Section 3.4 of the MARS paper. A row whose user is low-active is compared with all
@@ -476,20 +479,6 @@ class SequenceRetrievalAugmenter(SkmarsMixin, ImpressionsTransformerMixin, BaseE
         """
         rows = self.transform(X)
         return in_zone(make_frame(borrowed_columns(rows), frame), "timestamp", rows._zone)
-
-    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
-        """Return the columns of the output as a frame, the borrowed ones last.
-
-        Parameters
-        ----------
-        input_features : ignored
-
-        Returns
-        -------
-        ndarray of str
-        """
-        check_is_fitted(self)
-        return np.array(self._columns_out, dtype=object)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn import callback
 from sklearn.base import TransformerMixin
 from sklearn.utils._set_output import ADAPTERS_MANAGER, _get_output_config
+from sklearn.utils.validation import check_is_fitted
 
 # Address of the documentation, to which the diagrams of estimators link. Assign another one for a
 # local build.
@@ -94,3 +96,29 @@ class ImpressionsTransformerMixin(TransformerMixin):
             return array
         adapter = ADAPTERS_MANAGER.adapters[container]
         return adapter.create_container(array, X, columns=self.get_feature_names_out)  # type: ignore
+
+
+class ColumnsOutMixin:
+    """Names of the output's columns: `_columns_out`, which `fit` sets; None for plain arrays."""
+
+    _columns_out: list[str] | None
+
+    def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:
+        """Return the names of the output's columns.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Of plain arrays, checked against the names of fit.
+
+        Returns
+        -------
+        ndarray of str
+            The columns of the table of impressions; for plain arrays the name of the estimator
+            with a number.
+        """
+        check_is_fitted(self)
+        if self._columns_out is not None:
+            return np.array(self._columns_out, dtype=object)
+        names: NDArray[np.object_] = super().get_feature_names_out(input_features)  # type: ignore
+        return names
