@@ -151,6 +151,15 @@ class Table:
         except (ValueError, OSError, ZoneInfoNotFoundError):  # an offset such as +01:00
             return None
 
+    def has_zone(self, column: str) -> bool | None:
+        """Return whether a column of dates tells their time zone; None if it holds no dates."""
+        if not self.holds_dates(column):
+            return None
+        series = self.series(column)
+        if isinstance(series.dtype, nw.Datetime):
+            return series.dtype.time_zone is not None
+        return getattr(series.drop_nulls().to_list()[0], "tzinfo", None) is not None
+
     def places(self, column: str) -> NDArray[Any]:
         """Return a column by whose values the rows are ordered: integers, or else seconds.
 

@@ -615,8 +615,8 @@ class Impressions:
         ------
         ValueError
             If these are not all rows of a log but a selection, say, or steps of a pipeline have
-            added to them; if one log has times and the other has none, or in another unit; or as
-            in `from_log`.
+            added to them; if one log has times and the other has none, or in another unit, or
+            dates with a zone and the other without; or as in `from_log`.
         TypeError
             If ids or a column are of another type than before, or as in `from_log`.
 
@@ -679,7 +679,7 @@ class Impressions:
         label = None if record.label is None else record.label.astype(np.int64)
         context = dict(self.context)
         return record.format, Events(
-            self.users, self.user, self.target, label, seconds, record.place, context
+            self.users, self.user, self.target, label, seconds, record.place, context, record.zoned
         )
 
     @classmethod

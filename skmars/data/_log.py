@@ -55,6 +55,7 @@ class LogRecord:
     label: NDArray[np.int8] | None
     place: NDArray[Any] | None  # values of the column `order`
     seconds: NDArray[np.float64] | None  # of logs with an order; else they are the time of a row
+    zoned: bool | None  # whether dates told their zone; None for numbers
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Events:
     seconds: NDArray[np.float64] | None  # NaN where unknown
     place: NDArray[Any] | None
     context: dict[str, NDArray[Any]]
+    zoned: bool | None = None  # see `LogRecord`
 
     def __len__(self) -> int:
         return len(self.user)
@@ -82,6 +84,7 @@ class Events:
             None if self.seconds is None else self.seconds[rows],
             None if self.place is None else self.place[rows],
             {name: column[rows] for name, column in self.context.items()},
+            self.zoned,
         )
 
 
@@ -115,7 +118,8 @@ def read_log(
     place = None if form.order is None else table.places(form.order)
     context = {name: table.context(name) for name in form.context}
     catalog = _catalog_of(item_ids, catalog, table.describe(form.item), further=behind is not None)
-    events = Events(users, user, catalog.codes(item_ids), label, seconds, place, context)
+    zoned = None if time is None else table.has_zone(time)
+    events = Events(users, user, catalog.codes(item_ids), label, seconds, place, context, zoned)
     if behind is not None:
         named = {**roles, "time": time}
         events = _joined(behind, events, {k: table.describe(v or k) for k, v in named.items()})
@@ -150,6 +154,7 @@ def log_fields(
         None if y is None else y.astype(np.int8),
         events.place,
         None if events.place is None else events.seconds,
+        events.zoned,
     )
     fields: Fields = {
         "catalog": catalog,
@@ -180,6 +185,13 @@ def _joined(old: Events, new: Events, names: Mapping[str, str]) -> Events:
         seconds = None
     else:
         check_same_unit(new.seconds, names["time"], old.seconds, "X")
+        if {old.zoned, new.zoned} == {True, False}:
+            which = ["dates without a time zone", "dates with a time zone"]
+            raise ValueError(
+                f"{names['time']} holds {which[bool(new.zoned)]}, but that of X held "
+                f"{which[bool(old.zoned)]}, so that nobody can tell what came first. Bring both to "
+                "one zone, for example with .dt.tz_localize or .dt.tz_convert."
+            )
         seconds = np.concatenate([old.seconds, new.seconds])
     check_same_kind(new.users, names["user"], old.users, "X")
     users, code = factorize(joined(old.users, new.users))
@@ -205,6 +217,7 @@ def _joined(old: Events, new: Events, names: Mapping[str, str]) -> Events:
             name: _behind(old.context[name], column, f"column {name!r} of log")
             for name, column in new.context.items()
         },
+        old.zoned if new.zoned is None else new.zoned,
     )
 
 

@@ -45,6 +45,9 @@ def logs(draw) -> pd.DataFrame:
     )
 
 
+DATES = pd.to_datetime(["2026-01-01 10:00", "2026-01-01 11:00"])
+
+
 def read(log, **settings) -> tuple[Impressions, np.ndarray | None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -249,3 +252,21 @@ def test_attributes_of_users_go_on():
     assert told["age"].to_list() == [20.0, 40.0, 30.0]
     assert told["country"].to_list() == ["it", "fr", None]
     assert told["likes"].to_list() == [["a"], [], ["b", "c"]]
+
+
+def test_dates_with_and_without_a_zone_do_not_mix() -> None:
+    """Noon in Tokyo would come before ten o'clock of who knows where."""
+    plain = pd.DataFrame({"user_id": [1, 1], "item_id": [1, 2], "timestamp": DATES})
+    tokyo = plain.assign(timestamp=DATES.tz_localize("Asia/Tokyo"))
+    paris = plain.assign(timestamp=tokyo.timestamp.dt.tz_convert("Europe/Paris"))
+    numbers = plain.assign(timestamp=[1.8e9, 1.8e9 + 5])
+    as_objects = tokyo.assign(timestamp=tokyo.timestamp.astype(object))
+    for first, second in ((plain, tokyo), (tokyo, plain), (as_objects, plain)):
+        X, _ = Impressions.from_log(first)
+        with pytest.raises(ValueError, match="a time zone, but that of X held dates with"):
+            X.append(second)
+        with pytest.raises(ValueError, match="time zone, but that of X"):
+            X.append(numbers)[0].append(second)
+        for more in (first.assign(item_id=3), numbers):
+            assert len(X.append(more)[0]) == 4
+    assert len(Impressions.from_log(tokyo)[0].append(paris.assign(item_id=3))[0]) == 4
