@@ -121,7 +121,7 @@ def update(pipeline: Pipeline, X: Impressions | IntoDataFrame, y: ArrayLike, new
             f"new must be an int array, a mask or a slice of rows, got {new!r}. The rows from "
             "the n-th on are slice(n, None)."
         )
-    chosen = np.arange(len(rows))[new]
+    chosen = np.unique(np.arange(len(rows))[new])  # a row that is named twice is learnt once
     fresh = rows[chosen]
     for _, step in steps:
         fresh = step.transform(fresh)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from skmars import DINClassifier, MultimodalEncoder, make_mars
+from skmars import DINClassifier, MultimodalEncoder, make_mars, make_small_shop
 
 
 def test_default_has_the_defaults_of_each_step():
@@ -49,3 +49,14 @@ def test_calls_share_no_step():
     assert one["encode"] is not other["encode"]
     assert isinstance(one["encode"], MultimodalEncoder)
     assert isinstance(one["ctr"], DINClassifier)
+
+
+def test_click_rates_are_a_step_where_asked_for():
+    mars = make_mars(rates=True, rates__smooth=5.0)
+    assert list(mars.named_steps) == ["encode", "align", "augment", "rates", "ctr"]
+    assert mars["rates"].smooth == 5.0
+    X, y = make_small_shop(n_users=150, random_state=0)
+    small = {"align__n_components": 8, "align__id_dim": 8, "align__max_iter": 1}
+    mars = make_mars(rates=True, random_state=0, **small, ctr__max_iter=2).fit(X, y)
+    assert "click_logit" in mars[:-1].transform(X[:5]).context
+    assert mars.predict_proba(X[:5]).shape == (5, 2)
