@@ -122,14 +122,15 @@ def moments_of(X: Impressions, y: NDArray[Any]) -> tuple[Rows, Rows]:
     order = np.lexsort((np.arange(len(X)), length, time, X.user))
     user, length, time = X.user[order], length[order], time[order]
     new_user = np.append(True, user[1:] != user[:-1])
+    new_history = new_user | np.append(True, length[1:] != length[:-1])
     if X.time is not None:
-        new = new_user | np.append(True, time[1:] != time[:-1])
+        # One moment has one history. With an order, times are bounds that several moments share.
+        new = new_history | np.append(True, time[1:] != time[:-1])
     else:
         # Rows of one history follow one another, unless the first of them should be in the
         # history of the next (a click, or any event of histories with feedback), or unless
         # each has a copy of it, as in tables.
         start = X.history.start[order]
-        new_history = new_user | np.append(True, length[1:] != length[:-1])
         clicks = np.cumsum(y[order]) - y[order]
         first = np.maximum.accumulate(np.where(new_history, np.arange(len(X)), 0))
         copied = start != start[first]

@@ -252,3 +252,14 @@ def test_a_click_and_its_negatives_are_one_moment(times):
 def test_unknown_units_are_refused():
     with pytest.raises(ValueError, match="unit"):
         LeaveLastOut(unit="user")
+
+
+def test_times_that_are_bounds_do_not_make_a_moment():
+    """Where a column orders the events, their times may be coarse."""
+    log = pd.DataFrame(
+        {"user_id": [1] * 6, "item_id": range(6), "liked": [1, 0, 1, 1, 0, 1], "place": range(6)}
+    )
+    log["timestamp"] = [10.0, 20.0, None, None, None, None]
+    X, y = Impressions.from_log(log, label="liked", history="all", order="place")
+    ((train, test),) = LeaveLastOut(unit="moment").split(X, y)
+    assert (train.tolist(), test.tolist()) == ([0, 1, 2, 3, 4], [5])
