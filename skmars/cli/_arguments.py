@@ -201,6 +201,13 @@ def add_compare(sub: Parser) -> None:
         default=[],
         help=f"leave out a model: {', '.join(MODELS)}; may be repeated",
     )
+    sub.add_argument(
+        "--split-at",
+        metavar="TIME",
+        type=moment,
+        help="test on all rows from this time on, not on the last ones of each user: a date like "
+        "2026-01-31 (of UTC, unless it has a zone), seconds, or a share of the rows, such as 0.8",
+    )
     add_negatives(sub)
     add_seed(sub)
     sub.add_argument(

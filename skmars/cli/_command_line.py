@@ -186,6 +186,7 @@ def _compare(arguments: argparse.Namespace, results: TextIO) -> None:
         users=arguments.user_table,
         without=arguments.without,
         negatives=arguments.negatives,
+        split_at=arguments.split_at,
         seed=arguments.seed,
         quiet=arguments.quiet,
     )

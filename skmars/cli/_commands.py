@@ -231,6 +231,7 @@ def compare(
     users: Source | None = None,
     without: Iterable[str] = (),
     negatives: int = 0,
+    split_at: datetime | float | None = None,
     seed: int = 0,
     quiet: bool = False,
 ) -> Comparison:
@@ -245,6 +246,8 @@ def compare(
     negatives : int, default=0
         For a log of clicks alone: how many other items are drawn for each click, none that the user
         had touched before.
+    split_at : datetime or float, default=None
+        Test on all rows from this time on, as `time_split` reads it.
     seed : int, default=0
     quiet : bool, default=False
         Whether to print no progress.
@@ -254,9 +257,11 @@ def compare(
     if negatives:
         X, y = with_negatives(X, negatives, X, seed, exclude="before")
     try:
+        cv = None if split_at is None else [time_split(X, split_at)]
         return pipeline_compare(
             X,
             y,
+            cv=cv,
             models=dict.fromkeys(without),
             random_state=seed,
             frame="pyarrow",

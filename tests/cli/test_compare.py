@@ -71,3 +71,15 @@ def test_a_log_of_clicks_alone_is_compared_with_negatives(capsys, tmp_path: Path
     code, out, _ = run(capsys, "compare", log, "--negatives", 3, *without, "--quiet")
     assert code == 0
     assert "AUC" in out.splitlines()[0]
+
+
+def test_it_splits_at_a_time(capsys, tmp_path: Path) -> None:
+    X, y = make_small_shop(n_users=80, random_state=0)
+    log = {"user_id": X.user_ids, "item_id": X.item_ids, "timestamp": X.time, "clicked": y}
+    without = [word for name in MODELS[2:] for word in ("--without", name)]
+    arguments = ["compare", write(tmp_path, "log.csv", log), *without, "--quiet"]
+    code, out, _ = run(capsys, *arguments, "--split-at", "0.8")
+    assert code == 0
+    assert "GAUC" in out.splitlines()[0]  # users have several test rows
+    code, out, _ = run(capsys, *arguments)
+    assert "GAUC" not in out.splitlines()[0]
