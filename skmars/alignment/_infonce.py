@@ -60,7 +60,7 @@ def infonce_loss(
 
 
 @dataclass(frozen=True)
-class InfoNCEObjective(SteinObjective):
+class InfoNCEAlignment(SteinObjective):
     """The mean `infonce_loss` over all pairs of any number of modalities.
 
     A single modality, which has nothing to be aligned with, is its own partner: the loss then
@@ -75,5 +75,5 @@ class InfoNCEObjective(SteinObjective):
 
 def alignment_objective(parameters: AlignerParameters) -> SteinObjective:
     """Return what takes the place of `L_Stein` in the loss of an aligner."""
-    kind = InfoNCEObjective if parameters.alignment == "infonce" else SteinObjective
+    kind = InfoNCEAlignment if parameters.alignment == "infonce" else SteinObjective
     return kind(parameters.lam, parameters.entropy, parameters.eta, parameters.normalize)

@@ -52,13 +52,7 @@ def add_fit(sub: Parser) -> None:
         default="none",
         help="keep the last two impressions of each user out of training, for evaluate",
     )
-    kept.add_argument(
-        "--split-at",
-        metavar="TIME",
-        type=moment,
-        help="keep all rows from this time on out of training, for evaluate: a date like "
-        "2026-01-31 (of UTC, unless it has a zone), seconds, or a share of the rows, such as 0.8",
-    )
+    add_split_at(kept, "keep all rows from this time on out of training, for evaluate")
     add_seed(group)
     sub.add_argument("--quiet", action="store_true", help="no progress")
 
@@ -174,6 +168,16 @@ def add_rows(sub: Parser) -> None:
     add_output(sub)
 
 
+def add_split_at(sub: Any, what: str) -> None:
+    sub.add_argument(
+        "--split-at",
+        metavar="TIME",
+        type=moment,
+        help=f"{what}: a date like 2026-01-31 (of UTC, unless it has a zone), seconds, or a share "
+        "of the rows, such as 0.8",
+    )
+
+
 def add_negatives(sub: Any) -> None:
     sub.add_argument(
         "--negatives",
@@ -201,13 +205,7 @@ def add_compare(sub: Parser) -> None:
         default=[],
         help=f"leave out a model: {', '.join(MODELS)}; may be repeated",
     )
-    sub.add_argument(
-        "--split-at",
-        metavar="TIME",
-        type=moment,
-        help="test on all rows from this time on, not on the last ones of each user: a date like "
-        "2026-01-31 (of UTC, unless it has a zone), seconds, or a share of the rows, such as 0.8",
-    )
+    add_split_at(sub, "test on all rows from this time on, not on the last ones of each user")
     add_negatives(sub)
     add_seed(sub)
     sub.add_argument(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skmars import SteinAligner, make_multimodal_ctr
-from skmars.alignment._infonce import InfoNCEObjective, infonce_loss
+from skmars.alignment._infonce import InfoNCEAlignment, infonce_loss
 
 RNG = np.random.RandomState(0)
 A, B = (torch.from_numpy(RNG.normal(size=(7, 3))) for _ in range(2))
@@ -45,7 +45,7 @@ def test_without_a_pair_to_contrast_it_is_zero_with_a_graph():
 
 def test_the_objective_is_the_mean_over_pairs_of_modalities():
     C, everything = A + B, torch.ones(7, dtype=torch.bool)
-    found = InfoNCEObjective(0.1)([A, B, C], [everything, MASK, everything])
+    found = InfoNCEAlignment(0.1)([A, B, C], [everything, MASK, everything])
     pairs = [(A[MASK], B[MASK]), (A, C), (B[MASK], C[MASK])]
     assert float(found) == pytest.approx(np.mean([by_hand(*pair) for pair in pairs]))
 
