@@ -22,8 +22,8 @@ from sklearn.pipeline import Pipeline
 
 from benchmarks.fuzz.harness import fuzz
 from skmars import DINClassifier, Impressions
+from skmars.data._user_histories import UserHistories
 from skmars.persistence import Columns, Model, load_model, save_model
-from skmars.serving._histories import UserHistories
 
 Damage = Callable[[bytes], bytes]
 

@@ -16,13 +16,13 @@ from skmars.cli._source import Source
 from skmars.cli._tables import PROBABILITY, arrow, holds
 from skmars.cli._users import read_candidates, read_users
 from skmars.ctr import DINClassifier
+from skmars.data._user_histories import UserHistories
 from skmars.model_selection import leave_last_out, time_split
 from skmars.persistence import Columns, Model
 from skmars.pipeline import Comparison, make_mars
 from skmars.pipeline import compare as pipeline_compare
 from skmars.pipeline import explain as pipeline_explain
 from skmars.pipeline import recommend as pipeline_recommend
-from skmars.serving._histories import UserHistories
 
 
 def make_pipeline(

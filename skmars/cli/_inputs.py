@@ -27,8 +27,8 @@ from skmars.cli._times import is_absolute, is_pattern, looks_dated
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._frames import Table
 from skmars.data._log import DEFAULT_TIME, time_candidates
+from skmars.data._user_histories import UserHistories
 from skmars.persistence import Columns, Model
-from skmars.serving._histories import UserHistories
 
 
 def read_training(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sklearn.pipeline import Pipeline
 
 from skmars.data._log import DEFAULT_TIME
-from skmars.serving._histories import UserHistories
+from skmars.data._user_histories import UserHistories
 
 
 @dataclass(frozen=True)

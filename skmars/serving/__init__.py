@@ -1,1 +1,1 @@
-"""Histories of users, for impressions that are still to be scored."""
+"""What runs in production: a store of events, a scorer, an HTTP service and an offline runner."""

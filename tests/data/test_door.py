@@ -18,8 +18,8 @@ from skmars import Impressions, ItemCatalog
 from skmars.data import Sequences
 from skmars.data._activity import UserActivity
 from skmars.data._checks import as_impressions
+from skmars.data._user_histories import UserHistories
 from skmars.metrics import gauc_score, retrieval_precision_at_k
-from skmars.serving._histories import UserHistories
 
 BIG = 2**63 + 5
 U = UUID(int=5)

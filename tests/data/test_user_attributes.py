@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skmars import Impressions, ItemCatalog, make_multimodal_ctr
-from skmars.serving._histories import UserHistories
+from skmars.data._user_histories import UserHistories
 
 USERS = {
     "user_id": ["cid", "ann", "eve"],

@@ -15,9 +15,9 @@ from sklearn.pipeline import Pipeline
 import skmars
 from skmars import DINClassifier, make_multimodal_ctr
 from skmars.data import ItemCatalog
+from skmars.data._user_histories import UserHistories
 from skmars.persistence import Columns, Model, load_model, save_model
 from skmars.persistence._model_file import FORMAT
-from skmars.serving._histories import UserHistories
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skmars import Impressions, ItemCatalog
-from skmars.serving._histories import UserHistories
+from skmars.data._user_histories import UserHistories
 
 pd = pytest.importorskip("pandas")
 

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data import Impressions, ItemCatalog, Sequences
 from skmars.data._attributes import Attribute, take_known
+from skmars.data._catalog import ItemCatalog
 from skmars.data._histories import Timeline
+from skmars.data._impressions import Impressions
+from skmars.data._sequences import Sequences
 from skmars.utils._ids import Lookup, as_ids, factorize
 from skmars.utils._values import as_seconds, check_same_unit
 
