@@ -35,8 +35,8 @@ def write(url: str, acknowledged: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     store = open_store(url)
     log = os.open(acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    moment = 1000.0 * seed
-    while True:
+    moment, parent = 1000.0 * seed, os.getppid()
+    while os.getppid() == parent:  # nobody outlives who was to kill it
         n = int(rng.integers(1, 20))
         # The first half repeats events of before, which may have been kept or not.
         times = np.concatenate([moment - rng.integers(0, 20, n), moment + np.arange(n)])
@@ -44,14 +44,19 @@ def write(url: str, acknowledged: str, seed: int) -> None:
         items = [int(t) % 13 for t in times]
         events = Events(users, items, times, np.ones(2 * n, np.uint8))
         moment += n
-        while True:
-            try:
-                store.append(events)
-                break
-            except StoreError:  # the server is being killed
-                time.sleep(0.01)
+        while os.getppid() == parent and not appended(store, events):
+            time.sleep(0.01)
         told = (json.dumps([user, t]) + "\n" for user, t in zip(users, times.tolist()))
         os.write(log, "".join(told).encode())
+
+
+def appended(store: Any, events: Events) -> bool:
+    """Append events, and return whether that was acknowledged."""
+    try:
+        store.append(events)
+    except StoreError:
+        return False
+    return True
 
 
 def start_writer(url: str, acknowledged: Path, seed: int) -> subprocess.Popen[bytes]:
@@ -162,6 +167,7 @@ def main() -> None:
     if arguments.write:
         url, acknowledged, seed = arguments.write
         write(url, acknowledged, int(seed))
+        return
     n = arguments.kills
     with TemporaryDirectory() as folder:
         told = kill_writers(f"lmdb:{folder}/store", Path(folder), n)

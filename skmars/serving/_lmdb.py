@@ -26,6 +26,7 @@ from skmars.serving._batch import (
     batches,
     check_kind,
     check_position,
+    check_since,
     check_trimmed,
     history,
     id_keys,
@@ -338,6 +339,7 @@ class LMDBStore:
         check_position(since, "since")
 
         def read(txn: Any) -> list[bytes]:
+            check_since(since, self._position(txn))
             cursor = txn.cursor(db=self._db["touched"])
             if not cursor.set_range(_position_key(since + 1)):
                 return []
@@ -351,6 +353,7 @@ class LMDBStore:
         check_position(limit, "limit")
 
         def read(txn: Any) -> list[tuple[bytes, bytes]]:
+            check_since(since, self._position(txn))
             check_trimmed(since, self._trimmed(txn))
             cursor = txn.cursor(db=self._db["stream"])
             return _first(cursor, limit) if cursor.set_range(_position_key(since + 1)) else []

@@ -24,6 +24,7 @@ from skmars.serving._batch import (
     batches,
     check_kind,
     check_position,
+    check_since,
     check_trimmed,
     history,
     id_keys,
@@ -330,17 +331,23 @@ class RedisStore:
     def touched(self, since: int) -> list[UserId]:
         """Return the users who have an event beyond a position; see `Store.touched`."""
         check_position(since, "since")
-        (keys,) = self._read(lambda ask: ask.zrangebyscore(TOUCHED, f"({since}", "+inf"))
+        keys, last = self._read(
+            lambda ask: ask.zrangebyscore(TOUCHED, f"({since}", "+inf"),
+            lambda ask: ask.get(POSITION),
+        )
+        check_since(since, int(last or 0))
         return [id_of(key) for key in keys]
 
     def stream(self, since: int, limit: int) -> list[Streamed]:
         """Return at most `limit` streamed events beyond a position; see `Store.stream`."""
         check_position(since, "since")
         check_position(limit, "limit")
-        entries, trimmed = self._read(
+        entries, trimmed, last = self._read(
             lambda ask: ask.xrange(STREAM, since + 1, "+", max(limit, 1)),
-            lambda ask: ask.get(TRIMMED),  # last, so that no entry was trimmed unnoticed
+            lambda ask: ask.get(TRIMMED),  # later, so that no entry was trimmed unnoticed
+            lambda ask: ask.get(POSITION),
         )
+        check_since(since, int(last or 0))
         check_trimmed(since, int(trimmed or 0))
         return [streamed_event(fields[b"e"]) for _, fields in entries[:limit]]
 
