@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import math
 import sys
 from collections import OrderedDict
@@ -27,6 +28,7 @@ LONG = 16
 # What is made again or belongs to the running program: scikit-learn's callbacks.
 _TRANSIENT = ("_skl_callbacks", "_skl_callbacks_to_teardown")
 
+_NEW_OBJECT = vars(copyreg)["__newobj__"]  # what `__reduce_ex__` names where state is enough
 _KEPT_BY_ARRAYS = {bool: np.bool_, int: np.int64, float: np.float64}
 
 
@@ -180,9 +182,8 @@ class TreeWriter:
         return ["tensor", torch_dtype(value), shape, parameter, gradient, self._add(value)]
 
     def _object(self, value: Any) -> list[Any]:
-        cls = type(value)
-        state = value.__getstate__()
-        tag = "object"
+        cls, tag = type(value), "object"
+        state = self._state(value)
         if "torch" in sys.modules and isinstance(value, sys.modules["torch"].nn.Module):
             tag, state = "module", self._module_state(value, state)
         if state is None:
@@ -195,6 +196,16 @@ class TreeWriter:
         self._alive.append(kept)
         attributes = {k: self.write(v, f".{k}") for k, v in kept.items()}
         return [tag, name_of(cls), attributes]
+
+    def _state(self, value: Any) -> Any:
+        """Return the state of an object that consists of nothing else."""
+        try:
+            make, arguments, state, *more = value.__reduce_ex__(2)
+        except TypeError as error:  # an object of compiled code, say
+            raise self._refused(value, "", f"can't be stored: {error}") from error
+        if make is not _NEW_OBJECT or arguments != (type(value),) or any(more):
+            raise self._refused(value, "", "does not consist of its state alone")
+        return state
 
     def _module_state(self, value: Any, state: dict[str, Any]) -> dict[str, Any]:
         """Leave out what a new module has, too."""
