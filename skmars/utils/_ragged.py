@@ -78,3 +78,36 @@ def longest(group: NDArray[Any], length: NDArray[Any]) -> NDArray[np.int64]:
     descending = np.argsort(-length.astype(np.int64), kind="stable")
     _, first = np.unique(group[descending], return_index=True)
     return descending[first]
+
+
+def bisect(
+    values: NDArray[Any], start: NDArray[np.int64], end: NDArray[np.int64], wanted: NDArray[Any]
+) -> NDArray[np.int64]:
+    """Find in each of some sorted slices where a value stands, or would stand.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_values,)
+        Ascending within each slice.
+    start, end : ndarray of shape (n,), int64
+        The slices ``values[start[i] : end[i]]``.
+    wanted : ndarray of shape (n,)
+        A value for each slice.
+
+    Returns
+    -------
+    ndarray of shape (n,), int64
+        Position in `values` of the first value of the slice that is not less; ``end[i]`` where
+        there is none.
+
+    Examples
+    --------
+    >>> bisect(np.array([1, 3, 5, 2, 4]), np.array([0, 3]), np.array([3, 5]), np.array([3, 9]))
+    array([1, 5])
+    """
+    low, high = start, end
+    for _ in range(int((end - start).max(initial=0)).bit_length()):
+        middle = (low + high) >> 1
+        less = (values.take(middle, mode="clip") < wanted) & (middle < high)
+        low, high = np.where(less, middle + 1, low), np.where(less, high, middle)
+    return low
