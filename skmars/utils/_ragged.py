@@ -78,3 +78,36 @@ def longest(group: NDArray[Any], length: NDArray[Any]) -> NDArray[np.int64]:
     descending = np.argsort(-length.astype(np.int64), kind="stable")
     _, first = np.unique(group[descending], return_index=True)
     return descending[first]
+
+
+def count_below(
+    values: NDArray[Any], start: NDArray[Any], length: NDArray[Any], limit: NDArray[Any]
+) -> NDArray[np.int64]:
+    """Return how many values of each row are less than its limit, by binary search.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_values,)
+        Ascending within each row.
+    start, length : ndarray of shape (n_rows,)
+        Where each row begins, and its length.
+    limit : ndarray of shape (n_rows,)
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+
+    Examples
+    --------
+    >>> count_below(np.array([1, 3, 5, 2]), np.array([0, 3, 0]), np.array([3, 1, 0]),
+    ...     np.array([4, 2, 9]))
+    array([2, 0, 0])
+    """
+    start = np.asarray(start, dtype=np.int64)
+    low, high = np.zeros(len(start), dtype=np.int64), np.array(length, dtype=np.int64)
+    while (open_ := np.flatnonzero(low < high)).size:
+        middle = (low[open_] + high[open_]) // 2
+        below = values[start[open_] + middle] < limit[open_]
+        low[open_] = np.where(below, middle + 1, low[open_])
+        high[open_] = np.where(below, high[open_], middle)
+    return low
