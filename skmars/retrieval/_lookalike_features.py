@@ -43,14 +43,14 @@ class DonorInteractions:
         """Collect the interactions from the histories of donors."""
         position = donors.positions()
         donor = np.repeat(np.arange(len(donors)), donors.length)
-        times, moment = np.zeros(1), np.zeros(len(position), dtype=np.int32)
-        if donors.time is not None:
-            times, moment = np.unique(donors.time[position], return_inverse=True)
-            moment = moment.astype(np.int32)
+        time = np.zeros(len(position)) if donors.time is None else donors.time[position]
+        times, rank = np.unique(time, return_inverse=True)
+        moment = rank.astype(np.int32)
         begun = np.full(len(donors), len(times), dtype=np.int32)
         np.minimum.at(begun, donor, moment)
         # Events of a history stand in order, so that the first of a pair is the earliest.
-        pair, first = np.unique(donor * n_items + donors.items[position], return_index=True)
+        pair = donor * n_items + donors.items[position]
+        _, first = np.unique(pair, return_index=True)
         donor, moment = donor[first], moment[first]
         item = donors.items[position[first]]
         liked = None if donors.feedback is None else donors.feedback[position[first]] == 1
@@ -110,12 +110,14 @@ class DonorInteractions:
         counted = self.moment[pair] < until[row]
         row, at, pair = row[counted], at[counted], pair[counted]
         weight, n = weight.ravel()[at], len(item)
-        total = np.bincount(row, weight, minlength=n)
+
+        def total(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.bincount(row, weight, minlength=n).astype(np.float64, copy=False)
+
         if self.liked is None:
-            return total, np.zeros((n, 2))
-        likes = np.bincount(row, weight * self.liked[pair], minlength=n)
-        dislikes = np.bincount(row, weight * ~self.liked[pair], minlength=n)
-        return total, np.stack([likes, dislikes], axis=1)
+            return total(weight), np.zeros((n, 2))
+        liked = self.liked[pair]
+        return total(weight), np.stack([total(weight * liked), total(weight * ~liked)], axis=1)
 
     def _gathered(
         self,
@@ -147,30 +149,31 @@ class DonorInteractions:
         self, donor: NDArray[np.int32], search: NDArray[np.integer], item: NDArray[np.int32]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Do as `_gathered`, by a binary search for each row and donor."""
-        n, k = len(item), donor.shape[1]
-        theirs = donor[search].ravel()
-        item = np.repeat(item, k)
-        end = np.where(theirs < 0, 0, self.start[theirs + 1])
-        pair = ragged.bisect(self.item, np.where(theirs < 0, 0, self.start[theirs]), end, item)
-        exists = np.flatnonzero(pair < end)
-        exists = exists[self.item[pair[exists]] == item[exists]]
-        row, rank = np.divmod(exists, k)
-        return row, search[row] * k + rank, pair[exists]
+        k = donor.shape[1]
+        theirs, item = donor[search].ravel(), np.repeat(item, k)
+        start = np.where(theirs < 0, 0, self.start[theirs])
+        length = np.where(theirs < 0, 0, self.start[theirs + 1]) - start
+        n_less = ragged.count_below(self.item, start, length, item)
+        exists = np.flatnonzero(n_less < length)
+        pair = (start + n_less)[exists]
+        same = self.item[pair] == item[exists]
+        row, rank = np.divmod(exists[same], k)
+        return row, search[row] * k + rank, pair[same]
 
     def count_all(
         self, item: NDArray[np.int32], until: NDArray[np.int32]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Count all donors who interacted with each item before a moment, as `count` does."""
-        known = item >= 0
-        first = np.where(known, self.item_start[item], 0)
-        last = np.where(known, self.item_start[item + 1], 0)
+        first = np.where(item < 0, 0, self.item_start[item])
+        count = np.where(item < 0, 0, self.item_start[item + 1]) - first
         # Nothing is later than a request.
-        early = np.flatnonzero(known & (until < len(self.times)))
-        last[early] = ragged.bisect(self.item_moment, first[early], last[early], until[early])
-        count = last - first
+        early = np.flatnonzero(until < len(self.times))
+        count[early] = ragged.count_below(
+            self.item_moment, first[early], count[early], until[early]
+        )
         if self.item_likes is None:
             return count, np.zeros((len(item), 2), dtype=np.int64)
-        likes = (self.item_likes[last] - self.item_likes[first]).astype(np.int64)
+        likes = (self.item_likes[first + count] - self.item_likes[first]).astype(np.int64)
         return count, np.stack([likes, count - likes], axis=1)
 
 

@@ -80,34 +80,33 @@ def longest(group: NDArray[Any], length: NDArray[Any]) -> NDArray[np.int64]:
     return descending[first]
 
 
-def bisect(
-    values: NDArray[Any], start: NDArray[np.int64], end: NDArray[np.int64], wanted: NDArray[Any]
+def count_below(
+    values: NDArray[Any], start: NDArray[Any], length: NDArray[Any], limit: NDArray[Any]
 ) -> NDArray[np.int64]:
-    """Find in each of some sorted slices where a value stands, or would stand.
+    """Return how many values of each row are less than its limit, by binary search.
 
     Parameters
     ----------
     values : ndarray of shape (n_values,)
-        Ascending within each slice.
-    start, end : ndarray of shape (n,), int64
-        The slices ``values[start[i] : end[i]]``.
-    wanted : ndarray of shape (n,)
-        A value for each slice.
+        Ascending within each row.
+    start, length : ndarray of shape (n_rows,)
+        Where each row begins, and its length.
+    limit : ndarray of shape (n_rows,)
 
     Returns
     -------
-    ndarray of shape (n,), int64
-        Position in `values` of the first value of the slice that is not less; ``end[i]`` where
-        there is none.
+    ndarray of shape (n_rows,)
 
     Examples
     --------
-    >>> bisect(np.array([1, 3, 5, 2, 4]), np.array([0, 3]), np.array([3, 5]), np.array([3, 9]))
-    array([1, 5])
+    >>> count_below(np.array([1, 3, 5, 2]), np.array([0, 3, 0]), np.array([3, 1, 0]),
+    ...     np.array([4, 2, 9]))
+    array([2, 0, 0])
     """
-    low, high = start, end
-    for _ in range(int((end - start).max(initial=0)).bit_length()):
+    low = start = np.asarray(start, dtype=np.int64)
+    end = high = start + length
+    for _ in range(int(np.max(length, initial=0)).bit_length()):
         middle = (low + high) >> 1
-        less = (values.take(middle, mode="clip") < wanted) & (middle < high)
-        low, high = np.where(less, middle + 1, low), np.where(less, high, middle)
-    return low
+        below = (values.take(middle, mode="clip") < limit) & (middle < end)
+        low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
+    return low - start
