@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -174,7 +174,10 @@ class DINNetwork(nn.Module):
             return pooled
 
         key = self._look_up(tagged, batch.history)
-        interest = pool(self.interest, batch.history, key if mix is None else mix(key))
+        if batch.n_sharing is None:
+            interest = pool(self.interest, batch.history, key if mix is None else mix(key))
+        else:
+            interest = self.interest.shared(target, key, batch.n_sharing, batch.history.length)
         product, borrowed = interest * target, None
         if self.borrowed is not None:
             borrowed = torch.zeros_like(interest)
@@ -329,8 +332,8 @@ def to_tensors(value: T, device: torch.device, dtype: torch.dtype) -> T:
     if value is None:
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        parts = {f.name: to_tensors(getattr(value, f.name), device, dtype) for f in fields(value)}
-        return replace(value, **parts)
+        parts = {k: to_tensors(part, device, dtype) for k, part in vars(value).items()}
+        return cast(T, type(value)(**parts))
     if isinstance(value, tuple):
         tensors: Any = tuple(to_tensors(part, device, dtype) for part in value)
         return tensors
@@ -341,13 +344,14 @@ def to_tensors(value: T, device: torch.device, dtype: torch.dtype) -> T:
     return result
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def logits(network: DINNetwork, rows: EncodedRows) -> NDArray[np.float64]:
     """Return the logit of each row, computed block by block where the network is."""
-    network.eval()
+    if network.training:
+        network.eval()
     parameter = network.head.output.bias
     result = np.empty(len(rows))
     for block in rows.blocks():
-        batch: Any = to_tensors(rows.batch(block), parameter.device, parameter.dtype)
+        batch: Any = to_tensors(rows.batch(block, sharing=True), parameter.device, parameter.dtype)
         result[block] = network(batch, rows.features).cpu().numpy()
     return result

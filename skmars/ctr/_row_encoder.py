@@ -22,6 +22,7 @@ from skmars.ctr._errors import (
 )
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._attributes import Attribute, take_entries
+from skmars.data._catalog import distinct_codes
 from skmars.data._checks import LARGEST
 from skmars.data._columns import FACTORS
 from skmars.data._memo import Memo
@@ -41,6 +42,8 @@ LARGEST_FEATURE = 1e18
 # A prediction block holds at most this many history positions (and at least one row).
 BLOCK_POSITIONS = 1 << 16
 BLOCK_ROWS = 1 << 13
+# Histories that fewer consecutive rows share, on average, are scored row by row.
+SHORT_RUN = 8
 
 Codes = NDArray[np.int64]
 
@@ -100,8 +103,7 @@ class RowEncoder:
         dense, categorical = np.zeros((n_rows, 0)), np.zeros((n_rows, 0), dtype=np.int64)
         if self.scaler is not None:
             dense = numbers(X, self.numeric)
-            if n_rows:
-                dense = np.array(self.scaler.transform(dense))
+            dense = (dense - self.scaler.mean_) / self.scaler.scale_  # checked above
             in_range(dense, self.numeric, "is scaled to")
             # A weight that was learnt of small values must not decide a row by a large one.
             joins = dense[:, dense.shape[1] - self.n_linear :]
@@ -256,8 +258,8 @@ class EncodedRows:
     def __len__(self) -> int:
         return len(self.dense)
 
-    def batch(self, rows: Codes | slice) -> Batch[NDArray[Any]]:
-        """Gather the batch of the given rows."""
+    def batch(self, rows: Codes | slice, *, sharing: bool = False) -> Batch[NDArray[Any]]:
+        """Gather the batch of the given rows; with `sharing`, shared histories once."""
         dense, categorical = self.dense[rows], self.categorical[rows]
         if self.history is None:
             return Batch(dense, categorical)
@@ -266,14 +268,17 @@ class EncodedRows:
         own = [(self.history, False)]
         lent = [] if self.borrowed is None else [(self.borrowed, True)]
         pools = [lent + own] if self.merge or not lent else [own, lent]
-        gathered = [_gather(pool, rows) for pool in pools]
+        first, n_sharing = self._runs(rows) if sharing and pools[0] is own else (None, None)
+        of_history = rows if first is None else first
+        gathered = [_gather(pool, of) for pool, of in zip(pools, (of_history, rows))]
         used = [self.target[rows], *(positions.item for positions in gathered)]
         n_items = n_codes = sum(map(len, self.table_rows))
         if self.shift is not None:
-            shift = self.shift[rows]
-            used = [used[0] + shift, *(part.item + shift[part.row] for part in gathered)]
-            n_codes = n_items + int(shift.max(initial=0))
-        codes, (target, *places) = _distinct(used, n_codes)
+            shifts = [self.shift[of] for of in (of_history, rows)]
+            moved = (part.item + shift[part.row] for part, shift in zip(gathered, shifts))
+            used = [used[0] + shifts[1], *moved]
+            n_codes = n_items + int(shifts[1].max(initial=0))
+        codes, (target, *places) = distinct_codes(used, n_codes)
         gathered = [replace(part, item=place) for part, place in zip(gathered, places)]
         return Batch(
             dense,
@@ -284,8 +289,26 @@ class EncodedRows:
             length=self.length[rows],
             history=gathered[0],
             borrowed=gathered[1] if len(gathered) > 1 else None,
+            n_sharing=n_sharing,
             user_attributes=self._user_entries(rows),
         )
+
+    def _runs(self, rows: Codes | slice) -> tuple[Codes, Codes] | tuple[None, None]:
+        """Return the first of each run of rows with one history, and its length.
+
+        There are none if runs are short.
+        """
+        assert self.history is not None
+        at = np.arange(len(self))[rows]
+        changes = np.zeros(len(at), dtype=bool)
+        changes[:1] = True
+        for column in (self.history.start, self.history.length, self.shift):
+            if column is not None:
+                changes[1:] |= column[at[1:]] != column[at[:-1]]
+        first = np.flatnonzero(changes)
+        if len(at) < SHORT_RUN * len(first):
+            return None, None
+        return at[first], np.diff(first, append=len(at))
 
     def _user_entries(self, rows: Codes | slice) -> tuple[Entries[NDArray[Any]], ...]:
         at = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
@@ -334,17 +357,6 @@ def _gather(pool: list[tuple[UsedItems, bool]], rows: Codes | slice) -> RaggedIt
             similarity[place] = np.nan_to_num(part.similarity[source])
     row = np.repeat(np.arange(len(length)), length)
     return RaggedItems(item, row, length, feedback, borrowed, similarity)
-
-
-def _distinct(codes: list[Codes], n_codes: int) -> tuple[Codes, list[Codes]]:
-    """Return the distinct codes, and the codes as indices into them, without sorting."""
-    seen = np.zeros(n_codes, dtype=bool)
-    for c in codes:
-        seen[c] = True
-    distinct = np.flatnonzero(seen)
-    place = np.empty(n_codes, dtype=np.int64)
-    place[distinct] = np.arange(len(distinct))
-    return distinct, [place[c] for c in codes]
 
 
 def cut(
