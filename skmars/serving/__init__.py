@@ -1,1 +1,26 @@
 """What runs in production: a store of events, a scorer, an HTTP service and an offline runner."""
+
+from skmars.serving._loading import LogFile
+from skmars.serving._runner import Pass, Runner
+from skmars.serving._store import (
+    EVENT,
+    Events,
+    Lease,
+    LeaseHeld,
+    StaleLease,
+    Store,
+    Streamed,
+)
+
+__all__ = [
+    "EVENT",
+    "Events",
+    "Lease",
+    "LeaseHeld",
+    "LogFile",
+    "Pass",
+    "Runner",
+    "StaleLease",
+    "Store",
+    "Streamed",
+]
