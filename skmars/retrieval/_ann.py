@@ -45,18 +45,17 @@ def fit_index(
         neighbors = "hnsw" if large and find_spec("faiss") is not None else "exact"
     if neighbors == "exact" or len(donors) == 0:
         return None
-    index: NeighborIndex
     if isinstance(neighbors, str):
         adaptor = HNSWNeighbors if neighbors == "hnsw" else NNDescentNeighbors
-        index = adaptor(n_jobs=n_jobs)
-    else:
-        try:
-            index = clone(neighbors)
-        except TypeError as error:
-            raise TypeError(
-                f"neighbors={neighbors!r} must be an instance of an estimator with get_params, "
-                f"fit and kneighbors, which can be cloned: {error}"
-            ) from error
+        # The threads that build it; who searches it, perhaps elsewhere, has others.
+        return adaptor(n_jobs=n_jobs).fit(donors).set_params(n_jobs=None)
+    try:
+        index: NeighborIndex = clone(neighbors)
+    except TypeError as error:
+        raise TypeError(
+            f"neighbors={neighbors!r} must be an instance of an estimator with get_params, "
+            f"fit and kneighbors, which can be cloned: {error}"
+        ) from error
     index.fit(donors)
     return index
 
@@ -145,7 +144,12 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
         """The graph and the vectors as an index of faiss, and what it views without a copy."""
         faiss = _import("faiss-cpu")
         vectors, graph = (np.asarray(a) for a in (self.vectors_, self.graph_))
-        index = faiss.read_index(faiss.ZeroCopyIOReader(faiss.swig_ptr(graph), graph.nbytes))
+        try:
+            index = faiss.read_index(faiss.ZeroCopyIOReader(faiss.swig_ptr(graph), graph.nbytes))
+        except RuntimeError as error:
+            raise ValueError(
+                f"faiss can't read the graph of {type(self).__name__}: {error}"
+            ) from error
         if (index.ntotal, index.d) != vectors.shape:
             raise ValueError(
                 f"the graph of {type(self).__name__} is one of {index.ntotal} vectors of length "
@@ -167,7 +171,22 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
         A row number is -1 where the search found no more neighbours.
         """
         check_is_fitted(self)
-        faiss, queries = _import("faiss-cpu"), unit(X)
+        cosine, neighbor = self._nearest(unit(X), n_neighbors, self.n_jobs)
+        return (1.0 - cosine, neighbor) if return_distance else neighbor
+
+    def proposed(self, queries: Vectors, n_neighbors: int, n_jobs: int | None) -> NDArray[np.int64]:
+        """Return the row numbers that `kneighbors` does; `n_jobs` holds where `self` has none.
+
+        Queries are at unit length.
+        """
+        n_jobs = n_jobs if self.n_jobs is None else self.n_jobs
+        return self._nearest(queries, n_neighbors, n_jobs)[1]
+
+    def _nearest(
+        self, queries: Vectors, n_neighbors: int, n_jobs: int | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return cosines and row numbers of the neighbours."""
+        faiss = _import("faiss-cpu")
         index, *_viewed = self._index
         parameters = faiss.SearchParametersHNSW(efSearch=max(self.ef_search, n_neighbors))
         cosine = np.empty((len(queries), n_neighbors), dtype=np.float32)
@@ -182,13 +201,13 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
                 )
 
         # Joblib takes longer to count the threads than one query takes.
-        n_threads = min(_n_threads(self.n_jobs), len(queries)) if len(queries) > 1 else 1
+        n_threads = min(_n_threads(n_jobs), len(queries)) if len(queries) > 1 else 1
         if n_threads == 1:
             search(slice(None))
         else:
             parts = gen_even_slices(len(queries), n_threads)
             Parallel(n_jobs=n_threads, prefer="threads")(delayed(search)(part) for part in parts)
-        return (1.0 - cosine, neighbor) if return_distance else neighbor
+        return cosine, neighbor
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,12 +25,13 @@ from skmars.retrieval._embeddings import (
     user_vectors,
 )
 from skmars.retrieval._lookalike_features import DonorInteractions
+from skmars.utils._folder import read_folder, write_folder
 from skmars.utils._ids import Lookup, kind_of
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
 
-_AUGMENTER = "SequenceRetrievalAugmenter"
+_AUGMENTER, _KIND = "SequenceRetrievalAugmenter", "pool"
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class DonorPool:
     >>> pool
     DonorPool(20 donors, 40 items, low-active up to 2, high-active from 4)
     >>> augmenter.n_donors_, augmenter.with_pool(pool).n_donors_
-    (10, 20)
+    (15, 20)
     """
 
     ids: NDArray[Any]
@@ -164,6 +166,55 @@ class DonorPool:
             rows, UserActivity.of(rows), settings, augmenter.neighbors, augmenter.n_jobs, given
         )
         warn_if_nothing_is_borrowed(rows, pool, stacklevel=3)
+        return pool
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the pool to a folder, from which `load` maps it into memory.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Where nothing is yet, or an earlier pool, which stays unless the new one is complete.
+
+        Raises
+        ------
+        TypeError
+            If the index is none that can be stored: not "exact", "hnsw", or a registered one (see
+            `skmars.persistence`).
+        OSError
+            If the folder can't be written, or something else is there.
+        ImportError
+            If a package is missing: ``pip install "skmars[serving]"``.
+        """
+        write_folder(path, _KIND, self)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> DonorPool:
+        """Read a pool that `save` wrote.
+
+        Nothing is computed again: its arrays, the index among them, are mapped into memory, which
+        all processes of a machine share. The folder must stay as it is.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Returns
+        -------
+        DonorPool
+
+        Raises
+        ------
+        OSError
+            If there is no such folder, or it can't be read.
+        ValueError
+            If it holds something else, or anything in it has changed since it was written.
+        ImportError
+            If a package is missing: ``pip install "skmars[serving]"``.
+        """
+        pool = read_folder(path, _KIND)
+        if not isinstance(pool, cls):
+            raise ValueError(f"{path} holds a {type(pool).__name__}, not a {cls.__name__}.")
         return pool
 
     def __len__(self) -> int:

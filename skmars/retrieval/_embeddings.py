@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -108,6 +107,8 @@ class ItemSpace:
         if self.vectors is not None:
             check_finite(self.vectors, "the item embedding (or features) of the catalogue")
         self.center = None if self.vectors is None else center_of(self.vectors, centred)
+        # Centred unit vectors, shape (n_items, n_components).
+        self.units = None if self.vectors is None else self._units_of(self.vectors)
         self._aligned = _sampled_columns(catalog.embedding)
         begin = offsets(np.array([len(part) for part in catalog.parts])).tolist()
         self._begin = dict(zip([part.fingerprint for part in catalog.parts], begin))
@@ -117,18 +118,9 @@ class ItemSpace:
     def ids(self) -> NDArray[Any]:
         return self._lookup.ids
 
-    @cached_property
-    def units(self) -> Vectors | None:
-        """Centred unit vectors, shape (n_items, n_components)."""
-        return None if self.vectors is None else self._units_of(self.vectors)
-
     def _units_of(self, vectors: Vectors) -> Vectors:
         assert self.center is not None
         return centred_units(vectors, self.center)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Unit vectors are computed again, so that pickles hold the vectors once.
-        return {k: v for k, v in self.__dict__.items() if k != "units"}
 
     def view(self, catalog: ItemCatalog) -> ItemView:
         """Return codes and vectors, in this space, of the items of another catalogue.

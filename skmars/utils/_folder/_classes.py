@@ -54,7 +54,7 @@ rates._encoder: ClickRateEncoder
 rates._rates: Rates
 retrieval._ann: HNSWNeighbors
 retrieval._augmenter: SequenceRetrievalAugmenter
-retrieval._donors: DonorPool
+retrieval._donors: DonorPool PoolSettings
 retrieval._embeddings: ItemSpace
 retrieval._lookalike_features: DonorInteractions
 retrieval._neighbors: CosineNeighbors
