@@ -213,8 +213,8 @@ def _used(table: Any, path: Path, model: Model) -> list[str]:
     require_log(table, path, columns)
     time = None if model.histories.now is None else columns.time
     require(table, path, [("--time", time)])
-    named = [columns.user, columns.item, time, label_of(table, columns), EVENT_ID]
-    return [name for name in dict.fromkeys(named) if name in table.column_names]
+    wanted = {columns.user, columns.item, time, label_of(table, columns), EVENT_ID}
+    return [name for name in table.column_names if name in wanted]
 
 
 def _events(table: Any, part: Any, model: Model) -> Events:

@@ -1,6 +1,7 @@
 """What runs in production: a store of events, a scorer, an HTTP service and an offline runner."""
 
 from skmars.serving._loading import LogFile
+from skmars.serving._open import open_store
 from skmars.serving._runner import Pass, Runner
 from skmars.serving._store import (
     EVENT,
@@ -9,7 +10,9 @@ from skmars.serving._store import (
     LeaseHeld,
     StaleLease,
     Store,
+    StoreError,
     Streamed,
+    StreamTrimmed,
 )
 
 __all__ = [
@@ -22,5 +25,8 @@ __all__ = [
     "Runner",
     "StaleLease",
     "Store",
+    "StoreError",
+    "StreamTrimmed",
     "Streamed",
+    "open_store",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from skmars.utils._ids import as_ids, factorize
 
 # What the store knows of each file of the log, and how far the log is loaded.
 POINTER, LOADED = "runner/log/{}", "runner/loaded"
+MAX_NAME_BYTES = 300
 # Told after each batch: the file, how many rows of it are loaded, and how many it has.
 Progress = Callable[[str, int, int], Any]
 Publish = Callable[[str, str], Any]
@@ -106,7 +108,7 @@ def load_log(
             position = max(position, store.append(events, streamed=False))
             rows += len(batch)
             now = _Place(rows, file.size, file.mark(rows, file.size), position)
-            publish(POINTER.format(file.name), json.dumps(vars(now)))
+            publish(_pointer(file), json.dumps(vars(now)))
             done = replace(done, rows=done.rows + len(batch), repeated=done.repeated + n_repeated)
             told(file.name, rows, file.n_rows)
         publish(LOADED, str(position))
@@ -114,9 +116,15 @@ def load_log(
     return done
 
 
+def _pointer(file: LogFile) -> str:
+    name = file.name.encode()
+    short = len(name) <= MAX_NAME_BYTES
+    return POINTER.format(file.name if short else blake2b(name, digest_size=16).hexdigest())
+
+
 def _place(store: Store, file: LogFile) -> _Place:
     """Return how far a file is loaded; ValueError if that part of it has changed."""
-    text = store.pointer(POINTER.format(file.name))
+    text = store.pointer(_pointer(file))
     if text is None:
         return _Place()
     place = _Place(**json.loads(text))

@@ -14,7 +14,8 @@ from sklearn.pipeline import Pipeline
 
 from skmars.data import Impressions
 from skmars.data._activity import thresholds_of_counts
-from skmars.persistence import Model, load
+from skmars.persistence import Model
+from skmars.persistence._saved import load_model
 from skmars.retrieval import DonorPool
 from skmars.serving._activity import Activity
 from skmars.serving._donor_rows import (
@@ -115,7 +116,7 @@ class Runner:
         self._store, self.log, self._keep, self._seconds = store, log, keep, lease
         self._told = told or (lambda what, done, of: None)
         self._folder = PoolFolder(Path(deployment))
-        self._model: Model = _loaded(Path(deployment))
+        self._model: Model = load_model(deployment)
         self._form = log_format(self._model)
         self._steps, self._augmenter = steps_until_retrieval(self._model.pipeline)
         manifest = (Path(deployment) / "manifest.json").read_bytes()
@@ -221,13 +222,3 @@ class Runner:
         old = self._augmenter
         steps = self._model.pipeline.steps
         return Pipeline([(n, old.with_pool(pool) if s is old else s) for n, s in steps])
-
-
-def _loaded(deployment: Path) -> Model:
-    model = load(deployment)
-    if not isinstance(model, Model):
-        raise ValueError(
-            f"{deployment} holds a {type(model).__name__}, but a deployment needs a Model, which "
-            "knows the columns of the log, too: save Model.of(pipeline, X), or use `skmars fit`."
-        )
-    return model
