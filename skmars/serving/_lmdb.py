@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any, TypeVar
@@ -27,12 +26,14 @@ from skmars.serving._batch import (
     batches,
     check_kind,
     check_position,
+    check_since,
     check_trimmed,
     history,
     id_keys,
     id_of,
     streamed_event,
 )
+from skmars.serving._group import Group
 from skmars.serving._leases import check_lease, check_name, grant
 from skmars.serving._store import (
     Events,
@@ -107,8 +108,7 @@ class LMDBStore:
         self._path, self._clock = Path(path), clock
         self._max_bytes = (max_bytes or TERABYTE) // mmap.PAGESIZE * mmap.PAGESIZE
         self._gate, self._pid = _Gate(), os.getpid()
-        self._waiting: list[_Append] = []
-        self._writer, self._queue = threading.Lock(), threading.Lock()
+        self._group = Group(self._append_all)
         try:
             self._path.mkdir(parents=True, exist_ok=True)
             self._env: Any = lmdb.open(
@@ -231,55 +231,17 @@ class LMDBStore:
         """Keep events durably, each once; see `Store.append`."""
         position = None
         for batch in batches(events, streamed, self._clock()):
-            position = self._append(batch)
+            position = self._group.append(batch)
         return self.position if position is None else position
 
-    def _append(self, batch: Batch) -> int:
-        mine = _Append(batch)
-        with self._queue:
-            self._waiting.append(mine)
-        try:
-            # Whoever gets the lock first writes the events of all who wait for it.
-            with self._writer:
-                while mine.position is None and mine.error is None:
-                    self._append_waiting()
-        finally:
-            with self._queue, suppress(ValueError):
-                self._waiting.remove(mine)
-        if mine.error is not None:
-            raise mine.error
-        assert mine.position is not None
-        return mine.position
+    def _append_all(self, group: list[Batch]) -> list[int | Exception]:
+        return self._transact(lambda txn: [self._try(txn, batch) for batch in group], write=True)
 
-    def _append_waiting(self) -> None:
-        with self._queue:
-            group, size = [], 0
-            for one in self._waiting:
-                if size and size + len(one.batch) > BLOCK:
-                    break
-                group.append(one)
-                size += len(one.batch)
+    def _try(self, txn: Any, batch: Batch) -> int | Exception:
         try:
-            outcomes = self._transact(lambda txn: self._keep_all(txn, group), write=True)
-        except Exception as error:
-            outcomes = [error] * len(group)
-        for one, outcome in zip(group, outcomes):
-            if isinstance(outcome, int):
-                one.position = outcome
-            else:
-                one.error = outcome
-        with self._queue:
-            done = set(map(id, group))
-            self._waiting = [one for one in self._waiting if id(one) not in done]
-
-    def _keep_all(self, txn: Any, group: list[_Append]) -> list[int | Exception]:
-        outcomes: list[int | Exception] = []
-        for one in group:
-            try:
-                outcomes.append(self._keep(txn, one.batch))
-            except (TypeError, StoreError) as error:  # told before anything was written
-                outcomes.append(error)
-        return outcomes
+            return self._keep(txn, batch)
+        except (TypeError, StoreError) as error:  # told before anything of it was written
+            return error
 
     def _keep(self, txn: Any, batch: Batch) -> int:
         meta, users = self._db["meta"], self._db["users"]
@@ -377,6 +339,7 @@ class LMDBStore:
         check_position(since, "since")
 
         def read(txn: Any) -> list[bytes]:
+            check_since(since, self._position(txn))
             cursor = txn.cursor(db=self._db["touched"])
             if not cursor.set_range(_position_key(since + 1)):
                 return []
@@ -390,6 +353,7 @@ class LMDBStore:
         check_position(limit, "limit")
 
         def read(txn: Any) -> list[tuple[bytes, bytes]]:
+            check_since(since, self._position(txn))
             check_trimmed(since, self._trimmed(txn))
             cursor = txn.cursor(db=self._db["stream"])
             return _first(cursor, limit) if cursor.set_range(_position_key(since + 1)) else []
@@ -487,15 +451,6 @@ class LMDBStore:
             if self._env is not None:
                 self._env.close()
             self._env = None
-
-
-@dataclass(eq=False)
-class _Append:
-    """A thread's events that wait to be written, and what became of them."""
-
-    batch: Batch
-    position: int | None = None
-    error: Exception | None = None
 
 
 class _Gate:
