@@ -17,44 +17,41 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-import skmars
-from benchmarks.serving.world import DONOR, ORDINARY, World, world
-from skmars import Impressions
-from skmars.persistence import Model
-
 INCREMENTS = (1_000, 10_000, 1_000, 10_000)
 # Users whose events the saved model knows.
 N_KNOWN = 200
 
 
-def prepare(n_events: int, dim: int, folder: Path) -> World:
-    """Write a deployment and a log of about so many events; half of them are clicks."""
+def prepare(n_events: int, dim: int, folder: Path) -> None:
+    """Write a deployment, a log of about so many events, half of them clicks, and further files."""
+    import numpy as np
+    import pandas as pd
+
+    import skmars
+    from benchmarks.serving.world import DONOR, ORDINARY, world
+    from skmars import Impressions
+    from skmars.persistence import Model
+
     per_donor = 2 * (DONOR + ORDINARY * 7 / 3)
     drawn = world(max(10, round(n_events / per_donor)), dim=dim)
-    log = drawn.log()
-    (folder / "log").mkdir(parents=True)
-    log.to_parquet(folder / "log" / "0.parquet", index=False, row_group_size=100_000)
     X, _ = Impressions.from_log(
         drawn.log(slice(N_KNOWN)), drawn.catalog, label="clicked", duplicates="keep"
     )
+    (folder / "log").mkdir(parents=True)
     skmars.save(Model.of(drawn.pipeline, X), folder / "model")
-    return drawn
-
-
-def further(drawn: World, n: int, seed: int) -> pd.DataFrame:
-    """Draw events of known users at later times."""
-    rng = np.random.default_rng(seed)
-    return pd.DataFrame(
-        {
-            "user_id": rng.choice(drawn.histories.users, n),
-            "item_id": rng.choice(drawn.catalog.parts[0].ids, n),
-            "timestamp": drawn.histories.now + seed * 1000 + np.sort(rng.uniform(0, 999, n)),
-            "clicked": rng.integers(0, 2, n),
-        }
-    )
+    drawn.log().to_parquet(folder / "log" / "0.parquet", index=False, row_group_size=100_000)
+    rng, now = np.random.default_rng(0), drawn.histories.now
+    assert now is not None
+    for i, n in enumerate(INCREMENTS, 1):
+        later = pd.DataFrame(
+            {
+                "user_id": rng.choice(drawn.histories.users, n),
+                "item_id": rng.choice(drawn.catalog.parts[0].ids, n),
+                "timestamp": now + i * 1000 + np.sort(rng.uniform(0, 999, n)),
+                "clicked": rng.integers(0, 2, n),
+            }
+        )
+        later.to_parquet(folder / f"{i}.parquet", index=False)
 
 
 def run(folder: Path) -> tuple[float, float, str]:
@@ -78,21 +75,25 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--events", type=int, nargs="+", default=[300_000, 1_000_000])
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--folder", type=Path, required=True, help="is made, and removed")
+    parser.add_argument("--prepare", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    if options.prepare:
+        return prepare(options.events[0], options.dim, options.folder)
     for n_events in options.events:
         folder = options.folder / str(n_events)
         shutil.rmtree(folder, ignore_errors=True)
-        drawn = prepare(n_events, options.dim, folder)
-        n = len(pd.read_parquet(folder / "log" / "0.parquet", columns=["user_id"]))
-        cpu, memory, said = run(folder)
-        print(f"{n:,} events, full build: {cpu:.1f} CPU s, {memory:.0f} MB; {said}", flush=True)
+        # In a process of its own: the memory of this one would count as that of its children.
+        drawn = ["--prepare", "--events", str(n_events), "--dim", str(options.dim)]
+        command = [sys.executable, "-m", "benchmarks.serving.runner", "--folder", str(folder)]
+        subprocess.run([*command, *drawn], check=True)
+        full, memory, said = run(folder)
+        print(f"full build: {full:.1f} CPU s, {memory:.0f} MB; {said}", flush=True)
         idle, memory, _ = run(folder)
         print(f"  nothing new: {idle:.1f} CPU s, {memory:.0f} MB", flush=True)
-        print(f"  {n / (cpu - idle):,.0f} events a CPU second, pool included", flush=True)
-        for i, size in enumerate(INCREMENTS, 1):
-            further(drawn, size, i).to_parquet(folder / "log" / f"{i}.parquet", index=False)
+        for i, n in enumerate(INCREMENTS, 1):
+            (folder / f"{i}.parquet").rename(folder / "log" / f"{i}.parquet")
             cpu, memory, _ = run(folder)
-            print(f"  {size:,} new: {cpu - idle:.2f} CPU s more, {memory:.0f} MB", flush=True)
+            print(f"  {n:,} new: {cpu - idle:.2f} CPU s more, {memory:.0f} MB", flush=True)
         shutil.rmtree(folder)
 
 
