@@ -45,20 +45,23 @@ class LogFiles:
     Parameters
     ----------
     path : Path
-    model : Model
-        Knows the names and the meaning of the columns.
+
+    Raises
+    ------
+    OSError, ValueError
+        If there is no such file, or it is no table.
     """
 
-    def __init__(self, path: Path, model: Model) -> None:
+    def __init__(self, path: Path) -> None:
         if not path.is_dir():
             check_readable(path)
             _check_ending(path)
-        self._path, self._model = path, model
+        self._path = path
         self._known: dict[Path, tuple[tuple[int, int], LogFile]] = {}
 
-    def __call__(self) -> list[LogFile]:
-        """Return the files that there are now."""
-        return [self._file(path) for path in self._paths()]
+    def __call__(self, model: Model) -> list[LogFile]:
+        """Return the files that there are now; the model knows the meaning of their columns."""
+        return [self._file(path, model) for path in self._paths()]
 
     def _paths(self) -> list[Path]:
         if not self._path.is_dir():
@@ -68,14 +71,14 @@ class LogFiles:
         files = [self._path / p for p in shown if p.suffix.lower() in ENDINGS]
         return sorted(path for path in files if path.is_file())
 
-    def _file(self, path: Path) -> LogFile:
+    def _file(self, path: Path, model: Model) -> LogFile:
         """Return a file; what was known of it is kept as long as it does not change."""
         status = path.stat()
         state = status.st_size, status.st_mtime_ns
         if path not in self._known or self._known[path][0] != state:
             name = path.relative_to(self._path).as_posix() if path != self._path else path.name
             kind = CSVFile if is_csv(path) else ParquetFile
-            self._known[path] = state, kind(path, name, status.st_size, self._model)
+            self._known[path] = state, kind(path, name, status.st_size, model)
         return self._known[path][1]
 
 

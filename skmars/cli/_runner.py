@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from typing import Any, NoReturn
 
@@ -28,14 +28,13 @@ def run(arguments: argparse.Namespace) -> int:
     store = open_store(arguments.store)
     try:
         with _terminate_ends(), _progress(arguments.quiet) as told:
-            runner = Runner(
-                arguments.model, store, keep=arguments.keep, lease=arguments.lease, told=told
-            )
-            if arguments.log is not None:
-                runner.log = LogFiles(arguments.log, runner.model)
-            for done in runner.passes(arguments.every):
-                if not arguments.quiet:
-                    _say(_in_words(done), arguments.every)
+            log = None if arguments.log is None else LogFiles(arguments.log)
+            options = {"keep": arguments.keep, "lease": arguments.lease, "told": told}
+            runner = Runner(arguments.model, store, log, **options)
+            with closing(runner.passes(arguments.every)) as passes:
+                for done in passes:
+                    if not arguments.quiet:
+                        _say(_in_words(done), arguments.every)
         return 0
     except (LeaseHeld, StaleLease) as error:
         print(f"skmars runner: {' '.join(str(error).split())}", file=sys.stderr)

@@ -68,16 +68,16 @@ class PoolFolder:
         for entry in self._entries().get(number, ()):
             shutil.rmtree(entry, ignore_errors=True)
 
-    def remove_old(self, current: int | None, keep: int) -> None:
+    def remove_old(self, current: int | None, last: int, keep: int) -> None:
         """Remove all but the current pool and the `keep` - 1 before it.
 
-        What lies beyond the current one was never published: its runner was killed.
+        `last` is the last number that was given. Beyond the current one lies what was never
+        published, since its runner was killed, or is not wanted any longer.
         """
         entries = self._entries()
         whole = [n for n in entries if (self.path / str(n)).is_dir() and n <= (current or 0)]
-        kept = {current, *sorted(whole)[-keep:]}
-        for number in entries:
-            if number not in kept:
+        for number in entries.keys() - {current, *sorted(whole)[-keep:]}:
+            if number <= last:
                 self.remove(number)
 
     def _entries(self) -> dict[int, list[Path]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -74,11 +74,11 @@ class Runner:
     Parameters
     ----------
     deployment : path
-        Folder of a saved model. Pools are written to its folder ``pools``.
+        Folder of a saved model. Pools are written to its folder ``pools``, for one store.
     store : Store
     log : callable, default=None
-        Returns the files of the log, in the order of their events (see `LogFile`). None reads no
-        log: the events come through the service.
+        Takes the model, and returns the files that the log has now, in the order of their events
+        (see `LogFile`). None reads no log: the events come through the service.
     keep : int, default=3
         How many pools are kept, the current one among them.
     lease : float, default=60.0
@@ -105,7 +105,7 @@ class Runner:
         self,
         deployment: str | Path,
         store: Store,
-        log: Callable[[], Iterable[LogFile]] | None = None,
+        log: Callable[[Model], Iterable[LogFile]] | None = None,
         *,
         keep: int = 3,
         lease: float = 60.0,
@@ -113,7 +113,7 @@ class Runner:
     ) -> None:
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}: the current pool is kept.")
-        self._store, self.log, self._keep, self._seconds = store, log, keep, lease
+        self._store, self._log, self._keep, self._seconds = store, log, keep, lease
         self._told = told or (lambda what, done, of: None)
         self._folder = PoolFolder(Path(deployment))
         self._model: Model = load_model(deployment)
@@ -122,12 +122,7 @@ class Runner:
         manifest = (Path(deployment) / "manifest.json").read_bytes()
         self._digest = blake2b(manifest, digest_size=16).hexdigest()
 
-    @property
-    def model(self) -> Model:
-        """The model whose pools are made."""
-        return self._model
-
-    def passes(self, every: float | None = None) -> Iterator[Pass]:
+    def passes(self, every: float | None = None) -> Generator[Pass]:
         """Do one pass, or one every so many seconds, and yield what was done in each.
 
         Raises
@@ -152,10 +147,11 @@ class Runner:
 
     def _pass(self, lease: HeldLease) -> Pass:
         store, current = self._store, self._folder.current(self._store)
-        self._folder.remove_old(current, self._keep)
+        last = int(store.pointer(LAST) or 0)
+        self._folder.remove_old(current, last, self._keep)
         loaded = Loaded()
-        if self.log is not None:
-            loaded = load_log(self.log(), store, lease.publish, self._told)
+        if self._log is not None:
+            loaded = load_log(self._log(self._model), store, lease.publish, self._told)
         position, known = store.position, None
         if current is not None:
             known = self._folder.activity(current, self._digest)
@@ -168,7 +164,7 @@ class Runner:
         if len(activity.users) == 0:
             return Pass(loaded, position)
         pool, raw = self._build(activity)
-        number = self._folder.next_number(current, int(store.pointer(LAST) or 0))
+        number = self._folder.next_number(current, last)
         lease.publish(LAST, str(number))
         self._folder.save(number, pool, activity, self._digest)
         try:
@@ -178,7 +174,7 @@ class Runner:
             raise
         name = f"pools/{number}"
         lease.publish(POINTER, name)
-        self._folder.remove_old(number, self._keep)
+        self._folder.remove_old(number, number, self._keep)
         return Pass(loaded, position, name, len(activity.users), len(pool.ids))
 
     def _build(self, activity: Activity) -> tuple[DonorPool, Impressions]:

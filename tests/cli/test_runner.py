@@ -236,7 +236,7 @@ def test_killed_and_begun_again_or_asked_to_end(
     log = table(100_000)
     parquet.write_table(log, tmp_path / "log.parquet", row_group_size=1000)
     files = ["--log", tmp_path / "log.parquet", "--model", model, "--store", f"lmdb:{store}"]
-    command = [sys.executable, "-m", "skmars", "runner", *map(str, files), "--lease", "1s"]
+    command = [sys.executable, "-m", "skmars", "runner", *map(str, files), "--lease", "3s"]
 
     def begun() -> subprocess.Popen[bytes]:
         process = subprocess.Popen([*command, "--every", "1h"], stderr=subprocess.PIPE)
@@ -249,13 +249,13 @@ def test_killed_and_begun_again_or_asked_to_end(
         time.sleep(wait)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        time.sleep(1)  # until the lease has run out
+        time.sleep(3)  # until the lease has run out
 
     with begun() as process:
         assert run(tmp_path / "log.parquet", model, store) == BUSY
         assert f"process {process.pid}" in capsys.readouterr().err
         for line in process.stderr or ():
-            if b"published" in line:
+            if b"published pools" in line:
                 break
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait() == TERMINATED

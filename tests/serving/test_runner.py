@@ -28,6 +28,7 @@ from skmars import (
     ItemCatalog,
     SequenceRetrievalAugmenter,
     SteinAligner,
+    make_mars,
 )
 from skmars.persistence import Model
 from skmars.retrieval import DonorPool
@@ -166,7 +167,7 @@ def fresh(folder: Path) -> Path:
 
 
 def run(folder: Path, store: Any, *files: File, **options: Any) -> Pass:
-    (done,) = Runner(folder, store, lambda: files, **options).passes()
+    (done,) = Runner(folder, store, lambda _: files, **options).passes()
     return done
 
 
@@ -203,7 +204,7 @@ def test_increments_equal_the_library(events: list, world: tuple, data: Any) -> 
     model, log = deployment(*world), log_of(events, ids)
     store, folder = FakeStore(), fresh(model)
     files: dict[str, File] = {}
-    runner = Runner(folder, store, lambda: list(files.values()))
+    runner = Runner(folder, store, lambda _: list(files.values()))
     cuts = data.draw(st.lists(st.integers(0, len(log)), max_size=4).map(sorted))
     parts = [log[a:b] for a, b in zip([0, *cuts], [*cuts, len(log)])]
     came: list[pd.DataFrame] = []
@@ -221,7 +222,7 @@ def test_increments_equal_the_library(events: list, world: tuple, data: Any) -> 
             files[str(i)] = File(part if timed else part.assign(timestamp=np.nan), str(i))
         came.append(part)
         if how == "anew":
-            runner = Runner(folder, store, lambda: list(files.values()))
+            runner = Runner(folder, store, lambda _: list(files.values()))
         list(runner.passes())
     whole = pd.concat(came) if timed else pd.concat(came).assign(timestamp=np.nan)
     assert store.position == len(whole)
@@ -325,7 +326,7 @@ def test_killed_or_full_while_it_writes_a_pool(monkeypatch: Any, step: str) -> N
 def test_one_of_two_works() -> None:
     model, log = deployment(*WORLD), shop()
     folder, store = fresh(model), FakeStore()
-    first = Runner(folder, store, lambda: [File(log)]).passes(every=3600)
+    first = Runner(folder, store, lambda _: [File(log)]).passes(every=3600)
     assert next(first).pool == "pools/1"
     with pytest.raises(LeaseHeld, match="process"):
         run(folder, store)
@@ -335,7 +336,7 @@ def test_one_of_two_works() -> None:
 
 def test_a_lease_is_renewed_in_time() -> None:
     folder, store = fresh(deployment(*WORLD)), FakeStore()
-    first = Runner(folder, store, lambda: [File(shop())], lease=0.3).passes(every=0.01)
+    first = Runner(folder, store, lambda _: [File(shop())], lease=0.3).passes(every=0.01)
     end = time.monotonic() + 1
     while time.monotonic() < end:
         next(first)
@@ -371,11 +372,13 @@ def test_old_pools_go_and_the_current_one_stays() -> None:
     left = {path.name for path in (folder / "pools").iterdir()}
     assert left == {"4", "4.activity", "5", "5.activity"}
     store.publish("pool", "pools/4")  # somebody goes back
-    (folder / "pools" / ".9").mkdir()
+    (folder / "pools" / ".3").mkdir()
     (folder / "pools" / "notes").mkdir()  # not ours
+    run(folder, FakeStore())  # a new store, by mistake, has given none of these numbers
     run(folder, store, File(log), keep=1)
     assert store.pointer("pool") == "pools/6"
-    assert {path.name for path in (folder / "pools").iterdir()} == {"6", "6.activity", "notes"}
+    left = {path.name for path in (folder / "pools").iterdir()}
+    assert left == {"6", "6.activity", "notes"}
     assert_same_pool(current(folder, store), expected_pool(model, log))
 
 
@@ -411,6 +414,28 @@ def test_events_that_arrive_meanwhile_wait_for_the_next_pass() -> None:
     assert_same_pool(current(folder, store), expected_pool(model, log[:60].drop_duplicates()))
     list(runner.passes())
     assert_same_pool(current(folder, store), expected_pool(model, log.drop_duplicates()))
+
+
+def test_context_and_attributes_do_not_matter(tmp_path: Path) -> None:
+    """A pool holds neither, but the steps before it ask for the columns of the fit."""
+    log = shop(200)
+    log = log.assign(hour=log["timestamp"] % 24, device=np.where(log["clicked"], "tv", "phone"))
+    users = pd.DataFrame(
+        {"user_id": range(9), "age": range(20, 29), "country": ["fr", "it", ""] * 3}
+    )
+    items = ItemCatalog(
+        range(N_ITEMS), features={"text": np.random.default_rng(0).normal(size=(N_ITEMS, 3))}
+    )
+    X, y = Impressions.from_log(
+        log, items, label="clicked", context=["hour", "device"], users=users, duplicates="keep"
+    )
+    fast = {"align__max_iter": 1, "align__n_factors": 2, "ctr__max_iter": 1}
+    mars = make_mars(random_state=0, encode="passthrough", **fast).fit(X, y)
+    skmars.save(Model.of(mars, X), tmp_path / "model")
+    store = FakeStore()
+    run(tmp_path / "model", store, File(log, batch=50))
+    rows = mars.named_steps["align"].transform(X)
+    assert_same_pool(current(tmp_path / "model", store), mars[2].updated(rows).pool_)
 
 
 def test_nothing_to_build() -> None:
