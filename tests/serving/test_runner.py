@@ -323,6 +323,20 @@ def test_killed_or_full_while_it_writes_a_pool(monkeypatch: Any, step: str) -> N
     assert_same_pool(current(folder, store), expected_pool(model, log))
 
 
+def test_with_each_engine(store: Any) -> None:
+    model, log = deployment(*WORLD), shop()
+    folder, again = fresh(model), log[:70].head(9)
+    run(folder, store, File(log[:50]))
+    run(folder, store, File(log[:50]), File(pd.concat([log[50:], again]), "b", batch=50))
+    assert store.position == len(log) + len(again)
+    assert_same_pool(current(folder, store), expected_pool(model, pd.concat([log, again])))
+    first = Runner(folder, store).passes(every=3600)
+    next(first)
+    with pytest.raises(LeaseHeld, match="process"):
+        run(folder, store)
+    first.close()
+
+
 def test_one_of_two_works() -> None:
     model, log = deployment(*WORLD), shop()
     folder, store = fresh(model), FakeStore()
