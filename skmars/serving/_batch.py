@@ -168,7 +168,7 @@ def batches(events: Events, streamed: bool, arrival: float) -> Iterator[Batch]:
             )
     _refuse_types(payload, bytes, "payload")
     ids = [None] * n if events.ids is None else events.ids
-    _refuse_types(ids, str | None, "ids")
+    _refuse_types(["made" if given is None else given for given in ids], str, "ids")
     made = zip(ids, users, items, time.tolist(), clicked.tolist())
     hashes = b"".join(
         _hash_of_event(*event) if given is None else _hash_of_id(given) for given, *event in made
@@ -235,11 +235,12 @@ def _clicks(values: Any) -> NDArray[np.uint8]:
     return clicked.astype(np.uint8)
 
 
-def _refuse_types(values: Sequence[Any], types: Any, name: str) -> None:
+def _refuse_types(values: Sequence[Any], type_: type, name: str) -> None:
     for at, value in enumerate(values):
-        if not isinstance(value, types):
-            words = getattr(types, "__name__", str(types))
-            raise TypeError(f"{name} must be {words}, got a {type(value).__name__} (at {at}).")
+        if not isinstance(value, type_):
+            raise TypeError(
+                f"{name} must be {type_.__name__}, got a {type(value).__name__} (at {at})."
+            )
 
 
 def _hash_of_id(given: str) -> bytes:
