@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0, 1 if the data or the model can't be used, 130 if interrupted, 141 if the reader of stdout
-        stopped.
+        stopped; of `runner` also 75 if another one works, and 143 if it was asked to end.
 
     Raises
     ------
@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What libraries print goes to stderr: stdout is for results.
         with redirect_stdout(sys.stderr), one_line_warnings(program), interrupt_ends():
             check(arguments)
-            arguments.run(arguments, results)
-        return 0
+            code: int | None = arguments.run(arguments, results)
+        return code or 0
     except Interrupted:
         print(f"{program}: interrupted.", file=sys.stderr)
         return INTERRUPTED
@@ -129,6 +129,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     epilog = texts.EVALUATE_EXAMPLES
     add.add_evaluate(command("evaluate", _make_table, "measure a model on a log", epilog))
+
+    what = "bring a log into a store, and make the pool of donors of all events"
+    add.add_runner(command("runner", _run_runner, what, texts.RUNNER_EXAMPLES))
     return parser
 
 
@@ -193,6 +196,12 @@ def _compare(arguments: argparse.Namespace, results: TextIO) -> None:
     if arguments.out is not None:
         write_table(comparison.table, arguments.out)
     _print(f"{comparison}\n", results)
+
+
+def _run_runner(arguments: argparse.Namespace, results: TextIO) -> int:
+    from skmars.cli._runner import run
+
+    return run(arguments)
 
 
 def _columns(arguments: argparse.Namespace) -> Any:

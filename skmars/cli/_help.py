@@ -151,3 +151,17 @@ before it. Where there are no times, --log must not hold the rows of LOG.
 
 The output has AUC (over all rows), GAUC (within each user, then averaged) and the AUC of
 low-active users: the 30 percent with the shortest histories."""
+
+RUNNER_EXAMPLES = """\
+examples:
+  skmars runner --log logs/ --model shop/ --store lmdb:shop.store
+  skmars runner --log logs/ --model shop/ --store redis://localhost:6379/0 --every 60s
+
+The log has the columns of the log that the model was fitted on; context is not read. A column
+event_id, if there is one, tells events apart; otherwise their user, item, time and click do.
+What was loaded is remembered in the store: the next pass reads further files, and further
+rows of a file that has grown. Rows that were loaded may not change. Of a folder, files whose
+names begin with . or _ are left out; write them so, and rename them when they are complete.
+
+exit codes: 75 if another runner works for the store, or may have begun since; 143 if it was
+asked to end (SIGTERM). A runner that was killed is begun again with the same command."""

@@ -126,7 +126,7 @@ def read_log(
     n_before = 0 if behind is None else len(behind)
     if seconds is not None and place is None:
         _warn_of_unknown_times(seconds)
-    keep = _first_of_duplicates(events, form.duplicates, n_before)
+    keep = first_of_duplicates(events, form.duplicates, n_before)
     fields, y = log_fields(events if keep is None else events.take(keep), catalog, form)
     fields["_zone"] = None if time is None else table.zone(time)
     return fields, y
@@ -340,9 +340,7 @@ def _binary(table: Table, label: str) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def _first_of_duplicates(
-    events: Events, duplicates: str, n_before: int
-) -> NDArray[np.int64] | None:
+def first_of_duplicates(events: Events, duplicates: str, n_before: int) -> NDArray[np.int64] | None:
     """Return the rows to keep, or None for all of them.
 
     Of rows that were read before, the first `n_before`, nothing is said again.

@@ -384,9 +384,11 @@ def _why_nothing_is_borrowed(X: Impressions, pool: DonorPool) -> str | None:
         )
     empty = X[np.flatnonzero(X.history.length == 0)[:1]]
     if low < 1 and not has_embedding(user_units(empty, pool)).any():
+        # Where X has one row a user, the longest, nobody's is empty.
+        share = f" ({np.mean(X.history.length == 0):.0%} of the rows have none)" * len(empty)
         return (
-            f"only rows without any history are low-active ({np.mean(X.history.length == 0):.0%} "
-            "of the rows have none), which can't be compared with donors. Raise low_quantile"
+            f"only rows without any history are low-active{share}, which can't be compared with "
+            "donors. Raise low_quantile"
         )
     return None
 

@@ -1,6 +1,8 @@
 """What runs in production: a store of events, a scorer, an HTTP service and an offline runner."""
 
+from skmars.serving._loading import LogFile
 from skmars.serving._open import open_store
+from skmars.serving._runner import Pass, Runner
 from skmars.serving._store import (
     EVENT,
     Events,
@@ -18,6 +20,9 @@ __all__ = [
     "Events",
     "Lease",
     "LeaseHeld",
+    "LogFile",
+    "Pass",
+    "Runner",
     "StaleLease",
     "Store",
     "StoreError",

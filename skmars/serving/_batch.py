@@ -167,12 +167,12 @@ def batches(events: Events, streamed: bool, arrival: float) -> Iterator[Batch]:
                 f"{name} has {len(column)} values and user_ids {n}. Pass one for each event."
             )
     _refuse_types(payload, bytes, "payload")
-    if events.ids is None:
-        made = zip(users, items, time.tolist(), clicked.tolist())
-        hashes = b"".join(_hash_of_event(*event) for event in made)
-    else:
-        _refuse_types(events.ids, str, "ids")
-        hashes = b"".join(_hash_of_id(given) for given in events.ids)
+    ids = [None] * n if events.ids is None else events.ids
+    _refuse_types(["made" if given is None else given for given in ids], str, "ids")
+    made = zip(ids, users, items, time.tolist(), clicked.tolist())
+    hashes = b"".join(
+        _hash_of_event(*event) if given is None else _hash_of_id(given) for given, *event in made
+    )
     records = np.zeros(n, dtype=EVENT)
     records["id"] = np.frombuffer(hashes, dtype="<u8")
     records["time"], records["clicked"], records["streamed"] = time, clicked, streamed

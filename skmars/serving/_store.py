@@ -36,9 +36,9 @@ class Events:
     time : ndarray of shape (n,), float64
         Seconds; NaN where it is unknown.
     clicked : ndarray of shape (n,), uint8
-    ids : sequence of str of length n, or None
-        Ids of the events. None makes them of user, item, time and click, so that the same click at
-        an unknown time counts once.
+    ids : sequence of str or None, of length n, or None
+        Ids of the events. Where it is None, it is made of user, item, time and click, so that the
+        same click at an unknown time counts once.
     payload : sequence of bytes of length n, or None
         What the stream keeps beside: the context of each event, say. Empty if there is none.
     """
@@ -47,7 +47,7 @@ class Events:
     item_ids: Sequence[ItemId]
     time: NDArray[np.float64]
     clicked: NDArray[np.uint8]
-    ids: Sequence[str] | None = None
+    ids: Sequence[str | None] | None = None
     payload: Sequence[bytes] | None = None
 
     def __len__(self) -> int:
