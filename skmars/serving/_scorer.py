@@ -286,9 +286,7 @@ def _candidates(X: Impressions, asked: Asked) -> Impressions:
     """Return one row a candidate, from one row a request."""
     catalog = X.catalog.extend(asked.items)
     rows = X[np.repeat(np.arange(len(X)), asked.count)]
-    return replace(
-        rows, catalog=catalog, target=catalog.codes(asked.items), context=asked.context
-    )
+    return replace(rows, catalog=catalog, target=catalog.codes(asked.items), context=asked.context)
 
 
 def _known(events: UserEvents, position: Position) -> Iterable[tuple[int, tuple[str, ...]]]:

@@ -95,7 +95,9 @@ class Snapshot:
             Names of "params" and "pool", where they are not those of the model as it was saved.
         """
         if not isinstance(model, Model):
-            raise TypeError(f"model must be a skmars.persistence.Model, got {type(model).__name__}.")
+            raise TypeError(
+                f"model must be a skmars.persistence.Model, got {type(model).__name__}."
+            )
         if pool is not None:
             model = replace(model, pipeline=with_pool(model.pipeline, pool))
         return cls(model, {"params": AS_SAVED, "pool": OF_FIT, **(versions or {})})
@@ -205,7 +207,9 @@ def _other_than(ids: Ids) -> Ids:
     """Return an id, in an array, that is none of these and of their kind."""
     if ids.dtype == object:
         taken = set(ids.tolist())
-        return as_objects([next(n for i in range(len(ids) + 1) if (n := f"probe {i}") not in taken)])
+        return as_objects(
+            [next(n for i in range(len(ids) + 1) if (n := f"probe {i}") not in taken)]
+        )
     free = np.setdiff1d(np.arange(len(ids) + 1), ids)
     return cast(Ids, free[:1].astype(np.int64))
 
