@@ -38,8 +38,9 @@ def assemble(plan: _plan.Plan, found: Iterable[tuple[range, Lookalikes]]) -> Imp
             some = slice(first, first + _plan.BLOCK_ROWS)
             features[:, row[some]] = lookalike_features(
                 pool.interactions,
-                lookalikes.donor[at[some], :k],
-                lookalikes.similarity[at[some], :k],
+                lookalikes.donor[:, :k],
+                lookalikes.similarity[:, :k],
+                at[some],
                 plan.items.codes(X.target[row[some]]),
                 None if plan.before is None else plan.before[row[some]],
             )

@@ -44,7 +44,7 @@ class Reasons:
     counts: dict[str, NDArray[np.int64]]  # empty where there are no look-alike features
 
 
-def find_reasons(plan: Plan, borrowed: Sequences, low: float, high: float) -> Reasons:
+def find_reasons(plan: Plan, borrowed: Sequences) -> Reasons:
     """Search the donors of the rows of a plan, and tell what decided.
 
     Parameters
@@ -52,10 +52,9 @@ def find_reasons(plan: Plan, borrowed: Sequences, low: float, high: float) -> Re
     plan : Plan
     borrowed : Sequences of n_rows rows
         What the rows borrow.
-    low, high : float
-        The thresholds of activity.
     """
     X, pool, settings = plan.X, plan.pool, plan.settings
+    low, high = pool.low_threshold, pool.high_threshold
     n = len(X)
     donor = np.full((n, plan.n_donors), -1, dtype=np.int32)
     similarity = np.zeros(donor.shape)
@@ -113,8 +112,8 @@ def _counts(plan: Plan, lookalike: NDArray[np.int32]) -> dict[str, NDArray[np.in
     interactions, target = plan.pool.interactions, plan.items.codes(plan.X.target)
     target = np.where(target < interactions.n_items, target, np.int32(-1))
     until = interactions.until(plan.before, len(target))
-    there = lookalike >= 0
-    touched, likes = interactions.count(lookalike, there.astype(np.float64), target, until)
+    there, search = lookalike >= 0, np.arange(len(target))
+    touched, likes = interactions.count(lookalike, there.astype(np.float64), search, target, until)
     all_touched, all_likes = interactions.count_all(target, until)
     counts = {
         "lookalikes": there.sum(axis=1),

@@ -103,11 +103,10 @@ def count_below(
     ...     np.array([4, 2, 9]))
     array([2, 0, 0])
     """
-    start = np.asarray(start, dtype=np.int64)
-    low, high = np.zeros(len(start), dtype=np.int64), np.array(length, dtype=np.int64)
-    while (open_ := np.flatnonzero(low < high)).size:
-        middle = (low[open_] + high[open_]) // 2
-        below = values[start[open_] + middle] < limit[open_]
-        low[open_] = np.where(below, middle + 1, low[open_])
-        high[open_] = np.where(below, high[open_], middle)
-    return low
+    low = start = np.asarray(start, dtype=np.int64)
+    end = high = start + length
+    for _ in range(int(np.max(length, initial=0)).bit_length()):
+        middle = (low + high) >> 1
+        below = (values.take(middle, mode="clip") < limit) & (middle < end)
+        low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
+    return low - start
