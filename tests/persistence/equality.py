@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import Any
 
@@ -25,7 +26,7 @@ class _Comparison:
 
     def check(self, a: Any, b: Any, way: str) -> None:
         assert type(a) is type(b), f"{way}: {type(a)} became {type(b)}"
-        if a is None or isinstance(a, bool | int | str | bytes | type | np.dtype):
+        if a is None or isinstance(a, bool | int | str | bytes | type | np.dtype | PurePath):
             assert a == b, f"{way}: {a!r} became {b!r}"
             return
         if isinstance(a, float):
