@@ -1,6 +1,9 @@
 """What runs in production: a store of events, a scorer, an HTTP service and an offline runner."""
 
 from skmars.serving._open import open_store
+from skmars.serving._request import Request
+from skmars.serving._scorer import Answer, Recommendation, Scorer
+from skmars.serving._snapshot import Snapshot
 from skmars.serving._store import (
     EVENT,
     Events,
@@ -15,9 +18,14 @@ from skmars.serving._store import (
 
 __all__ = [
     "EVENT",
+    "Answer",
     "Events",
     "Lease",
     "LeaseHeld",
+    "Recommendation",
+    "Request",
+    "Scorer",
+    "Snapshot",
     "StaleLease",
     "Store",
     "StoreError",

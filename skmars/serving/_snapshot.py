@@ -6,15 +6,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from skmars.data import Impressions, ItemCatalog, Sequences
-from skmars.persistence import Columns, Model
+from skmars.persistence import Columns, Model, load
 from skmars.pipeline._steps import with_pool
+from skmars.retrieval import DonorPool
 from skmars.serving._store import Store
 from skmars.utils._ids import Ids
 from skmars.utils._values import as_objects
@@ -82,7 +83,7 @@ class Snapshot:
 
     @classmethod
     def of(
-        cls, model: Model, pool: Any = None, versions: Mapping[str, str] | None = None
+        cls, model: Model, pool: DonorPool | None = None, versions: Mapping[str, str] | None = None
     ) -> Snapshot:
         """Return a snapshot of a model in memory.
 
@@ -140,9 +141,6 @@ class Snapshot:
         loaded : Snapshot, default=None
             One of the same folder, whose model is taken if it is of the same version.
         """
-        from skmars.persistence import load
-        from skmars.retrieval import DonorPool
-
         params, pool = params or AS_SAVED, pool or OF_FIT
         if loaded is not None and loaded.versions == {"params": params, "pool": pool}:
             return loaded
@@ -152,8 +150,8 @@ class Snapshot:
             model = load(_below(folder, params))
             if not isinstance(model, Model):
                 raise ValueError(
-                    f"{_below(folder, params)} holds a {type(model).__name__}, but a model with its "
-                    "columns and histories is needed. Save Model.of(pipeline, X)."
+                    f"{_below(folder, params)} holds a {type(model).__name__}, but a model with "
+                    "its columns and histories is needed. Save Model.of(pipeline, X)."
                 )
         donors = None if pool == OF_FIT else DonorPool.load(_below(folder, pool))
         if donors is not None:
@@ -211,7 +209,7 @@ def _other_than(ids: Ids) -> Ids:
             [next(n for i in range(len(ids) + 1) if (n := f"probe {i}") not in taken)]
         )
     free = np.setdiff1d(np.arange(len(ids) + 1), ids)
-    return cast(Ids, free[:1].astype(np.int64))
+    return free[:1].astype(np.int64)
 
 
 def _below(folder: str | os.PathLike[str], version: str) -> Path:
