@@ -15,6 +15,8 @@ import skmars
 from skmars.cli import _arguments as add
 from skmars.cli import _help as texts
 from skmars.cli._checks import check
+from skmars.cli._replay import add_replay
+from skmars.cli._replay import run as replay
 from skmars.cli._terminal import Interrupted, interrupt_ends, one_line_warnings, progress
 
 # Exit codes that shells give programs ended by a signal: SIGINT, SIGPIPE.
@@ -129,6 +131,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     epilog = texts.EVALUATE_EXAMPLES
     add.add_evaluate(command("evaluate", _make_table, "measure a model on a log", epilog))
+
+    what = "score logged requests again, with the versions and events of then"
+    add_replay(command("replay", replay, what, texts.REPLAY_EXAMPLES))
     return parser
 
 

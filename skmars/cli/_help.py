@@ -151,3 +151,11 @@ before it. Where there are no times, --log must not hold the rows of LOG.
 
 The output has AUC (over all rows), GAUC (within each user, then averaged) and the AUC of
 low-active users: the 30 percent with the shortest histories."""
+
+REPLAY_EXAMPLES = """\
+examples:
+  skmars replay scores.jsonl --model shop/ --store lmdb:shop.store
+
+Each logged request is scored with the parameters and the pool that it was scored with, and with
+the events that the store had then. The output says how far the scores are from the logged ones,
+and which versions are gone. The exit code is 1 if a score differs by more than --tolerance."""

@@ -1,6 +1,7 @@
 """What runs in production: a store of events, a scorer, an HTTP service and an offline runner."""
 
 from skmars.serving._open import open_store
+from skmars.serving._replay import Replay, logged, replay
 from skmars.serving._request import Request
 from skmars.serving._scorer import Answer, Recommendation, Scorer
 from skmars.serving._snapshot import Snapshot
@@ -23,6 +24,7 @@ __all__ = [
     "Lease",
     "LeaseHeld",
     "Recommendation",
+    "Replay",
     "Request",
     "Scorer",
     "Snapshot",
@@ -31,5 +33,7 @@ __all__ = [
     "StoreError",
     "StreamTrimmed",
     "Streamed",
+    "logged",
     "open_store",
+    "replay",
 ]

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
 from skmars.data import Impressions, ItemCatalog, Sequences
-from skmars.persistence import Columns, Model, load
+from skmars.persistence import Columns, Model
+from skmars.persistence._saved import load_model
 from skmars.pipeline._steps import with_pool
 from skmars.retrieval import DonorPool
 from skmars.serving._store import Store
@@ -147,13 +148,8 @@ class Snapshot:
         if loaded is not None and loaded.versions["params"] == params and pool != OF_FIT:
             model = loaded.model
         else:
-            model = load(_below(folder, params))
-            if not isinstance(model, Model):
-                raise ValueError(
-                    f"{_below(folder, params)} holds a {type(model).__name__}, but a model with "
-                    "its columns and histories is needed. Save Model.of(pipeline, X)."
-                )
-        donors = None if pool == OF_FIT else DonorPool.load(_below(folder, pool))
+            model = load_model(version_folder(folder, params))
+        donors = None if pool == OF_FIT else DonorPool.load(version_folder(folder, pool))
         if donors is not None:
             model = replace(model, pipeline=with_pool(model.pipeline, donors))
         return cls(model, {"params": params, "pool": pool})
@@ -212,8 +208,8 @@ def _other_than(ids: Ids) -> Ids:
     return free[:1].astype(np.int64)
 
 
-def _below(folder: str | os.PathLike[str], version: str) -> Path:
-    """Return the folder of a version; ValueError if it is not below that of the model."""
+def version_folder(folder: str | os.PathLike[str], version: str) -> Path:
+    """Return the folder of a version; ValueError if that is not below `folder`, the model's."""
     path = Path(folder, version)
     if Path(version).is_absolute() or ".." in Path(version).parts:
         raise ValueError(
