@@ -287,8 +287,9 @@ def _candidates(X: Impressions, asked: Asked) -> Impressions:
     catalog = X.catalog
     target = catalog.codes(asked.items)
     if (target < 0).any():
-        catalog = catalog.extend(asked.items)
-        target = catalog.codes(asked.items)
+        unknown = asked.items[target < 0]
+        catalog = catalog.extend(unknown)
+        target[target < 0] = catalog.codes(unknown)
     row = np.repeat(np.arange(len(X)), asked.count)
     return replace(
         X,
