@@ -15,6 +15,8 @@ import skmars
 from skmars.cli import _arguments as add
 from skmars.cli import _help as texts
 from skmars.cli._checks import check
+from skmars.cli._replay import add_replay
+from skmars.cli._replay import run as replay
 from skmars.cli._terminal import Interrupted, interrupt_ends, one_line_warnings, progress
 
 # Exit codes that shells give programs ended by a signal: SIGINT, SIGPIPE.
@@ -132,6 +134,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     what = "bring a log into a store, and make the pool of donors of all events"
     add.add_runner(command("runner", _run_runner, what, texts.RUNNER_EXAMPLES))
+    what = "score logged requests again, with the versions and events of then"
+    add_replay(command("replay", replay, what, texts.REPLAY_EXAMPLES))
     return parser
 
 

@@ -165,3 +165,11 @@ names begin with . or _ are left out; write them so, and rename them when they a
 
 exit codes: 75 if another runner works for the store, or may have begun since; 143 if it was
 asked to end (SIGTERM). A runner that was killed is begun again with the same command."""
+
+REPLAY_EXAMPLES = """\
+examples:
+  skmars replay scores.jsonl --model shop/ --store lmdb:shop.store
+
+Each logged request is scored with the parameters and the pool that it was scored with, and with
+the events that the store had then. The output says how far the scores are from the logged ones,
+and which versions are gone. The exit code is 1 if a score differs by more than --tolerance."""

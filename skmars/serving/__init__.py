@@ -2,7 +2,11 @@
 
 from skmars.serving._loading import LogFile
 from skmars.serving._open import open_store
+from skmars.serving._replay import Replay, logged, replay
+from skmars.serving._request import Request
 from skmars.serving._runner import Pass, Runner
+from skmars.serving._scorer import Answer, Recommendation, Scorer
+from skmars.serving._snapshot import Snapshot
 from skmars.serving._store import (
     EVENT,
     Events,
@@ -17,16 +21,24 @@ from skmars.serving._store import (
 
 __all__ = [
     "EVENT",
+    "Answer",
     "Events",
     "Lease",
     "LeaseHeld",
     "LogFile",
     "Pass",
+    "Recommendation",
+    "Replay",
+    "Request",
     "Runner",
+    "Scorer",
+    "Snapshot",
     "StaleLease",
     "Store",
     "StoreError",
     "StreamTrimmed",
     "Streamed",
+    "logged",
     "open_store",
+    "replay",
 ]
