@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data import ItemCatalog, Sequences
+from skmars.data import ItemCatalog
+from skmars.data._log import events_of_users
 from skmars.data._user_histories import UserHistories
 from skmars.persistence import Model
+from skmars.serving._rows import as_log, log_format
 from skmars.serving._store import Store
 from skmars.utils._ids import Ids, as_ids, joined
-from skmars.utils._ragged import offsets
 
 # Catalogues whose codes are kept: the present one, and one that is to come or has been.
 N_CATALOGS = 2
@@ -90,46 +92,14 @@ def user_histories(
         Events are sorted by time, those of one time in the order of arrival; without times, in
         this order. Items that the catalogue of the model lacks are added to it.
     """
-    histories = model.histories
-    flat = events[0] if len(events) == 1 else np.concatenate(events)
-    owner = np.repeat(np.arange(len(users)), [len(mine) for mine in events])
-    time, clicked = flat["time"], flat["clicked"]
-    timed = histories.now is not None
-    # What has no known time is in nobody's history.
-    kept = np.isfinite(time) if timed else np.ones(len(flat), dtype=bool)
-    if timed and model.columns.duplicates == "drop":
-        kept[_repeated(owner, flat)] = False
-    if model.columns.history == "positive":
-        kept &= clicked == 1
-    at = np.flatnonzero(kept)
-    if timed:
-        at = at[np.lexsort((time[at], owner[at]))]
-    item = flat["item"][at].astype(np.int64)
-    numbers.read(int(item.max(initial=-1)) + 1)
+    histories, form = model.histories, log_format(model)
+    log = as_log(users, events, form)
+    numbers.read(int(log.target.max(initial=-1)) + 1)
     catalog = histories.catalog
-    items = numbers.codes(catalog)[item]
+    items = numbers.codes(catalog)[log.target]
     if (items < 0).any():
         unknown = np.flatnonzero(items < 0)
-        ids = numbers.ids(item[unknown])
+        ids = numbers.ids(log.target[unknown])
         catalog = catalog.extend(ids)
         items[unknown] = catalog.codes(ids)
-    length = np.bincount(owner[at], minlength=len(users)).astype(np.int32)
-    sequences = Sequences(
-        items,
-        offsets(length)[:-1],
-        length,
-        feedback=None if histories.events.feedback is None else clicked[at].astype(np.int8),
-        time=time[at] if timed else None,
-        _checked=True,
-    )
-    return histories.with_users(users, sequences, catalog)
-
-
-def _repeated(owner: NDArray[Any], events: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the events that repeat the user, item and time of one that came before them."""
-    keys = (events["time"], events["item"], owner)
-    order = np.lexsort(keys)
-    same = np.ones(max(len(order) - 1, 0), dtype=bool)
-    for key in keys:
-        same &= key[order][1:] == key[order][:-1]
-    return order[1:][same]
+    return histories.with_users(users, events_of_users(replace(log, target=items), form), catalog)

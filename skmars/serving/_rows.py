@@ -12,7 +12,7 @@ from skmars.data import Impressions, ItemCatalog
 from skmars.data._log import Events, LogFormat, first_of_duplicates, log_fields
 from skmars.persistence import Model
 from skmars.serving._store import EVENT, UserId
-from skmars.utils._ids import as_ids
+from skmars.utils._ids import Ids, as_ids
 
 # Events of a user, of the dtype `EVENT`, in order of arrival.
 Stored = NDArray[Any]
@@ -27,10 +27,10 @@ def log_format(model: Model) -> LogFormat:
         If a column other than the times orders the events, since a store does not keep it.
     """
     columns, histories = model.columns, model.histories
-    if columns.order is not None:
+    if columns.order not in (None, columns.time):
         raise ValueError(
             f"the model orders events by the column {columns.order!r}, which a store does not "
-            "keep: there they are ordered by their times. Fit the model without --order."
+            "keep: it has their times and the order of arrival. Fit the model without order."
         )
     # A log without clicks has no feedback: every event counts.
     labelled = columns.history != "all" or histories.events.feedback is not None
@@ -51,12 +51,12 @@ def until(stored: Sequence[Stored], position: int) -> list[Stored]:
     return [events[: np.searchsorted(events["position"], position, "right")] for events in stored]
 
 
-def as_log(user_ids: Sequence[UserId], stored: Sequence[Stored], form: LogFormat) -> Events:
+def as_log(user_ids: Sequence[UserId] | Ids, stored: Sequence[Stored], form: LogFormat) -> Events:
     """Return events of a store as the rows of a log, user after user, in order of arrival.
 
     Parameters
     ----------
-    user_ids : sequence of n_users distinct int or str
+    user_ids : sequence or ndarray of n_users distinct int or str
     stored : sequence of n_users ndarray of dtype `EVENT`
     form : LogFormat
         See `log_format`.

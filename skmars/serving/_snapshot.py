@@ -17,6 +17,7 @@ from skmars.persistence import Columns, Model
 from skmars.persistence._saved import load_model
 from skmars.pipeline._steps import with_pool
 from skmars.retrieval import DonorPool
+from skmars.serving._rows import log_format
 from skmars.serving._store import Store
 from skmars.utils._ids import Ids
 from skmars.utils._values import as_objects
@@ -63,12 +64,7 @@ class Snapshot:
                 "the pipeline of the model must predict probabilities, but "
                 f"{type(self.pipeline).__name__} has no predict_proba. Let it end in a classifier."
             )
-        columns = self.columns
-        if columns.order not in (None, columns.time):
-            raise ValueError(
-                f"the model orders events by the column {columns.order!r}, which a store does not "
-                "keep: it has their times and the order of arrival. Fit the model without order."
-            )
+        log_format(self.model)  # raises where a store can't keep what orders the events
 
     @property
     def pipeline(self) -> Pipeline:
