@@ -15,6 +15,8 @@ import skmars
 from skmars.cli import _arguments as add
 from skmars.cli import _help as texts
 from skmars.cli._checks import check
+from skmars.cli._serve import add_serve
+from skmars.cli._serve import run as serve
 from skmars.cli._terminal import Interrupted, interrupt_ends, one_line_warnings, progress
 
 # Exit codes that shells give programs ended by a signal: SIGINT, SIGPIPE.
@@ -129,6 +131,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     epilog = texts.EVALUATE_EXAMPLES
     add.add_evaluate(command("evaluate", _make_table, "measure a model on a log", epilog))
+
+    what = "answer requests for predictions over HTTP, and keep the events that it is told"
+    add_serve(command("serve", serve, what, texts.SERVE_EXAMPLES))
     return parser
 
 
