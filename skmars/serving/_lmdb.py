@@ -229,27 +229,32 @@ class LMDBStore:
 
     def append(self, events: Events, *, streamed: bool = True) -> int:
         """Keep events durably, each once; see `Store.append`."""
-        position = None
-        for batch in batches(events, streamed, self._clock()):
-            position = self._append(batch)
-        return self.position if position is None else position
+        return self.append_counted(events, streamed=streamed)[0]
 
-    def _append(self, batch: Batch) -> int:
+    def append_counted(self, events: Events, *, streamed: bool = True) -> tuple[int, int]:
+        """Do as `append`, and also return how many events were new."""
+        position, n_new = None, 0
+        for batch in batches(events, streamed, self._clock()):
+            position, added = self._append(batch)
+            n_new += added
+        return self.position if position is None else position, n_new
+
+    def _append(self, batch: Batch) -> tuple[int, int]:
         mine = _Append(batch)
         with self._queue:
             self._waiting.append(mine)
         try:
             # Whoever gets the lock first writes the events of all who wait for it.
             with self._writer:
-                while mine.position is None and mine.error is None:
+                while mine.kept is None and mine.error is None:
                     self._append_waiting()
         finally:
             with self._queue, suppress(ValueError):
                 self._waiting.remove(mine)
         if mine.error is not None:
             raise mine.error
-        assert mine.position is not None
-        return mine.position
+        assert mine.kept is not None
+        return mine.kept
 
     def _append_waiting(self) -> None:
         with self._queue:
@@ -264,16 +269,16 @@ class LMDBStore:
         except Exception as error:
             outcomes = [error] * len(group)
         for one, outcome in zip(group, outcomes):
-            if isinstance(outcome, int):
-                one.position = outcome
-            else:
+            if isinstance(outcome, Exception):
                 one.error = outcome
+            else:
+                one.kept = outcome
         with self._queue:
             done = set(map(id, group))
             self._waiting = [one for one in self._waiting if id(one) not in done]
 
-    def _keep_all(self, txn: Any, group: list[_Append]) -> list[int | Exception]:
-        outcomes: list[int | Exception] = []
+    def _keep_all(self, txn: Any, group: list[_Append]) -> list[tuple[int, int] | Exception]:
+        outcomes: list[tuple[int, int] | Exception] = []
         for one in group:
             try:
                 outcomes.append(self._keep(txn, one.batch))
@@ -281,7 +286,8 @@ class LMDBStore:
                 outcomes.append(error)
         return outcomes
 
-    def _keep(self, txn: Any, batch: Batch) -> int:
+    def _keep(self, txn: Any, batch: Batch) -> tuple[int, int]:
+        """Write what is new of a batch; return the position, and how many events were new."""
         meta, users = self._db["meta"], self._db["users"]
         check_kind(batch.users, txn.get(b"user kind", db=meta), "user_ids")
         check_kind(batch.items, txn.get(b"item kind", db=meta), "item_ids")
@@ -294,7 +300,7 @@ class LMDBStore:
         position = self._position(txn)
         n_new = np.count_nonzero(new)
         if n_new == 0:
-            return position
+            return position, 0
 
         records, user, item = batch.records[new], batch.user[new], batch.item[new]
         records["position"] = position + 1 + np.arange(n_new)
@@ -321,7 +327,7 @@ class LMDBStore:
             txn.put(b"item kind", batch.items[0][:1], db=meta)
         position += int(n_new)
         txn.put(b"position", _position_key(position), db=meta)
-        return position
+        return position, int(n_new)
 
     def _number_items(
         self, txn: Any, keys: list[bytes], codes: NDArray[np.uint32]
@@ -494,7 +500,7 @@ class _Append:
     """A thread's events that wait to be written, and what became of them."""
 
     batch: Batch
-    position: int | None = None
+    kept: tuple[int, int] | None = None  # the position, and how many events were new
     error: Exception | None = None
 
 

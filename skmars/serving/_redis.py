@@ -251,12 +251,17 @@ class RedisStore:
 
     def append(self, events: Events, *, streamed: bool = True) -> int:
         """Keep events durably, each once; see `Store.append`."""
-        position = None
-        for batch in batches(events, streamed, time.time()):
-            position = self._append(batch)
-        return self.position if position is None else position
+        return self.append_counted(events, streamed=streamed)[0]
 
-    def _append(self, batch: Batch) -> int:
+    def append_counted(self, events: Events, *, streamed: bool = True) -> tuple[int, int]:
+        """Do as `append`, and also return how many events were new."""
+        position, n_new = None, 0
+        for batch in batches(events, streamed, time.time()):
+            position, added = self._append(batch)
+            n_new += added
+        return self.position if position is None else position, n_new
+
+    def _append(self, batch: Batch) -> tuple[int, int]:
         keys = [POSITION, USER_KIND, ITEM_KIND, ITEMS, NUMBERS, STREAM, TOUCHED]
         state, *rest = self._write(
             self._append_script,
@@ -272,7 +277,7 @@ class RedisStore:
             check_kind(batch.items, rest[1], "item_ids")
         if state == b"full":
             raise StoreError(f"The store at {self._name} holds {MAX_ITEMS:,} items, and no more.")
-        return int(rest[0])
+        return int(rest[0]), int(rest[1])
 
     @property
     def position(self) -> int:

@@ -166,10 +166,10 @@ class Service:
             raise Refusal(429, "queue_full", message, headers=RETRY)
         self._writes += 1
         loop = asyncio.get_running_loop()
-        writing = loop.run_in_executor(self._writers, self._store.append, events)
+        writing = loop.run_in_executor(self._writers, self._store.append_counted, events)
         writing.add_done_callback(self._written)
         try:
-            position = await asyncio.wait_for(asyncio.shield(writing), WRITE_SECONDS)
+            position, n_new = await asyncio.wait_for(asyncio.shield(writing), WRITE_SECONDS)
         except TimeoutError:
             raise Refusal(
                 503,
@@ -182,7 +182,9 @@ class Service:
             raise _store_failed(error) from error
         except (TypeError, ValueError) as error:
             raise Refusal(422, "wrong_value", str(error), "events") from error
-        return schemas.EventsAnswer(position=position, new=0)
+        self._metrics.events.labels("new").inc(n_new)
+        self._metrics.events.labels("known").inc(len(events) - n_new)
+        return schemas.EventsAnswer(position=position, new=n_new)
 
     def ready(self) -> dict[str, str]:
         """Return the versions in use; a Refusal if there are none, or the store is silent."""

@@ -149,9 +149,8 @@ def test_who_drips_a_body_that_nobody_reads_is_sent_away(port):
 )
 def test_endless_headers_lines_and_trailers_take_no_memory(port, begin):
     part = b"x: y\r\n" * 1000 if begin == GET else b"\r\n" * 3000 if not begin else b"a" * 6000
-    with connect(port) as c:
-        with pytest.raises(ConnectionError):
-            send_on(c, chain([begin], repeat(part, 10_000)))
+    with connect(port) as c, pytest.raises(ConnectionError):
+        send_on(c, chain([begin], repeat(part, 10_000)))
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("msgspec")
 
-from skmars.serving import _schemas as schemas  # noqa: E402
-from skmars.serving._refusal import Refusal  # noqa: E402
+from skmars.serving import _schemas as schemas
+from skmars.serving._refusal import Refusal
 
 DOCUMENTED = schemas.components()
 REQUESTS = [schemas.ScoreRequest, schemas.RecommendRequest, schemas.EventsRequest]
