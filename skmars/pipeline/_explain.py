@@ -123,9 +123,8 @@ def explain(model: Any, X: Impressions | Frame, *, frame: str | None = None) -> 
     rows, own_donor = augmenter._fitted_rows(prepared)
     augmented = augmenter.transform(rows)
     assert augmented.borrowed is not None
-    low, high = augmenter.low_threshold_, augmenter.high_threshold_
-    plan = augmenter._plan(rows, own_donor, augmenter._pool)
-    reasons = find_reasons(plan, augmented.borrowed, low, high)
+    plan = augmenter._plan(rows, own_donor, augmenter.pool_)
+    reasons = find_reasons(plan, augmented.borrowed)
     columns: dict[str, Any] = {
         "row": np.arange(len(rows)),
         "user_id": rows.user_ids,

@@ -171,7 +171,7 @@ def _first_stage(
         )
     rows, own_donor = augmenter._fitted_rows(prepared)
     n_lookalikes = augmenter.n_lookalikes or N_LOOKALIKES
-    plan = augmenter._plan(rows, own_donor, augmenter._pool, n_lookalikes=n_lookalikes)
+    plan = augmenter._plan(rows, own_donor, augmenter.pool_, n_lookalikes=n_lookalikes)
     return likely_items(plan, k, exclude_seen)
 
 

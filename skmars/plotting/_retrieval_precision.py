@@ -119,7 +119,7 @@ class RetrievalPrecisionDisplay(Display):
             "candidate_labels": [user_labels[user] for user in donor_ids],
         }
         name = type(estimator).__name__ if name is None else name
-        queries, candidates = user_units(X, estimator._pool), estimator.donor_embedding_
+        queries, candidates = user_units(X, estimator.pool_), estimator.donor_embedding_
         return cls.from_embeddings(queries, candidates, **labels, k=k, name=name, ax=ax, **kwargs)
 
     @classmethod

@@ -2,10 +2,12 @@
 
 from skmars.retrieval._ann import HNSWNeighbors, NNDescentNeighbors
 from skmars.retrieval._augmenter import SequenceRetrievalAugmenter
+from skmars.retrieval._donors import DonorPool
 from skmars.retrieval._neighbors import CosineNeighbors
 
 __all__ = [
     "CosineNeighbors",
+    "DonorPool",
     "HNSWNeighbors",
     "NNDescentNeighbors",
     "SequenceRetrievalAugmenter",

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
-from joblib import cpu_count, effective_n_jobs
+from joblib import Parallel, cpu_count, delayed, effective_n_jobs
 from numpy.random import RandomState
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_even_slices
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.retrieval._embeddings import Vectors, unit
@@ -45,18 +45,17 @@ def fit_index(
         neighbors = "hnsw" if large and find_spec("faiss") is not None else "exact"
     if neighbors == "exact" or len(donors) == 0:
         return None
-    index: NeighborIndex
     if isinstance(neighbors, str):
         adaptor = HNSWNeighbors if neighbors == "hnsw" else NNDescentNeighbors
-        index = adaptor(n_jobs=n_jobs)
-    else:
-        try:
-            index = clone(neighbors)
-        except TypeError as error:
-            raise TypeError(
-                f"neighbors={neighbors!r} must be an instance of an estimator with get_params, "
-                f"fit and kneighbors, which can be cloned: {error}"
-            ) from error
+        # The threads that build it; who searches it, perhaps elsewhere, has others.
+        return adaptor(n_jobs=n_jobs).fit(donors).set_params(n_jobs=None)
+    try:
+        index: NeighborIndex = clone(neighbors)
+    except TypeError as error:
+        raise TypeError(
+            f"neighbors={neighbors!r} must be an instance of an estimator with get_params, "
+            f"fit and kneighbors, which can be cloned: {error}"
+        ) from error
     index.fit(donors)
     return index
 
@@ -71,19 +70,15 @@ def _import(package: str) -> ModuleType:
         ) from error
 
 
-@contextmanager
-def _threads(faiss: ModuleType, n_jobs: int | None) -> Iterator[None]:
-    """Set the number of threads of faiss, which has a global one, for the duration of a call."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(min(effective_n_jobs(n_jobs), cpu_count()))
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+def _n_threads(n_jobs: int | None) -> int:
+    return min(effective_n_jobs(n_jobs), cpu_count())
 
 
 class HNSWNeighbors(DocLinkMixin, BaseEstimator):
     """Approximate neighbours by cosine: hierarchical navigable small world graph of faiss.
+
+    A search is deterministic: a query has the same neighbours alone and among others, whatever
+    `n_jobs` is, and in every process that has the graph.
 
     Parameters
     ----------
@@ -94,7 +89,16 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
     ef_search : int, default=64
         Candidates compared in a query; at least `n_neighbors` are.
     n_jobs : int, default=None
-        Threads. With more than one the graph, and so a rare neighbour, may differ between fits.
+        Threads. Those of the caller, of torch for example, are left as they are. With more than
+        one, versions of faiss before 1.15 may build a graph, and so find a rare neighbour, that
+        differs between fits.
+
+    Attributes
+    ----------
+    vectors_ : ndarray of shape (n_samples, n_features), float32
+        What `fit` was given, at unit length.
+    graph_ : ndarray of shape (n_bytes,), uint8
+        The graph, as faiss writes it, without the vectors. Both may be memory-mapped.
 
     References
     ----------
@@ -117,13 +121,47 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: object = None) -> HNSWNeighbors:
         """Build the graph; ImportError if faiss is not installed. `y` is ignored."""
         faiss = _import("faiss-cpu")
-        vectors = unit(X)
-        index = faiss.IndexHNSWFlat(vectors.shape[1], self.n_links, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = self.ef_construction
-        with _threads(faiss, self.n_jobs):
+        vectors = _at_unit_length(X)
+
+        def build() -> NDArray[np.uint8]:
+            faiss.omp_set_num_threads(_n_threads(self.n_jobs))
+            index = faiss.IndexHNSWFlat(vectors.shape[1], self.n_links, faiss.METRIC_INNER_PRODUCT)
+            index.hnsw.efConstruction = self.ef_construction
             index.add(vectors)
-        self.index_ = index
+            graph: NDArray[np.uint8] = faiss.serialize_index(index, faiss.IO_FLAG_SKIP_STORAGE)
+            return graph
+
+        # OpenMP's number of threads belongs to the thread that sets it, so that it is set in one
+        # of its own and nobody else's changes.
+        with ThreadPoolExecutor(1) as executor:
+            graph = executor.submit(build).result()
+        self.__dict__.pop("_index", None)
+        self.vectors_, self.graph_ = vectors, graph
         return self
+
+    @cached_property
+    def _index(self) -> tuple[Any, ...]:
+        """The graph and the vectors as an index of faiss, and what it views without a copy."""
+        faiss = _import("faiss-cpu")
+        vectors, graph = (np.asarray(a) for a in (self.vectors_, self.graph_))
+        try:
+            index = faiss.read_index(faiss.ZeroCopyIOReader(faiss.swig_ptr(graph), graph.nbytes))
+        except RuntimeError as error:
+            raise ValueError(
+                f"faiss can't read the graph of {type(self).__name__}: {error}"
+            ) from error
+        if (index.ntotal, index.d) != vectors.shape:
+            raise ValueError(
+                f"the graph of {type(self).__name__} is one of {index.ntotal} vectors of length "
+                f"{index.d}, but the vectors have the shape {vectors.shape}. Fit it again."
+            )
+        storage = faiss.IndexFlatIP(index.d)
+        storage.codes = storage.codes.create_view(
+            faiss.swig_ptr(vectors.view(np.uint8).reshape(-1)), vectors.nbytes, storage.codes.owner
+        )
+        storage.ntotal = index.ntotal
+        index.storage, index.own_fields = storage, False
+        return index, storage, vectors, graph
 
     def kneighbors(
         self, X: ArrayLike, n_neighbors: int = 5, return_distance: bool = True
@@ -133,22 +171,56 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
         A row number is -1 where the search found no more neighbours.
         """
         check_is_fitted(self)
-        faiss = _import("faiss-cpu")
-        parameters = faiss.SearchParametersHNSW(efSearch=max(self.ef_search, n_neighbors))
-        with _threads(faiss, self.n_jobs):
-            cosine, neighbor = self.index_.search(unit(X), n_neighbors, params=parameters)
+        cosine, neighbor = self._nearest(unit(X), n_neighbors, self.n_jobs)
         return (1.0 - cosine, neighbor) if return_distance else neighbor
+
+    def proposed(self, queries: Vectors, n_neighbors: int, n_jobs: int | None) -> NDArray[np.int64]:
+        """Return the row numbers that `kneighbors` does; `n_jobs` holds where `self` has none.
+
+        Queries are at unit length.
+        """
+        n_jobs = n_jobs if self.n_jobs is None else self.n_jobs
+        return self._nearest(queries, n_neighbors, n_jobs)[1]
+
+    def _nearest(
+        self, queries: Vectors, n_neighbors: int, n_jobs: int | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return cosines and row numbers of the neighbours."""
+        faiss = _import("faiss-cpu")
+        index, *_viewed = self._index
+        parameters = faiss.SearchParametersHNSW(efSearch=max(self.ef_search, n_neighbors))
+        cosine = np.empty((len(queries), n_neighbors), dtype=np.float32)
+        neighbor = np.empty((len(queries), n_neighbors), dtype=np.int64)
+
+        def search(some: slice) -> None:
+            # One by one: faiss then uses the calling thread alone.
+            for i in range(len(queries))[some]:
+                at = slice(i, i + 1)
+                index.search(
+                    queries[at], n_neighbors, params=parameters, D=cosine[at], I=neighbor[at]
+                )
+
+        # Joblib takes longer to count the threads than one query takes.
+        n_threads = min(_n_threads(n_jobs), len(queries)) if len(queries) > 1 else 1
+        if n_threads == 1:
+            search(slice(None))
+        else:
+            parts = gen_even_slices(len(queries), n_threads)
+            Parallel(n_jobs=n_threads, prefer="threads")(delayed(search)(part) for part in parts)
+        return cosine, neighbor
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        if "index_" in state:
-            state = {**state, "index_": _import("faiss-cpu").serialize_index(state["index_"])}
-        return state
+        return {name: value for name, value in state.items() if name != "_index"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if isinstance(state.get("index_"), np.ndarray):
-            self.index_ = _import("faiss-cpu").deserialize_index(state["index_"])
+
+def _at_unit_length(X: ArrayLike) -> Vectors:
+    """Return rows at unit length; the array itself, without a copy, if all of them are already."""
+    if isinstance(X, np.ndarray) and X.dtype == np.float32 and X.flags.c_contiguous:
+        norm = np.sqrt(np.einsum("ij,ij->i", X, X))
+        if ((np.abs(norm - 1) <= 1e-6) | (norm == 0)).all():
+            return X
+    return unit(X)
 
 
 class NNDescentNeighbors(DocLinkMixin, BaseEstimator):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Iterator
 from copy import copy
 from numbers import Integral, Real
@@ -17,14 +16,23 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skmars.data import Impressions
-from skmars.data._activity import UserActivity, is_high, is_low, thresholds
+from skmars.data import Impressions, Sequences
+from skmars.data._activity import UserActivity, is_low
 from skmars.data._checks import check_columns, require_impressions
-from skmars.data._folds import EVERYBODY, mark_own
+from skmars.data._folds import mark_own
 from skmars.data._frames import in_zone, make_frame
 from skmars.retrieval._ann import NeighborIndex
 from skmars.retrieval._assemble import assemble
-from skmars.retrieval._donors import DonorPool, collect_donors, why_nothing_is_borrowed
+from skmars.retrieval._donors import (
+    DonorPool,
+    PoolSettings,
+    build_pool,
+    check_interchangeable,
+    collect_donors,
+    rows_to_fit,
+    warn_if_nothing_is_borrowed,
+)
+from skmars.retrieval._embeddings import Vectors
 from skmars.retrieval._explain import borrowed_columns
 from skmars.retrieval._neighbors import Lookalikes, find_lookalikes
 from skmars.retrieval._out_of_fold import fold_groups, fold_of_users, join_groups
@@ -36,7 +44,6 @@ from skmars.utils._base import (
     all_or_nothing,
     with_callbacks,
 )
-from skmars.utils._ids import Lookup
 from skmars.utils._parameters import Number
 from skmars.utils._progress import as_tasks, report
 
@@ -140,6 +147,8 @@ class SequenceRetrievalAugmenter(
 
     Attributes
     ----------
+    pool_ : DonorPool
+        The donors and all that a search among them needs. The attributes below are of it.
     low_threshold_, high_threshold_ : float
         Activity up to which a row is low-active, and from which a user is high-active.
     n_donors_ : int
@@ -160,6 +169,7 @@ class SequenceRetrievalAugmenter(
 
     See Also
     --------
+    DonorPool : Donors of other rows than those of `fit`, for `with_pool`.
     SteinAligner : Makes item factors and embeddings.
     DINClassifier : Takes own and borrowed histories.
 
@@ -331,9 +341,17 @@ class SequenceRetrievalAugmenter(
         context = self._init_callback_context(max_subtasks=len(groups))
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         donors = self._fit(rows)
+        activity = self.low_threshold_, self.high_threshold_
         fold, parts = fold_of_users(rows, self.cv), []
         for group in groups:
-            pool = self._collect(donors[fold[donors.user] != group.fold], group.feature_fold)
+            pool = collect_donors(
+                donors[fold[donors.user] != group.fold],
+                group.feature_fold,
+                self.pool_.settings,
+                self.neighbors,
+                self.n_jobs,
+                activity,
+            )
             part = rows[group.rows].with_catalog(rows.catalog.in_fold(group.feature_fold))
             nobody = np.full(len(part), -1, dtype=np.int32)
             parts.append(self._retrieve(part, nobody, pool, context))
@@ -345,50 +363,23 @@ class SequenceRetrievalAugmenter(
 
     def _checked(self, X: Impressions | IntoDataFrame) -> Impressions:
         self._check_parameters()
-        rows = require_impressions(X, estimator_name=type(self).__name__)
-        if len(rows) == 0:
-            raise ValueError(f"{type(self).__name__} needs at least one row to fit, X has none.")
-        return rows
+        return rows_to_fit(X)
+
+    def _pool_settings(self) -> PoolSettings:
+        """Return the parameters that decide what a pool holds, checked."""
+        self._check_parameters()
+        return PoolSettings(**{k: getattr(self, k) for k in PoolSettings.__dataclass_fields__})
 
     def _fit(self, X: Impressions) -> Impressions:
         """Set the fitted attributes; return the row of each donor with the history to borrow."""
-        active, row = UserActivity.of(X)
-        counted = active.longest if self.activity == "user" else X.history.length
-        low, high = thresholds(counted, self.low_quantile, self.high_quantile)
-        donors = X[row[is_high(active.longest, low, high) & (active.longest > 0)]]
-        pool = self._collect(donors, EVERYBODY)
-
+        users = UserActivity.of(X)
+        pool, donors = build_pool(X, users, self._pool_settings(), self.neighbors, self.n_jobs)
         check_columns(self, X, reset=True)
-        self.low_threshold_, self.high_threshold_ = low, high
-        self.n_donors_ = len(pool.ids)
-        self.donor_ids_, self.donor_history_ = pool.ids, pool.history
-        self.donor_embedding_, self.user_center_ = pool.units, pool.center
-        self.item_ids_, self.item_center_ = pool.items.ids, pool.items.center
-        self._activity, self._pool = active, pool
-        self._donor_of_user = np.append(
-            Lookup(pool.ids, "the donors")(active.ids, "user_id of the rows of fit"), np.int32(-1)
-        )
+        self.pool_, self._activity = pool, users[0]
         nothing = self._plan(X[:0], np.zeros(0, dtype=np.int32), pool)
         self._columns_out = assemble(nothing, ()).columns
-        reason = why_nothing_is_borrowed(X, pool, low, high)
-        if reason is not None:
-            warnings.warn(
-                f"{type(self).__name__} will borrow nothing: {reason}.", UserWarning, stacklevel=3
-            )
-        return donors[np.isin(donors.user_ids, pool.ids)]
-
-    def _collect(self, donors: Impressions, fold: int) -> DonorPool:
-        """Make the pool of these donors, with features made without the users of a fold."""
-        folds = np.full(len(donors), fold, dtype=np.int8)
-        donors = donors.with_catalog(donors.catalog.in_fold(fold)).with_fold(folds)
-        return collect_donors(
-            donors,
-            self.user_representation,
-            self.item_representation,
-            self.center,
-            self.neighbors,
-            self.n_jobs,
-        )
+        warn_if_nothing_is_borrowed(X, pool, stacklevel=6)  # past `fit` and its decorators
+        return donors
 
     def transform(self, X: Impressions | IntoDataFrame) -> Impressions:
         """Put borrowed items to the left of short histories, and add look-alike features.
@@ -415,8 +406,8 @@ class SequenceRetrievalAugmenter(
             another space than in `fit` (the aligner was fitted again since, say).
         """
         rows, own_donor = self._fitted_rows(X)
-        augmented = self._retrieve(rows, own_donor, self._pool)
-        return mark_own(augmented, self._activity.has_later_events(rows))
+        augmented = self._retrieve(rows, own_donor, self.pool_)
+        return mark_own(augmented, self.pool_.has_later_events(rows, own_donor))
 
     def _fitted_rows(self, X: Impressions | IntoDataFrame) -> tuple[Impressions, NDArray[np.int32]]:
         """Return the rows, and of each the donor who is its own user, -1 if there is none."""
@@ -424,8 +415,40 @@ class SequenceRetrievalAugmenter(
         self._check_parameters()
         rows = require_impressions(X, estimator_name=type(self).__name__)
         check_columns(self, rows, reset=False)
-        # The last entry, which unknown users (-1) take, is -1: they are no donor.
-        return rows, self._donor_of_user[self._activity.codes(rows)]
+        return rows, self.pool_.own_donor(rows)
+
+    def with_pool(self, pool: DonorPool) -> Any:
+        """Return an augmenter that borrows from another pool, of other users or later events.
+
+        Parameters
+        ----------
+        pool : DonorPool
+            Made with the parameters of this fit, of rows that the steps before it transformed.
+
+        Returns
+        -------
+        SequenceRetrievalAugmenter
+            A fitted copy, whose thresholds are those of the pool; this augmenter stays as it is.
+
+        Raises
+        ------
+        TypeError
+            If `pool` is no `DonorPool`.
+        ValueError
+            If the pool has vectors of another space (the aligner was fitted again since, say),
+            was made with other parameters, or has no times or feedback where the fit had some. The
+            message tells what differs.
+        """
+        check_is_fitted(self)
+        if not isinstance(pool, DonorPool):
+            raise TypeError(
+                f"pool must be a DonorPool, got {pool!r}. DonorPool.build(augmenter, X) makes one, "
+                "DonorPool.load(path) reads one."
+            )
+        check_interchangeable(self.pool_, pool)
+        other = copy(self)
+        other.pool_ = pool
+        return other
 
     def updated(self, X: Impressions | IntoDataFrame, y: object = None) -> Any:
         """Return an augmenter whose donors and thresholds are those of all rows up to now.
@@ -480,6 +503,42 @@ class SequenceRetrievalAugmenter(
         rows = self.transform(X)
         return in_zone(make_frame(borrowed_columns(rows), frame), "timestamp", rows._zone)
 
+    @property
+    def low_threshold_(self) -> float:
+        return self.pool_.low_threshold
+
+    @property
+    def high_threshold_(self) -> float:
+        return self.pool_.high_threshold
+
+    @property
+    def n_donors_(self) -> int:
+        return len(self.pool_)
+
+    @property
+    def donor_ids_(self) -> NDArray[Any]:
+        return self.pool_.ids
+
+    @property
+    def donor_history_(self) -> Sequences:
+        return self.pool_.history
+
+    @property
+    def donor_embedding_(self) -> Vectors:
+        return self.pool_.units
+
+    @property
+    def user_center_(self) -> NDArray[np.float64]:
+        return self.pool_.center
+
+    @property
+    def item_ids_(self) -> NDArray[Any]:
+        return self.pool_.items.ids
+
+    @property
+    def item_center_(self) -> NDArray[np.float64] | None:
+        return self.pool_.items.center
+
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
@@ -490,9 +549,8 @@ class SequenceRetrievalAugmenter(
     ) -> Plan:
         given = {name: getattr(self, name) for name in Settings.__dataclass_fields__}
         settings = Settings(**{**given, **changes})
-        return make_plan(
-            X, is_low(X.history.length, self.low_threshold_), own_donor, pool, settings
-        )
+        low = is_low(X.history.length, pool.low_threshold)
+        return make_plan(X, low, own_donor, pool, settings)
 
     def _retrieve(
         self,
@@ -522,7 +580,7 @@ class SequenceRetrievalAugmenter(
         return augmented
 
     def _fitted_attributes(self) -> dict[str, Any]:
-        private = ("_activity", "_pool", "_donor_of_user", "_columns_out")
+        private = ("_activity", "_columns_out")
         return {k: v for k, v in vars(self).items() if k.endswith("_") or k in private}
 
     def _check_parameters(self) -> None:

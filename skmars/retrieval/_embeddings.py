@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -108,6 +107,8 @@ class ItemSpace:
         if self.vectors is not None:
             check_finite(self.vectors, "the item embedding (or features) of the catalogue")
         self.center = None if self.vectors is None else center_of(self.vectors, centred)
+        # Centred unit vectors, shape (n_items, n_components).
+        self.units = None if self.vectors is None else self._units_of(self.vectors)
         self._aligned = _sampled_columns(catalog.embedding)
         begin = offsets(np.array([len(part) for part in catalog.parts])).tolist()
         self._begin = dict(zip([part.fingerprint for part in catalog.parts], begin))
@@ -117,18 +118,9 @@ class ItemSpace:
     def ids(self) -> NDArray[Any]:
         return self._lookup.ids
 
-    @cached_property
-    def units(self) -> Vectors | None:
-        """Centred unit vectors, shape (n_items, n_components)."""
-        return None if self.vectors is None else self._units_of(self.vectors)
-
     def _units_of(self, vectors: Vectors) -> Vectors:
         assert self.center is not None
         return centred_units(vectors, self.center)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Unit vectors are computed again, so that pickles hold the vectors once.
-        return {k: v for k, v in self.__dict__.items() if k != "units"}
 
     def view(self, catalog: ItemCatalog) -> ItemView:
         """Return codes and vectors, in this space, of the items of another catalogue.
@@ -150,6 +142,15 @@ class ItemSpace:
                 view.stacked_vectors.append(new[0])
                 view.stacked_units.append(new[1])
         return view
+
+    def changed(self, other: ItemSpace) -> tuple[int, int]:
+        """Return how many items have other vectors in another space, and how many are in both."""
+        codes = self._lookup(other.ids, "item_id of the other space")
+        changed = np.zeros(np.count_nonzero(codes >= 0), dtype=bool)
+        for mine, theirs in ((self.vectors, other.vectors), (self._aligned, other._aligned)):
+            if mine is not None and theirs is not None:
+                changed |= _changed(mine, theirs, codes)
+        return int(np.count_nonzero(changed)), len(changed)
 
     def _read(self, part: ItemCatalog) -> _Part:
         """Return the codes of a part's items, with vectors and unit vectors of unknown ones."""
@@ -256,12 +257,7 @@ def _check_same_space(
             f"the item embeddings of X have {vectors.shape[1]} columns, those of fit had "
             f"{fitted.shape[1]}. Transform X with the steps that made the embeddings of fit."
         )
-    known = codes >= 0
-    fitted, vectors = fitted[codes[known]], vectors[known]
-    with np.errstate(over="ignore", invalid="ignore"):
-        difference = np.abs(vectors - fitted).max(axis=1, initial=0.0)
-    changed = difference > _SAME * np.abs(fitted).max(axis=1, initial=0.0)
-    changed &= has_embedding(vectors) & has_embedding(fitted)
+    changed = _changed(fitted, vectors, codes)
     if changed.any():
         raise ValueError(
             "the item embeddings of X are not those that SequenceRetrievalAugmenter was fitted "
@@ -269,3 +265,13 @@ def _check_same_space(
             "aligner or encoder was fitted again since, say). Fit the augmenter again on rows "
             "with the new embeddings, or transform X with the steps that made the old ones."
         )
+
+
+def _changed(fitted: Vectors, vectors: Vectors, codes: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return of each item that has a code in `fit` whether it has another vector than there."""
+    known = codes >= 0
+    fitted, vectors = fitted[codes[known]], vectors[known]
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = np.abs(vectors - fitted).max(axis=1, initial=0.0)
+    changed = difference > _SAME * np.abs(fitted).max(axis=1, initial=0.0)
+    return np.asarray(changed & has_embedding(vectors) & has_embedding(fitted))

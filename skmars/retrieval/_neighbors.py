@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skmars.retrieval._ann import NeighborIndex, Neighbors
+from skmars.retrieval._ann import HNSWNeighbors, NeighborIndex, Neighbors
 from skmars.retrieval._embeddings import (
     Vectors,
     centred_units,
@@ -163,7 +163,8 @@ def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
     if pool.index is not None and len(search):
         # One more, as the user may be among their own neighbours; some may come too late.
         wanted = min(len(pool.units), k + 1 if before is None else 4 * (k + 1))
-        row, col = _proposed(pool.index, users[search], wanted, len(pool.units))
+        n_jobs = plan.settings.n_jobs
+        row, col = _proposed(pool.index, users[search], wanted, len(pool.units), n_jobs)
         row = search[row]
         n_proposed = np.bincount(row, minlength=len(rows))
         allowed = col != own[row]
@@ -185,10 +186,14 @@ def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
 
 
 def _proposed(
-    index: NeighborIndex, queries: Vectors, n_neighbors: int, n_donors: int
+    index: NeighborIndex, queries: Vectors, n_neighbors: int, n_donors: int, n_jobs: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return query and donor of all pairs that an index proposes, each once."""
-    found = np.asarray(index.kneighbors(queries, n_neighbors=n_neighbors, return_distance=False))
+    if isinstance(index, HNSWNeighbors):
+        found = index.proposed(queries, n_neighbors, n_jobs)
+    else:
+        searched = index.kneighbors(queries, n_neighbors=n_neighbors, return_distance=False)
+        found = np.asarray(searched)
     shape = (len(queries), n_neighbors)
     if found.shape != shape or found.dtype.kind not in "iu" or found.max() >= n_donors:
         raise ValueError(

@@ -44,7 +44,7 @@ class Reasons:
     counts: dict[str, NDArray[np.int64]]  # empty where there are no look-alike features
 
 
-def find_reasons(plan: Plan, borrowed: Sequences, low: float, high: float) -> Reasons:
+def find_reasons(plan: Plan, borrowed: Sequences) -> Reasons:
     """Search the donors of the rows of a plan, and tell what decided.
 
     Parameters
@@ -52,10 +52,9 @@ def find_reasons(plan: Plan, borrowed: Sequences, low: float, high: float) -> Re
     plan : Plan
     borrowed : Sequences of n_rows rows
         What the rows borrow.
-    low, high : float
-        The thresholds of activity.
     """
     X, pool, settings = plan.X, plan.pool, plan.settings
+    low, high = pool.low_threshold, pool.high_threshold
     n = len(X)
     donor = np.full((n, plan.n_donors), -1, dtype=np.int32)
     similarity = np.zeros(donor.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,8 @@ def test_sentences_tell_what_was_borrowed_from_whom() -> None:
     )
     assert second[2] == "Nothing is borrowed, because the only donor is its own user."
     assert "None of 0 donors touched '<Doll>' before." in first
-    pipeline[-1].low_threshold_ = 1.0
+    augmenter = pipeline[-1].with_pool(replace(pipeline[-1].pool_, low_threshold=1.0))
+    pipeline = make_pipeline(augmenter)
     (alone,) = explain(pipeline, X[4:], frame="pandas").sentences
     assert "(rows are low-active up to 1 item, users high-active from 2.7)" in alone[1]
     assert str(why) == repr(why)

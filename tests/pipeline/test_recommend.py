@@ -194,10 +194,10 @@ def test_the_first_stage_takes_what_lookalikes_touched_and_what_is_near(shop, ma
     k, now = 8, X.latest()[:20]
     prepared = mars[:-2].transform(now)
     augmenter = mars["augment"]
-    donors, units = augmenter.donor_history_, augmenter._pool.items.units
+    donors, units = augmenter.donor_history_, augmenter.pool_.items.units
     feats = np.array([unit / (np.linalg.norm(unit) or 1) for unit in units.astype(float)])
     rows, own = augmenter._fitted_rows(prepared)
-    plan = augmenter._plan(rows, own, augmenter._pool)
+    plan = augmenter._plan(rows, own, augmenter.pool_)
     found = list(_recommend.likely_items(plan, k, True))
     from skmars.retrieval._neighbors import find_lookalikes
 

@@ -1,0 +1,1 @@
+"""What one request costs, and what a service made of it bears."""
