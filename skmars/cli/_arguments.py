@@ -15,7 +15,7 @@ from typing import Any
 from skmars.cli._source import as_source
 from skmars.cli._times import check_format
 
-MADE_BY = "file that `skmars fit` wrote"
+MADE_BY = "folder that `skmars fit` wrote"
 
 # What `skmars.pipeline.compare` compares, from the simple to the complex.
 MODELS = ("popularity", "click rates", "DIN", "DIN + factors", "MARS")
@@ -25,9 +25,7 @@ Parser = argparse.ArgumentParser
 
 def add_fit(sub: Parser) -> None:
     add_log(sub, " (not needed with --base)")
-    sub.add_argument(
-        "--out", metavar="MODEL", type=Path, required=True, help="file to write, .skmars"
-    )
+    sub.add_argument("--out", metavar="MODEL", type=Path, required=True, help="folder to write")
     group = sub.add_argument_group("model")
     group.add_argument("--base", action="store_true", help="DIN alone, which borrows nothing")
     group.add_argument(

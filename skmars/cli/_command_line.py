@@ -142,7 +142,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _fit(arguments: argparse.Namespace, results: TextIO) -> None:
     from skmars.cli import _commands as commands
-    from skmars.persistence import save_model
+    from skmars.persistence import save
 
     try:
         pipeline = commands.make_pipeline(
@@ -165,7 +165,7 @@ def _fit(arguments: argparse.Namespace, results: TextIO) -> None:
             seed=arguments.seed,
             users=arguments.user_table,
         )
-    save_model(model, arguments.out)
+    save(model, arguments.out)
     if not arguments.quiet:
         print(f"skmars fit: wrote {arguments.out}{_kinds(model.columns)}", file=sys.stderr)
 
@@ -212,7 +212,7 @@ def _make_table(arguments: argparse.Namespace, results: TextIO) -> None:
     from skmars.cli import _commands as commands
     from skmars.cli import _scores as scores
     from skmars.cli._tables import csv_of, write_table
-    from skmars.persistence import load_model
+    from skmars.persistence._saved import load_model
 
     model = load_model(arguments.model)
     files = {"log": arguments.log, "items": arguments.items, "users": arguments.user_table}

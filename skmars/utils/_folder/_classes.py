@@ -115,17 +115,12 @@ _TORCH_DTYPES = ("bfloat16", "bool", "float16", "float32", "float64", "int32", "
 _allowed_by_users: dict[str, type] = {}
 
 
-def allow(cls: type) -> type:
+def allow(cls: type) -> None:
     """Let objects of a class be stored in folders, and made of them, in this process.
 
     Parameters
     ----------
     cls : type
-
-    Returns
-    -------
-    type
-        The class, so that this is a decorator, too.
 
     Raises
     ------
@@ -140,7 +135,6 @@ def allow(cls: type) -> type:
             "as the class inherits from a built-in type."
         )
     _allowed_by_users[name_of(cls)] = cls
-    return cls
 
 
 # Types whose content is no attribute, so that state alone would lose it.
