@@ -155,6 +155,8 @@ def _application(settings: Settings) -> FastAPI:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
+    logging.getLogger("skmars").setLevel(logging.WARNING)  # estimators tell what each call did
+    logging.getLogger("skmars.serving").setLevel(logging.INFO)
     torch.set_num_threads(1)  # one scoring thread a process: more would wait for each other
     sys.setswitchinterval(LONGEST_SWITCH)
     metrics = Metrics()
