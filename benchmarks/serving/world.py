@@ -14,6 +14,7 @@ import argparse
 import time
 from copy import copy
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +245,7 @@ def everybody(histories: UserHistories) -> Impressions:
 def searched_exactly(pipeline: Pipeline) -> Pipeline:
     """Return the pipeline with the same donors, who are compared without an index."""
     augmenter = copy(pipeline.named_steps["augment"])
-    augmenter._pool = replace(augmenter._pool, index=None)
+    augmenter.pool_ = replace(augmenter.pool_, index=None)
     steps = [(name, augmenter if name == "augment" else step) for name, step in pipeline.steps]
     return Pipeline(steps)
 
@@ -276,4 +277,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # What is kept names the module of its classes, which must not be "__main__".
+    import_module("benchmarks.serving.world").main()

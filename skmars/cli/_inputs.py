@@ -156,11 +156,8 @@ def as_rows(
     known = columns.time is not None and columns.time in frame.columns
     seconds = named(path, frame.seconds, columns.time) if known else None
     user, item = (named(path, frame.ids, name) for name in (columns.user, columns.item))
-    X = named(path, histories.impressions, user, item, seconds)
-    if not columns.context:
-        return X
     context = {name: named(path, frame.context, name) for name in columns.context}
-    return replace(X, context=context)
+    return named(path, histories.impressions, user, item, seconds, context)
 
 
 def read_labelled(

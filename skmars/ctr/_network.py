@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -329,8 +329,8 @@ def to_tensors(value: T, device: torch.device, dtype: torch.dtype) -> T:
     if value is None:
         return value
     if is_dataclass(value) and not isinstance(value, type):
-        parts = {f.name: to_tensors(getattr(value, f.name), device, dtype) for f in fields(value)}
-        return replace(value, **parts)
+        parts = {k: to_tensors(part, device, dtype) for k, part in vars(value).items()}
+        return cast(T, type(value)(**parts))
     if isinstance(value, tuple):
         tensors: Any = tuple(to_tensors(part, device, dtype) for part in value)
         return tensors
@@ -344,7 +344,8 @@ def to_tensors(value: T, device: torch.device, dtype: torch.dtype) -> T:
 @torch.no_grad()
 def logits(network: DINNetwork, rows: EncodedRows) -> NDArray[np.float64]:
     """Return the logit of each row, computed block by block where the network is."""
-    network.eval()
+    if network.training:
+        network.eval()
     parameter = network.head.output.bias
     result = np.empty(len(rows))
     for block in rows.blocks():

@@ -22,6 +22,7 @@ from skmars.ctr._errors import (
 )
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._attributes import Attribute, take_entries
+from skmars.data._catalog import distinct_codes
 from skmars.data._checks import LARGEST
 from skmars.data._columns import FACTORS
 from skmars.data._memo import Memo
@@ -100,8 +101,7 @@ class RowEncoder:
         dense, categorical = np.zeros((n_rows, 0)), np.zeros((n_rows, 0), dtype=np.int64)
         if self.scaler is not None:
             dense = numbers(X, self.numeric)
-            if n_rows:
-                dense = np.array(self.scaler.transform(dense))
+            dense = (dense - self.scaler.mean_) / self.scaler.scale_  # checked above
             in_range(dense, self.numeric, "is scaled to")
             # A weight that was learnt of small values must not decide a row by a large one.
             joins = dense[:, dense.shape[1] - self.n_linear :]
@@ -273,7 +273,7 @@ class EncodedRows:
             shift = self.shift[rows]
             used = [used[0] + shift, *(part.item + shift[part.row] for part in gathered)]
             n_codes = n_items + int(shift.max(initial=0))
-        codes, (target, *places) = _distinct(used, n_codes)
+        codes, (target, *places) = distinct_codes(used, n_codes)
         gathered = [replace(part, item=place) for part, place in zip(gathered, places)]
         return Batch(
             dense,
@@ -334,17 +334,6 @@ def _gather(pool: list[tuple[UsedItems, bool]], rows: Codes | slice) -> RaggedIt
             similarity[place] = np.nan_to_num(part.similarity[source])
     row = np.repeat(np.arange(len(length)), length)
     return RaggedItems(item, row, length, feedback, borrowed, similarity)
-
-
-def _distinct(codes: list[Codes], n_codes: int) -> tuple[Codes, list[Codes]]:
-    """Return the distinct codes, and the codes as indices into them, without sorting."""
-    seen = np.zeros(n_codes, dtype=bool)
-    for c in codes:
-        seen[c] = True
-    distinct = np.flatnonzero(seen)
-    place = np.empty(n_codes, dtype=np.int64)
-    place[distinct] = np.arange(len(distinct))
-    return distinct, [place[c] for c in codes]
 
 
 def cut(

@@ -74,8 +74,7 @@ class UserActivity:
 
         What was learnt in `fit` may then know whether the row was clicked.
         """
-        known = np.append(self.longest, np.int32(0))  # -1 takes the last entry
-        return np.asarray(X.history.length < known[self.codes(X)])
+        return np.asarray(X.history.length < _at(self.longest, self.codes(X), np.int32(0)))
 
     def has_seen(self, X: Impressions) -> NDArray[np.bool_]:
         """Return for each row of `X` whether its user has a row in `fit` that is no earlier.
@@ -84,14 +83,14 @@ class UserActivity:
         """
         if self.last is None or X.time is None:
             return self.has_later_events(X)
-        last = np.append(self.last, -np.inf)  # -1 takes the last entry
-        return np.asarray(X.time <= last[self.codes(X)]) & np.isfinite(X.time)
+        last = _at(self.last, self.codes(X), -np.inf)
+        return np.asarray(X.time <= last) & np.isfinite(X.time)
 
     def check_goes_on(self, X: Impressions, name: str) -> None:
         """Raise ValueError unless `X` holds what these users did, and what came later."""
         found, _ = UserActivity.of(X)
         codes = found._lookup(self.ids, "user_id of the rows of fit")
-        longest = np.append(found.longest, np.int32(-1))[codes]  # -1 takes the last entry
+        longest = _at(found.longest, codes, np.int32(-1))
         lacking = np.flatnonzero(longest < self.longest)
         if len(lacking):
             raise ValueError(
@@ -99,6 +98,14 @@ class UserActivity:
                 f"(first: {self.ids[lacking[:1]].tolist()[0]!r}), or has shorter histories of "
                 "them. Pass all rows: those that it was fitted to, and the new ones."
             )
+
+
+def _at(values: NDArray[Any], at: NDArray[np.int32], otherwise: Any) -> NDArray[Any]:
+    """Return the values at some positions, and `otherwise` at -1, at a cost of these alone."""
+    result = np.full(len(at), otherwise, dtype=values.dtype)
+    there = np.flatnonzero(at >= 0)
+    result[there] = values[at[there]]
+    return result
 
 
 def thresholds(

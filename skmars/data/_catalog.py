@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 TITLE_LENGTH = 60
 # An extension of an extension has one part more; beyond so many, the small ones are joined.
 MAX_PARTS = 8
+# A table with an entry for every code is faster than sorting while it is no larger than this many
+# times the codes that occur.
+_LARGE_TABLE = 64
 
 
 def require_catalog(catalog: Any) -> ItemCatalog:
@@ -308,6 +311,15 @@ class ItemCatalog:
     def widths(self) -> dict[str, int]:
         """Number of features of each modality."""
         return {name: matrix.shape[1] for name, matrix in self.parts[0].features.items()}
+
+    def take_ids(self, codes: NDArray[np.integer]) -> NDArray[Any]:
+        """Return the ids of some items, at a cost of these alone."""
+        if len(self.parts) == 1 or "ids" in vars(self):
+            return self.ids[codes]
+        parts = [part.ids for part in self.parts]
+        if len({part.dtype for part in parts}) == 1:
+            return take_rows(parts, codes)
+        return self.ids[codes]
 
     def take_features(self, name: str, codes: NDArray[np.integer]) -> Matrix:
         """Return the features of some items, zero where they lack the modality.
@@ -699,3 +711,39 @@ def side_by_side(
         with np.errstate(invalid="ignore"):  # steps refuse infinite features themselves
             blocks.append(block / np.where(norm > 0, norm, 1.0))
     return np.concatenate(blocks, axis=1).astype(np.float32)
+
+
+def distinct_codes(
+    arrays: Sequence[NDArray[np.integer]], n_codes: int
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Return the distinct codes of some arrays, and these as positions in the distinct ones.
+
+    Parameters
+    ----------
+    arrays : sequence of ndarray of shape (n,), int
+        Codes from 0 to ``n_codes - 1``.
+    n_codes : int
+
+    Returns
+    -------
+    distinct : ndarray of shape (n_distinct,), int64
+        Ascending.
+    places : list of ndarray of shape (n,), int64
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> distinct_codes([np.array([7, 3]), np.array([3])], 9)
+    (array([3, 7]), [array([1, 0]), array([0])])
+    """
+    n = sum(map(len, arrays))
+    if n_codes > _LARGE_TABLE * n:
+        distinct, places = np.unique(np.concatenate(arrays, dtype=np.int64), return_inverse=True)
+        return distinct, np.split(places, np.cumsum([len(codes) for codes in arrays])[:-1])
+    seen = np.zeros(n_codes, dtype=bool)
+    for codes in arrays:
+        seen[codes] = True
+    distinct = np.flatnonzero(seen)
+    place = np.empty(n_codes, dtype=np.int64)
+    place[distinct] = np.arange(len(distinct))
+    return distinct, [place[codes] for codes in arrays]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -111,7 +111,13 @@ class Sequences:
         return len(self.start)
 
     def __getitem__(self, rows: Any) -> Sequences:
-        return replace(self, start=self.start[rows], length=self.length[rows])
+        return self._with(start=self.start[rows], length=self.length[rows])
+
+    def _with(self, **changes: Any) -> Sequences:
+        """Do as `dataclasses.replace`, at a twentieth of its cost: of what needs no check."""
+        new = object.__new__(type(self))
+        vars(new).update(vars(self), **changes)
+        return new
 
     @classmethod
     def empty(cls, n_rows: int) -> Sequences:
@@ -138,18 +144,41 @@ class Sequences:
     def last(self, n: int) -> Sequences:
         """Return the same rows, each cut to its last `n` items (views, nothing is copied)."""
         length = np.minimum(self.length, n)
-        return replace(self, start=self.start + (self.length - length), length=length)
+        return self._with(start=self.start + (self.length - length), length=length)
 
     def compact(self) -> Sequences:
         """Return the same rows over flat arrays that hold these rows' values and nothing else."""
-        positions = self.positions()
+        return self._taken(self.positions(), self.offsets[:-1])
+
+    def _taken(self, positions: NDArray[np.int64], start: NDArray[np.int64]) -> Sequences:
         flat = {name: getattr(self, name) for name in FLAT}
-        taken: dict[str, Any] = {k: None if v is None else v[positions] for k, v in flat.items()}
-        return replace(self, start=self.offsets[:-1], **taken)
+        taken = {k: None if v is None else v[positions] for k, v in flat.items()}
+        return self._with(start=start, **taken)
+
+    def trimmed(self) -> Sequences:
+        """Return the same rows over flat arrays without most of what no row has.
+
+        Rows that share values still do. The cost is that of the rows, and the arrays are shared
+        if the rows have half of them.
+        """
+        order = np.argsort(self.start, kind="stable")
+        start, end = self.start[order], (self.start + self.length)[order]
+        reached = np.maximum.accumulate(end)
+        # Rows that overlap lie in one stretch; the next begins where none has reached.
+        begins = np.ones(len(order), dtype=bool)
+        begins[1:] = start[1:] > reached[:-1]
+        first = np.flatnonzero(begins)
+        n_each = np.append(reached[first[1:] - 1], reached[-1:]) - start[first]
+        if 2 * n_each.sum() >= len(self.items):
+            return self
+        moved = np.empty_like(self.start)
+        shift = ragged.offsets(n_each)[:-1] - start[first]
+        moved[order] = start + shift[np.cumsum(begins) - 1]
+        return self._taken(ragged.ranges(start[first], n_each), moved)
 
     def recode(self, codes: NDArray[np.int32]) -> Sequences:
         """Return the same rows with item code `c` replaced by ``codes[c]``."""
-        return replace(self, items=codes[self.items])
+        return self._with(items=codes[self.items])
 
     def columns(self, name: str, ids: Callable[[], NDArray[Any]]) -> dict[str, Callable[[], Lists]]:
         """Return the list columns of a table, each as a function that makes its values.

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from skmars.data._attributes import Attribute, take_known
 from skmars.data._catalog import ItemCatalog
-from skmars.data._histories import Timeline
 from skmars.data._impressions import Impressions
 from skmars.data._sequences import Sequences
+from skmars.utils import _ragged as ragged
 from skmars.utils._ids import Lookup, as_ids, factorize
 from skmars.utils._values import as_seconds, check_same_unit
 
@@ -27,7 +27,7 @@ class UserHistories:
     ----------
     catalog : ItemCatalog
     users : ndarray of shape (n_users,)
-        User ids.
+        User ids, distinct unless `latest` alone is to be called.
     events : Sequences of n_users rows
         All events of each user that a history may hold, oldest first.
     now : float or None
@@ -63,18 +63,6 @@ class UserHistories:
         return cls(X.catalog, X.users, events, now, X.user_attributes)
 
     @cached_property
-    def _timeline(self) -> Timeline:
-        """The events sorted by user and moment."""
-        events = self.events
-        owner = np.repeat(np.arange(len(self.users)), events.length)
-        if events.time is None or self.now is None:
-            moment = np.full(len(owner), -np.inf)
-        else:
-            # Events of unknown time happened before now, too.
-            moment = np.minimum(events.time[events.positions()], np.nextafter(self.now, -np.inf))
-        return Timeline(owner, moment, len(self.users))
-
-    @cached_property
     def _lookup(self) -> Lookup:
         return Lookup(self.users, "the log")
 
@@ -89,7 +77,11 @@ class UserHistories:
         return replace(self, catalog=catalog, events=self.events.recode(codes))
 
     def impressions(
-        self, user_ids: NDArray[Any], item_ids: NDArray[Any], time: Any = None
+        self,
+        user_ids: NDArray[Any],
+        item_ids: NDArray[Any],
+        time: Any = None,
+        context: Mapping[str, NDArray[Any]] | None = None,
     ) -> Impressions:
         """Return impressions of these users and items.
 
@@ -100,6 +92,8 @@ class UserHistories:
         time : ndarray of shape (n_rows,), float64, default=None
             Seconds. A history holds what the user did strictly before this time; where it is NaN,
             and without times, all that the user has done.
+        context : mapping of str to ndarray of shape (n_rows,), default=None
+            Further columns: numbers, or strings as objects.
 
         Returns
         -------
@@ -112,40 +106,84 @@ class UserHistories:
         ValueError
             If times are passed, but the log has none, or has them in another unit.
         """
-        if time is not None and self.now is None:
+        seconds = self._seconds(time, len(user_ids))
+        user_ids = as_ids(user_ids, "the user column of the rows")
+        entry = self._lookup(user_ids, "the user column of the rows")
+        catalog = self.catalog.extend(item_ids)
+        target = catalog.codes(item_ids, "the item column of the rows")
+        users, user = factorize(user_ids)
+        X = self._rows(entry, users, user, seconds)
+        return replace(X, catalog=catalog, target=target, context=dict(context or {}))
+
+    def latest(self, time: Any = None) -> Impressions:
+        """Return one row for each entry of `users`, in their order.
+
+        Parameters
+        ----------
+        time : ndarray of shape (n_users,), float64, default=None
+            As for `impressions`.
+
+        Returns
+        -------
+        Impressions of n_users rows
+            The target is a placeholder, the first item of the catalogue.
+
+        Raises
+        ------
+        ValueError
+            As of `impressions`.
+        """
+        seconds = self._seconds(time, len(self.users))
+        return self._rows(np.arange(len(self.users)), *factorize(self.users), seconds)
+
+    def _seconds(self, time: Any, n_rows: int) -> NDArray[np.float64] | None:
+        """Return the moment of each row; None where the log has no times."""
+        if self.now is None:
+            if time is None:
+                return None
             raise ValueError(
                 "the rows have times, but the log has none, so that nobody can tell which "
                 "events came before. Leave the time column out, or take a log with times."
             )
-        seconds = None
-        if self.now is not None:
-            seconds = np.full(len(user_ids), self.now)
-            if time is not None:
-                time = as_seconds(np.asarray(time), "the time column of the rows")
-                known = np.array([self.now])
-                check_same_unit(time, "the time column of the rows", known, "the log")
-                seconds = np.where(np.isnan(time), self.now, time)
-        user_ids = as_ids(user_ids, "the user column of the rows")
-        who = self._lookup(user_ids, "the user column of the rows")
-        known = np.flatnonzero(who >= 0)
-        start, length = np.zeros(len(who), dtype=np.int64), np.zeros(len(who), dtype=np.int32)
-        start[known] = self.events.start[who[known]]
-        # Without times, every row is later than all that the log holds.
-        moment = np.zeros(len(who)) if seconds is None else seconds
-        length[known] = self._timeline.count_before(who[known], moment[known])
-        catalog = self.catalog.extend(item_ids)
-        target = catalog.codes(item_ids, "the item column of the rows")
-        users, user = factorize(user_ids)
-        history = replace(self.events, start=start, length=length)
+        if time is None:
+            return np.full(n_rows, self.now)
+        time = as_seconds(np.asarray(time), "the time column of the rows")
+        known = np.array([self.now])
+        check_same_unit(time, "the time column of the rows", known, "the log")
+        return np.where(np.isnan(time), self.now, time)
+
+    def _rows(
+        self,
+        entry: NDArray[Any],
+        users: NDArray[Any],
+        user: NDArray[np.int32],
+        seconds: NDArray[np.float64] | None,
+    ) -> Impressions:
+        """Return rows with the histories of these entries of `users`, -1 for none.
+
+        `users` and `user` are those of the rows, as in `Impressions`.
+        """
+        known = np.flatnonzero(entry >= 0)
+        start, length = np.zeros(len(entry), dtype=np.int64), np.zeros(len(entry), dtype=np.int32)
+        start[known], length[known] = (
+            self.events.start[entry[known]],
+            self.events.length[entry[known]],
+        )
+        times = self.events.time
+        if seconds is not None and self.now is not None and times is not None:
+            # All that the log holds came before now, also what has no known time.
+            earlier = np.flatnonzero(seconds < self.now)
+            limit = seconds[earlier]
+            length[earlier] = ragged.count_below(times, start[earlier], length[earlier], limit)
         row = np.zeros(len(users), dtype=np.int64)
-        row[user] = who
+        row[user] = entry
         # Known to be valid; a check would read all events.
         return Impressions(
-            catalog,
+            self.catalog,
             users,
             user,
-            target,
-            history,
+            np.zeros(len(user), dtype=np.int32),
+            replace(self.events, start=start, length=length),
             time=seconds,
             user_attributes={k: take_known(v, row) for k, v in self.user_attributes.items()},
             _checked=True,

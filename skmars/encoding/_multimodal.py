@@ -236,6 +236,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
             for known, made in ((pair[0], pair[1]), (pair[1], pair[1]))
         }
         self._memo: Memo[ItemCatalog] = Memo()
+        self._joined: Memo[ItemCatalog] = Memo()  # `catalog_`, extended by the items of others
         self._fitted = fitted
         context.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
         return self
@@ -294,7 +295,11 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         X = require_impressions(X, estimator_name="MultimodalEncoder")
         first = X.catalog.parts[0]
         if known is not None and not (first.content or first.features or first.attributes):
-            X = X.with_catalog(known.extend(X.catalog.ids))
+            first, *more = X.catalog.parts
+            known = self._joined.get(first, lambda part: self.catalog_.extend(part.ids))
+            for part in more:
+                known = known.extend(part.ids)
+            X = X.with_catalog(known)
         return X, X.catalog
 
     def _transformers(self, catalog: ItemCatalog) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,8 @@ def assemble(plan: _plan.Plan, found: Iterable[tuple[range, Lookalikes]]) -> Imp
     borrowed items that it lacks.
     """
     X, pool, k = plan.X, plan.pool, plan.settings.n_lookalikes
-    rows, pieces = [np.zeros(0, dtype=np.int64)], [nothing_borrowed(pool.history)]
+    rows: list[NDArray[np.int64]] = []
+    pieces: list[Sequences] = []
     features = np.zeros((len(LOOKALIKES), len(X)))
     for block, lookalikes in found:
         row, at = plan.rows_of(block)
@@ -38,17 +38,20 @@ def assemble(plan: _plan.Plan, found: Iterable[tuple[range, Lookalikes]]) -> Imp
             some = slice(first, first + _plan.BLOCK_ROWS)
             features[:, row[some]] = lookalike_features(
                 pool.interactions,
-                lookalikes.donor[at[some], :k],
-                lookalikes.similarity[at[some], :k],
+                lookalikes.donor[:, :k],
+                lookalikes.similarity[:, :k],
+                at[some],
                 plan.items.codes(X.target[row[some]]),
                 None if plan.before is None else plan.before[row[some]],
             )
     if k:
         names = TOUCHED if pool.history.feedback is None else LOOKALIKES
-        X = replace(X, context={**X.context, **dict(zip(names, features))})
+        X = X._with(context={**X.context, **dict(zip(names, features))})
+    if not pieces:
+        rows, pieces = [np.zeros(0, dtype=np.int64)], [nothing_borrowed(pool.history)]
     borrowed = stacked(rows, pieces, len(X))
     catalog, items = _in_catalog(borrowed.items, pool.items, X.catalog)
-    return X.with_catalog(catalog).with_borrowed(replace(borrowed, items=items, donors=pool.ids))
+    return X.with_catalog(catalog)._with(borrowed=borrowed._with(items=items, donors=pool.ids))
 
 
 def borrowed_items(

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from copy import copy
+from functools import lru_cache
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -412,7 +413,12 @@ class SequenceRetrievalAugmenter(
     def _fitted_rows(self, X: Impressions | IntoDataFrame) -> tuple[Impressions, NDArray[np.int32]]:
         """Return the rows, and of each the donor who is its own user, -1 if there is none."""
         check_is_fitted(self)
-        self._check_parameters()
+        # Parameters may have been set since the fit.
+        given = {name: getattr(self, name) for name in Settings.__dataclass_fields__}
+        try:
+            _check_settings(**given)
+        except TypeError:  # what can't be remembered, such as a list
+            self._check_parameters()
         rows = require_impressions(X, estimator_name=type(self).__name__)
         check_columns(self, rows, reset=False)
         return rows, self.pool_.own_donor(rows)
@@ -590,3 +596,9 @@ class SequenceRetrievalAugmenter(
                 f"low_quantile={self.low_quantile} must not exceed "
                 f"high_quantile={self.high_quantile}."
             )
+
+
+@lru_cache(maxsize=64, typed=True)
+def _check_settings(**settings: Any) -> None:
+    """Check parameters of `transform`, of which most calls have those of an earlier one."""
+    SequenceRetrievalAugmenter(**settings)._check_parameters()

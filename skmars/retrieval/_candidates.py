@@ -103,7 +103,7 @@ def _popularity(plan: Plan, codes: NDArray[np.int32], until: int) -> NDArray[np.
     """Return a little for each donor who touched an item before a moment."""
     interactions, known = plan.pool.interactions, plan.items.codes(codes)
     item = np.where(known < interactions.n_items, known, np.int32(-1))
-    count, _ = interactions.count_all(item, np.full(len(codes), until))
+    count, _ = interactions.count_all(item, np.full(len(codes), until, dtype=np.int32))
     return np.where(item >= 0, count, 0) * _LITTLE
 
 

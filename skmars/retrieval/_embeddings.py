@@ -224,7 +224,8 @@ def _mean_over(history: Sequences, vectors_of: Callable[[NDArray[np.int32]], Vec
     counts = csr_array(
         (np.ones(len(codes)), codes, history.offsets), shape=(len(history), len(items))
     )
-    n = counts @ has_embedding(vectors).astype(np.float64)
+    known = has_embedding(vectors)
+    n = history.length if known.all() else counts @ known.astype(np.float64)
     return ((counts @ vectors) / np.maximum(n, 1.0)[:, None]).astype(np.float32)
 
 

@@ -112,8 +112,8 @@ def _counts(plan: Plan, lookalike: NDArray[np.int32]) -> dict[str, NDArray[np.in
     interactions, target = plan.pool.interactions, plan.items.codes(plan.X.target)
     target = np.where(target < interactions.n_items, target, np.int32(-1))
     until = interactions.until(plan.before, len(target))
-    there = lookalike >= 0
-    touched, likes = interactions.count(lookalike, there.astype(np.float64), target, until)
+    there, search = lookalike >= 0, np.arange(len(target))
+    touched, likes = interactions.count(lookalike, there.astype(np.float64), search, target, until)
     all_touched, all_likes = interactions.count_all(target, until)
     counts = {
         "lookalikes": there.sum(axis=1),

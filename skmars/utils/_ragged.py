@@ -78,3 +78,35 @@ def longest(group: NDArray[Any], length: NDArray[Any]) -> NDArray[np.int64]:
     descending = np.argsort(-length.astype(np.int64), kind="stable")
     _, first = np.unique(group[descending], return_index=True)
     return descending[first]
+
+
+def count_below(
+    values: NDArray[Any], start: NDArray[Any], length: NDArray[Any], limit: NDArray[Any]
+) -> NDArray[np.int64]:
+    """Return how many values of each row are less than its limit, by binary search.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_values,)
+        Ascending within each row.
+    start, length : ndarray of shape (n_rows,)
+        Where each row begins, and its length.
+    limit : ndarray of shape (n_rows,)
+
+    Returns
+    -------
+    ndarray of shape (n_rows,)
+
+    Examples
+    --------
+    >>> count_below(np.array([1, 3, 5, 2]), np.array([0, 3, 0]), np.array([3, 1, 0]),
+    ...     np.array([4, 2, 9]))
+    array([2, 0, 0])
+    """
+    low = start = np.asarray(start, dtype=np.int64)
+    end = high = start + length
+    for _ in range(int(np.max(length, initial=0)).bit_length()):
+        middle = (low + high) >> 1
+        below = (values.take(middle, mode="clip") < limit) & (middle < end)
+        low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
+    return low - start

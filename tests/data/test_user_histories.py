@@ -140,15 +140,12 @@ def test_times_that_contradict_an_order_follow_it(log, data) -> None:
             assert items(found, 0) == own.item_id[~np.array(late)].tolist()
 
 
-def test_events_are_sorted_once_and_not_pickled() -> None:
+def test_nothing_derived_is_pickled() -> None:
     log = pd.DataFrame({"user_id": [1, 1], "item_id": [7, 8], "timestamp": [1, 2]})
     histories = UserHistories.of(Impressions.from_log(log)[0])
     size = len(pickle.dumps(histories))
     asked = np.array([1]), np.array([9]), np.array([2.0])
     assert items(histories.impressions(*asked), 0) == [7]
-    timeline = histories._timeline
-    histories.impressions(*asked)
-    assert histories._timeline is timeline
     assert len(pickle.dumps(histories)) == size
     assert items(pickle.loads(pickle.dumps(histories)).impressions(*asked), 0) == [7]
 
@@ -189,3 +186,25 @@ def test_ids_and_times_of_rows_are_read_as_everywhere() -> None:
     assert rows.history.length.tolist() == [1]
     with pytest.raises(TypeError, match="user column of the rows holds integers but the log"):
         histories.impressions(np.array([1], dtype=object), items)
+
+
+@given(events, HISTORIES)
+@pytest.mark.filterwarnings("ignore:.* have no time")
+def test_the_latest_row_of_an_entry_is_an_impression_of_its_user(events, history) -> None:
+    X, _ = Impressions.from_log(log_of(events), label="clicked", history=history, duplicates="keep")
+    histories = UserHistories.of(X)
+    for time in (None, np.full(len(histories.users), 3.0)):
+        latest = histories.latest(time)
+        wanted = histories.impressions(
+            histories.users, X.catalog.ids[np.zeros(len(latest), int)], time
+        )
+        assert latest.to_frame().equals(wanted.to_frame())
+
+
+def test_context_comes_with_the_rows() -> None:
+    histories = UserHistories.of(Impressions.from_log(log_of([(1, 7, 1, True)]))[0])
+    hour = np.array([3.0, 4.0])
+    X = histories.impressions(np.array([1, 2]), np.array([7, 7]), context={"hour": hour})
+    assert X.context["hour"].tolist() == [3.0, 4.0]
+    with pytest.raises(ValueError, match="hour has 2 rows, but user has 1"):
+        histories.impressions(np.array([1]), np.array([7]), context={"hour": hour})

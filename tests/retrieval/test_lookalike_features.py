@@ -74,7 +74,7 @@ def test_the_equations_by_a_loop(seed: int, timed: bool, feedback: bool) -> None
     target = rng.integers(-1, N_ITEMS + 1, n).astype(np.int32)  # two of which no donor knows
     before = rng.choice([-np.inf, 0.0, 2.0, 3.0, np.inf], n) if timed else None
     interactions = DonorInteractions.of(donors, N_ITEMS)
-    found = lookalike_features(interactions, lookalikes, similarity, target, before)
+    found = lookalike_features(interactions, lookalikes, similarity, np.arange(n), target, before)
     for i in range(n):
         moment = None if before is None else before[i]
         everyone = dict.fromkeys(range(N_DONORS), 1.0)
