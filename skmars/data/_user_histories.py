@@ -15,7 +15,7 @@ from skmars.data._catalog import ItemCatalog
 from skmars.data._impressions import Impressions
 from skmars.data._sequences import Sequences
 from skmars.utils import _ragged as ragged
-from skmars.utils._ids import Lookup, as_ids, factorize
+from skmars.utils._ids import Lookup, as_ids, check_same_kind, factorize
 from skmars.utils._values import as_seconds, check_same_unit
 
 
@@ -75,6 +75,38 @@ class UserHistories:
         catalog = catalog.extend(self.catalog.ids)
         codes = catalog.codes(self.catalog.ids, "the log")
         return replace(self, catalog=catalog, events=self.events.recode(codes))
+
+    def with_users(
+        self, users: NDArray[Any], events: Sequences, catalog: ItemCatalog
+    ) -> UserHistories:
+        """Return the histories of other users, with the attributes that are known of them.
+
+        Parameters
+        ----------
+        users : ndarray of shape (n_users,)
+            User ids, of whom some may be unknown.
+        events : Sequences of n_users rows
+            As of the constructor, with times if the present ones have them.
+        catalog : ItemCatalog
+            That of `events`.
+
+        Returns
+        -------
+        UserHistories
+            All these events came before now.
+
+        Raises
+        ------
+        TypeError
+            If ids are strings here and integers in the log, or the other way round.
+        """
+        check_same_kind(users, "user_id", self.users, "the log")
+        attributes = {}
+        if self.user_attributes:
+            known = self._lookup(users, "user_id")
+            attributes = {k: take_known(v, known) for k, v in self.user_attributes.items()}
+        now = None if self.now is None else np.inf
+        return UserHistories(catalog, users, events, now, attributes)
 
     def impressions(
         self,

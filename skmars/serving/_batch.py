@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.serving._store import EVENT, Events, Streamed, StreamTrimmed, UserId
+from skmars.serving._store import EVENT, Events, StoreError, Streamed, StreamTrimmed, UserId
 from skmars.utils._ids import as_ids
 
 FORMAT = "skmars store 1 little-endian"  # another layout gets another number
@@ -86,6 +86,16 @@ def check_position(value: int, name: str) -> None:
     """Raise ValueError if a number can't be a position or count."""
     if not 0 <= value < 2**63:
         raise ValueError(f"{name} must be 0 or a larger integer, got {value!r}.")
+
+
+def check_since(since: int, last: int) -> None:
+    """Raise StoreError if a store ends before the position up to which its reader has read."""
+    if since > last:
+        raise StoreError(
+            f"The store ends with position {last}, but was asked for what follows {since}: it is "
+            "another one, or an older copy of it was restored. Whoever has read further must start "
+            "again from the histories; going on would leave events out."
+        )
 
 
 def check_trimmed(since: int, before: int) -> None:

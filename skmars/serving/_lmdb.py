@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any, TypeVar
@@ -27,12 +26,14 @@ from skmars.serving._batch import (
     batches,
     check_kind,
     check_position,
+    check_since,
     check_trimmed,
     history,
     id_keys,
     id_of,
     streamed_event,
 )
+from skmars.serving._group import Group, Kept
 from skmars.serving._leases import check_lease, check_name, grant
 from skmars.serving._store import (
     Events,
@@ -107,8 +108,7 @@ class LMDBStore:
         self._path, self._clock = Path(path), clock
         self._max_bytes = (max_bytes or TERABYTE) // mmap.PAGESIZE * mmap.PAGESIZE
         self._gate, self._pid = _Gate(), os.getpid()
-        self._waiting: list[_Append] = []
-        self._writer, self._queue = threading.Lock(), threading.Lock()
+        self._group = Group(self._append_all)
         try:
             self._path.mkdir(parents=True, exist_ok=True)
             self._env: Any = lmdb.open(
@@ -235,59 +235,20 @@ class LMDBStore:
         """Do as `append`, and also return how many events were new."""
         position, n_new = None, 0
         for batch in batches(events, streamed, self._clock()):
-            position, added = self._append(batch)
+            position, added = self._group.append(batch)
             n_new += added
         return self.position if position is None else position, n_new
 
-    def _append(self, batch: Batch) -> tuple[int, int]:
-        mine = _Append(batch)
-        with self._queue:
-            self._waiting.append(mine)
+    def _append_all(self, group: list[Batch]) -> list[Kept | Exception]:
+        return self._transact(lambda txn: [self._try(txn, batch) for batch in group], write=True)
+
+    def _try(self, txn: Any, batch: Batch) -> Kept | Exception:
         try:
-            # Whoever gets the lock first writes the events of all who wait for it.
-            with self._writer:
-                while mine.kept is None and mine.error is None:
-                    self._append_waiting()
-        finally:
-            with self._queue, suppress(ValueError):
-                self._waiting.remove(mine)
-        if mine.error is not None:
-            raise mine.error
-        assert mine.kept is not None
-        return mine.kept
+            return self._keep(txn, batch)
+        except (TypeError, StoreError) as error:  # told before anything of it was written
+            return error
 
-    def _append_waiting(self) -> None:
-        with self._queue:
-            group, size = [], 0
-            for one in self._waiting:
-                if size and size + len(one.batch) > BLOCK:
-                    break
-                group.append(one)
-                size += len(one.batch)
-        try:
-            outcomes = self._transact(lambda txn: self._keep_all(txn, group), write=True)
-        except Exception as error:
-            outcomes = [error] * len(group)
-        for one, outcome in zip(group, outcomes):
-            if isinstance(outcome, Exception):
-                one.error = outcome
-            else:
-                one.kept = outcome
-        with self._queue:
-            done = set(map(id, group))
-            self._waiting = [one for one in self._waiting if id(one) not in done]
-
-    def _keep_all(self, txn: Any, group: list[_Append]) -> list[tuple[int, int] | Exception]:
-        outcomes: list[tuple[int, int] | Exception] = []
-        for one in group:
-            try:
-                outcomes.append(self._keep(txn, one.batch))
-            except (TypeError, StoreError) as error:  # told before anything was written
-                outcomes.append(error)
-        return outcomes
-
-    def _keep(self, txn: Any, batch: Batch) -> tuple[int, int]:
-        """Write what is new of a batch; return the position, and how many events were new."""
+    def _keep(self, txn: Any, batch: Batch) -> Kept:
         meta, users = self._db["meta"], self._db["users"]
         check_kind(batch.users, txn.get(b"user kind", db=meta), "user_ids")
         check_kind(batch.items, txn.get(b"item kind", db=meta), "item_ids")
@@ -383,6 +344,7 @@ class LMDBStore:
         check_position(since, "since")
 
         def read(txn: Any) -> list[bytes]:
+            check_since(since, self._position(txn))
             cursor = txn.cursor(db=self._db["touched"])
             if not cursor.set_range(_position_key(since + 1)):
                 return []
@@ -396,6 +358,7 @@ class LMDBStore:
         check_position(limit, "limit")
 
         def read(txn: Any) -> list[tuple[bytes, bytes]]:
+            check_since(since, self._position(txn))
             check_trimmed(since, self._trimmed(txn))
             cursor = txn.cursor(db=self._db["stream"])
             return _first(cursor, limit) if cursor.set_range(_position_key(since + 1)) else []
@@ -493,15 +456,6 @@ class LMDBStore:
             if self._env is not None:
                 self._env.close()
             self._env = None
-
-
-@dataclass(eq=False)
-class _Append:
-    """A thread's events that wait to be written, and what became of them."""
-
-    batch: Batch
-    kept: tuple[int, int] | None = None  # the position, and how many events were new
-    error: Exception | None = None
 
 
 class _Gate:

@@ -17,15 +17,17 @@ def open_store(url: str) -> Store:
     url : str
         One of
 
-        - ``"lmdb:PATH"``, ``"lmdb:///absolute/path"``: a folder of this machine, see `LMDBStore`;
-          behind it ``?max_bytes=...`` limits its size.
-        - ``"redis://host:port/database"``, ``"rediss://..."``: a server, see `RedisStore`;
-          behind it ``?durable=no`` does without durability, and the options of redis-py, such as
-          ``?socket_timeout=2&socket_connect_timeout=1`` (seconds), stand as redis-py reads them.
+        - ``"lmdb:PATH"``, ``"lmdb:///absolute/path"``: a folder of this machine, made if there is
+          none, for all its processes. Behind it, ``?max_bytes=...`` limits its size.
+        - ``"redis://host:port/database"``, ``"rediss://..."`` (encrypted): a server, for many
+          machines. Behind it stand the options that redis-py knows, such as
+          ``?socket_timeout=2&socket_connect_timeout=1`` (seconds; 5 and 2 where nothing is said),
+          and ``durable=no`` for a server that may lose what it has acknowledged.
 
     Returns
     -------
-    LMDBStore or RedisStore
+    Store
+        For all threads of this process; a process that is forked opens its own.
 
     Raises
     ------
@@ -34,7 +36,8 @@ def open_store(url: str) -> Store:
     ImportError
         If the package that it needs is not installed.
     StoreError
-        If the store can't be opened.
+        If the store can't be opened, is open in this process already (LMDB), or would lose events
+        when it is killed (Redis, unless ``durable=no``).
 
     Examples
     --------

@@ -24,12 +24,14 @@ from skmars.serving._batch import (
     batches,
     check_kind,
     check_position,
+    check_since,
     check_trimmed,
     history,
     id_keys,
     id_of,
     streamed_event,
 )
+from skmars.serving._group import Group, Kept
 from skmars.serving._leases import check_name, check_request, held, stale
 from skmars.serving._scripts import ACQUIRE, APPEND, PUBLISH, RELEASE, TRIM
 from skmars.serving._store import (
@@ -57,6 +59,7 @@ FORMAT_KEY, POSITION, USER_KIND, ITEM_KIND, ITEMS, NUMBERS, STREAM, TOUCHED, TRI
         *(b"stream", b"touched", b"trimmed"),
     )
 )
+APPEND_KEYS = [FORMAT_KEY, POSITION, USER_KIND, ITEM_KIND, ITEMS, NUMBERS, STREAM, TOUCHED]
 
 
 class RedisStore:
@@ -122,6 +125,7 @@ class RedisStore:
                 f"url can't be read: {error}. It must be redis://HOST:PORT/DATABASE, with options "
                 "of redis-py behind a question mark."
             ) from error
+        self._group = Group(self._append_all)
         self._redis: Any = redis.Redis(connection_pool=self._pool)
         self._append_script = self._redis.register_script(APPEND)
         self._publish_script = self._redis.register_script(PUBLISH)
@@ -257,26 +261,43 @@ class RedisStore:
         """Do as `append`, and also return how many events were new."""
         position, n_new = None, 0
         for batch in batches(events, streamed, time.time()):
-            position, added = self._append(batch)
+            position, added = self._group.append(batch)
             n_new += added
         return self.position if position is None else position, n_new
 
-    def _append(self, batch: Batch) -> tuple[int, int]:
-        keys = [POSITION, USER_KIND, ITEM_KIND, ITEMS, NUMBERS, STREAM, TOUCHED]
-        state, *rest = self._write(
-            self._append_script,
-            keys + [USER + user for user in batch.users],
-            *(batch.user.tobytes(), batch.item.tobytes(), batch.records.tobytes()),
-            *(len(USER), len(batch.items), MAX_ITEMS),
-            *batch.items,
-            *(batch.tails or ()),
-            repeat=True,
-        )
-        if state == b"kind":
-            check_kind(batch.users, rest[0], "user_ids")
-            check_kind(batch.items, rest[1], "item_ids")
+    def _append_all(self, group: list[Batch]) -> list[Kept | Exception]:
+        """Keep the batches, each by a script of its own, in one round trip."""
+
+        def call() -> list[Any]:
+            pipeline = self._redis.pipeline(transaction=False)
+            for batch in group:
+                keys = APPEND_KEYS + [USER + user for user in batch.users]
+                args: list[Any] = [self._format, batch.user.tobytes(), batch.item.tobytes()]
+                args += [batch.records.tobytes(), len(USER), len(batch.items), MAX_ITEMS]
+                args += batch.items + (batch.tails or [])
+                pipeline.evalsha(self._append_script.sha, len(keys), *keys, *args)
+            return pipeline.execute(raise_on_error=False)
+
+        answers = self._ask(call)
+        if any(isinstance(answer, exceptions.NoScriptError) for answer in answers):
+            self._ask(lambda: self._redis.script_load(APPEND))
+            answers = self._ask(call)  # an event that was kept already is not kept again
+        return [self._appended(batch, answer) for batch, answer in zip(group, answers)]
+
+    def _appended(self, batch: Batch, answer: Any) -> Kept | Exception:
+        if isinstance(answer, Exception):
+            return self._failure(answer)
+        state, *rest = answer
+        try:
+            if state == b"replaced":
+                self._check_same(None)
+            if state == b"kind":
+                check_kind(batch.users, rest[0], "user_ids")
+                check_kind(batch.items, rest[1], "item_ids")
+        except (TypeError, StoreError) as error:
+            return error
         if state == b"full":
-            raise StoreError(f"The store at {self._name} holds {MAX_ITEMS:,} items, and no more.")
+            return StoreError(f"The store at {self._name} holds {MAX_ITEMS:,} items, and no more.")
         return int(rest[0]), int(rest[1])
 
     @property
@@ -315,17 +336,23 @@ class RedisStore:
     def touched(self, since: int) -> list[UserId]:
         """Return the users who have an event beyond a position; see `Store.touched`."""
         check_position(since, "since")
-        (keys,) = self._read(lambda ask: ask.zrangebyscore(TOUCHED, f"({since}", "+inf"))
+        keys, last = self._read(
+            lambda ask: ask.zrangebyscore(TOUCHED, f"({since}", "+inf"),
+            lambda ask: ask.get(POSITION),
+        )
+        check_since(since, int(last or 0))
         return [id_of(key) for key in keys]
 
     def stream(self, since: int, limit: int) -> list[Streamed]:
         """Return at most `limit` streamed events beyond a position; see `Store.stream`."""
         check_position(since, "since")
         check_position(limit, "limit")
-        entries, trimmed = self._read(
+        entries, trimmed, last = self._read(
             lambda ask: ask.xrange(STREAM, since + 1, "+", max(limit, 1)),
-            lambda ask: ask.get(TRIMMED),  # last, so that no entry was trimmed unnoticed
+            lambda ask: ask.get(TRIMMED),  # later, so that no entry was trimmed unnoticed
+            lambda ask: ask.get(POSITION),
         )
+        check_since(since, int(last or 0))
         check_trimmed(since, int(trimmed or 0))
         return [streamed_event(fields[b"e"]) for _, fields in entries[:limit]]
 

@@ -20,7 +20,7 @@ from skmars.serving._refusal import Refusal
 from skmars.serving._request import Request, read_requests
 from skmars.serving._scorer import Answer, Scorer
 from skmars.serving._snapshot import Snapshot
-from skmars.serving._store import Events, Store
+from skmars.serving._store import Events, Store, UserId
 from skmars.serving._timely import Known, TimelyHistories
 from skmars.serving._versions import VersionWatcher
 from skmars.utils._ids import kind_of
@@ -88,7 +88,7 @@ class Service:
         self._store, self._metrics, self._record = store, metrics, record
         self._scorer = Scorer(store)
         self._histories = TimelyHistories(
-            store.histories,
+            self._fetch,
             deadline,
             missed=lambda reason: metrics.store_misses.labels(reason).inc(),
         )
@@ -213,6 +213,12 @@ class Service:
         self._writes -= 1
 
     # --- in the scoring thread ----------------------------------------------------------------
+
+    def _fetch(self, user_ids: Sequence[UserId]) -> tuple[list[Any], int]:
+        """Read histories, and what else of the store they need; in a thread that may be late."""
+        events, position = self._store.histories(user_ids)
+        self._scorer.learn_items(events)
+        return events, position
 
     def _observe(self, batch: int, waiting: int) -> None:
         self._metrics.batch.observe(batch)

@@ -141,13 +141,17 @@ class Store(Protocol):
         ...
 
     def touched(self, since: int) -> list[UserId]:
-        """Return the users who have an event beyond a position, in order of their last event."""
+        """Return the users who have an event beyond a position, in order of their last event.
+
+        StoreError if the store ends before that position: it isn't the one that was read before.
+        """
         ...
 
     def stream(self, since: int, limit: int) -> list[Streamed]:
         """Return at most `limit` streamed events beyond a position, in order.
 
-        StreamTrimmed if some of them may have been trimmed.
+        StreamTrimmed if some of them may have been trimmed; StoreError if the store ends before
+        that position: it isn't the one that was read before.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from skmars.serving._store import EVENT, UserId
 
 State = Literal["current", "stale", "missing"]
+log = logging.getLogger(__name__)
+
 Fetch = Callable[[Sequence[UserId]], tuple[list[NDArray[Any]], int]]
 
 READERS = 4  # threads; as many readings may hang before none is tried
@@ -70,6 +73,7 @@ class TimelyHistories:
         self._lock = threading.Lock()
         self._last: OrderedDict[UserId, tuple[NDArray[Any], int]] = OrderedDict()
         self._bytes = 0
+        self._ailing = False
 
     def __call__(self, user_ids: Sequence[UserId]) -> list[Known]:
         """Return what is known of each user; it never raises because of the store."""
@@ -85,8 +89,7 @@ class TimelyHistories:
 
     def _in_time(self, user_ids: Sequence[UserId]) -> tuple[list[NDArray[Any]], int] | None:
         if not self._free.acquire(blocking=False):
-            self._missed("busy")
-            return None
+            return self._miss("busy", "all threads wait for it")
         try:
             reading = self._readers.submit(self._read, user_ids)
         except RuntimeError:  # closed
@@ -94,12 +97,21 @@ class TimelyHistories:
             return None
         reading.add_done_callback(lambda _reading: self._free.release())
         try:
-            return reading.result(self.deadline)
+            found = reading.result(self.deadline)
         except Late:
-            self._missed("late")
-        except Exception:
-            self._missed("error")
-        return None
+            return self._miss("late", f"it took longer than {self.deadline:g} seconds")
+        except Exception as error:
+            return self._miss("error", f"{type(error).__name__}: {error}")
+        if self._ailing:
+            self._ailing = False
+            log.info("The store answers again.")
+        return found
+
+    def _miss(self, reason: str, told: str) -> None:
+        self._missed(reason)
+        if not self._ailing:  # the metrics tell how often
+            self._ailing = True
+            log.warning("The store does not tell histories in time: %s", told)
 
     def close(self) -> None:
         """End the threads, without waiting for those that hang."""

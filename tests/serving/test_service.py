@@ -14,7 +14,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("msgspec")
 pytest.importorskip("prometheus_client")
 pytest.importorskip("httpx2")
-lmdb = pytest.importorskip("lmdb")
+pytest.importorskip("lmdb")
 
 from starlette.testclient import TestClient
 
@@ -317,7 +317,14 @@ def test_routes_and_methods_that_there_are_not(served):
 def test_without_the_token_only_health_answers(tmp_path):
     with run(tmp_path, token="secret") as served:
         assert served.client.get("/health").status_code == 200
-        for header in (None, "secret", "Bearer secre", "Bearer secret2", "Basic secret", "Bearer é"):
+        for header in (
+            None,
+            "secret",
+            "Bearer secre",
+            "Bearer secret2",
+            "Basic secret",
+            "Bearer é",
+        ):
             headers = {} if header is None else {"authorization": header.encode()}
             for route in ("/ready", "/metrics", "/docs", "/openapi.json", "/nothing"):
                 answer = served.client.get(route, headers=headers)

@@ -154,6 +154,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(since=st.integers(0, 60), limit=st.integers(0, 30))
     def stream(self, since: int, limit: int) -> None:
+        if since > len(self.model.kept):
+            with pytest.raises(StoreError, match=f"ends with position {len(self.model.kept)}"):
+                self.store.stream(since, limit)
+            return
         if since + 1 < self.model.trimmed:
             with pytest.raises(StreamTrimmed, match=f"since {self.model.trimmed - 1}"):
                 self.store.stream(since, limit)
@@ -177,6 +181,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(since=st.integers(0, 60))
     def touched(self, since: int) -> None:
+        if since > len(self.model.kept):
+            with pytest.raises(StoreError, match="leave events out"):
+                self.store.touched(since)
+            return
         assert self.store.touched(since) == self.model.touched(since)
 
     @rule(since=st.integers(0, 15))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import multiprocessing
 import os
 import shutil
@@ -21,10 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.serving.kills import check_kept, kill_servers, kill_writers, wait_for
 from skmars.serving import Events, StoreError, open_store
-from tests.serving.servers import RedisServer, start_redis, without_redis
-
-WRITER = Path(__file__).with_name("writer.py")
+from tests.serving.servers import start_redis, without_redis
 
 
 def one(user: Any, item: Any, time: float = 0.0) -> Events:
@@ -41,54 +39,6 @@ def many(n: int, user: str = "ann", start: int = 0) -> Events:
     )
 
 
-def start_writer(url: str, acknowledged: Path, seed: int) -> subprocess.Popen[bytes]:
-    folder = str(WRITER.parents[2])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([folder, *sys.path])}
-    command = [sys.executable, str(WRITER), url, str(acknowledged), str(seed)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-
-
-def wait_for(condition: Any, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-def lines(path: Path) -> list[list[Any]]:
-    """What the writer wrote down, but for a last line that it had not finished."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
-
-
-def check_kept(store: Any, acknowledged: list[list[Any]]) -> None:
-    """All that was acknowledged is there, all is there once, and everything agrees."""
-    kept = {user: h for us, hs in store.users() for user, h in zip(us, hs)}
-    moments = {user: set(h["time"].tolist()) for user, h in kept.items()}
-    for user, moment in acknowledged:
-        assert moment in moments[user], (user, moment)
-    positions = np.sort(np.concatenate([h["position"] for h in kept.values()]))
-    assert np.array_equal(positions, np.arange(1, store.position + 1))
-    for history in kept.values():
-        assert len(np.unique(history["id"])) == len(history)
-        assert np.all(np.diff(history["position"].astype(np.int64)) > 0)
-    streamed = store.stream(0, len(positions) + 1)
-    assert [s.position for s in streamed] == positions.tolist()
-    items = store.item_ids()
-    assert len(set(items)) == len(items)
-    for s in streamed:
-        history = kept[s.user_id]
-        row = history[history["position"] == s.position]
-        assert (int(row["id"][0]), items[row["item"][0]]) == (s.id, s.item_id)
-    last = {user: h["position"][-1] for user, h in kept.items()}
-    assert store.touched(0) == sorted(last, key=last.__getitem__)
-
-
-def url_of(kind: str, folder: Path, server: RedisServer | None) -> str:
-    return f"lmdb:{folder / 'store'}" if server is None else server.url
-
-
 @pytest.mark.parametrize("kind", ["lmdb", "redis"])
 def test_a_killed_writer_loses_nothing_and_counts_nothing_twice(kind: str, tmp_path: Path) -> None:
     if kind == "lmdb":
@@ -99,59 +49,9 @@ def test_a_killed_writer_loses_nothing_and_counts_nothing_twice(kind: str, tmp_p
             kill_writers(server.url, tmp_path, 4)
 
 
-def kill_writers(url: str, folder: Path, times: int) -> int:
-    """Kill a writing process again and again; each repeats what the last had not acknowledged."""
-    acknowledged = folder / "acknowledged"
-    for seed in range(times):
-        before = len(lines(acknowledged))
-        writer = start_writer(url, acknowledged, seed)
-        try:
-            wait_for(lambda n=before: len(lines(acknowledged)) > n + 5)
-            time.sleep(np.random.default_rng(seed).uniform(0, 0.05))
-        finally:
-            writer.kill()
-            writer.wait()
-        store = open_store(url)
-        check_kept(store, lines(acknowledged))
-        store.close()
-    return len(lines(acknowledged))
-
-
 def test_a_killed_redis_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
     with start_redis(tmp_path) as server:
         kill_servers(server, tmp_path, 3)
-
-
-def kill_servers(server: RedisServer, folder: Path, times: int) -> int:
-    """Kill the server under a writing process, which goes on when it is started again."""
-    acknowledged = folder / "acknowledged"
-    writer = start_writer(server.url, acknowledged, 0)
-    try:
-        for seed in range(times):
-            before = len(lines(acknowledged))
-            wait_for(lambda n=before: len(lines(acknowledged)) > n + 5)
-            time.sleep(np.random.default_rng(seed).uniform(0, 0.05))
-            server.kill()
-            told = lines(acknowledged)
-            server.start()
-            store = open_store(server.url)
-            check_acknowledged(store, told)
-            store.close()
-    finally:
-        writer.kill()
-        writer.wait()
-    store = open_store(server.url)
-    check_kept(store, lines(acknowledged))
-    store.close()
-    return len(lines(acknowledged))
-
-
-def check_acknowledged(store: Any, acknowledged: list[list[Any]]) -> None:
-    """All that was acknowledged is there, while somebody goes on writing."""
-    users = sorted({user for user, _ in acknowledged})
-    histories, _ = store.histories(users)
-    moments = {user: set(h["time"].tolist()) for user, h in zip(users, histories)}
-    assert all(moment in moments[user] for user, moment in acknowledged)
 
 
 # LMDB
@@ -326,21 +226,38 @@ def test_the_pages_of_a_killed_reader_are_used_again(lmdb: Any, tmp_path: Path) 
     store.close()
 
 
-def test_threads_share_syncs(lmdb: Any, tmp_path: Path) -> None:
-    store = open_store(f"lmdb:{tmp_path}")
-    store.append(one("ann", 0))
-    transactions = store._env.info()["last_txnid"]
-    with store._writer:  # as if a slow sync were under way
-        threads = [
-            threading.Thread(target=store.append, args=(one("ann", t),)) for t in range(1, 41)
-        ]
-        for thread in threads:
-            thread.start()
-        wait_for(lambda: len(store._waiting) == 40)
+def append_during_a_slow_sync(store: Any, calls: list[Events]) -> list[Exception]:
+    """Append from a thread each, all while the sync of another's event takes its time."""
+    refused, slow, group = [], threading.Event(), store._group
+    write = group._write
+
+    def wait_and_write(batches: Any) -> Any:
+        slow.wait()
+        return write(batches)
+
+    def append(events: Events) -> None:
+        try:
+            store.append(events)
+        except Exception as error:
+            refused.append(error)
+
+    group._write = wait_and_write
+    threads = [threading.Thread(target=append, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(group._waiting) == len(calls))
+    slow.set()
     for thread in threads:
         thread.join()
-    assert store.position == 41
-    assert store._env.info()["last_txnid"] == transactions + 1
+    return refused
+
+
+def test_threads_share_syncs(lmdb: Any, tmp_path: Path) -> None:
+    store = open_store(f"lmdb:{tmp_path}")
+    transactions = store._env.info()["last_txnid"]
+    assert not append_during_a_slow_sync(store, [one("ann", t) for t in range(40)])
+    assert store.position == 40
+    assert store._env.info()["last_txnid"] == transactions + 2
     store.close()
 
 
@@ -349,24 +266,10 @@ def test_one_bad_call_does_not_fail_those_who_share_its_transaction(
 ) -> None:
     store = open_store(f"lmdb:{tmp_path}")
     store.append(one("ann", 0))
-    refused = []
-
-    def append(events: Events) -> None:
-        try:
-            store.append(events)
-        except TypeError as error:
-            refused.append(error)
-
-    with store._writer:
-        calls = [one("ann", 1), one(7, 1), one("bob", 1)]
-        threads = [threading.Thread(target=append, args=(call,)) for call in calls]
-        for thread in threads:
-            thread.start()
-        wait_for(lambda: len(store._waiting) == 3)
-    for thread in threads:
-        thread.join()
-    assert len(refused) == 1
-    assert store.position == 3
+    calls = [one("ann", 1), one("ann", 2), one(7, 1), one("bob", 1)]
+    (refused,) = append_during_a_slow_sync(store, calls)
+    assert isinstance(refused, TypeError)
+    assert store.position == 4
     store.close()
 
 

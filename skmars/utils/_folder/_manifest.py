@@ -81,8 +81,9 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
         if name not in names:
             raise ValueError(f"{folder} is no saved {kind}: it has no file {name}.")
     told = _parsed(folder)
-    if told.get("format") != FORMAT or told.get("version") != VERSION:
-        found = f"{told.get('format')!r}, version {told.get('version')!r}"
+    form, number = told.get("format"), told.get("version")
+    if form != FORMAT or number != VERSION or isinstance(number, bool):
+        found = f"{form!r}, version {number!r}"
         raise ValueError(
             f"{folder / MANIFEST} has the format {found}, and this is skmars "
             f"{installed_versions()['skmars']}, which reads {FORMAT!r}, version {VERSION}. Save "
