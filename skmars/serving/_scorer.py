@@ -126,7 +126,7 @@ class Scorer:
 
         `answer` does it otherwise. Whoever has a deadline for the store does it before.
         """
-        largest = max((int(mine["item"].max(initial=0)) for mine in events), default=-1)
+        largest = max((int(mine["item"].max()) for mine in events if len(mine)), default=-1)
         self._numbers.read(largest + 1)
 
     def score(self, snapshot: Snapshot, requests: Sequence[Request]) -> list[Answer]:
