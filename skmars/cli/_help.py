@@ -170,3 +170,11 @@ With a token, requests need the header "authorization: Bearer TOKEN" (but for /h
 
 The store says which versions of the model and its pool of donors are current; the service looks
 every second and switches without losing a request. SIGTERM ends it: what has come is answered."""
+
+REPLAY_EXAMPLES = """\
+examples:
+  skmars replay scores.jsonl --model shop/ --store lmdb:shop.store
+
+Each logged request is scored with the parameters and the pool that it was scored with, and with
+the events that the store had then. The output says how far the scores are from the logged ones,
+and which versions are gone. The exit code is 1 if a score differs by more than --tolerance."""

@@ -8,7 +8,7 @@ from typing import Any
 from sklearn.pipeline import Pipeline
 
 from skmars.data import Impressions
-from skmars.retrieval import SequenceRetrievalAugmenter
+from skmars.retrieval import DonorPool, SequenceRetrievalAugmenter
 
 
 def before_augmenter(
@@ -36,7 +36,7 @@ def before_augmenter(
     return steps[places[-1]], X
 
 
-def with_pool(pipeline: Pipeline, pool: Any) -> Pipeline:
+def with_pool(pipeline: Pipeline, pool: DonorPool) -> Pipeline:
     """Return a fitted pipeline whose augmenter borrows from another pool; all else is shared.
 
     Parameters
@@ -62,9 +62,9 @@ def with_pool(pipeline: Pipeline, pool: Any) -> Pipeline:
     return _with_pool(pipeline, pool)
 
 
-def _with_pool(model: Any, pool: Any) -> Any:
+def _with_pool(model: Any, pool: DonorPool) -> Any:
     if isinstance(model, SequenceRetrievalAugmenter):
-        return model.with_pool(pool)  # type: ignore[attr-defined]
+        return model.with_pool(pool)
     if not isinstance(model, Pipeline):
         return model
     changed = copy(model)

@@ -15,6 +15,9 @@ from skmars.persistence import Model
 from skmars.utils._ids import Ids, as_ids, check_same_kind, check_text
 from skmars.utils._values import as_objects, check_same_unit, is_missing, is_sequence
 
+# The strings that stand for booleans.
+_TRUTH = ("True", "False")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -24,7 +27,7 @@ class Request:
     ----------
     user_id : int or str
         May be unknown.
-    item_ids : sequence of int or of str
+    item_ids : array-like of int or of str
         The candidates; they may be unknown.
     time : float or None, default=None
         When, in seconds, as the log of the model has times. The history holds what the user did
@@ -40,7 +43,7 @@ class Request:
     """
 
     user_id: Any
-    item_ids: Sequence[Any]
+    item_ids: Sequence[Any] | NDArray[Any]
     time: float | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
 
@@ -115,8 +118,8 @@ def _times(times: list[Any], now: float | None) -> NDArray[np.float64] | None:
         if not np.isnan(seconds).all():
             given = seconds[~np.isnan(seconds)][0]
             raise ValueError(
-                f"time is {given:g}, but the log of the model has no times, so that nobody can tell "
-                "which events came before. Leave it out, or fit a model to a log with times."
+                f"time is {given:g}, but the log of the model has no times, so that nobody can "
+                "tell which events came before. Leave it out, or fit a model to a log with times."
             )
         return None
     check_same_unit(seconds, "time", np.array([now]), "the log of the model")
@@ -186,9 +189,12 @@ def _numbers(name: str, values: list[Any]) -> NDArray[np.float64]:
 
 def _texts(name: str, kind: str | None, values: list[Any]) -> NDArray[Any]:
     """Return strings, or booleans as the strings that stand for them; "" where one is missing."""
-    types: Any = bool | np.bool_ if kind == "booleans" else str
     for value in values:
-        if not (is_missing(value) or isinstance(value, types)):
+        if isinstance(value, bool | np.bool_):
+            fine = kind == "booleans"
+        else:
+            fine = isinstance(value, str) and (kind != "booleans" or value in _TRUTH)
+        if not (fine or is_missing(value)):
             raise TypeError(
                 f"context[{name!r}] must hold {kind or 'strings'}, as in the log of the model, got "
                 f"{value!r}."

@@ -225,13 +225,13 @@ class Scorer:
             As of `score` and `skmars.recommend`, or if a context column has one value a candidate.
         """
         events, position = self.fetch([request]) if fetched is None else fetched
-        items = as_ids(request.item_ids, "item_ids", "value")
+        items, known = as_ids(request.item_ids, "item_ids", "value"), snapshot.catalog.parts[0].ids
         # Context is that of the user, so that a row has one value.
-        row = replace(request, item_ids=snapshot.catalog.parts[0].ids[:1])
+        row = replace(request, item_ids=known[:1])
         asked = read_requests([row], snapshot.model)
         X = replace(self._rows(snapshot, asked, events), context=asked.context)
         if len(items):
-            check_same_kind(items, "item_ids", row.item_ids, "the catalogue")
+            check_same_kind(items, "item_ids", known, "the catalogue")
             X = X.with_catalog(X.catalog.extend(items))
         chosen: Any = items if len(items) else candidates
         found: Any = recommend(

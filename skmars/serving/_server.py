@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from skmars.serving._score_log import ScoreLog
+
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 30  # for what is being answered when the service is asked to end
@@ -167,8 +169,17 @@ def _application(settings: Settings) -> FastAPI:
         deadline=settings.deadline,
         capacity=settings.queue,
         interval=settings.interval,
+        score_log=_score_log(settings),
     )
     return make_app(service, metrics, settings.token)
+
+
+def _score_log(settings: Settings) -> ScoreLog | None:
+    from skmars.serving._score_log import ScoreLog
+
+    if settings.log_scores is None:
+        return None
+    return ScoreLog(settings.log_scores, settings.log_share)
 
 
 def _loader(folder: Path) -> Callable[..., Any]:

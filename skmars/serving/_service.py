@@ -18,6 +18,7 @@ from skmars.serving._metrics import Metrics
 from skmars.serving._queue import BatchQueue, QueueFull
 from skmars.serving._refusal import Refusal
 from skmars.serving._request import Request, read_requests
+from skmars.serving._score_log import ScoreLog
 from skmars.serving._scorer import Answer, Scorer
 from skmars.serving._snapshot import Snapshot
 from skmars.serving._store import Events, Store, UserId
@@ -69,9 +70,8 @@ class Service:
         How many requests may wait to be scored.
     interval : float, default=1.0
         Seconds between two looks for new versions.
-    record : callable, default=None
-        Called with a request and its answer, for each user that was scored; returns False where
-        it has no room.
+    score_log : ScoreLog, default=None
+        Where scored requests are written.
     """
 
     def __init__(
@@ -83,9 +83,9 @@ class Service:
         deadline: float = 0.05,
         capacity: int = 256,
         interval: float = 1.0,
-        record: Callable[[Request, Answer], bool] | None = None,
+        score_log: ScoreLog | None = None,
     ) -> None:
-        self._store, self._metrics, self._record = store, metrics, record
+        self._store, self._metrics, self._score_log = store, metrics, score_log
         self._scorer = Scorer(store)
         self._histories = TimelyHistories(
             self._fetch,
@@ -122,6 +122,8 @@ class Service:
         self._histories.close()
         self._writers.shutdown(wait=self._writes == 0)
         self._store.close()
+        if self._score_log is not None:
+            self._score_log.close()
 
     # --- in the event loop --------------------------------------------------------------------
 
@@ -272,7 +274,7 @@ class Service:
             if task.job.explain:
                 scores.explanation = self._explained(snapshot, request, known)
             users.append(scores)
-            if self._record is not None and not self._record(request, answer):
+            if self._score_log is not None and not self._score_log(request, answer):
                 self._metrics.unlogged.inc()
         return schemas.ScoreAnswer(users=users, versions=dict(snapshot.versions))
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,9 @@ from sklearn.pipeline import Pipeline
 
 from skmars.data import Impressions, ItemCatalog, Sequences
 from skmars.persistence import Columns, Model
+from skmars.persistence._saved import load_model
 from skmars.pipeline._steps import with_pool
+from skmars.retrieval import DonorPool
 from skmars.serving._store import Store
 from skmars.utils._ids import Ids
 from skmars.utils._values import as_objects
@@ -82,7 +84,7 @@ class Snapshot:
 
     @classmethod
     def of(
-        cls, model: Model, pool: Any = None, versions: Mapping[str, str] | None = None
+        cls, model: Model, pool: DonorPool | None = None, versions: Mapping[str, str] | None = None
     ) -> Snapshot:
         """Return a snapshot of a model in memory.
 
@@ -140,22 +142,14 @@ class Snapshot:
         loaded : Snapshot, default=None
             One of the same folder, whose model is taken if it is of the same version.
         """
-        from skmars.persistence import load
-        from skmars.retrieval import DonorPool
-
         params, pool = params or AS_SAVED, pool or OF_FIT
         if loaded is not None and loaded.versions == {"params": params, "pool": pool}:
             return loaded
         if loaded is not None and loaded.versions["params"] == params and pool != OF_FIT:
             model = loaded.model
         else:
-            model = load(_below(folder, params))
-            if not isinstance(model, Model):
-                raise ValueError(
-                    f"{_below(folder, params)} holds a {type(model).__name__}, but a model with its "
-                    "columns and histories is needed. Save Model.of(pipeline, X)."
-                )
-        donors = None if pool == OF_FIT else DonorPool.load(_below(folder, pool))
+            model = load_model(version_folder(folder, params))
+        donors = None if pool == OF_FIT else DonorPool.load(version_folder(folder, pool))
         if donors is not None:
             model = replace(model, pipeline=with_pool(model.pipeline, donors))
         return cls(model, {"params": params, "pool": pool})
@@ -211,11 +205,11 @@ def _other_than(ids: Ids) -> Ids:
             [next(n for i in range(len(ids) + 1) if (n := f"probe {i}") not in taken)]
         )
     free = np.setdiff1d(np.arange(len(ids) + 1), ids)
-    return cast(Ids, free[:1].astype(np.int64))
+    return free[:1].astype(np.int64)
 
 
-def _below(folder: str | os.PathLike[str], version: str) -> Path:
-    """Return the folder of a version; ValueError if it is not below that of the model."""
+def version_folder(folder: str | os.PathLike[str], version: str) -> Path:
+    """Return the folder of a version; ValueError if that is not below `folder`, the model's."""
     path = Path(folder, version)
     if Path(version).is_absolute() or ".." in Path(version).parts:
         raise ValueError(

@@ -11,13 +11,13 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from skmars import DINClassifier, Impressions, ItemCatalog, SequenceRetrievalAugmenter
-from skmars.data._user_histories import UserHistories
-from skmars.persistence import Columns, Model
+from skmars.persistence import Model
+from skmars.retrieval import DonorPool
 from skmars.serving._store import EVENT, Events
 
 N_ITEMS, N_USERS, N_EVENTS = 12, 12, 90
 LAST = 30  # the last moment of the log that models are fitted to
-CONTEXT = {"hour": "numbers", "device": "strings"}
+BORROWING = {"n_lookalikes": 3, "theta": -1.0, "low_quantile": 0.7, "high_quantile": 0.8}
 USERS = pd.DataFrame({"user_id": range(N_USERS), "country": ["fr", "it", None, "es"] * 3})
 
 
@@ -63,16 +63,6 @@ class Setting:
     timed: bool = True
     duplicates: str = "keep"
 
-    @property
-    def columns(self) -> Columns:
-        return Columns(
-            time="timestamp" if self.timed else None,
-            history=self.history,
-            duplicates=self.duplicates,
-            context=CONTEXT,
-            user_attributes={"country": "strings"},
-        )
-
     def read(self, log: pd.DataFrame) -> tuple[Impressions, np.ndarray]:
         """Read a log by the library's own definition."""
         return Impressions.from_log(
@@ -81,7 +71,7 @@ class Setting:
             time="timestamp" if self.timed else None,
             label="clicked",
             history=self.history,
-            context=list(CONTEXT),
+            context=["hour", "device"],
             users=USERS,
             duplicates=self.duplicates,
         )
@@ -119,11 +109,19 @@ def fitted(setting: Setting, seed: int = 0) -> Model:
     X, y = setting.read(first_log())
     pipeline = Pipeline(
         [
-            ("augment", SequenceRetrievalAugmenter(n_lookalikes=3, theta=-1.0)),
+            ("augment", SequenceRetrievalAugmenter(**BORROWING)),
             ("ctr", DINClassifier(max_length=4, max_iter=3, learning_rate=0.03, random_state=seed)),
         ]
     ).fit(X, y)
-    return Model(pipeline, setting.columns, UserHistories.of(X), "none")
+    return Model.of(pipeline, X)
+
+
+@cache
+def other_pool(setting: Setting) -> DonorPool:
+    """Return a pool of other users than those of the fit."""
+    log = first_log()
+    X, _ = setting.read(log[log.user_id % 2 == 0])
+    return DonorPool.build(fitted(setting).pipeline["augment"], X)
 
 
 def events(log: pd.DataFrame, first: int = 0) -> Events:

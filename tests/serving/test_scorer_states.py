@@ -23,6 +23,7 @@ from skmars.data._user_histories import UserHistories
 from skmars.serving._request import Request
 from skmars.serving._scorer import Scorer
 from skmars.serving._snapshot import Snapshot
+from tests.serving import shops
 from tests.serving.shops import (
     LAST,
     N_ITEMS,
@@ -90,7 +91,7 @@ class Serving(RuleBasedStateMachine):
         self.store = MemoryStore()
         self.store.append(events(self.log), streamed=False)
         self.scorer = Scorer(self.store)
-        self.snapshot = self._version(0)
+        self.snapshot = self._version(0, other_pool=False)
 
     # Each rule ends with requests: Hypothesis leaves rules out at times.
     @rule(happened=st.lists(EVENT, min_size=3, max_size=9), asked=REQUESTS)
@@ -107,15 +108,16 @@ class Serving(RuleBasedStateMachine):
         self.store.append(events(self.log[at : at + 1], first=at))
         self._check(asked)
 
-    @rule(seed=st.integers(0, 1), asked=REQUESTS)
-    def another_version_is_current(self, seed, asked) -> None:
-        self.snapshot = self._version(seed)
+    @rule(seed=st.integers(0, 1), other_pool=st.booleans(), asked=REQUESTS)
+    def another_version_is_current(self, seed, other_pool, asked) -> None:
+        self.snapshot = self._version(seed, other_pool)
         self._check(asked)
 
-    def _version(self, seed: int) -> Snapshot:
+    def _version(self, seed: int, other_pool: bool) -> Snapshot:
         model = fitted(self.setting, seed)
         model = replace(model, pipeline=Recorded(model.pipeline.steps))
-        return Snapshot.of(model, versions={"params": f"params/{seed}"})
+        pool = shops.other_pool(self.setting) if other_pool else None
+        return Snapshot.of(model, pool, {"params": f"params/{seed}"})
 
     def _check(self, asked) -> None:
         if not self.setting.timed:
@@ -169,5 +171,5 @@ class Serving(RuleBasedStateMachine):
 def test_an_answer_is_what_the_pipeline_gives_for_the_plain_log(setting) -> None:
     machine = type("Serving", (Serving,), {"setting": setting})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=6, stateful_step_count=8, deadline=None)
+        machine, settings=settings(max_examples=5, stateful_step_count=8, deadline=None)
     )
