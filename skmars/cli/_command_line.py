@@ -15,10 +15,10 @@ import skmars
 from skmars.cli import _arguments as add
 from skmars.cli import _help as texts
 from skmars.cli._checks import check
-from skmars.cli._serve import add_serve
-from skmars.cli._serve import run as serve
 from skmars.cli._replay import add_replay
 from skmars.cli._replay import run as replay
+from skmars.cli._serve import add_serve
+from skmars.cli._serve import run as serve
 from skmars.cli._terminal import Interrupted, interrupt_ends, one_line_warnings, progress
 
 # Exit codes that shells give programs ended by a signal: SIGINT, SIGPIPE.

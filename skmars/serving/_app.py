@@ -54,7 +54,7 @@ def make_app(service: Service, metrics: Metrics, token: str | None = None) -> Fa
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        service.start()
+        await asyncio.to_thread(service.start)
         yield
         await asyncio.to_thread(service.close)
 

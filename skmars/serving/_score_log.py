@@ -7,6 +7,7 @@ import os
 import queue
 import random
 import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -64,13 +65,21 @@ class ScoreLog:
 
     def _run(self) -> None:
         while (record := self._waiting.get()) is not None:
-            line = msgspec.json.encode(logged(*record)) + b"\n"
+            # One call a line, so that lines of several processes don't mix.
+            self._write(msgspec.json.encode(logged(*record)) + b"\n")
+        os.close(self._file)
+
+    def _write(self, line: bytes) -> None:
+        """Write a line, or nothing of it; what has begun is finished, however long it takes."""
+        rest = line
+        while rest:
             try:
-                # One call a line, so that lines of several processes don't mix.
-                os.write(self._file, line)
+                rest = rest[os.write(self._file, rest) :]
                 self._failed = False
             except OSError as error:
                 if not self._failed:
                     log.error("Scores can't be logged to %s: %s", self._path, error)
                 self._failed = True
-        os.close(self._file)
+                if rest is line:
+                    return
+                time.sleep(1.0)

@@ -33,6 +33,7 @@ MAX_BATCH = 16  # requests that are scored at once
 WRITERS = 16  # threads; the store syncs once for all that wait
 MAX_WRITES = 256  # requests with events that wait at once
 WRITE_SECONDS = 5.0
+START_SECONDS = 60.0  # for the first version to be loaded
 RETRY = {"retry-after": "1"}
 
 TYPES = {"integers": int, "strings": str}
@@ -112,8 +113,12 @@ class Service:
         self._writes = 0
 
     def start(self) -> None:
-        """Begin to look for versions."""
+        """Begin to look for versions, and wait for the first one, so that no request comes before.
+
+        If it can't be loaded, the service begins nevertheless: it keeps events, and tries again.
+        """
         self._versions.start()
+        self._versions.looked.wait(START_SECONDS)
 
     def close(self) -> None:
         """Finish what waits, and end all threads."""

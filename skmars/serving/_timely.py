@@ -89,7 +89,8 @@ class TimelyHistories:
 
     def _in_time(self, user_ids: Sequence[UserId]) -> tuple[list[NDArray[Any]], int] | None:
         if not self._free.acquire(blocking=False):
-            return self._miss("busy", "all threads wait for it")
+            self._miss("busy", "all threads wait for it")
+            return None
         try:
             reading = self._readers.submit(self._read, user_ids)
         except RuntimeError:  # closed
@@ -99,9 +100,11 @@ class TimelyHistories:
         try:
             found = reading.result(self.deadline)
         except Late:
-            return self._miss("late", f"it took longer than {self.deadline:g} seconds")
+            self._miss("late", f"it took longer than {self.deadline:g} seconds")
+            return None
         except Exception as error:
-            return self._miss("error", f"{type(error).__name__}: {error}")
+            self._miss("error", f"{type(error).__name__}: {error}")
+            return None
         if self._ailing:
             self._ailing = False
             log.info("The store answers again.")

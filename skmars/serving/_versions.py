@@ -12,13 +12,14 @@ from skmars.serving._store import Store
 
 log = logging.getLogger(__name__)
 
-# Names of the pointers in the store.
+# Names of the pointers in the store, and what they are while nobody has published a version.
 POINTERS = ("params", "pool")
 LONGEST_PAUSE = 60.0  # seconds until a version that could not be loaded is tried again
 
 
 S = TypeVar("S")
 Wanted = Mapping[str, str | None]
+AS_SAVED: Wanted = dict.fromkeys(POINTERS)
 
 
 class VersionWatcher(Generic[S]):
@@ -44,6 +45,8 @@ class VersionWatcher(Generic[S]):
     ----------
     current : object or None
         None until the first version is loaded. To use one version throughout, read it once.
+    looked : threading.Event
+        Set when the first version was loaded, or can't be.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class VersionWatcher(Generic[S]):
         failed: Callable[[], Any] | None = None,
     ) -> None:
         self.current: S | None = None
+        self.looked = threading.Event()
         self._store, self._load, self._check, self.interval = store, load, check, interval
         self._switched = switched or (lambda _snapshot: None)
         self._failed = failed or (lambda: None)
@@ -87,21 +91,28 @@ class VersionWatcher(Generic[S]):
             self._told.clear()
         if wanted == self._loaded or time.monotonic() < self._next_try:
             return
+        if not self._switch(wanted):
+            self._tries += 1
+            self._next_try = time.monotonic() + min(LONGEST_PAUSE, 2.0**self._tries)
+            if self.current is None and wanted != AS_SAVED:
+                # A process that has just begun has no last good version.
+                self._switch(AS_SAVED)
+        self.looked.set()
+
+    def _switch(self, wanted: Wanted) -> bool:
+        """Make a version current, or tell why it can't be."""
         try:
             snapshot = self._load(wanted, self.current)
             self._check(snapshot)
             self._switched(snapshot)
         except Exception as error:
-            self._tries += 1
-            self._next_try = time.monotonic() + min(LONGEST_PAUSE, 2.0**self._tries)
             self._failed()
-            stays = "The last good one stays" if self.current is not None else "Nothing is served"
-            self._tell(
-                f"Version {wanted} can't be loaded: {type(error).__name__}: {error} {stays}."
-            )
-            return
+            what = f"{type(error).__name__}: {error}"
+            self._tell(f"Version {dict(wanted)} can't be loaded, and another one stays: {what}")
+            return False
         self.current, self._loaded = snapshot, wanted
-        log.info("Serving version %s.", wanted)
+        log.info("Serving version %s.", dict(wanted))
+        return True
 
     def _tell(self, text: str) -> None:
         if text not in self._told:

@@ -113,6 +113,20 @@ def test_going_back_to_what_is_current_loads_nothing(pointers, clock):
     assert load.loaded == ["pools/1", "pools/2"]
 
 
+def test_a_process_that_begins_with_a_bad_version_takes_the_model_as_saved(pointers, clock):
+    load = Loader()
+    load.unfit.add("pools/2")
+    pointers.names["pool"] = "pools/2"
+    versions = watcher(pointers, load)
+    versions.look()
+    assert versions.current == "None"
+    assert versions.looked.is_set()
+    load.unfit.clear()
+    clock[0] += 100
+    versions.look()
+    assert versions.current == "pools/2"
+
+
 def test_a_dead_store_changes_nothing(pointers, caplog):
     load = Loader()
     versions = watcher(pointers, load)
