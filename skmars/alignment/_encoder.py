@@ -60,6 +60,7 @@ class AlignmentEncoder:
         self.network, self.items, self.device, self.factors = network, items, device, factors
         self._inputs: Memo[ItemInputs] = Memo()
         self._embedded: Memo[ItemCatalog] = Memo()
+        self._unknown: Memo[NDArray[np.float32]] = Memo(1)
 
     def __repr__(self) -> str:
         modalities = ", ".join(self.network.modality_sizes) or "ids only"
@@ -68,7 +69,7 @@ class AlignmentEncoder:
     def with_network(self, network: AlignmentNetwork) -> AlignmentEncoder:
         """Return an encoder with other weights, but the same items, factors and device."""
         new = copy(self)  # the memory of what was read is shared
-        new.network, new._embedded = network, Memo()
+        new.network, new._embedded, new._unknown = network, Memo(), Memo(1)
         return new
 
     def continued(self, X: Impressions) -> AlignmentEncoder:
@@ -120,7 +121,29 @@ class AlignmentEncoder:
         (full,) = inputs.parts
         if self.factors is not None:
             full = self.factors.predict(full)
-        return full.with_embedding(self._embed(inputs))
+        return full.with_embedding(self._embed_known(inputs))
+
+    def _embed_known(self, inputs: ItemInputs) -> NDArray[np.float32]:
+        """Embed items; those of which nothing is known are alike, and embedded once for all.
+
+        A service meets others with nearly every request.
+        """
+        known = inputs.known(self.network)
+        if known.all():
+            return self._embed(inputs)
+        widths = self.network.modality_sizes
+        nothing = ItemCatalog(
+            np.zeros(1, dtype=np.int64),
+            features={name: np.zeros((1, n), dtype=np.float32) for name, n in widths.items()},
+            missing={name: np.ones(1, dtype=bool) for name in widths},
+        )
+        result = np.empty((len(inputs), self.network.n_components), dtype=np.float32)
+        result[~known] = self._unknown.get(
+            nothing, lambda part: self._embed(ItemInputs((part,), (np.zeros(1, dtype=np.int64),)))
+        )
+        if known.any():
+            result[known] = self._embed(inputs)[known]
+        return result
 
     def embed_items(self, catalog: ItemCatalog) -> NDArray[np.float32]:
         """Embed each item in a sequence of its own, shape (n_items, n_components)."""

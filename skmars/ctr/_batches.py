@@ -82,6 +82,9 @@ class Batch(Generic[A]):
         Length of the user's own history, before it was cut.
     history, borrowed : RaggedItems or None
         Borrowed items stand apart, or among `history`.
+    n_sharing : int64 array of shape (n_histories,), or None
+        Where `history` holds histories that consecutive rows share: how many rows each has. None
+        where there is one for each row.
     user_attributes : tuple of Entries
         Of the user of each row. (Those of items are looked up by code, as their features are.)
     """
@@ -94,6 +97,7 @@ class Batch(Generic[A]):
     length: A | None = None
     history: RaggedItems[A] | None = None
     borrowed: RaggedItems[A] | None = None
+    n_sharing: A | None = None
     user_attributes: tuple[Entries[A], ...] = ()
 
 

@@ -131,6 +131,8 @@ class Perceptron(nn.Module):
             return self._layers(x, weight, matrices, biases)
         if not self.training:
             parts = slices(len(x), max(len(bias) for bias in biases))
+            if len(parts) == 1:
+                return self._layers(x, None, matrices, biases)
             return torch.cat([self._layers(x[s], None, matrices, biases) for s in parts])
         dice = [module for module in self.activations if isinstance(module, Dice)]
         if weight is not None or not len(dice) == len(self.activations) > 0:
@@ -144,10 +146,16 @@ class Perceptron(nn.Module):
     def _layers(
         self, x: Tensor, weight: Tensor | None, matrices: list[Tensor], biases: list[Tensor]
     ) -> Tensor:
-        for activation, W, b in zip(self.activations, matrices, biases):
-            x = F.linear(x, W, b)
+        return self._after_first(F.linear(x, matrices[0], biases[0]), weight, matrices, biases)
+
+    def _after_first(
+        self, x: Tensor, weight: Tensor | None, matrices: list[Tensor], biases: list[Tensor]
+    ) -> Tensor:
+        """Apply what follows the first linear layer, whose result `x` is."""
+        for activation, W, b in zip(self.activations, matrices[1:], biases[1:]):
             x = activation(x, weight) if isinstance(activation, Dice) else activation(x)
-        return F.linear(x, matrices[-1], biases[-1])
+            x = F.linear(x, W, b)
+        return x
 
 
 def _activation(name: str, n_units: int) -> nn.Module:
@@ -190,6 +198,29 @@ class LocalActivationUnit(Perceptron):
             weight = weight.index_select(0, row)
         first = torch.cat([w2 - w3, w4, w1 + w3], dim=1)
         return super().forward(x, weight, first).squeeze(1)
+
+    def scores(self, query: Tensor, key: Tensor) -> Tensor:
+        """Score all keys for each query, shape (n_queries, n_keys), in evaluation.
+
+        For a given key the first layer is linear in the query, so that it takes one matrix product
+        without the products of queries and keys.
+        """
+        layers: list[Any] = [*self.layers, self.output]
+        matrices, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        w1, w2, w3, w4 = matrices[0].chunk(4, dim=1)
+        of_key = torch.addmm(biases[0], key, (w2 - w3).T).flatten()
+        of_query = torch.addcmul((w1 + w3).T[:, None], key.T[:, :, None], w4.T[:, None])
+        of_query = of_query.flatten(1)
+        parts = [
+            self._after_first(
+                torch.addmm(of_key, query[s], of_query).view(-1, matrices[0].shape[0]),
+                None,
+                matrices,
+                biases,
+            )
+            for s in slices(len(query), len(key) * max(len(bias) for bias in biases))
+        ]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(len(query), len(key))
 
 
 class AttentionPooling(nn.Module):
@@ -252,6 +283,33 @@ class AttentionPooling(nn.Module):
         if self.normalization == "sqrt":
             pooled = pooled * length.clamp(min=1).to(pooled.dtype).rsqrt()[:, None]
         return pooled
+
+    def shared(self, query: Tensor, key: Tensor, n_rows: Tensor, length: Tensor) -> Tensor:
+        """Do as `forward` in evaluation, where consecutive rows share a history.
+
+        Parameters
+        ----------
+        query : Tensor of shape (n_rows, n_features)
+        key : Tensor of shape (n_positions, n_features)
+            History after history.
+        n_rows, length : LongTensor of shape (n_histories,)
+            Number of rows that share a history, and of its positions.
+
+        Returns
+        -------
+        Tensor of shape (n_rows, n_features)
+        """
+        pooled = []
+        for q, k in zip(query.split(n_rows.tolist()), key.split(length.tolist())):
+            if len(k) == 0:
+                pooled.append(torch.zeros_like(q))
+                continue
+            score = self.unit.scores(q, k)
+            if self.normalization == "softmax":
+                score = score.softmax(1)
+            scale = len(k) ** -0.5 if self.normalization == "sqrt" else 1.0
+            pooled.append(score @ (k * scale))
+        return torch.cat(pooled)
 
 
 def segment_sum(x: Tensor, length: Tensor) -> Tensor:

@@ -174,7 +174,10 @@ class DINNetwork(nn.Module):
             return pooled
 
         key = self._look_up(tagged, batch.history)
-        interest = pool(self.interest, batch.history, key if mix is None else mix(key))
+        if batch.n_sharing is None:
+            interest = pool(self.interest, batch.history, key if mix is None else mix(key))
+        else:
+            interest = self.interest.shared(target, key, batch.n_sharing, batch.history.length)
         product, borrowed = interest * target, None
         if self.borrowed is not None:
             borrowed = torch.zeros_like(interest)
@@ -341,7 +344,7 @@ def to_tensors(value: T, device: torch.device, dtype: torch.dtype) -> T:
     return result
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def logits(network: DINNetwork, rows: EncodedRows) -> NDArray[np.float64]:
     """Return the logit of each row, computed block by block where the network is."""
     if network.training:
@@ -349,6 +352,6 @@ def logits(network: DINNetwork, rows: EncodedRows) -> NDArray[np.float64]:
     parameter = network.head.output.bias
     result = np.empty(len(rows))
     for block in rows.blocks():
-        batch: Any = to_tensors(rows.batch(block), parameter.device, parameter.dtype)
+        batch: Any = to_tensors(rows.batch(block, sharing=True), parameter.device, parameter.dtype)
         result[block] = network(batch, rows.features).cpu().numpy()
     return result

@@ -42,6 +42,8 @@ LARGEST_FEATURE = 1e18
 # A prediction block holds at most this many history positions (and at least one row).
 BLOCK_POSITIONS = 1 << 16
 BLOCK_ROWS = 1 << 13
+# Histories that fewer consecutive rows share, on average, are scored row by row.
+SHORT_RUN = 8
 
 Codes = NDArray[np.int64]
 
@@ -256,8 +258,8 @@ class EncodedRows:
     def __len__(self) -> int:
         return len(self.dense)
 
-    def batch(self, rows: Codes | slice) -> Batch[NDArray[Any]]:
-        """Gather the batch of the given rows."""
+    def batch(self, rows: Codes | slice, *, sharing: bool = False) -> Batch[NDArray[Any]]:
+        """Gather the batch of the given rows; with `sharing`, shared histories once."""
         dense, categorical = self.dense[rows], self.categorical[rows]
         if self.history is None:
             return Batch(dense, categorical)
@@ -266,13 +268,16 @@ class EncodedRows:
         own = [(self.history, False)]
         lent = [] if self.borrowed is None else [(self.borrowed, True)]
         pools = [lent + own] if self.merge or not lent else [own, lent]
-        gathered = [_gather(pool, rows) for pool in pools]
+        first, n_sharing = self._runs(rows) if sharing and pools[0] is own else (None, None)
+        of_history = rows if first is None else first
+        gathered = [_gather(pool, of) for pool, of in zip(pools, (of_history, rows))]
         used = [self.target[rows], *(positions.item for positions in gathered)]
         n_items = n_codes = sum(map(len, self.table_rows))
         if self.shift is not None:
-            shift = self.shift[rows]
-            used = [used[0] + shift, *(part.item + shift[part.row] for part in gathered)]
-            n_codes = n_items + int(shift.max(initial=0))
+            shifts = [self.shift[of] for of in (of_history, rows)]
+            moved = (part.item + shift[part.row] for part, shift in zip(gathered, shifts))
+            used = [used[0] + shifts[1], *moved]
+            n_codes = n_items + int(shifts[1].max(initial=0))
         codes, (target, *places) = distinct_codes(used, n_codes)
         gathered = [replace(part, item=place) for part, place in zip(gathered, places)]
         return Batch(
@@ -284,8 +289,26 @@ class EncodedRows:
             length=self.length[rows],
             history=gathered[0],
             borrowed=gathered[1] if len(gathered) > 1 else None,
+            n_sharing=n_sharing,
             user_attributes=self._user_entries(rows),
         )
+
+    def _runs(self, rows: Codes | slice) -> tuple[Codes, Codes] | tuple[None, None]:
+        """Return the first of each run of rows with one history, and its length.
+
+        There are none if runs are short.
+        """
+        assert self.history is not None
+        at = np.arange(len(self))[rows]
+        changes = np.zeros(len(at), dtype=bool)
+        changes[:1] = True
+        for column in (self.history.start, self.history.length, self.shift):
+            if column is not None:
+                changes[1:] |= column[at[1:]] != column[at[:-1]]
+        first = np.flatnonzero(changes)
+        if len(at) < SHORT_RUN * len(first):
+            return None, None
+        return at[first], np.diff(first, append=len(at))
 
     def _user_entries(self, rows: Codes | slice) -> tuple[Entries[NDArray[Any]], ...]:
         at = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows

@@ -174,7 +174,9 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
         cosine, neighbor = self._nearest(unit(X), n_neighbors, self.n_jobs)
         return (1.0 - cosine, neighbor) if return_distance else neighbor
 
-    def proposed(self, queries: Vectors, n_neighbors: int, n_jobs: int | None) -> NDArray[np.int64]:
+    def _proposed(
+        self, queries: Vectors, n_neighbors: int, n_jobs: int | None
+    ) -> NDArray[np.int64]:
         """Return the row numbers that `kneighbors` does; `n_jobs` holds where `self` has none.
 
         Queries are at unit length.

@@ -235,22 +235,6 @@ class DonorPool:
         fields = self.__dataclass_fields__
         return {name: value for name, value in vars(self).items() if name in fields}
 
-    def own_donor(self, X: Impressions) -> NDArray[np.int32]:
-        """Return the donor who is each row's own user, a row number of the pool; -1 for none."""
-        if len(X) < len(X.users):
-            return self._lookup(X.user_ids, "user_id of X")
-        return self._lookup(X.users, "user_id of X")[X.user]
-
-    def has_later_events(self, X: Impressions, own_donor: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Return for each row of `X` whether its user is a donor with a longer history.
-
-        What the pool holds may then know whether the row was clicked.
-        """
-        later = np.zeros(len(X), dtype=bool)
-        row = np.flatnonzero(own_donor >= 0)
-        later[row] = X.history.length[row] < self.history.length[own_donor[row]]
-        return later
-
 
 def rows_to_fit(X: Any) -> Impressions:
     """Return impressions of which there is at least one."""
@@ -354,6 +338,26 @@ def _first_event(history: Sequences) -> NDArray[np.float64] | None:
         return None
     first: NDArray[np.float64] = np.minimum.reduceat(history.time, history.start)
     return first
+
+
+def own_donors(X: Impressions, pool: DonorPool) -> NDArray[np.int32]:
+    """Return the donor who is each row's own user, a row number of the pool; -1 for none."""
+    if len(X) < len(X.users):
+        return pool._lookup(X.user_ids, "user_id of X")
+    return pool._lookup(X.users, "user_id of X")[X.user]
+
+
+def have_later_events(
+    X: Impressions, own_donor: NDArray[np.int32], pool: DonorPool
+) -> NDArray[np.bool_]:
+    """Return for each row of `X` whether its user is a donor with a longer history.
+
+    What the pool holds may then know whether the row was clicked.
+    """
+    later = np.zeros(len(X), dtype=bool)
+    row = np.flatnonzero(own_donor >= 0)
+    later[row] = X.history.length[row] < pool.history.length[own_donor[row]]
+    return later
 
 
 def user_units(X: Impressions, pool: DonorPool) -> Vectors:

@@ -190,7 +190,7 @@ def _proposed(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return query and donor of all pairs that an index proposes, each once."""
     if isinstance(index, HNSWNeighbors):
-        found = index.proposed(queries, n_neighbors, n_jobs)
+        found = index._proposed(queries, n_neighbors, n_jobs)
     else:
         searched = index.kneighbors(queries, n_neighbors=n_neighbors, return_distance=False)
         found = np.asarray(searched)

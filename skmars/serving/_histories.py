@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skmars.data import ItemCatalog, Sequences
 from skmars.data._user_histories import UserHistories
 from skmars.persistence import Model
-from skmars.serving._store import EVENT, Store
+from skmars.serving._store import Store
 from skmars.utils._ids import Ids, as_ids, joined
 from skmars.utils._ragged import offsets
 
@@ -77,6 +77,7 @@ def user_histories(
     Parameters
     ----------
     users : ndarray of shape (n_users,)
+        One at least.
     events : sequence of n_users ndarrays of dtype `EVENT`
         All events of each user so far, in the order of arrival.
     numbers : ItemNumbers
@@ -89,25 +90,26 @@ def user_histories(
         Events are sorted by time, those of one time in the order of arrival; without times, in
         this order. Items that the catalogue of the model lacks are added to it.
     """
-    flat = np.concatenate([np.zeros(0, dtype=EVENT), *events])
+    histories = model.histories
+    flat = events[0] if len(events) == 1 else np.concatenate(events)
     owner = np.repeat(np.arange(len(users)), [len(mine) for mine in events])
-    timed = model.histories.now is not None
-    kept = np.ones(len(flat), dtype=bool)
-    if timed:
-        # What has no known time is in nobody's history.
-        kept &= np.isfinite(flat["time"])
-        if model.columns.duplicates == "drop":
-            kept[_repeated(owner, flat)] = False
+    time, clicked = flat["time"], flat["clicked"]
+    timed = histories.now is not None
+    # What has no known time is in nobody's history.
+    kept = np.isfinite(time) if timed else np.ones(len(flat), dtype=bool)
+    if timed and model.columns.duplicates == "drop":
+        kept[_repeated(owner, flat)] = False
     if model.columns.history == "positive":
-        kept &= flat["clicked"] == 1
+        kept &= clicked == 1
     at = np.flatnonzero(kept)
     if timed:
-        at = at[np.lexsort((flat["time"][at], owner[at]))]
+        at = at[np.lexsort((time[at], owner[at]))]
     item = flat["item"][at].astype(np.int64)
     numbers.read(int(item.max(initial=-1)) + 1)
-    catalog = model.histories.catalog
+    catalog = histories.catalog
     items = numbers.codes(catalog)[item]
-    if (unknown := np.flatnonzero(items < 0)).size:
+    if (items < 0).any():
+        unknown = np.flatnonzero(items < 0)
         ids = numbers.ids(item[unknown])
         catalog = catalog.extend(ids)
         items[unknown] = catalog.codes(ids)
@@ -116,13 +118,11 @@ def user_histories(
         items,
         offsets(length)[:-1],
         length,
-        feedback=None
-        if model.histories.events.feedback is None
-        else flat["clicked"][at].astype(np.int8),
-        time=flat["time"][at] if timed else None,
+        feedback=None if histories.events.feedback is None else clicked[at].astype(np.int8),
+        time=time[at] if timed else None,
         _checked=True,
     )
-    return model.histories.with_users(users, sequences, catalog)
+    return histories.with_users(users, sequences, catalog)
 
 
 def _repeated(owner: NDArray[Any], events: NDArray[Any]) -> NDArray[np.int64]:

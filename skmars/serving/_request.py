@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data._crossing import item_ids
 from skmars.persistence import Model
-from skmars.utils._ids import Ids, as_ids, check_same_kind, check_text
+from skmars.utils._ids import Ids, as_ids, check_same_kind, check_text, joined
 from skmars.utils._values import as_objects, check_same_unit, is_missing, is_sequence
 
+# Times that differ by a smaller factor than this are of one unit.
+CLOSE = 100
 # The strings that stand for booleans.
 _TRUTH = ("True", "False")
 
@@ -70,13 +71,8 @@ class Asked:
     context: dict[str, NDArray[Any]]
 
 
-def user_ids(requests: Iterable[Request]) -> Ids:
-    """Return the user of each request; ValueError or TypeError if these are no ids."""
-    return as_ids([request.user_id for request in requests], "user_id", "request")
-
-
 def read_requests(requests: Sequence[Request], model: Model) -> Asked:
-    """Return requests as columns.
+    """Return requests, one at least, as columns.
 
     Raises
     ------
@@ -88,15 +84,13 @@ def read_requests(requests: Sequence[Request], model: Model) -> Asked:
         or one a candidate; if a number is not finite, or times are of another unit than in the log
         of the model, or there are times, but the model has none.
     """
-    users = user_ids(requests)
+    users = as_ids([request.user_id for request in requests], "user_id", "request")
     check_same_kind(users, "user_id", model.histories.users, "the log of the model")
-    items, count = item_ids([request.item_ids for request in requests], len(requests), "item_ids")
-    if count is None:
-        if requests:
-            found = next(r.item_ids for r in requests if not is_sequence(r.item_ids))
-            raise TypeError(f"item_ids must be a list of ids, got {found!r}.")
-        count = np.zeros(0, dtype=np.int64)
-    check_same_kind(items, "item_ids", model.histories.catalog.parts[0].ids, "the catalogue")
+    rows = [as_ids(request.item_ids, "item_ids", "value") for request in requests]
+    for row in rows:
+        check_same_kind(row, "item_ids", model.histories.catalog.parts[0].ids, "the catalogue")
+    count = np.array([len(row) for row in rows])
+    items = rows[0] if len(rows) == 1 else joined(*rows)
     return Asked(
         users,
         _times([request.time for request in requests], model.histories.now),
@@ -122,7 +116,8 @@ def _times(times: list[Any], now: float | None) -> NDArray[np.float64] | None:
                 "tell which events came before. Leave it out, or fit a model to a log with times."
             )
         return None
-    check_same_unit(seconds, "time", np.array([now]), "the log of the model")
+    if not all(now / CLOSE < time < now * CLOSE for time in seconds.tolist()):
+        check_same_unit(seconds, "time", np.array([now]), "the log of the model")
     return seconds
 
 

@@ -13,7 +13,7 @@ from skmars.data import Impressions
 from skmars.pipeline import explain, recommend
 from skmars.pipeline._explain import Explanation
 from skmars.serving._histories import ItemNumbers, user_histories
-from skmars.serving._request import Asked, Request, read_requests, user_ids
+from skmars.serving._request import Asked, Request, read_requests
 from skmars.serving._snapshot import Snapshot
 from skmars.serving._store import EVENT, Store
 from skmars.utils._ids import as_ids, check_same_kind
@@ -119,7 +119,7 @@ class Scorer:
 
     def fetch(self, requests: Iterable[Request]) -> tuple[list[NDArray[Any]], int]:
         """Return the events of the user of each request, and the position of the store."""
-        return self._store.histories(user_ids(requests).tolist())
+        return self._store.histories([request.user_id for request in requests])
 
     def learn_items(self, events: Iterable[NDArray[Any]]) -> None:
         """Read from the store the ids of items of these events that are not known yet.
@@ -292,9 +292,22 @@ class Scorer:
 
 def _candidates(X: Impressions, asked: Asked) -> Impressions:
     """Return one row a candidate, from one row a request."""
-    catalog = X.catalog.extend(asked.items)
-    rows = X[np.repeat(np.arange(len(X)), asked.count)]
-    return replace(rows, catalog=catalog, target=catalog.codes(asked.items), context=asked.context)
+    catalog = X.catalog
+    target = catalog.codes(asked.items)
+    if (target < 0).any():
+        unknown = asked.items[target < 0]
+        catalog = catalog.extend(unknown)
+        target[target < 0] = catalog.codes(unknown)
+    row = np.repeat(np.arange(len(X)), asked.count)
+    return replace(
+        X,
+        catalog=catalog,
+        user=X.user[row],
+        target=target,
+        history=X.history[row],
+        time=None if X.time is None else X.time[row],
+        context=asked.context,
+    )
 
 
 def _known(events: UserEvents, position: Position) -> Iterable[tuple[int, tuple[str, ...]]]:

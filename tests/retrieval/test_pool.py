@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
 
 import skmars
 from skmars import Impressions, ItemCatalog, SequenceRetrievalAugmenter
@@ -411,6 +412,33 @@ def test_what_is_no_pool_is_refused(X, tmp_path):
     with pytest.raises(TypeError, match="DonorPool.index"):
         pool.save(tmp_path / "pool")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pipeline_with_the_pool_of_another_process(tmp_path):
+    pytest.importorskip("safetensors")
+    X, y = skmars.make_multimodal_ctr(n_users=60, n_items=40, random_state=0)
+    quick = {"align__max_iter": 1, "ctr__max_iter": 1, "align__n_components": 8}
+    some = X.user % 3 > 0
+    mars, again = (
+        skmars.make_mars(random_state=seed, **quick).fit(X[some], y[some]) for seed in (0, 1)
+    )
+    augmenter, classifier = mars[-2:]
+
+    def pool_after(steps):
+        return DonorPool.build(augmenter, steps[:-2].transform(X))
+
+    pool_after(mars).save(tmp_path / "1")
+    lent = augmenter.with_pool(DonorPool.load(tmp_path / "1"))
+    assert lent.n_donors_ > augmenter.n_donors_
+    pipeline = make_pipeline(*mars[:-2], lent, classifier)
+    expected = make_pipeline(*mars[:-2], augmenter.with_pool(pool_after(mars)), classifier)
+    whole = pipeline.predict_proba(X)
+    np.testing.assert_array_equal(whole, expected.predict_proba(X))
+    assert (whole != mars.predict_proba(X)).any()
+    assert len(skmars.explain(pipeline, X[:5]).sentences) == 5
+    assert len(skmars.recommend(pipeline, X.latest(), n=2, candidates=10)) == 2 * len(X.users)
+    # Another fit of the aligner moves the space in which later steps work.
+    refused(augmenter, pool_after(again), "items have changed \\(the aligner or encoder was fitted")
 
 
 def test_rows_have_user_embeddings_of_a_pool_by_embedding(X, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -20,21 +21,19 @@ from sklearn.pipeline import Pipeline
 
 from skmars import Impressions
 from skmars.data._user_histories import UserHistories
-from skmars.serving._request import Request
-from skmars.serving._scorer import Scorer
-from skmars.serving._snapshot import Snapshot
+from skmars.serving import Request, Scorer, Snapshot, open_store
 from tests.serving import shops
 from tests.serving.shops import (
     LAST,
     N_ITEMS,
     N_USERS,
-    MemoryStore,
     Setting,
     events,
     first_log,
     fitted,
 )
 
+pytest.importorskip("lmdb")
 SETTINGS = [
     Setting("positive", timed=True),
     Setting("all", timed=True),
@@ -88,10 +87,16 @@ class Serving(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.log = first_log()
-        self.store = MemoryStore()
+        self.folder = TemporaryDirectory()
+        self.store = open_store(f"lmdb:{self.folder.name}")
         self.store.append(events(self.log), streamed=False)
         self.scorer = Scorer(self.store)
         self.snapshot = self._version(0, other_pool=False)
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
+            self.folder.cleanup()
 
     # Each rule ends with requests: Hypothesis leaves rules out at times.
     @rule(happened=st.lists(EVENT, min_size=3, max_size=9), asked=REQUESTS)

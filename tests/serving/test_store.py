@@ -278,7 +278,7 @@ def test_a_repeated_event_counts_once_however_old(store: Any) -> None:
 
 def test_the_hash_is_looked_for_at_the_places_of_hashes(store: Any) -> None:
     # The bytes of one event's hash are another event's time, and time and item, and so on.
-    (store.append(events([("ann", 1, 1.0, 1)], ids=["a"])),)
+    store.append(events([("ann", 1, 1.0, 1)], ids=["a"]))
     (history,), _ = store.histories(["ann"])
     clash = history["id"].view("<f8").item()
     assert math.isfinite(clash)
@@ -303,6 +303,37 @@ def test_positions_of_loaded_and_streamed_events_are_one_sequence(store: Any) ->
     assert [s.position for s in store.stream(0, 10)] == [3]
     assert store.touched(0) == ["b", "a", "c"]
     assert store.touched(3) == ["c"]
+
+
+def test_equal_times_are_equal_however_they_are_written(store: Any) -> None:
+    odd = np.array([0x7FF8000000000001], dtype="<u8").view("<f8")[0]
+    for time in (0.0, -0.0, math.nan, -math.nan, odd):
+        store.append(events([("ann", 1, time, 1)]))
+    (history,), position = store.histories(["ann"])
+    assert position == 2
+    assert plain(history) == [(1, 0.0, 0, 1, True), (2, None, 0, 1, True)]
+
+
+def test_the_stream_is_trimmed_up_to_a_position_and_for_good(store: Any) -> None:
+    store.append(events([("ann", 1, float(t), 1) for t in range(5)]))
+    store.trim(4)
+    store.trim(2)  # changes nothing any more
+    with pytest.raises(StreamTrimmed, match="begins with position 4.*the stream since 3"):
+        store.stream(2, 10)
+    assert [s.position for s in store.stream(3, 10)] == [4, 5]
+    store.trim(100)  # what is yet to come stays
+    store.append(events([("ann", 1, 9.0, 1)]))
+    assert [s.position for s in store.stream(5, 10)] == [6]
+    assert len(store.histories(["ann"])[0][0]) == 6
+    assert store.touched(0) == ["ann"]
+
+
+def test_a_reader_that_is_ahead_of_the_store_is_told(store: Any) -> None:
+    store.append(events([("ann", 1, 1.0, 1)]))
+    assert (store.stream(1, 10), store.touched(1)) == ([], [])
+    for ask in (lambda: store.stream(2, 10), lambda: store.touched(2)):
+        with pytest.raises(StoreError, match="ends with position 1.*older copy"):
+            ask()
 
 
 def test_histories_are_read_only(store: Any) -> None:

@@ -438,3 +438,28 @@ def test_another_format_in_redis_is_refused(folder: Path) -> None:
             client.set(b"skmars:format", b"skmars store 2 little-endian abc")
         with pytest.raises(StoreError, match="'skmars store 2 .*Use the version that made it"):
             open_store(server.url)
+
+
+def test_a_redis_without_disk_ends_and_has_all_that_it_acknowledged(
+    folder: Path, small_disk: Path
+) -> None:
+    other = small_disk / "other"
+    other.write_bytes(b"x" * 2**20)
+    with start_redis(small_disk) as server:
+        store = open_store(server.url)
+        appended, told = 0, None
+        while told is None:
+            try:
+                store.append(many(100, start=appended))
+                appended += 100
+            except StoreError as error:
+                told = error
+        assert "Look whether the server runs" in str(told)
+        other.unlink()  # somebody made room
+        server.kill()
+        server.start()
+        check_kept(store, [["ann", float(moment)] for moment in range(appended)])
+        kept = store.position
+        assert kept in (appended, appended + 100)
+        assert store.append(many(100, "zoe")) == kept + 100
+        store.close()
