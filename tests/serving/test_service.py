@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
 import threading
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("fastapi")
+pytest.importorskip("httptools")
+pytest.importorskip("psutil")
+pytest.importorskip("safetensors")
 pytest.importorskip("msgspec")
 pytest.importorskip("prometheus_client")
 pytest.importorskip("httpx2")
 pytest.importorskip("lmdb")
 
+import uvicorn
 from starlette.testclient import TestClient
 
+from benchmarks.serving import fuzz
 from skmars.serving import StoreError
+from skmars.serving import _app as app_module
 from skmars.serving import _schemas as schemas
 from skmars.serving import _service as service_module
 from skmars.serving._app import make_app
 from skmars.serving._lmdb import LMDBStore
 from skmars.serving._metrics import Metrics
+from skmars.serving._protocol import BoundedProtocol
 from skmars.serving._request import Request
 from skmars.serving._scorer import Scorer
 from skmars.serving._service import Service
@@ -355,6 +365,84 @@ def test_a_bug_is_not_blamed_on_the_request(served, monkeypatch):
 
     monkeypatch.setattr(served.service._scorer, "answer", fail)
     assert served.score({"user_id": 1, "item_ids": [1]}).status_code == 500
+
+
+@pytest.mark.parametrize("route", list(fuzz.VALID))
+def test_no_body_breaks_the_service(tmp_path, route):
+    with run(tmp_path, "din") as served:
+
+        @settings(max_examples=60)
+        @given(rng=st.randoms(use_true_random=False))
+        def throw(rng):
+            body = fuzz.drawn(route, rng)
+            answer = served.client.post(
+                route, content=body, headers={"content-type": "application/json"}
+            )
+            assert answer.status_code in (200, 400, 413, 422)
+            if answer.status_code != 200:
+                error(answer)
+
+        throw()
+        assert served.client.get("/ready").status_code == 200
+
+
+@contextmanager
+def listening(served, monkeypatch):
+    """Serve by uvicorn, too; yield a socket that is connected to it."""
+    monkeypatch.setattr(app_module, "BODY_SECONDS", 0.3)
+    door = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        served.client.app, http=BoundedProtocol, ws="none", lifespan="off", log_config=None
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})
+    thread.start()
+    with socket.create_connection(door.getsockname(), timeout=20) as connection:
+        yield connection
+    server.should_exit = True
+    thread.join(20)
+
+
+HEAD = b"POST /score HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+
+
+def status_and_code(connection):
+    received = b""
+    while not received.endswith(b"}}"):
+        part = connection.recv(65536)
+        assert part
+        received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)["error"]["code"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        HEAD + b"content-length: 100\r\n\r\n",
+        HEAD + b"content-length: 100\r\n\r\n{",
+        HEAD + b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n",
+    ],
+)
+def test_a_body_that_does_not_come_is_not_waited_for(served, monkeypatch, sent):
+    with listening(served, monkeypatch) as connection:
+        connection.sendall(sent)
+        assert status_and_code(connection) == (408, "too_slow")
+        assert connection.recv(1) == b""
+
+
+def test_a_body_is_refused_while_it_comes(served, monkeypatch):
+    with listening(served, monkeypatch) as connection:
+        connection.sendall(HEAD + b"transfer-encoding: chunked\r\n\r\n")
+        for _ in range(schemas.MAX_BODY // 65536 + 1):  # and no end
+            connection.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
+        assert status_and_code(connection) == (413, "too_large")
+
+
+def test_a_body_that_is_declared_too_large_is_refused_before_it_comes(served, monkeypatch):
+    with listening(served, monkeypatch) as connection:
+        connection.sendall(HEAD + b"content-length: 99999999999\r\n\r\n")
+        assert status_and_code(connection) == (413, "too_large")
 
 
 # --- faults -----------------------------------------------------------------------------------
