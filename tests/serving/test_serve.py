@@ -27,6 +27,7 @@ pytest.importorskip("safetensors")
 import skmars
 from skmars.cli import main
 from skmars.serving import open_store
+from skmars.serving._server import _listen
 from tests.serving.served import NOW, model, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,16 @@ class Server:
         )
         return float(found[0]) if found else 0.0
 
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.kill()
+            raise
+
+    def __exit__(self, *_):
+        self.kill()
+
     def end(self):
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
@@ -98,10 +109,8 @@ def two_workers(folder):
     log = ["--log-scores", str(folder / "scores"), "--log-share", "1"]
     server = Server(folder, "--workers", "2", *log, env={"SKMARS_TOKEN": "secret"})
     server.headers["authorization"] = "Bearer secret"
-    try:
-        yield server.start()
-    finally:
-        server.kill()
+    with server:
+        yield server
 
 
 def test_two_workers_answer_switch_and_are_counted_together(two_workers, folder):
@@ -163,27 +172,32 @@ def test_what_was_logged_is_scored_again(two_workers, folder, capsys):
     assert "scores of" in capsys.readouterr().out
 
 
+def test_no_answer_waits_for_its_headers_to_be_confirmed():
+    door = _listen("127.0.0.1", 0)
+    with door, socket.create_connection(door.getsockname()), door.accept()[0] as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_sigterm_lets_nobody_down(folder):
-    server = Server(folder).start()
-    users = [{"user_id": user, "item_ids": list(range(1000))} for user in range(5)]
-    body = json.dumps({"users": users}).encode()
-    head = f"POST /score HTTP/1.1\r\nhost: a\r\ncontent-length: {len(body)}\r\n"
-    sent = head.encode() + b"content-type: application/json\r\n\r\n" + body
-    held = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(30)]
-    for connection in held:
-        connection.sendall(sent)
-    time.sleep(0.1)
-    server.process.send_signal(signal.SIGTERM)
-    for connection in held:
-        received = b""
-        while part := connection.recv(2**20):
-            received += part
-        assert received.startswith(b"HTTP/1.1 200")
-        content = received.partition(b"\r\n\r\n")[2]
-        assert len(json.loads(content)["users"][4]["probabilities"]) == 1000
-        connection.close()
-    assert server.process.wait(60) == 0
-    server.log.close()
+    with Server(folder) as server:
+        users = [{"user_id": user, "item_ids": list(range(1000))} for user in range(5)]
+        body = json.dumps({"users": users}).encode()
+        head = f"POST /score HTTP/1.1\r\nhost: a\r\ncontent-length: {len(body)}\r\n"
+        sent = head.encode() + b"content-type: application/json\r\n\r\n" + body
+        held = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(30)]
+        for connection in held:
+            connection.sendall(sent)
+        time.sleep(0.1)
+        server.process.send_signal(signal.SIGTERM)
+        for connection in held:
+            received = b""
+            while part := connection.recv(2**20):
+                received += part
+            assert received.startswith(b"HTTP/1.1 200")
+            content = received.partition(b"\r\n\r\n")[2]
+            assert len(json.loads(content)["users"][4]["probabilities"]) == 1000
+            connection.close()
+        assert server.process.wait(60) == 0
 
 
 @pytest.mark.parametrize(
