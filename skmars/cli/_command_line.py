@@ -17,6 +17,8 @@ from skmars.cli import _help as texts
 from skmars.cli._checks import check
 from skmars.cli._replay import add_replay
 from skmars.cli._replay import run as replay
+from skmars.cli._serve import add_serve
+from skmars.cli._serve import run as serve
 from skmars.cli._terminal import Interrupted, interrupt_ends, one_line_warnings, progress
 
 # Exit codes that shells give programs ended by a signal: SIGINT, SIGPIPE.
@@ -134,6 +136,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     what = "bring a log into a store, and make the pool of donors of all events"
     add.add_runner(command("runner", _run_runner, what, texts.RUNNER_EXAMPLES))
+    what = "answer requests for predictions over HTTP, and keep the events that it is told"
+    add_serve(command("serve", serve, what, texts.SERVE_EXAMPLES))
+
     what = "score logged requests again, with the versions and events of then"
     add_replay(command("replay", replay, what, texts.REPLAY_EXAMPLES))
     return parser

@@ -166,6 +166,25 @@ names begin with . or _ are left out; write them so, and rename them when they a
 exit codes: 75 if another runner works for the store, or may have begun since; 143 if it was
 asked to end (SIGTERM). A runner that was killed is begun again with the same command."""
 
+SERVE_EXAMPLES = """\
+examples:
+  skmars serve --model shop/ --store lmdb:shop.store
+  skmars serve --model shop/ --store redis://localhost:6379/0 --workers 4 \\
+      --host 0.0.0.0 --token-file token
+
+  curl localhost:8000/events -H 'content-type: application/json' \\
+      -d '{"events": [{"user_id": 42, "item_id": 7, "time": 1.7e9, "clicked": true}]}'
+  curl localhost:8000/score -H 'content-type: application/json' \\
+      -d '{"users": [{"user_id": 42, "item_ids": [7, 8, 9]}]}'
+  curl localhost:8000/recommend -H 'content-type: application/json' \\
+      -d '{"user_id": 42, "n": 10}'
+
+/docs describes all of it, /health and /ready are for a load balancer, /metrics for Prometheus.
+With a token, requests need the header "authorization: Bearer TOKEN" (but for /health).
+
+The store says which versions of the model and its pool of donors are current; the service looks
+every second and switches without losing a request. SIGTERM ends it: what has come is answered."""
+
 REPLAY_EXAMPLES = """\
 examples:
   skmars replay scores.jsonl --model shop/ --store lmdb:shop.store

@@ -11,13 +11,16 @@ import numpy as np
 
 from skmars.serving._batch import BLOCK, Batch
 
+# The position after a batch was written, and how many of its events were new.
+Kept = tuple[int, int]
+
 
 @dataclass(eq=False)
 class _Waiting:
     """A thread's events that wait to be written, and what became of them."""
 
     batch: Batch
-    outcome: int | Exception | None = None  # the position, or why there is none
+    outcome: Kept | Exception | None = None  # or why they were not kept
 
 
 class Group:
@@ -28,17 +31,17 @@ class Group:
     Parameters
     ----------
     write : callable
-        Keeps a list of batches, and returns for each the position or the error.
+        Keeps a list of batches, and returns for each what became of it, or the error.
     """
 
-    def __init__(self, write: Callable[[list[Batch]], list[int | Exception]]) -> None:
+    def __init__(self, write: Callable[[list[Batch]], list[Kept | Exception]]) -> None:
         self._write, self._pid = write, os.getpid()
         self._turn = threading.Condition()
         self._waiting: list[_Waiting] = []
         self._writing = False
 
-    def append(self, batch: Batch) -> int:
-        """Return the position after a batch was written, by this thread or another."""
+    def append(self, batch: Batch) -> Kept:
+        """Return what became of a batch that was written, by this thread or another."""
         if self._pid != os.getpid():  # the threads that wait are those of the parent process
             self.__init__(self._write)  # type: ignore[misc]
         mine = _Waiting(batch)
@@ -62,7 +65,7 @@ class Group:
                 return
             self._writing, group = True, self._first_waiting()
         try:
-            outcomes: list[int | Exception]
+            outcomes: list[Kept | Exception]
             try:
                 outcomes = self._write([one.batch for one in group])
             except Exception as error:

@@ -33,7 +33,7 @@ from skmars.serving._batch import (
     id_of,
     streamed_event,
 )
-from skmars.serving._group import Group
+from skmars.serving._group import Group, Kept
 from skmars.serving._leases import check_lease, check_name, grant
 from skmars.serving._store import (
     Events,
@@ -229,21 +229,26 @@ class LMDBStore:
 
     def append(self, events: Events, *, streamed: bool = True) -> int:
         """Keep events durably, each once; see `Store.append`."""
-        position = None
-        for batch in batches(events, streamed, self._clock()):
-            position = self._group.append(batch)
-        return self.position if position is None else position
+        return self.append_counted(events, streamed=streamed)[0]
 
-    def _append_all(self, group: list[Batch]) -> list[int | Exception]:
+    def append_counted(self, events: Events, *, streamed: bool = True) -> tuple[int, int]:
+        """Do as `append`, and also return how many events were new."""
+        position, n_new = None, 0
+        for batch in batches(events, streamed, self._clock()):
+            position, added = self._group.append(batch)
+            n_new += added
+        return self.position if position is None else position, n_new
+
+    def _append_all(self, group: list[Batch]) -> list[Kept | Exception]:
         return self._transact(lambda txn: [self._try(txn, batch) for batch in group], write=True)
 
-    def _try(self, txn: Any, batch: Batch) -> int | Exception:
+    def _try(self, txn: Any, batch: Batch) -> Kept | Exception:
         try:
             return self._keep(txn, batch)
         except (TypeError, StoreError) as error:  # told before anything of it was written
             return error
 
-    def _keep(self, txn: Any, batch: Batch) -> int:
+    def _keep(self, txn: Any, batch: Batch) -> Kept:
         meta, users = self._db["meta"], self._db["users"]
         check_kind(batch.users, txn.get(b"user kind", db=meta), "user_ids")
         check_kind(batch.items, txn.get(b"item kind", db=meta), "item_ids")
@@ -256,7 +261,7 @@ class LMDBStore:
         position = self._position(txn)
         n_new = np.count_nonzero(new)
         if n_new == 0:
-            return position
+            return position, 0
 
         records, user, item = batch.records[new], batch.user[new], batch.item[new]
         records["position"] = position + 1 + np.arange(n_new)
@@ -283,7 +288,7 @@ class LMDBStore:
             txn.put(b"item kind", batch.items[0][:1], db=meta)
         position += int(n_new)
         txn.put(b"position", _position_key(position), db=meta)
-        return position
+        return position, int(n_new)
 
     def _number_items(
         self, txn: Any, keys: list[bytes], codes: NDArray[np.uint32]

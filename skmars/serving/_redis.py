@@ -31,7 +31,7 @@ from skmars.serving._batch import (
     id_of,
     streamed_event,
 )
-from skmars.serving._group import Group
+from skmars.serving._group import Group, Kept
 from skmars.serving._leases import check_name, check_request, held, stale
 from skmars.serving._scripts import ACQUIRE, APPEND, PUBLISH, RELEASE, TRIM
 from skmars.serving._store import (
@@ -255,12 +255,17 @@ class RedisStore:
 
     def append(self, events: Events, *, streamed: bool = True) -> int:
         """Keep events durably, each once; see `Store.append`."""
-        position = None
-        for batch in batches(events, streamed, time.time()):
-            position = self._group.append(batch)
-        return self.position if position is None else position
+        return self.append_counted(events, streamed=streamed)[0]
 
-    def _append_all(self, group: list[Batch]) -> list[int | Exception]:
+    def append_counted(self, events: Events, *, streamed: bool = True) -> tuple[int, int]:
+        """Do as `append`, and also return how many events were new."""
+        position, n_new = None, 0
+        for batch in batches(events, streamed, time.time()):
+            position, added = self._group.append(batch)
+            n_new += added
+        return self.position if position is None else position, n_new
+
+    def _append_all(self, group: list[Batch]) -> list[Kept | Exception]:
         """Keep the batches, each by a script of its own, in one round trip."""
 
         def call() -> list[Any]:
@@ -279,7 +284,7 @@ class RedisStore:
             answers = self._ask(call)  # an event that was kept already is not kept again
         return [self._appended(batch, answer) for batch, answer in zip(group, answers)]
 
-    def _appended(self, batch: Batch, answer: Any) -> int | Exception:
+    def _appended(self, batch: Batch, answer: Any) -> Kept | Exception:
         if isinstance(answer, Exception):
             return self._failure(answer)
         state, *rest = answer
@@ -293,7 +298,7 @@ class RedisStore:
             return error
         if state == b"full":
             return StoreError(f"The store at {self._name} holds {MAX_ITEMS:,} items, and no more.")
-        return int(rest[0])
+        return int(rest[0]), int(rest[1])
 
     @property
     def position(self) -> int:

@@ -121,6 +121,14 @@ class Scorer:
         """Return the events of the user of each request, and the position of the store."""
         return self._store.histories([request.user_id for request in requests])
 
+    def learn_items(self, events: Iterable[NDArray[Any]]) -> None:
+        """Read from the store the ids of items of these events that are not known yet.
+
+        `answer` does it otherwise. Whoever has a deadline for the store does it before.
+        """
+        largest = max((int(mine["item"].max()) for mine in events if len(mine)), default=-1)
+        self._numbers.read(largest + 1)
+
     def score(self, snapshot: Snapshot, requests: Sequence[Request]) -> list[Answer]:
         """Return the probability of a click on each candidate of each request.
 

@@ -101,7 +101,7 @@ if position > first then
   redis.call('SET', KEYS[2], string.format('%.0f', position))
   if first == 0 then redis.call('MSET', KEYS[3], user_kind, KEYS[4], item_kind) end
 end
-return {'kept', string.format('%.0f', position)}
+return {'kept', string.format('%.0f', position), string.format('%.0f', position - first)}
 """
 )
 

@@ -116,6 +116,14 @@ class Store(Protocol):
         """
         ...
 
+    def append_counted(self, events: Events, *, streamed: bool = True) -> tuple[int, int]:
+        """Do as `append`, and also return how many events were new.
+
+        Where the connection broke and the call was repeated, those that were kept at first may
+        count as known.
+        """
+        ...
+
     def histories(self, user_ids: Sequence[UserId]) -> tuple[list[NDArray[Any]], int]:
         """Return the events of each user (dtype `EVENT`, in order of arrival), and the position.
 

@@ -126,8 +126,10 @@ class StoreMachine(RuleBasedStateMachine):
         ids = [data.draw(st.sampled_from(WORDS)) for _ in rows] if given else None
         payload = [data.draw(st.binary(max_size=20)) for _ in rows] if loaded else None
         batch = events(rows, ids, payload)
+        before = len(self.model.kept)
         self.model.append(batch, streamed)
-        assert self.store.append(batch, streamed=streamed) == len(self.model.kept)
+        kept = len(self.model.kept)
+        assert self.store.append_counted(batch, streamed=streamed) == (kept, kept - before)
 
     @rule(data=st.data())
     def histories(self, data: Any) -> None:
