@@ -670,7 +670,9 @@ def test_one_that_is_replaced_is_read_as_one_or_the_other(tmp_path: Path, monkey
                 assert set(numbers.tolist()) == {n}
                 assert set(words) == {str(n)}
             except Exception as error:
-                failures.append(error)
+                # Who replaces it all the time may hinder readers, but not mislead them.
+                if "was replaced whenever it was read" not in str(error):
+                    failures.append(error)
 
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:

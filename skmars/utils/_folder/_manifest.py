@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -140,6 +141,7 @@ def kind_in(folder: Path) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
+@cache
 def installed_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that objects are made of."""
     own = import_module("skmars").__version__
