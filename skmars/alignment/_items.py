@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,13 @@ class ItemInputs:
     def joined(cls, inputs: Sequence[ItemInputs]) -> ItemInputs:
         """Return the inputs of the catalogue that consists of the parts of others."""
         return cls(sum((each.parts for each in inputs), ()), sum((each.ids for each in inputs), ()))
+
+    def known(self, modalities: Iterable[str]) -> NDArray[np.bool_]:
+        """Return of which items anything is known: a modality, or an id that fit has seen."""
+        found = np.concatenate(self.ids) > 0
+        for name in modalities:
+            found |= ~np.concatenate([part.missing[name] for part in self.parts])
+        return found
 
     def take(
         self, codes: NDArray[np.integer], network: AlignmentNetwork, device: torch.device
