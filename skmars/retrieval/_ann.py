@@ -174,13 +174,15 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
         cosine, neighbor = self._nearest(unit(X), n_neighbors, self.n_jobs)
         return (1.0 - cosine, neighbor) if return_distance else neighbor
 
-    def proposed(self, queries: Vectors, n_neighbors: int, n_jobs: int | None) -> NDArray[np.int64]:
-        """Return the row numbers that `kneighbors` does; `n_jobs` holds where `self` has none.
+    def proposed(
+        self, queries: Vectors, n_neighbors: int, n_jobs: int | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return cosines, and the row numbers that `kneighbors` does.
 
-        Queries are at unit length.
+        Queries are at unit length. `n_jobs` holds where `self` has none.
         """
         n_jobs = n_jobs if self.n_jobs is None else self.n_jobs
-        return self._nearest(queries, n_neighbors, n_jobs)[1]
+        return self._nearest(queries, n_neighbors, n_jobs)
 
     def _nearest(
         self, queries: Vectors, n_neighbors: int, n_jobs: int | None
