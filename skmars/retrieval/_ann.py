@@ -71,7 +71,8 @@ def _import(package: str) -> ModuleType:
 
 
 def _n_threads(n_jobs: int | None) -> int:
-    return min(effective_n_jobs(n_jobs), cpu_count())
+    n_jobs = effective_n_jobs(n_jobs)
+    return n_jobs if n_jobs == 1 else min(n_jobs, cpu_count())  # which reads files
 
 
 class HNSWNeighbors(DocLinkMixin, BaseEstimator):
