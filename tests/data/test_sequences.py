@@ -63,7 +63,7 @@ def test_equal_neighbours_share_one_view(s: Sequences, groups: list[int]) -> Non
 def test_distinct_codes_by_table_and_by_sorting(lists: list[list[int]], large: bool) -> None:
     arrays = [np.array(codes, dtype=np.int32) for codes in lists]
     distinct, places = distinct_codes(arrays, 10**7 if large else 10)
-    assert distinct.tolist() == sorted(set(sum(lists, [])))
+    assert distinct.tolist() == sorted({code for codes in lists for code in codes})
     for array, place in zip(arrays, places):
         assert np.array_equal(distinct[place], array)
 

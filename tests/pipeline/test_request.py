@@ -170,9 +170,10 @@ def test_nothing_scales_with_the_catalogue_or_with_the_users(world, large, kind:
     """A copy of any array with an entry an item, a user or an event would be seen."""
     sizes: list[dict[str, int]] = []
     for histories, mars in (world, large):
-        if kind == "ids alone":
-            histories = histories.with_catalog(ItemCatalog(histories.catalog.ids[::-1]))
         X = request(histories)
+        if kind == "ids alone":
+            other = ItemCatalog(histories.catalog.ids[::-1])
+            X = request(histories.with_catalog(other))
         if kind == "unknown item":
             catalog = histories.catalog.extend([10**6])
             target = X.target.copy()
@@ -190,8 +191,10 @@ def test_nothing_scales_with_the_catalogue_or_with_the_users(world, large, kind:
             call = step.predict_proba if name == "ctr" else step.transform
             steps[name] = allocated(lambda call=call, X=X: call(X))
             X = X if name == "ctr" else step.transform(X)
+    # Many histories in a small catalogue are counted in a table of it, in a large one sorted.
+    allowed = 80_000 if kind == "selected" else 20_000
     for name, size in sizes[0].items():
-        assert sizes[1][name] < size + 20_000, (name, sizes)
+        assert sizes[1][name] < size + allowed, (name, sizes)
 
 
 def test_histories_are_made_of_the_rows_alone(world, large) -> None:
