@@ -79,7 +79,8 @@ class World:
             How many events each user has; such users are low-active, so that they borrow. None
             takes any who is no donor.
         unknown : bool, default=False
-            Whether the first candidate of each user is an item that nobody knows.
+            Whether the first candidate of each user is an item that nobody knows, of an id that
+            is made of the seed.
         seed : int
         """
         rng = np.random.default_rng(seed)
@@ -89,7 +90,7 @@ class World:
         ids = self.catalog.parts[0].ids
         items = np.stack([rng.choice(ids, n_candidates, replace=False) for _ in who])
         if unknown:
-            items[:, 0] = UNKNOWN_ITEM
+            items[:, 0] = UNKNOWN_ITEM + seed
         return np.repeat(self.histories.users[who], n_candidates), items.ravel()
 
     def impressions(self, users: NDArray[np.int64], items: NDArray[np.int64]) -> Impressions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy, deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,10 @@ class AlignmentEncoder:
         self.network, self.items, self.device, self.factors = network, items, device, factors
         self._inputs: Memo[ItemInputs] = Memo()
         self._embedded: Memo[ItemCatalog] = Memo()
-        self._unknown: Memo[NDArray[np.float32]] = Memo(1)
+        self._of_nothing: NDArray[np.float32] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_of_nothing": None}  # what was used before is no content
 
     def __repr__(self) -> str:
         modalities = ", ".join(self.network.modality_sizes) or "ids only"
@@ -69,7 +73,7 @@ class AlignmentEncoder:
     def with_network(self, network: AlignmentNetwork) -> AlignmentEncoder:
         """Return an encoder with other weights, but the same items, factors and device."""
         new = copy(self)  # the memory of what was read is shared
-        new.network, new._embedded, new._unknown = network, Memo(), Memo(1)
+        new.network, new._embedded, new._of_nothing = network, Memo(), None
         return new
 
     def continued(self, X: Impressions) -> AlignmentEncoder:
@@ -121,29 +125,7 @@ class AlignmentEncoder:
         (full,) = inputs.parts
         if self.factors is not None:
             full = self.factors.predict(full)
-        return full.with_embedding(self._embed_known(inputs))
-
-    def _embed_known(self, inputs: ItemInputs) -> NDArray[np.float32]:
-        """Embed items; those of which nothing is known are alike, and embedded once for all.
-
-        A service meets others with nearly every request.
-        """
-        known = inputs.known(self.network)
-        if known.all():
-            return self._embed(inputs)
-        widths = self.network.modality_sizes
-        nothing = ItemCatalog(
-            np.zeros(1, dtype=np.int64),
-            features={name: np.zeros((1, n), dtype=np.float32) for name, n in widths.items()},
-            missing={name: np.ones(1, dtype=bool) for name in widths},
-        )
-        result = np.empty((len(inputs), self.network.n_components), dtype=np.float32)
-        result[~known] = self._unknown.get(
-            nothing, lambda part: self._embed(ItemInputs((part,), (np.zeros(1, dtype=np.int64),)))
-        )
-        if known.any():
-            result[known] = self._embed(inputs)[known]
-        return result
+        return full.with_embedding(self._embed(inputs))
 
     def embed_items(self, catalog: ItemCatalog) -> NDArray[np.float32]:
         """Embed each item in a sequence of its own, shape (n_items, n_components)."""
@@ -153,10 +135,22 @@ class AlignmentEncoder:
     def _embed(self, inputs: ItemInputs) -> NDArray[np.float32]:
         network, device = self._ready()
         result = np.empty((len(inputs), network.n_components), dtype=np.float32)
-        for codes in np.split(np.arange(len(result)), range(BLOCK, len(result), BLOCK)):
+
+        def embed(codes: NDArray[np.int64]) -> NDArray[np.float32]:
             items = inputs.take(codes, network, device)
             embedding, _ = network(items, pack_items(codes.astype(np.int32), device))
-            result[codes] = embedding.cpu().numpy()
+            return np.asarray(embedding.cpu().numpy())
+
+        known = inputs.known(network.modality_sizes)
+        some, others = np.flatnonzero(known), np.flatnonzero(~known)
+        for codes in np.split(some, range(BLOCK, len(some), BLOCK)):
+            if len(codes):
+                result[codes] = embed(codes)
+        if len(others):
+            # All items of which nothing is known are alike: requests bring new ones every time.
+            if self._of_nothing is None:
+                self._of_nothing = embed(others[:1])
+            result[others] = self._of_nothing
         return _finite(result, "items")
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +29,12 @@ class ItemInputs:
         """Return the inputs of the catalogue that consists of the parts of others."""
         return cls(sum((each.parts for each in inputs), ()), sum((each.ids for each in inputs), ()))
 
-    def known(self, network: AlignmentNetwork) -> NDArray[np.bool_]:
-        """Return of which items the fit has seen the id, or a modality is there."""
-        known = np.concatenate(self.ids) > 0
-        for name in network.modality_sizes:
-            known |= ~np.concatenate([part.missing[name] for part in self.parts])
-        return known
+    def known(self, modalities: Iterable[str]) -> NDArray[np.bool_]:
+        """Return of which items anything is known: a modality, or an id that fit has seen."""
+        found = np.concatenate(self.ids) > 0
+        for name in modalities:
+            found |= ~np.concatenate([part.missing[name] for part in self.parts])
+        return found
 
     def take(
         self, codes: NDArray[np.integer], network: AlignmentNetwork, device: torch.device

@@ -199,28 +199,26 @@ class LocalActivationUnit(Perceptron):
         first = torch.cat([w2 - w3, w4, w1 + w3], dim=1)
         return super().forward(x, weight, first).squeeze(1)
 
-    def scores(self, query: Tensor, key: Tensor) -> Tensor:
-        """Score all keys for each query, shape (n_queries, n_keys), in evaluation.
+    def scores(self, queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield for each history, in evaluation, the scores of all its keys for its queries.
 
-        For a given key the first layer is linear in the query, so that it takes one matrix product
-        without the products of queries and keys.
+        Their shape is (n_queries, n_keys). For a given key the first layer is linear in the query,
+        so that it takes one matrix product without the products of queries and keys.
         """
         layers: list[Any] = [*self.layers, self.output]
         matrices, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        n_units = max(bias.shape[0] for bias in biases)
         w1, w2, w3, w4 = matrices[0].chunk(4, dim=1)
-        of_key = torch.addmm(biases[0], key, (w2 - w3).T).flatten()
-        of_query = torch.addcmul((w1 + w3).T[:, None], key.T[:, :, None], w4.T[:, None])
-        of_query = of_query.flatten(1)
-        parts = [
-            self._after_first(
-                torch.addmm(of_key, query[s], of_query).view(-1, matrices[0].shape[0]),
-                None,
-                matrices,
-                biases,
-            )
-            for s in slices(len(query), len(key) * max(len(bias) for bias in biases))
-        ]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(len(query), len(key))
+        w_key, w_query, w_both = (w2 - w3).T, (w1 + w3).T[:, None], w4.T[:, None]
+        for query, key in zip(queries, keys):
+            of_key = torch.addmm(biases[0], key, w_key).flatten()
+            of_query = torch.addcmul(w_query, key.T[:, :, None], w_both).flatten(1)
+            parts = []
+            for s in slices(query.shape[0], max(1, key.shape[0]) * n_units):
+                x = torch.addmm(of_key, query[s], of_query).view(-1, biases[0].shape[0])
+                parts.append(self._after_first(x, None, matrices, biases))
+            score = parts[0] if len(parts) == 1 else torch.cat(parts)
+            yield score.view(query.shape[0], key.shape[0])
 
 
 class AttentionPooling(nn.Module):
@@ -299,16 +297,12 @@ class AttentionPooling(nn.Module):
         -------
         Tensor of shape (n_rows, n_features)
         """
+        keys = key.split(length.tolist())
         pooled = []
-        for q, k in zip(query.split(n_rows.tolist()), key.split(length.tolist())):
-            if len(k) == 0:
-                pooled.append(torch.zeros_like(q))
-                continue
-            score = self.unit.scores(q, k)
-            if self.normalization == "softmax":
-                score = score.softmax(1)
-            scale = len(k) ** -0.5 if self.normalization == "sqrt" else 1.0
-            pooled.append(score @ (k * scale))
+        for k, score in zip(keys, self.unit.scores(query.split(n_rows.tolist()), keys)):
+            share = score.softmax(1) if self.normalization == "softmax" else score
+            scale = max(1, k.shape[0]) ** -0.5 if self.normalization == "sqrt" else 1.0
+            pooled.append(share @ (k * scale))  # zeros for an empty history
         return torch.cat(pooled)
 
 

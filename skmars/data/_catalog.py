@@ -41,7 +41,7 @@ TITLE_LENGTH = 60
 MAX_PARTS = 8
 # A table with an entry for every code is faster than sorting while it is no larger than this many
 # times the codes that occur.
-_LARGE_TABLE = 64
+_LARGE_TABLE = 16
 
 
 def require_catalog(catalog: Any) -> ItemCatalog:

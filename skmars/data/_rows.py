@@ -61,6 +61,9 @@ def read_rows(frame: Frame, catalog: ItemCatalog | None) -> Fields:
             feedback=_feedback(table, f"{name}_feedback", length),
             time=_event_times(table, f"{name}_timestamp", length, time),
         )
+    # A table repeats a history in each row that has it; as one, it is also searched and embedded
+    # once.
+    sequences["history"] = sequences["history"].sharing(user)
     if "borrowed" in sequences:
         sequences["borrowed"] = _with_provenance(table, sequences["borrowed"])
     context = [c for c in table.columns if c not in RESERVED and not is_user_column(c)]

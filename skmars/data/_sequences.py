@@ -176,6 +176,29 @@ class Sequences:
         moved[order] = start + shift[np.cumsum(begins) - 1]
         return self._taken(ragged.ranges(start[first], n_each), moved)
 
+    def sharing(self, group: NDArray[np.integer]) -> Sequences:
+        """Return the same rows; one that equals the row before it, of its group, is the same view.
+
+        Parameters
+        ----------
+        group : ndarray of shape (n_rows,), int
+            Such as the user of each row.
+        """
+        same = np.zeros(len(self), dtype=bool)
+        same[1:] = (group[1:] == group[:-1]) & (self.length[1:] == self.length[:-1])
+        rows = np.flatnonzero(same)
+        here = ragged.ranges(self.start[rows], self.length[rows])
+        before = ragged.ranges(self.start[rows - 1], self.length[rows])
+        differs = np.zeros(len(here), dtype=bool)
+        for name in FLAT:
+            values = getattr(self, name)
+            if values is not None:
+                differs |= values[here] != values[before]
+        n_differing = np.diff(ragged.offsets(differs)[ragged.offsets(self.length[rows])])
+        same[rows[n_differing > 0]] = False
+        first = np.maximum.accumulate(np.where(same, 0, np.arange(len(self))))
+        return self._with(start=self.start[first])
+
     def recode(self, codes: NDArray[np.int32]) -> Sequences:
         """Return the same rows with item code `c` replaced by ``codes[c]``."""
         return self._with(items=codes[self.items])

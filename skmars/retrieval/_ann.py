@@ -71,7 +71,8 @@ def _import(package: str) -> ModuleType:
 
 
 def _n_threads(n_jobs: int | None) -> int:
-    return min(effective_n_jobs(n_jobs), cpu_count())
+    n_jobs = effective_n_jobs(n_jobs)
+    return n_jobs if n_jobs == 1 else min(n_jobs, cpu_count())  # which reads files
 
 
 class HNSWNeighbors(DocLinkMixin, BaseEstimator):
@@ -174,15 +175,15 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
         cosine, neighbor = self._nearest(unit(X), n_neighbors, self.n_jobs)
         return (1.0 - cosine, neighbor) if return_distance else neighbor
 
-    def _proposed(
+    def proposed(
         self, queries: Vectors, n_neighbors: int, n_jobs: int | None
-    ) -> NDArray[np.int64]:
-        """Return the row numbers that `kneighbors` does; `n_jobs` holds where `self` has none.
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return cosines, and the row numbers that `kneighbors` does.
 
-        Queries are at unit length.
+        Queries are at unit length. `n_jobs` holds where `self` has none.
         """
         n_jobs = n_jobs if self.n_jobs is None else self.n_jobs
-        return self._nearest(queries, n_neighbors, n_jobs)[1]
+        return self._nearest(queries, n_neighbors, n_jobs)
 
     def _nearest(
         self, queries: Vectors, n_neighbors: int, n_jobs: int | None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skmars.data import Sequences
 from skmars.retrieval._dynamic_programming import matched_events
-from skmars.retrieval._embeddings import ItemView, pairwise_cosine, rounded
+from skmars.retrieval._embeddings import DECIMALS, ItemView, pairwise_cosine, rounded
 from skmars.retrieval._plan import Settings
 from skmars.utils import _ragged as ragged
 
@@ -110,8 +110,8 @@ def borrow(
 def _blocks(borrowers: Borrowers, donors: Sequences) -> Iterator[NDArray[np.int64]]:
     """Yield borrowers in blocks of bounded work, those of one donor side by side."""
     order = np.argsort(borrowers.donor[:, 0], kind="stable")
-    lengths = np.append(donors.length, 0).astype(np.int64)  # -1 takes the last entry: 0
-    done = np.cumsum(lengths[borrowers.donor[order]].sum(axis=1))
+    donor = borrowers.donor[order]
+    done = np.cumsum(np.where(donor < 0, 0, donors.length[donor]).sum(axis=1, dtype=np.int64))
     at = 0
     while at < len(order):
         budget = _BLOCK + (done[at - 1] if at else 0)
@@ -131,32 +131,51 @@ def _events(
     """Return the events that the pairs (sorted by donor) may borrow, with their relevance."""
     donor = borrowers.donor[borrower, rank]
     history = donors[donor]
-    n, position = history.length.astype(np.int64), history.positions()
-    kept = np.ones(len(position), dtype=bool)
-    if borrowers.before is not None and donors.time is not None:
-        kept = donors.time[position] < np.repeat(borrowers.before[borrower], n)
-    s = np.full(len(position), np.nan)
+    n, begin = history.length.astype(np.int64), history.offsets
+    pair = np.repeat(np.arange(len(n)), n)
+    s = np.full(len(pair), np.nan)
     if settings.strategy == "dp":
-        kept = matched_events(borrowers.own[borrower], history, kept, items, settings.theta)
-    elif borrowers.query_vectors is not None:
-        # Eq. 16: for each donor one product, of all its items and all that borrow of it. In
-        # float64, so that the rounded result does not depend on what else is in a product.
-        begin = ragged.offsets(n)
-        edges = np.append(np.flatnonzero(np.diff(donor, prepend=-1)), len(donor))
-        for first, end in zip(edges[:-1], edges[1:]):
-            theirs = items.stacked_units[0][history.row(first)].T.astype(np.float64)
-            product = s[begin[first] : begin[end]].reshape(end - first, n[first])
-            np.matmul(borrowers.query_vectors(borrower[first:end]), theirs, out=product)
+        early = _is_early(borrowers, donors, borrower[pair], history.positions())
+        kept = matched_events(borrowers.own[borrower], history, early, items, settings.theta)
+    else:
+        kept = np.ones(len(pair), dtype=bool)
+        if borrowers.query_vectors is not None:
+            # Eq. 16: for each donor one product, of all its items and all that borrow of it. In
+            # float64, so that the rounded result does not depend on what else is in a product.
+            edges = np.append(np.flatnonzero(np.diff(donor, prepend=-1)), len(donor))
+            for first, end in zip(edges[:-1], edges[1:]):
+                theirs = items.stacked_units[0][history.row(first)].T.astype(np.float64)
+                product = s[begin[first] : begin[end]].reshape(end - first, n[first])
+                np.matmul(borrowers.query_vectors(borrower[first:end]), theirs, out=product)
+        if settings.strategy == "filter":
+            kept = s >= settings.theta - 10.0**-DECIMALS  # before rounding
+    # Few events are left of many.
+    at = np.flatnonzero(kept)
+    pair, s = pair[at], s[at]
+    position = history.start[pair] + at - begin[pair]
+    if settings.strategy == "dp":
+        if borrowers.query_vectors is not None:  # Eq. 16 for each by itself
+            vectors, known = borrowers.query_vectors(borrower), donors.items[position]
+            s = pairwise_cosine(vectors, pair, items.stacked_units[0], known)
+    else:
         rounded(s)
-    if settings.strategy == "filter":
-        kept &= s >= settings.theta  # Eq. 17
-    events = _Events(n, position, s).keep(kept)
-    if settings.strategy == "dp" and borrowers.query_vectors is not None:
-        # Few events are left of many: Eq. 16 for each by itself.
-        vectors, pair = borrowers.query_vectors(borrower), np.repeat(np.arange(len(n)), events.n)
-        known = donors.items[events.position]
-        events = replace(events, s=pairwise_cosine(vectors, pair, items.stacked_units[0], known))
-    return events
+        kept = _is_early(borrowers, donors, borrower[pair], position)
+        if settings.strategy == "filter":
+            kept &= s >= settings.theta  # Eq. 17
+        pair, position, s = pair[kept], position[kept], s[kept]
+    return _Events(np.bincount(pair, minlength=len(n)), position, s)
+
+
+def _is_early(
+    borrowers: Borrowers,
+    donors: Sequences,
+    borrower: NDArray[np.int64],
+    position: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """Return which events of donors were before the moment of the borrower."""
+    if borrowers.before is None or donors.time is None:
+        return np.ones(len(position), dtype=bool)
+    return np.asarray(donors.time[position] < borrowers.before[borrower])
 
 
 def _cut(

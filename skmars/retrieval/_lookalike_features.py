@@ -138,8 +138,16 @@ class DonorInteractions:
         n_each = n_pairs.ravel()[at]
         pair = ragged.ranges(self.start[donor.ravel()[at]], n_each)
         found = np.repeat(at // donor.shape[1] * np.int64(self.n_items), n_each) + self.item[pair]
-        first = np.searchsorted(asked, found)
-        match = np.flatnonzero(asked[np.minimum(first, len(asked) - 1)] == found)
+        n_codes = len(donor) * self.n_items
+        if n_codes <= 4 * len(found):  # a table is faster than a search, and no larger
+            at_code = np.full(n_codes, len(asked))
+            new = np.flatnonzero(np.diff(asked, prepend=-1))
+            at_code[asked[new]] = new
+            first = at_code[found]
+        else:
+            first = np.searchsorted(asked, found)
+            first[asked[np.minimum(first, len(asked) - 1)] != found] = len(asked)
+        match = np.flatnonzero(first < len(asked))
         first = first[match]
         n_rows = np.searchsorted(asked, found[match], side="right") - first
         match = np.repeat(match, n_rows)

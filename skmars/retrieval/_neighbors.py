@@ -62,7 +62,7 @@ def top_k(
     """
     # The product's last bits depend on the shape of the tile. So it only chooses candidates: for
     # all donors that may be among the k best, within its error, cosines are computed one by one.
-    error = 2e-6 + 2 * np.finfo(np.float32).eps * queries.shape[1]
+    error = _error(queries)
 
     def block(at: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         rows = slice(at, at + _TILE_QUERIES)
@@ -91,6 +91,11 @@ def top_k(
     blocks = Parallel(n_jobs=n_threads, prefer="threads")(delayed(block)(at) for at in starts)
     donor, similarity = zip(*blocks)
     return np.concatenate(donor), np.concatenate(similarity)
+
+
+def _error(queries: Vectors) -> float:
+    """Return by how much cosines in single precision may differ from the rounded exact ones."""
+    return 2e-6 + 2 * float(np.finfo(np.float32).eps) * queries.shape[1]
 
 
 def _ranked(
@@ -164,14 +169,19 @@ def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
         # One more, as the user may be among their own neighbours; some may come too late.
         wanted = min(len(pool.units), k + 1 if before is None else 4 * (k + 1))
         n_jobs = plan.settings.n_jobs
-        row, col = _proposed(pool.index, users[search], wanted, len(pool.units), n_jobs)
-        row = search[row]
-        n_proposed = np.bincount(row, minlength=len(rows))
-        allowed = col != own[row]
+        found, cosine = _proposed(pool.index, users[search], wanted, len(pool.units), n_jobs)
+        n_proposed = np.count_nonzero(found >= 0, axis=1)
+        allowed = (found >= 0) & (found != own[search, None])
         if before is not None and first_event is not None:
-            allowed &= first_event[col] < before[row]
-        donor, similarity = _ranked(row[allowed], col[allowed], users, pool.units, k)
-        search = search[(donor[search, -1] < 0) & (n_proposed[search] < len(pool.units))]
+            allowed &= first_event[found] < before[search, None]
+        if cosine is not None:
+            # Within their error, these cosines tell which are among the best.
+            cosine[~allowed] = -np.inf
+            least = np.partition(cosine, -k, axis=1)[:, -k, None]
+            allowed &= cosine >= least - _error(users)
+        row, rank = np.nonzero(allowed)
+        donor, similarity = _ranked(search[row], found[row, rank], users, pool.units, k)
+        search = search[(donor[search, -1] < 0) & (n_proposed < len(pool.units))]
     if len(search):
         donor[search], similarity[search] = top_k(
             users[search],
@@ -187,13 +197,16 @@ def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
 
 def _proposed(
     index: NeighborIndex, queries: Vectors, n_neighbors: int, n_donors: int, n_jobs: int | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return query and donor of all pairs that an index proposes, each once."""
+) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
+    """Return the donors that an index proposes for each query, each once, -1 where there is none.
+
+    And their cosines in single precision, if the index is known to tell these.
+    """
     if isinstance(index, HNSWNeighbors):
-        found = index._proposed(queries, n_neighbors, n_jobs)
-    else:
-        searched = index.kneighbors(queries, n_neighbors=n_neighbors, return_distance=False)
-        found = np.asarray(searched)
+        cosine, found = index.proposed(queries, n_neighbors, n_jobs)
+        return found, cosine
+    searched = index.kneighbors(queries, n_neighbors=n_neighbors, return_distance=False)
+    found = np.asarray(searched)
     shape = (len(queries), n_neighbors)
     if found.shape != shape or found.dtype.kind not in "iu" or found.max() >= n_donors:
         raise ValueError(
@@ -201,9 +214,9 @@ def _proposed(
             f"queries and n_neighbors={n_neighbors}, dtype {found.dtype}; expected row numbers "
             f"below {n_donors} of shape {shape}."
         )
-    query, rank = np.nonzero(found >= 0)
-    pairs = np.unique(query * n_donors + found[query, rank])
-    return pairs // n_donors, pairs % n_donors
+    found = np.sort(found.astype(np.int64), axis=1)
+    found[:, 1:][found[:, 1:] == found[:, :-1]] = -1
+    return np.maximum(found, -1), None
 
 
 class CosineNeighbors(DocLinkMixin, BaseEstimator):

@@ -176,3 +176,22 @@ def test_half_precision_is_the_same_function(normalization: str | None) -> None:
         outcomes.append([x.float() for x in (out, q.grad, k.grad)])
     for exact, half in zip(*outcomes):
         assert (exact - half).norm() < 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("units", [(), UNITS])
+def test_a_shared_history_is_scored_as_if_each_row_had_its_own(
+    normalization: str | None, activation: str, units: tuple[int, ...]
+) -> None:
+    pooling = randomized(AttentionPooling(DIM, units, activation, normalization)).eval()
+    n_rows, length = torch.tensor([3, 1, 2]), torch.tensor([4, 0, 2])
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(6, DIM, generator=generator, dtype=torch.float64)
+    key = torch.randn(6, DIM, generator=generator, dtype=torch.float64)
+    found = pooling.shared(query, key, n_rows, length)
+    of_rows = torch.repeat_interleave(torch.arange(3), n_rows)
+    keys = torch.cat([key.split(length.tolist())[h] for h in of_rows.tolist()])
+    row = torch.repeat_interleave(torch.arange(6), length[of_rows])
+    expected = pooling(query, keys, row, length[of_rows])
+    torch.testing.assert_close(found, expected)

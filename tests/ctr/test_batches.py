@@ -86,6 +86,24 @@ def test_a_batch_holds_what_the_rows_hold(rows: EncodedRows, data: st.DataObject
             assert list(found) == positions
 
 
+@given(rows=tables(), data=st.data())
+def test_rows_that_share_a_history_have_it_once(rows: EncodedRows, data: st.DataObject) -> None:
+    n, some = len(rows), st.integers(1, 12)
+    chosen = np.repeat(np.arange(n), data.draw(st.lists(some, min_size=n, max_size=n)))
+    alone, shared = rows.batch(chosen), rows.batch(chosen, sharing=True)
+    for name in ("items", "codes", "target", "length", "dense"):
+        assert np.array_equal(getattr(alone, name), getattr(shared, name))
+    if shared.n_sharing is None:
+        return
+    assert shared.n_sharing.sum() == len(chosen) >= 8 * len(shared.n_sharing)
+    of_row = np.repeat(np.arange(len(shared.n_sharing)), shared.n_sharing)
+    begin = np.cumsum(shared.history.length) - shared.history.length
+    at = ranges(begin[of_row], shared.history.length[of_row])
+    assert np.array_equal(alone.history.length, shared.history.length[of_row])
+    for name in ("item", "feedback", "borrowed"):
+        assert np.array_equal(getattr(alone.history, name), getattr(shared.history, name)[at])
+
+
 @given(rows=tables())
 def test_counting_views_without_walking_through_them(rows: EncodedRows) -> None:
     counted = count_items(N_ITEMS, rows.target, rows.history, rows.borrowed)

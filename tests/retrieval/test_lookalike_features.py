@@ -19,6 +19,7 @@ from skmars import (
 )
 from skmars.data import Sequences
 from skmars.data._columns import LIKED, TOUCHED
+from skmars.retrieval import _lookalike_features
 from skmars.retrieval._lookalike_features import DonorInteractions, lookalike_features
 from tests.retrieval.worlds import world
 
@@ -63,18 +64,31 @@ def share_of_likes(donors: Sequences) -> float:
 
 
 @settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 10_000), timed=st.booleans(), feedback=st.booleans())
-def test_the_equations_by_a_loop(seed: int, timed: bool, feedback: bool) -> None:
+@given(
+    seed=st.integers(0, 10_000),
+    timed=st.booleans(),
+    feedback=st.booleans(),
+    shared=st.booleans(),
+    cheaper=st.sampled_from([0, 10**9]),
+)
+def test_the_equations_by_a_loop(
+    seed: int, timed: bool, feedback: bool, shared: bool, cheaper: int
+) -> None:
+    """By a search for each row, or one that several share, and by both ways to find pairs."""
     rng = np.random.default_rng(seed)
     donors = histories(rng, timed, feedback)
     n = 8
+    search = rng.integers(0, 3, n) if shared else np.arange(n)
     lookalikes = np.array([rng.permutation(N_DONORS)[:3] for _ in range(n)], dtype=np.int32)
     lookalikes[rng.random(lookalikes.shape) < 0.2] = -1
     similarity = -np.sort(-rng.uniform(-1, 1, lookalikes.shape))
     target = rng.integers(-1, N_ITEMS + 1, n).astype(np.int32)  # two of which no donor knows
     before = rng.choice([-np.inf, 0.0, 2.0, 3.0, np.inf], n) if timed else None
     interactions = DonorInteractions.of(donors, N_ITEMS)
-    found = lookalike_features(interactions, lookalikes, similarity, np.arange(n), target, before)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_lookalike_features, "_CHEAPER", cheaper)
+        found = lookalike_features(interactions, lookalikes, similarity, search, target, before)
+    lookalikes, similarity = lookalikes[search], similarity[search]
     for i in range(n):
         moment = None if before is None else before[i]
         everyone = dict.fromkeys(range(N_DONORS), 1.0)
@@ -97,6 +111,25 @@ def test_the_equations_by_a_loop(seed: int, timed: bool, feedback: bool) -> None
         assert found[3][i] == pytest.approx(logit, abs=1e-9)
         r = share_of_likes(donors)
         assert found[2][i] == pytest.approx(np.log(q / (1 - q)) - np.log(r / (1 - r)), abs=1e-9)
+
+
+@given(seed=st.integers(0, 10_000), n_searches=st.integers(1, 4))
+def test_both_ways_to_find_pairs_are_equal(seed: int, n_searches: int) -> None:
+    """To the bit, as which way is taken depends on the other rows."""
+    rng = np.random.default_rng(seed)
+    interactions = DonorInteractions.of(histories(rng, True, True), N_ITEMS)
+    n = 12
+    donor = np.array([rng.permutation(N_DONORS)[:4] for _ in range(n_searches)], dtype=np.int32)
+    donor[rng.random(donor.shape) < 0.2] = -1
+    weight, search = rng.random(donor.shape), rng.integers(0, n_searches, n)
+    item, until = (rng.integers(low, 5, n).astype(np.int32) for low in (-1, 0))
+    found = []
+    for cheaper in (0, 10**9):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_lookalike_features, "_CHEAPER", cheaper)
+            found.append(interactions.count(donor, weight, search, item, until))
+    for one, other in zip(*found):
+        np.testing.assert_array_equal(one, other)
 
 
 def columns(X: Any) -> np.ndarray:
