@@ -41,9 +41,9 @@ import skmars
 from benchmarks.serving.world import ORDINARY, World, world
 from skmars.persistence import Columns, Model
 from skmars.serving import Events, open_store
-from skmars.serving._request import Request
-from skmars.serving._scorer import Scorer
-from skmars.serving._snapshot import Snapshot
+from skmars.serving.scoring._request import Request
+from skmars.serving.scoring._scorer import Scorer
+from skmars.serving.scoring._snapshot import Snapshot
 
 N_USERS, N_CANDIDATES = 500, 100
 SIZES = (1, 2, 4, 8, 16)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from skmars.cli._log_files import LogFiles
 from skmars.serving import LeaseHeld, Runner, StaleLease, open_store
-from skmars.serving._runner import Pass
+from skmars.serving.runner._runner import Pass
 
 # As sysexits.h has it: another one works, try again later. And as shells have it: SIGTERM.
 BUSY, TERMINATED = 75, 128 + 15

@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace, results: TextIO) -> None:
     """Run the service until it is asked to end."""
     token = find_token(arguments)  # before anything heavy is imported
     try:
-        from skmars.serving._server import Settings, serve
+        from skmars.serving.service._server import Settings, serve
 
         serve(
             Settings(

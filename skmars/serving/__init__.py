@@ -1,13 +1,13 @@
 """What runs in production: a store of events, a scorer, an HTTP service and an offline runner."""
 
-from skmars.serving._loading import LogFile
-from skmars.serving._open import open_store
-from skmars.serving._replay import Replay, logged, replay
-from skmars.serving._request import Request
-from skmars.serving._runner import Pass, Runner
-from skmars.serving._scorer import Answer, Recommendation, Scorer
-from skmars.serving._snapshot import Snapshot
-from skmars.serving._store import (
+from skmars.serving.runner._loading import LogFile
+from skmars.serving.runner._runner import Pass, Runner
+from skmars.serving.scoring._replay import Replay, logged, replay
+from skmars.serving.scoring._request import Request
+from skmars.serving.scoring._scorer import Answer, Recommendation, Scorer
+from skmars.serving.scoring._snapshot import Snapshot
+from skmars.serving.store._open import open_store
+from skmars.serving.store._store import (
     EVENT,
     Events,
     Lease,

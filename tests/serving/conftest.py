@@ -63,11 +63,11 @@ def new_store(store_kind: str, request: pytest.FixtureRequest) -> Iterator[Calla
 
     def make(**options: Any) -> Any:
         if store_kind == "lmdb":
-            from skmars.serving._lmdb import LMDBStore
+            from skmars.serving.store._lmdb import LMDBStore
 
             opened.append(LMDBStore(tempfile.mkdtemp(dir=quick_folder), **options))
         else:
-            from skmars.serving._redis import RedisStore
+            from skmars.serving.store._redis import RedisStore
 
             empty(redis_url)
             opened.append(RedisStore(redis_url, **options))

@@ -12,7 +12,7 @@ import pandas as pd
 
 from skmars import DINClassifier, Impressions, ItemCatalog, make_mars
 from skmars.persistence import Model
-from skmars.serving._snapshot import Snapshot
+from skmars.serving.scoring._snapshot import Snapshot
 
 N_USERS, N_ITEMS, NOW = 40, 20, 1.7e9
 

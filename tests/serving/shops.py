@@ -13,7 +13,7 @@ from sklearn.pipeline import Pipeline
 from skmars import DINClassifier, Impressions, ItemCatalog, SequenceRetrievalAugmenter
 from skmars.persistence import Model
 from skmars.retrieval import DonorPool
-from skmars.serving._store import EVENT, Events
+from skmars.serving.store._store import EVENT, Events
 
 N_ITEMS, N_USERS, N_EVENTS = 12, 12, 90
 LAST = 30  # the last moment of the log that models are fitted to
