@@ -6,12 +6,13 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -66,6 +67,7 @@ def make_app(service: Service, metrics: Metrics, token: str | None = None) -> Fa
         redirect_slashes=False,
         redoc_url=None,
     )
+    app.router.route_class = _Route
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(HTTPException, _refused_by_router)
     app.add_exception_handler(Exception, _failed)
@@ -89,23 +91,25 @@ def make_app(service: Service, metrics: Metrics, token: str | None = None) -> Fa
         return _answer(await service.keep(wanted))
 
     @app.get("/health", **_documented(None, schemas.Health))
-    async def health() -> Response:
+    async def health(_request: Request) -> Response:
         """Tell that the process lives."""
         return _answer(schemas.Health(status="alive"))
 
     @app.get("/ready", **_documented(None, schemas.Health, 401, 503))
-    def ready() -> Response:
+    async def ready(_request: Request) -> Response:
         """Tell whether a model is loaded and the store answers."""
-        return _answer(schemas.Health(status="ready", versions=service.ready()))
+        versions = await asyncio.to_thread(service.ready)
+        return _answer(schemas.Health(status="ready", versions=versions))
 
     @app.get(
         "/metrics",
         responses={200: {"description": "Text of Prometheus", "content": {"text/plain": {}}}},
         response_class=Response,
     )
-    def metrics_() -> Response:
+    async def metrics_(_request: Request) -> Response:
         """Return counts and latencies of all processes, in the text format of Prometheus."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        text = await asyncio.to_thread(metrics.text)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -124,6 +128,13 @@ def make_app(service: Service, metrics: Metrics, token: str | None = None) -> Fa
     app.openapi = openapi  # type: ignore[method-assign]
     app.add_middleware(_Door, metrics=metrics, token=token)
     return app
+
+
+class _Route(APIRoute):
+    """Calls its function with the request alone: there is nothing else that FastAPI could find."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        return self.endpoint
 
 
 # --- documentation ----------------------------------------------------------------------------
