@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip("benchmarks.peers", reason="the benchmarks are not part of a source package")
 from benchmarks import growth, interactions, measure, peers
 from benchmarks.parts import networks
+from benchmarks.serving import request
+from benchmarks.serving.world import world
 
 
 def test_synthetic_histories_are_what_was_before() -> None:
@@ -78,3 +80,20 @@ def test_growth_is_drawn(tmp_path) -> None:
     growth.draw(points, tmp_path / "growth.svg")
     assert (tmp_path / "growth.svg").stat().st_size > 0
     assert "| 1.00 |" in growth.exponents(points)
+
+
+def test_a_world_has_the_donors_that_it_was_asked_for_and_is_kept(tmp_path) -> None:
+    made = world(40, n_items=120, dim=80, neighbors="exact", cache=tmp_path)
+    augmenter = made.pipeline.named_steps["augment"]
+    assert augmenter.donor_ids_.tolist() == made.histories.users[made.is_donor].tolist()
+    assert augmenter.donor_embedding_.shape[1] <= 80
+    again = world(40, n_items=120, dim=80, neighbors="exact", cache=tmp_path)
+    ids = made.request(2, 10, n_events=None, unknown=True)
+    probability = [each.pipeline.predict_proba(each.impressions(*ids)) for each in (made, again)]
+    np.testing.assert_array_equal(*probability)
+    log = made.log(slice(3))
+    assert sorted(log["clicked"].unique()) == [0, 1]
+    kinds = ["--users", "1", "--repeats", "1", "--search", "exact", "--first", "--profile"]
+    sizes = ["--donors", "40", "--items", "120", "--dim", "80", "--cache", str(tmp_path)]
+    found = request.main([*sizes, *kinds])
+    assert {key[3] for key in found} == set(request.KINDS)

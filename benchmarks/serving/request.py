@@ -58,12 +58,13 @@ def inputs(made: World, kind: str, n_users: int, n: int) -> list[Any]:
 
 def milliseconds(call: Callable[[Any], Any], of: list[Any]) -> list[float]:
     """Return the CPU milliseconds of a call for each input, after warming up on the first ones."""
+    for X in of[:N_WARM]:
+        call(X)
     took = []
-    for i, X in enumerate([*of[:N_WARM], *of]):
+    for X in of:
         began = time.process_time()
         call(X)
-        if i >= N_WARM:
-            took.append(1e3 * (time.process_time() - began))
+        took.append(1e3 * (time.process_time() - began))
     return took
 
 

@@ -6,7 +6,7 @@ which row each belongs. Nothing is padded, so that neither arithmetic nor statis
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -57,9 +57,7 @@ class Dice(nn.Module):
         a row of weight 2 is a row that stands there twice.
         """
         if not self.training:
-            scale = torch.rsqrt(self.running_var + self.eps)
-            p = torch.addcmul(-self.running_mean * scale, x, scale).sigmoid_()
-            return torch.addcmul(self.alpha, p, 1 - self.alpha).mul_(x)
+            return self.evaluator()(x)
         if len(x) == 0:
             return x
         if weight is None:
@@ -71,6 +69,17 @@ class Dice(nn.Module):
         self.remember(mean, var)
         p = torch.sigmoid((x - mean) * torch.rsqrt(var + self.eps))
         return x * (self.alpha + (1 - self.alpha) * p)
+
+    def evaluator(self) -> Callable[[Tensor], Tensor]:
+        """Return the function of `x` in evaluation, for many calls one after another."""
+        scale = torch.rsqrt(self.running_var + self.eps)
+        shift, alpha, gain = -self.running_mean * scale, self.alpha, 1 - self.alpha
+
+        def evaluate(x: Tensor) -> Tensor:
+            p = torch.addcmul(shift, x, scale).sigmoid_()
+            return torch.addcmul(alpha, p, gain).mul_(x)
+
+        return evaluate
 
     @torch.no_grad()
     def remember(self, mean: Tensor, var: Tensor) -> None:
@@ -146,16 +155,10 @@ class Perceptron(nn.Module):
     def _layers(
         self, x: Tensor, weight: Tensor | None, matrices: list[Tensor], biases: list[Tensor]
     ) -> Tensor:
-        return self._after_first(F.linear(x, matrices[0], biases[0]), weight, matrices, biases)
-
-    def _after_first(
-        self, x: Tensor, weight: Tensor | None, matrices: list[Tensor], biases: list[Tensor]
-    ) -> Tensor:
-        """Apply what follows the first linear layer, whose result `x` is."""
-        for activation, W, b in zip(self.activations, matrices[1:], biases[1:]):
-            x = activation(x, weight) if isinstance(activation, Dice) else activation(x)
+        for activation, W, b in zip(self.activations, matrices, biases):
             x = F.linear(x, W, b)
-        return x
+            x = activation(x, weight) if isinstance(activation, Dice) else activation(x)
+        return F.linear(x, matrices[-1], biases[-1])
 
 
 def _activation(name: str, n_units: int) -> nn.Module:
@@ -210,13 +213,18 @@ class LocalActivationUnit(Perceptron):
         n_units = max(bias.shape[0] for bias in biases)
         w1, w2, w3, w4 = matrices[0].chunk(4, dim=1)
         w_key, w_query, w_both = (w2 - w3).T, (w1 + w3).T[:, None], w4.T[:, None]
+        activations: list[Any] = [
+            each.evaluator() if isinstance(each, Dice) else each for each in self.activations
+        ]
         for query, key in zip(queries, keys):
             of_key = torch.addmm(biases[0], key, w_key).flatten()
             of_query = torch.addcmul(w_query, key.T[:, :, None], w_both).flatten(1)
             parts = []
             for s in slices(query.shape[0], max(1, key.shape[0]) * n_units):
                 x = torch.addmm(of_key, query[s], of_query).view(-1, biases[0].shape[0])
-                parts.append(self._after_first(x, None, matrices, biases))
+                for activation, W, b in zip(activations, matrices[1:], biases[1:]):
+                    x = F.linear(activation(x), W, b)
+                parts.append(x)
             score = parts[0] if len(parts) == 1 else torch.cat(parts)
             yield score.view(query.shape[0], key.shape[0])
 
