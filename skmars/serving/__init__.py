@@ -7,8 +7,8 @@ from skmars.serving.scoring._request import Request
 from skmars.serving.scoring._scorer import Answer, Recommendation, Scorer
 from skmars.serving.scoring._snapshot import Snapshot
 from skmars.serving.store._open import open_store
+from skmars.serving.store._store import EVENT as EVENT
 from skmars.serving.store._store import (
-    EVENT,
     Events,
     Lease,
     LeaseHeld,
@@ -20,7 +20,6 @@ from skmars.serving.store._store import (
 )
 
 __all__ = [
-    "EVENT",
     "Answer",
     "Events",
     "Lease",
