@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # the same names for type checkers, which do not see those th
     from skmars.model_selection import leave_last_out as leave_last_out
     from skmars.model_selection import sample_negatives as sample_negatives
     from skmars.model_selection import time_split as time_split
+    from skmars.persistence import load as load
+    from skmars.persistence import save as save
     from skmars.pipeline import compare as compare
     from skmars.pipeline import explain as explain
     from skmars.pipeline import make_mars as make_mars
@@ -69,6 +71,8 @@ _PUBLIC = {
     "load_amazon_reviews": "datasets",
     "make_multimodal_ctr": "datasets",
     "make_small_shop": "datasets",
+    "save": "persistence",
+    "load": "persistence",
 }
 
 __all__ = [*_PUBLIC, "__version__"]

@@ -44,6 +44,7 @@ from skmars.cli import main
 from skmars.cli._arguments import MODELS
 from skmars.cli._checks import INPUTS
 from skmars.cli._command_line import make_parser
+from skmars.persistence import register
 from skmars.rates import PopularityClassifier
 
 PLAIN = ["1", "2", "3", "40", "-5", "0"]
@@ -86,6 +87,7 @@ TIMES = {
 TITLES = ["007", "1917", "Up", "NA", "", "true", "2001-01-01", 'The "5"', "a\nb"]
 
 
+@register
 class Echo(ClassifierMixin, BaseEstimator):
     """A classifier that predicts a digest of the row."""
 
@@ -341,6 +343,7 @@ def folder(files: dict[str, bytes]) -> Iterator[dict[str, bytes]]:
         os.chdir(path)
         try:
             for name, data in files.items():
+                Path(name).parent.mkdir(exist_ok=True)
                 Path(name).write_bytes(data)
             with patch.object(os, "fsync"):  # nobody pulls the plug
                 yield files
@@ -349,8 +352,8 @@ def folder(files: dict[str, bytes]) -> Iterator[dict[str, bytes]]:
 
 
 def contents() -> dict[str, bytes]:
-    """Return the files of the folder."""
-    return {path.name: path.read_bytes() for path in Path().iterdir() if path.is_file()}
+    """Return the files of the folder, and of folders in it."""
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
 
 
 def pipeline(**options: Any) -> Pipeline:
@@ -526,6 +529,7 @@ TEMPLATES = [
 NAMES = [
     *FILES,
     *("m.skmars", "new.csv", "new.parquet", "new.skmars", "folder", "folder/new.csv", "pipe.csv"),
+    *("m.skmars/new.csv", "m.skmars/new", "m.skmars/manifest.json"),
     *("link.csv", "hard.csv", "loop.csv", "dangling.csv", "no/new.csv", "./rows.csv", "ROWS.csv"),
     *("folder/../log.csv", "/dev/null", "/dev/zero", "/dev/stdin", "", ".", "-", "log.csv/new.csv"),
     *("a\0.csv", "x" * 300 + ".csv", "\udcff.csv", "\ud800.csv", "é.csv", "new\n.csv"),
@@ -601,17 +605,17 @@ def arguments(draw: st.DrawFn) -> list[str]:
 
 
 @cache
-def a_model() -> bytes:
-    """Return the bytes of a model file."""
+def a_model() -> dict[str, bytes]:
+    """Return the files of a model."""
     with folder(FILES), patch.object(commands, "make_pipeline", pipeline):
         code, _, error = run("fit", "log.csv", "--base", "--out", "m.skmars", "--quiet")
         assert code == 0, error
-        return Path("m.skmars").read_bytes()
+        return {name: data for name, data in contents().items() if name.startswith("m.skmars/")}
 
 
 def check_arguments(words: list[str]) -> str:
     """Run a command among files, pipes and links, and say what became of it."""
-    with folder({**FILES, "m.skmars": a_model()}):
+    with folder({**FILES, **a_model()}):
         Path("folder").mkdir()
         os.mkfifo("pipe.csv")
         for link, target in {"link": "rows", "loop": "loop", "dangling": "folder/there"}.items():
@@ -632,6 +636,8 @@ def check_arguments(words: list[str]) -> str:
         used = make_parser().parse_args(words)
         out = used.out and os.path.realpath(used.out)
         changed = {p for p in {*before, *after} if before.get(p) != after.get(p)}
+        if used.command == "fit":  # what changed are files of one folder
+            changed = {os.path.dirname(p) for p in changed}
         assert {os.path.realpath(p) for p in changed} <= {out}, f"changed {changed}"
         inputs = [getattr(used, name, None) for name in INPUTS]
         read = {os.path.realpath(p) for p in inputs if isinstance(p, Path)}

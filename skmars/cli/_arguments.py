@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import math
+import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import Any
 from skmars.cli._source import as_source
 from skmars.cli._times import check_format
 
-MADE_BY = "file that `skmars fit` wrote"
+MADE_BY = "folder that `skmars fit` wrote"
 
 # What `skmars.pipeline.compare` compares, from the simple to the complex.
 MODELS = ("popularity", "click rates", "DIN", "DIN + factors", "MARS")
@@ -25,9 +26,7 @@ Parser = argparse.ArgumentParser
 
 def add_fit(sub: Parser) -> None:
     add_log(sub, " (not needed with --base)")
-    sub.add_argument(
-        "--out", metavar="MODEL", type=Path, required=True, help="file to write, .skmars"
-    )
+    sub.add_argument("--out", metavar="MODEL", type=Path, required=True, help="folder to write")
     group = sub.add_argument_group("model")
     group.add_argument("--base", action="store_true", help="DIN alone, which borrows nothing")
     group.add_argument(
@@ -268,6 +267,43 @@ def add_evaluate(sub: Parser) -> None:
     add_output(sub)
 
 
+def add_runner(sub: Parser) -> None:
+    sub.set_defaults(out=None)
+    sub.add_argument(
+        "--model", metavar="DIR", type=Path, required=True, help="folder that `skmars fit` wrote"
+    )
+    sub.add_argument(
+        "--store", metavar="URL", required=True, help="lmdb:PATH or redis://HOST:PORT/DATABASE"
+    )
+    sub.add_argument(
+        "--log",
+        metavar="LOG",
+        type=Path,
+        help="Parquet or CSV file, or a folder of them (without it, events come from the service)",
+    )
+    sub.add_argument(
+        "--every",
+        metavar="TIME",
+        type=duration,
+        help="go on, with a pass every so often: 60s, 5m or 1h (default: one pass)",
+    )
+    sub.add_argument(
+        "--keep",
+        metavar="N",
+        type=integer(1, 1000),
+        default=3,
+        help="how many pools stay on the disk, the current one among them (default: 3)",
+    )
+    sub.add_argument(
+        "--lease",
+        metavar="TIME",
+        type=duration,
+        default=60.0,
+        help="how long others wait for a runner that was killed (default: 60s)",
+    )
+    sub.add_argument("--quiet", action="store_true", help="no progress")
+
+
 def add_histories(sub: Parser) -> None:
     sub.add_argument("--log", type=as_source, help="log for histories, instead of that of fit")
     sub.add_argument(
@@ -318,6 +354,16 @@ def number(text: str) -> float:
         if math.isfinite(value := float(text)):
             return value
     raise argparse.ArgumentTypeError(f"write a number, got {text!r}")
+
+
+def duration(text: str) -> float:
+    """Return a time span in seconds."""
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])
+    with suppress(ValueError):
+        seconds = float(text[:-1] if unit else text) * (unit or 1)
+        if 0 < seconds <= threading.TIMEOUT_MAX:
+            return seconds
+    raise argparse.ArgumentTypeError(f"write a time span such as 60s, 5m or 1h, got {text!r}")
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:

@@ -12,9 +12,10 @@ from skmars.cli._arguments import MODELS as COMPARED
 from skmars.cli._source import Source, StandardInput
 from skmars.cli._tables import ENDINGS, MADE
 from skmars.utils._files import check_writable
+from skmars.utils._folder import check_replaceable
 
-MODELS, TABLES = (".skmars",), ENDINGS
 WITHIN = ("last", "later")
+KIND = "model"  # of the folder that `skmars fit` writes
 # Arguments that name a file to be read.
 INPUTS = ("model", "log", "rows", "users", "items", "candidates", "user_table")
 
@@ -47,7 +48,7 @@ def check(arguments: argparse.Namespace) -> None:
             f"--holdout {arguments.holdout} takes some rows of LOG and the histories from its "
             "earlier rows; with --log, all rows are scored. Leave one of these options out."
         )
-    out, endings = arguments.out, MODELS if arguments.command == "fit" else TABLES
+    out = arguments.out
     if out is None:
         return
     for name, path in inputs.items():
@@ -56,10 +57,20 @@ def check(arguments: argparse.Namespace) -> None:
                 f"--out {out} is the same file as {path}, which is read: the {name} would be lost. "
                 "Name another file."
             )
-    if out.suffix.lower() not in endings:
-        raise ValueError(f"--out {out}: the name must end in {' or '.join(endings)}.")
+    model = getattr(arguments, "model", None)
+    if model is not None and Path(os.path.realpath(model)) in Path(os.path.realpath(out)).parents:
+        raise ArgumentTypeError(
+            f"--out {out} is in the folder of the model, {model}, which would then be none. Name "
+            "another place."
+        )
+    makes_model = arguments.command == "fit"
+    if not makes_model and out.suffix.lower() not in ENDINGS:
+        raise ValueError(f"--out {out}: the name must end in {' or '.join(ENDINGS)}.")
     try:
-        check_writable(out)
+        if makes_model:
+            check_replaceable(out, KIND)
+        else:
+            check_writable(out)
     except (OSError, ValueError) as error:
         raise OSError(f"--out: {error}") from error
 

@@ -15,6 +15,10 @@ import skmars
 from skmars.cli import _arguments as add
 from skmars.cli import _help as texts
 from skmars.cli._checks import check
+from skmars.cli._replay import add_replay
+from skmars.cli._replay import run as replay
+from skmars.cli._serve import add_serve
+from skmars.cli._serve import run as serve
 from skmars.cli._terminal import Interrupted, interrupt_ends, one_line_warnings, progress
 
 # Exit codes that shells give programs ended by a signal: SIGINT, SIGPIPE.
@@ -39,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0, 1 if the data or the model can't be used, 130 if interrupted, 141 if the reader of stdout
-        stopped.
+        stopped; of `runner` also 75 if another one works, and 143 if it was asked to end.
 
     Raises
     ------
@@ -53,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What libraries print goes to stderr: stdout is for results.
         with redirect_stdout(sys.stderr), one_line_warnings(program), interrupt_ends():
             check(arguments)
-            arguments.run(arguments, results)
-        return 0
+            code: int | None = arguments.run(arguments, results)
+        return code or 0
     except Interrupted:
         print(f"{program}: interrupted.", file=sys.stderr)
         return INTERRUPTED
@@ -129,6 +133,14 @@ def make_parser() -> argparse.ArgumentParser:
 
     epilog = texts.EVALUATE_EXAMPLES
     add.add_evaluate(command("evaluate", _make_table, "measure a model on a log", epilog))
+
+    what = "bring a log into a store, and make the pool of donors of all events"
+    add.add_runner(command("runner", _run_runner, what, texts.RUNNER_EXAMPLES))
+    what = "answer requests for predictions over HTTP, and keep the events that it is told"
+    add_serve(command("serve", serve, what, texts.SERVE_EXAMPLES))
+
+    what = "score logged requests again, with the versions and events of then"
+    add_replay(command("replay", replay, what, texts.REPLAY_EXAMPLES))
     return parser
 
 
@@ -137,7 +149,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _fit(arguments: argparse.Namespace, results: TextIO) -> None:
     from skmars.cli import _commands as commands
-    from skmars.persistence import save_model
+    from skmars.persistence import save
 
     try:
         pipeline = commands.make_pipeline(
@@ -160,7 +172,7 @@ def _fit(arguments: argparse.Namespace, results: TextIO) -> None:
             seed=arguments.seed,
             users=arguments.user_table,
         )
-    save_model(model, arguments.out)
+    save(model, arguments.out)
     if not arguments.quiet:
         print(f"skmars fit: wrote {arguments.out}{_kinds(model.columns)}", file=sys.stderr)
 
@@ -195,6 +207,12 @@ def _compare(arguments: argparse.Namespace, results: TextIO) -> None:
     _print(f"{comparison}\n", results)
 
 
+def _run_runner(arguments: argparse.Namespace, results: TextIO) -> int:
+    from skmars.cli._runner import run
+
+    return run(arguments)
+
+
 def _columns(arguments: argparse.Namespace) -> Any:
     from skmars.persistence import Columns
 
@@ -207,7 +225,7 @@ def _make_table(arguments: argparse.Namespace, results: TextIO) -> None:
     from skmars.cli import _commands as commands
     from skmars.cli import _scores as scores
     from skmars.cli._tables import csv_of, write_table
-    from skmars.persistence import load_model
+    from skmars.persistence._saved import load_model
 
     model = load_model(arguments.model)
     files = {"log": arguments.log, "items": arguments.items, "users": arguments.user_table}

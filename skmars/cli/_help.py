@@ -8,20 +8,20 @@ Click prediction for users with hardly any history, from files.
 A log has one row an event (who, which item, when, clicked or not), a table of items
 one row an item (id, title, text, path of a picture). skmars learns from both what people
 click, and lets users with short histories borrow from look-alikes (arXiv 2509.01184).
-Tables are .parquet or .csv files; models are .skmars files."""
+Tables are .parquet or .csv files; models are folders."""
 
 EXAMPLES = """\
 from a log to predictions:
-  skmars fit log.parquet --items items.parquet --out model.skmars
-  skmars predict model.skmars candidates.csv --out clicks.csv
-  skmars recommend model.skmars --user-id 42
+  skmars fit log.parquet --items items.parquet --out model
+  skmars predict model candidates.csv --out clicks.csv
+  skmars recommend model --user-id 42
 
 to see which model suits your data, in one command:
   skmars compare log.parquet --items items.parquet
 
 to measure a model, keep each user's last impressions out of training, and score them:
-  skmars fit log.csv --items items.csv --holdout last --out trial.skmars
-  skmars evaluate trial.skmars log.csv
+  skmars fit log.csv --items items.csv --holdout last --out trial
+  skmars evaluate trial log.csv
 
 exit codes: 0 success; 1 the data or the model can't be used, one line on stderr says why
 (--traceback shows where in the program); 2 the arguments are wrong; 130 interrupted.
@@ -34,9 +34,10 @@ Ids keep their kind: a column of plain integers (no 007, +7, 7.0, none from 2**6
 integers, any other column strings, in all tables of a model. With `skmars fit --ids strings`
 all ids are strings, as they are written.
 
-A model file is a joblib file, and opening one runs code in it: open only files from
-people you trust. It holds the histories of the users in the log, and the names of columns and
-format of times with which it was fitted: other commands read further tables in the same way."""
+A model is a folder of plain data: opening one runs no code in it, and one that was damaged is
+not opened. An earlier model of the same name is replaced when the new one is complete. It holds
+the histories of the users in the log, and the names of columns and format of times with which
+it was fitted: other commands read further tables in the same way."""
 
 COLUMNS = """\
 columns: the log has user_id, item_id, clicked (0/1) and, if there is one, timestamp; the items
@@ -62,17 +63,17 @@ order of the rows counts, or the column that --order names."""
 
 FIT_EXAMPLES = """\
 examples:
-  skmars fit log.parquet --items items.parquet --out model.skmars
+  skmars fit log.parquet --items items.parquet --out model
   skmars fit ratings.csv --items films.csv --user member --item film --time rated_at \\
-      --label stars --click-from 4 --history all --text plot --out films.skmars
+      --label stars --click-from 4 --history all --text plot --out films
   skmars fit orders.csv --items goods.csv --user customer --item sku --ids strings \\
       --time at --time-format "%d/%m/%Y %H:%M" --label bought --context device,hour \\
-      --out shop.skmars
-  skmars fit clicks.csv --items items.csv --negatives 4 --out clicks.skmars
-  skmars fit log.csv --base --out din.skmars
-  skmars fit log.csv --items items.csv --out m.skmars \\
+      --out shop
+  skmars fit clicks.csv --items items.csv --negatives 4 --out clicks
+  skmars fit log.csv --base --out din
+  skmars fit log.csv --items items.csv --out m \\
       --set augment__theta=0.3 --set ctr__max_iter=20 --set align__n_components=64
-  skmars fit log.csv --items items.csv --out m.skmars \\
+  skmars fit log.csv --items items.csv --out m \\
       --set "encode__encoders={'text': 'all-MiniLM-L6-v2'}"
 
 a log of clicks alone needs --negatives. Probabilities are then those of a click among N other
@@ -92,9 +93,9 @@ histories come from --log LOG if that is given, else from a list column 'history
 
 PREDICT_EXAMPLES = """\
 examples:
-  skmars predict model.skmars candidates.csv --out clicks.parquet
-  skmars predict model.skmars candidates.csv --log log-until-today.parquet > clicks.csv
-  sqlite3 -csv -header shop.db "select ..." | skmars predict model.skmars -
+  skmars predict model candidates.csv --out clicks.parquet
+  skmars predict model candidates.csv --log log-until-today.parquet > clicks.csv
+  sqlite3 -csv -header shop.db "select ..." | skmars predict model -
 
 The output has the rows of ROWS in their order: user, item, time, probability."""
 
@@ -104,11 +105,11 @@ a user's history is what they did strictly before that time, otherwise all that 
 Histories come from --log LOG if that is given, else from the log that the model was fitted on.
 
 examples:
-  skmars recommend shop.skmars --user-id 0042
-  skmars recommend shop.skmars --user-id 0042 --with device=app --with hour=18
-  skmars recommend shop.skmars --out best.parquet
-  skmars recommend shop.skmars newsletter.csv -n 3 --log log-until-today.csv
-  skmars recommend shop.skmars --candidates in-stock.csv --user-id 0042 --user-id 0043
+  skmars recommend shop --user-id 0042
+  skmars recommend shop --user-id 0042 --with device=app --with hour=18
+  skmars recommend shop --out best.parquet
+  skmars recommend shop newsletter.csv -n 3 --log log-until-today.csv
+  skmars recommend shop --candidates in-stock.csv --user-id 0042 --user-id 0043
 
 The output has the best items of each user, best first: user, (time,) rank, item, title,
 probability. Items of the user's history are left out; with `skmars fit --history positive` that
@@ -116,8 +117,8 @@ is what they clicked, not all that they were shown."""
 
 EXPLAIN_EXAMPLES = """\
 examples:
-  skmars explain model.skmars candidates.csv --words
-  skmars explain model.skmars candidates.csv --out borrowed.parquet
+  skmars explain model candidates.csv --words
+  skmars explain model candidates.csv --out borrowed.parquet
 
 The output has one line a borrowed item, and one for each row that borrows nothing: the row (from
 0), user, item, time, title and probability; activity and length of the history; the reason why
@@ -138,15 +139,56 @@ The output is the table and the recommendation as text; --out has all figures.""
 
 EVALUATE_EXAMPLES = """\
 examples:
-  skmars fit log.csv --items items.csv --holdout last --out trial.skmars
-  skmars evaluate trial.skmars log.csv
-  skmars fit log.csv --items items.csv --split-at 2026-01-31 --out trial.skmars
-  skmars evaluate trial.skmars log.csv
-  skmars evaluate model.skmars other-users.csv --holdout none
-  skmars evaluate model.skmars today.csv --log log-until-yesterday.csv
+  skmars fit log.csv --items items.csv --holdout last --out trial
+  skmars evaluate trial log.csv
+  skmars fit log.csv --items items.csv --split-at 2026-01-31 --out trial
+  skmars evaluate trial log.csv
+  skmars evaluate model other-users.csv --holdout none
+  skmars evaluate model today.csv --log log-until-yesterday.csv
 
 The history of a row is what --log (LOG itself without that option) has of the user strictly
 before it. Where there are no times, --log must not hold the rows of LOG.
 
 The output has AUC (over all rows), GAUC (within each user, then averaged) and the AUC of
 low-active users: the 30 percent with the shortest histories."""
+
+RUNNER_EXAMPLES = """\
+examples:
+  skmars runner --log logs/ --model shop/ --store lmdb:shop.store
+  skmars runner --log logs/ --model shop/ --store redis://localhost:6379/0 --every 60s
+
+The log has the columns of the log that the model was fitted on; context is not read. A column
+event_id, if there is one, tells events apart; otherwise their user, item, time and click do.
+What was loaded is remembered in the store: the next pass reads further files, and further
+rows of a file that has grown. Rows that were loaded may not change. Of a folder, files whose
+names begin with . or _ are left out; write them so, and rename them when they are complete.
+
+exit codes: 75 if another runner works for the store, or may have begun since; 143 if it was
+asked to end (SIGTERM). A runner that was killed is begun again with the same command."""
+
+SERVE_EXAMPLES = """\
+examples:
+  skmars serve --model shop/ --store lmdb:shop.store
+  skmars serve --model shop/ --store redis://localhost:6379/0 --workers 4 \\
+      --host 0.0.0.0 --token-file token
+
+  curl localhost:8000/events -H 'content-type: application/json' \\
+      -d '{"events": [{"user_id": 42, "item_id": 7, "time": 1.7e9, "clicked": true}]}'
+  curl localhost:8000/score -H 'content-type: application/json' \\
+      -d '{"users": [{"user_id": 42, "item_ids": [7, 8, 9]}]}'
+  curl localhost:8000/recommend -H 'content-type: application/json' \\
+      -d '{"user_id": 42, "n": 10}'
+
+/docs describes all of it, /health and /ready are for a load balancer, /metrics for Prometheus.
+With a token, requests need the header "authorization: Bearer TOKEN" (but for /health).
+
+The store says which versions of the model and its pool of donors are current; the service looks
+every second and switches without losing a request. SIGTERM ends it: what has come is answered."""
+
+REPLAY_EXAMPLES = """\
+examples:
+  skmars replay scores.jsonl --model shop/ --store lmdb:shop.store
+
+Each logged request is scored with the parameters and the pool that it was scored with, and with
+the events that the store had then. The output says how far the scores are from the logged ones,
+and which versions are gone. The exit code is 1 if a score differs by more than --tolerance."""

@@ -115,8 +115,25 @@ def thresholds(
 
     Both are inclusive: users who tie at a threshold are all in.
     """
-    low, high = np.quantile(activity, [low_quantile, high_quantile])
-    return float(low), float(high)
+    return thresholds_of_counts(np.bincount(activity), low_quantile, high_quantile)
+
+
+def thresholds_of_counts(
+    count: NDArray[np.int64], low_quantile: float, high_quantile: float
+) -> tuple[float, float]:
+    """Do as `thresholds`, where ``count[n]`` tells how many activities are `n`.
+
+    The cost depends on the largest activity, and not on how many there are.
+    """
+    ends = np.cumsum(count)
+
+    def quantile(q: float) -> float:
+        place = q * (ends[-1] - 1)
+        below = int(place)
+        neighbors = np.searchsorted(ends, [below, min(below + 1, ends[-1] - 1)], side="right")
+        return float(np.quantile(neighbors, place - below))
+
+    return quantile(low_quantile), quantile(high_quantile)
 
 
 def is_low(activity: NDArray[np.int32], low: float) -> NDArray[np.bool_]:

@@ -133,7 +133,7 @@ class ItemCatalog:
         missing: Mapping[str, ArrayLike] | None = None,
         embedding: ArrayLike | None = None,
     ) -> None:
-        if is_frame(ids) or isinstance(ids, ItemCatalog):
+        if isinstance(ids, ItemCatalog) or (not isinstance(ids, np.ndarray) and is_frame(ids)):
             raise TypeError(
                 f"ids must be an array of item ids, got a {type(ids).__name__}. A table of items "
                 "becomes a catalogue with ItemCatalog.from_frame(items)."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,7 +126,7 @@ def read_log(
     n_before = 0 if behind is None else len(behind)
     if seconds is not None and place is None:
         _warn_of_unknown_times(seconds)
-    keep = _first_of_duplicates(events, form.duplicates, n_before)
+    keep = first_of_duplicates(events, form.duplicates, n_before)
     fields, y = log_fields(events if keep is None else events.take(keep), catalog, form)
     fields["_zone"] = None if time is None else table.zone(time)
     return fields, y
@@ -135,19 +135,13 @@ def read_log(
 def log_fields(
     events: Events, catalog: ItemCatalog, form: LogFormat
 ) -> tuple[Fields, NDArray[np.int64] | None]:
+    """Return the fields of `Impressions`, one row an event, and the labels."""
+    moment, row_time, timeline, done = _gathered(events, form)
     user, y = events.user, events.label
-    place = None if events.place is None else np.unique(events.place, return_inverse=True)[1]
-    moment, row_time, event_time = _moments(user, events.seconds, place)
-    all_kept = y is None or form.history == "all"
-    kept = np.flatnonzero((moment > -np.inf) & (True if all_kept else y == 1))
-    timeline = Timeline(user[kept], moment[kept], len(events.users))
-    event = kept[timeline.order]
-    past = Sequences(
-        events.target[event],
-        timeline.start[user],
-        timeline.count_before(user, moment).astype(np.int32),
-        feedback=y[event].astype(np.int8) if form.history == "all" and y is not None else None,
-        time=None if event_time is None else event_time[event],
+    past = replace(
+        done,
+        start=done.start[user],
+        length=timeline.count_before(user, moment).astype(np.int32),
     )
     record = LogRecord(
         form,
@@ -168,6 +162,32 @@ def log_fields(
         "_checked": True,
     }
     return fields, y
+
+
+def events_of_users(events: Events, form: LogFormat) -> Sequences:
+    """Return what each user of a log has done that a history may hold, oldest first."""
+    return _gathered(events, form)[-1]
+
+
+def _gathered(
+    events: Events, form: LogFormat
+) -> tuple[NDArray[Any], NDArray[np.float64] | None, Timeline, Sequences]:
+    """Return the moments of rows and their times, and what histories may hold, user by user."""
+    y = events.label
+    place = None if events.place is None else np.unique(events.place, return_inverse=True)[1]
+    moment, row_time, event_time = _moments(events.user, events.seconds, place)
+    all_kept = y is None or form.history == "all"
+    kept = np.flatnonzero((moment > -np.inf) & (True if all_kept else y == 1))
+    timeline = Timeline(events.user[kept], moment[kept], len(events.users))
+    event = kept[timeline.order]
+    done = Sequences(
+        events.target[event],
+        timeline.start[:-1],
+        np.diff(timeline.start).astype(np.int32),
+        feedback=y[event].astype(np.int8) if form.history == "all" and y is not None else None,
+        time=None if event_time is None else event_time[event],
+    )
+    return moment, row_time, timeline, done
 
 
 def _joined(old: Events, new: Events, names: Mapping[str, str]) -> Events:
@@ -340,9 +360,7 @@ def _binary(table: Table, label: str) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def _first_of_duplicates(
-    events: Events, duplicates: str, n_before: int
-) -> NDArray[np.int64] | None:
+def first_of_duplicates(events: Events, duplicates: str, n_before: int) -> NDArray[np.int64] | None:
     """Return the rows to keep, or None for all of them.
 
     Of rows that were read before, the first `n_before`, nothing is said again.

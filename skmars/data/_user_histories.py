@@ -15,7 +15,7 @@ from skmars.data._catalog import ItemCatalog
 from skmars.data._impressions import Impressions
 from skmars.data._sequences import Sequences
 from skmars.utils import _ragged as ragged
-from skmars.utils._ids import Lookup, as_ids, factorize
+from skmars.utils._ids import Lookup, as_ids, check_same_kind, factorize
 from skmars.utils._values import as_seconds, check_same_unit
 
 
@@ -76,6 +76,38 @@ class UserHistories:
         codes = catalog.codes(self.catalog.ids, "the log")
         return replace(self, catalog=catalog, events=self.events.recode(codes))
 
+    def with_users(
+        self, users: NDArray[Any], events: Sequences, catalog: ItemCatalog
+    ) -> UserHistories:
+        """Return the histories of other users, with the attributes that are known of them.
+
+        Parameters
+        ----------
+        users : ndarray of shape (n_users,)
+            User ids, of whom some may be unknown.
+        events : Sequences of n_users rows
+            As of the constructor, with times if the present ones have them.
+        catalog : ItemCatalog
+            That of `events`.
+
+        Returns
+        -------
+        UserHistories
+            All these events came before now.
+
+        Raises
+        ------
+        TypeError
+            If ids are strings here and integers in the log, or the other way round.
+        """
+        check_same_kind(users, "user_id", self.users, "the log")
+        attributes = {}
+        if self.user_attributes:
+            known = self._lookup(users, "user_id")
+            attributes = {k: take_known(v, known) for k, v in self.user_attributes.items()}
+        now = None if self.now is None else np.inf
+        return UserHistories(catalog, users, events, now, attributes)
+
     def impressions(
         self,
         user_ids: NDArray[Any],
@@ -109,10 +141,13 @@ class UserHistories:
         seconds = self._seconds(time, len(user_ids))
         user_ids = as_ids(user_ids, "the user column of the rows")
         entry = self._lookup(user_ids, "the user column of the rows")
+        known = np.flatnonzero(entry >= 0)
+        start, length = np.zeros(len(entry), dtype=np.int64), np.zeros(len(entry), dtype=np.int32)
+        start[known] = self.events.start[entry[known]]
+        length[known] = self.events.length[entry[known]]
         catalog = self.catalog.extend(item_ids)
         target = catalog.codes(item_ids, "the item column of the rows")
-        users, user = factorize(user_ids)
-        X = self._rows(entry, users, user, seconds)
+        X = self._rows(user_ids, entry, start, length, seconds)
         return replace(X, catalog=catalog, target=target, context=dict(context or {}))
 
     def latest(self, time: Any = None) -> Impressions:
@@ -134,7 +169,8 @@ class UserHistories:
             As of `impressions`.
         """
         seconds = self._seconds(time, len(self.users))
-        return self._rows(np.arange(len(self.users)), *factorize(self.users), seconds)
+        entry = np.arange(len(self.users))
+        return self._rows(self.users, entry, self.events.start, self.events.length, seconds)
 
     def _seconds(self, time: Any, n_rows: int) -> NDArray[np.float64] | None:
         """Return the moment of each row; None where the log has no times."""
@@ -148,35 +184,36 @@ class UserHistories:
         if time is None:
             return np.full(n_rows, self.now)
         time = as_seconds(np.asarray(time), "the time column of the rows")
-        known = np.array([self.now])
-        check_same_unit(time, "the time column of the rows", known, "the log")
+        if self.now < np.inf:
+            known = np.array([self.now])
+            check_same_unit(time, "the time column of the rows", known, "the log")
         return np.where(np.isnan(time), self.now, time)
 
     def _rows(
         self,
+        user_ids: NDArray[Any],
         entry: NDArray[Any],
-        users: NDArray[Any],
-        user: NDArray[np.int32],
+        start: NDArray[np.int64],
+        length: NDArray[np.int32],
         seconds: NDArray[np.float64] | None,
     ) -> Impressions:
-        """Return rows with the histories of these entries of `users`, -1 for none.
+        """Return rows of these users, who are entries of `users` (-1 for none), up to a moment.
 
-        `users` and `user` are those of the rows, as in `Impressions`.
+        `start` and `length` are those of all that they have done.
         """
-        known = np.flatnonzero(entry >= 0)
-        start, length = np.zeros(len(entry), dtype=np.int64), np.zeros(len(entry), dtype=np.int32)
-        start[known], length[known] = (
-            self.events.start[entry[known]],
-            self.events.length[entry[known]],
-        )
         times = self.events.time
         if seconds is not None and self.now is not None and times is not None:
             # All that the log holds came before now, also what has no known time.
             earlier = np.flatnonzero(seconds < self.now)
-            limit = seconds[earlier]
-            length[earlier] = ragged.count_below(times, start[earlier], length[earlier], limit)
-        row = np.zeros(len(users), dtype=np.int64)
-        row[user] = entry
+            if len(earlier):
+                length, limit = length.copy(), seconds[earlier]
+                length[earlier] = ragged.count_below(times, start[earlier], length[earlier], limit)
+        users, user = factorize(user_ids)
+        attributes = {}
+        if self.user_attributes:
+            row = np.zeros(len(users), dtype=np.int64)
+            row[user] = entry
+            attributes = {k: take_known(v, row) for k, v in self.user_attributes.items()}
         # Known to be valid; a check would read all events.
         return Impressions(
             self.catalog,
@@ -185,6 +222,6 @@ class UserHistories:
             np.zeros(len(user), dtype=np.int32),
             replace(self.events, start=start, length=length),
             time=seconds,
-            user_attributes={k: take_known(v, row) for k, v in self.user_attributes.items()},
+            user_attributes=attributes,
             _checked=True,
         )

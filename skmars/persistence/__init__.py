@@ -1,6 +1,6 @@
-"""A fitted pipeline and the histories of its users as a file, and back."""
+"""Fitted pipelines, and models with the histories of their users, as folders without pickle."""
 
 from skmars.persistence._model import Columns, Model
-from skmars.persistence._model_file import load_model, save_model
+from skmars.persistence._saved import load, register, save
 
-__all__ = ["Columns", "Model", "load_model", "save_model"]
+__all__ = ["Columns", "Model", "load", "register", "save"]

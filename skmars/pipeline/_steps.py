@@ -1,13 +1,14 @@
-"""Find the augmenter of a fitted pipeline, and what comes to it."""
+"""Find the augmenter of a fitted pipeline, and what comes to it; give it another pool of donors."""
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from sklearn.pipeline import Pipeline
 
 from skmars.data import Impressions
-from skmars.retrieval import SequenceRetrievalAugmenter
+from skmars.retrieval import DonorPool, SequenceRetrievalAugmenter
 
 
 def before_augmenter(
@@ -33,6 +34,42 @@ def before_augmenter(
     for step in steps[: places[-1]]:
         X = step.transform(X)
     return steps[places[-1]], X
+
+
+def with_pool(pipeline: Pipeline, pool: DonorPool) -> Pipeline:
+    """Return a fitted pipeline whose augmenter borrows from another pool; all else is shared.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Fitted. Other pipelines may be nested in it.
+    pool : DonorPool
+
+    Returns
+    -------
+    Pipeline
+
+    Raises
+    ------
+    ValueError
+        If the pipeline has no `SequenceRetrievalAugmenter`, or the pool does not fit it.
+    """
+    if not any(isinstance(step, SequenceRetrievalAugmenter) for step in _steps(pipeline)):
+        raise ValueError(
+            "the pipeline has no SequenceRetrievalAugmenter, so that it borrows from no pool. Take "
+            "one with an augmenter, such as that of make_mars."
+        )
+    return _with_pool(pipeline, pool)
+
+
+def _with_pool(model: Any, pool: DonorPool) -> Any:
+    if isinstance(model, SequenceRetrievalAugmenter):
+        return model.with_pool(pool)
+    if not isinstance(model, Pipeline):
+        return model
+    changed = copy(model)
+    changed.steps = [(name, _with_pool(step, pool)) for name, step in model.steps]
+    return changed
 
 
 def _steps(model: Any) -> list[Any]:

@@ -30,6 +30,8 @@ from skmars.retrieval._donors import (
     build_pool,
     check_interchangeable,
     collect_donors,
+    have_later_events,
+    own_donors,
     rows_to_fit,
     warn_if_nothing_is_borrowed,
 )
@@ -409,7 +411,7 @@ class SequenceRetrievalAugmenter(
         """
         rows, own_donor = self._fitted_rows(X)
         augmented = self._retrieve(rows, own_donor, self.pool_)
-        return mark_own(augmented, self.pool_.has_later_events(rows, own_donor))
+        return mark_own(augmented, have_later_events(rows, own_donor, self.pool_))
 
     def _fitted_rows(self, X: Impressions | IntoDataFrame) -> tuple[Impressions, NDArray[np.int32]]:
         """Return the rows, and of each the donor who is its own user, -1 if there is none."""
@@ -422,7 +424,7 @@ class SequenceRetrievalAugmenter(
             self._check_parameters()
         rows = require_impressions(X, estimator_name=type(self).__name__)
         check_columns(self, rows, reset=False)
-        return rows, self.pool_.own_donor(rows)
+        return rows, own_donors(rows, self.pool_)
 
     def with_pool(self, pool: DonorPool) -> Any:
         """Return an augmenter that borrows from another pool, of other users or later events.

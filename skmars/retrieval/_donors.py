@@ -235,22 +235,6 @@ class DonorPool:
         fields = self.__dataclass_fields__
         return {name: value for name, value in vars(self).items() if name in fields}
 
-    def own_donor(self, X: Impressions) -> NDArray[np.int32]:
-        """Return the donor who is each row's own user, a row number of the pool; -1 for none."""
-        if len(X) < len(X.users):
-            return self._lookup(X.user_ids, "user_id of X")
-        return self._lookup(X.users, "user_id of X")[X.user]
-
-    def has_later_events(self, X: Impressions, own_donor: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Return for each row of `X` whether its user is a donor with a longer history.
-
-        What the pool holds may then know whether the row was clicked.
-        """
-        later = np.zeros(len(X), dtype=bool)
-        row = np.flatnonzero(own_donor >= 0)
-        later[row] = X.history.length[row] < self.history.length[own_donor[row]]
-        return later
-
 
 def rows_to_fit(X: Any) -> Impressions:
     """Return impressions of which there is at least one."""
@@ -356,6 +340,26 @@ def _first_event(history: Sequences) -> NDArray[np.float64] | None:
     return first
 
 
+def own_donors(X: Impressions, pool: DonorPool) -> NDArray[np.int32]:
+    """Return the donor who is each row's own user, a row number of the pool; -1 for none."""
+    if len(X) < len(X.users):
+        return pool._lookup(X.user_ids, "user_id of X")
+    return pool._lookup(X.users, "user_id of X")[X.user]
+
+
+def have_later_events(
+    X: Impressions, own_donor: NDArray[np.int32], pool: DonorPool
+) -> NDArray[np.bool_]:
+    """Return for each row of `X` whether its user is a donor with a longer history.
+
+    What the pool holds may then know whether the row was clicked.
+    """
+    later = np.zeros(len(X), dtype=bool)
+    row = np.flatnonzero(own_donor >= 0)
+    later[row] = X.history.length[row] < pool.history.length[own_donor[row]]
+    return later
+
+
 def user_units(X: Impressions, pool: DonorPool) -> Vectors:
     """Return the centred unit vector of each row's user, as it is compared with `pool.units`."""
     return centred_units(user_vectors(X, pool.items.view(X.catalog), pool.user_kind), pool.center)
@@ -380,9 +384,11 @@ def _why_nothing_is_borrowed(X: Impressions, pool: DonorPool) -> str | None:
         )
     empty = X[np.flatnonzero(X.history.length == 0)[:1]]
     if low < 1 and not has_embedding(user_units(empty, pool)).any():
+        # Where X has one row a user, the longest, nobody's is empty.
+        share = f" ({np.mean(X.history.length == 0):.0%} of the rows have none)" * len(empty)
         return (
-            f"only rows without any history are low-active ({np.mean(X.history.length == 0):.0%} "
-            "of the rows have none), which can't be compared with donors. Raise low_quantile"
+            f"only rows without any history are low-active{share}, which can't be compared with "
+            "donors. Raise low_quantile"
         )
     return None
 

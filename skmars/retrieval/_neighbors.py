@@ -166,22 +166,19 @@ def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
     own, first_event = plan.own_donor[rows], pool.first_event
     before = None if plan.before is None else plan.before[rows]
     if pool.index is not None and len(search):
-        # One more, as the user may be among their own neighbours; some may come too late.
-        wanted = min(len(pool.units), k + 1 if before is None else 4 * (k + 1))
-        n_jobs = plan.settings.n_jobs
-        found, cosine = _proposed(pool.index, users[search], wanted, len(pool.units), n_jobs)
-        n_proposed = np.count_nonzero(found >= 0, axis=1)
-        allowed = (found >= 0) & (found != own[search, None])
+        # One more, as the user may be among their own neighbours. Only where some donors came
+        # later than the row, many more are looked for.
+        late = np.zeros(len(search), dtype=bool)
         if before is not None and first_event is not None:
-            allowed &= first_event[found] < before[search, None]
-        if cosine is not None:
-            # Within their error, these cosines tell which are among the best.
-            cosine[~allowed] = -np.inf
-            least = np.partition(cosine, -k, axis=1)[:, -k, None]
-            allowed &= cosine >= least - _error(users)
-        row, rank = np.nonzero(allowed)
-        donor, similarity = _ranked(search[row], found[row, rank], users, pool.units, k)
-        search = search[(donor[search, -1] < 0) & (n_proposed < len(pool.units))]
+            late = before[search] <= first_event.max(initial=-np.inf)
+        lacking = []
+        for some, wanted in ((search[~late], k + 1), (search[late], 4 * (k + 1))):
+            if len(some):
+                allowed = None if before is None else before[some]
+                found = _search_index(plan, users[some], own[some], allowed, wanted)
+                donor[some], similarity[some], complete = found
+                lacking.append(some[~complete])
+        search = np.concatenate(lacking)
     if len(search):
         donor[search], similarity[search] = top_k(
             users[search],
@@ -193,6 +190,35 @@ def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
             n_jobs=plan.settings.n_jobs,
         )
     return Lookalikes(users, donor, similarity)
+
+
+def _search_index(
+    plan: Plan,
+    users: Vectors,
+    own: NDArray[np.int32],
+    before: NDArray[np.float64] | None,
+    wanted: int,
+) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the best of `wanted` donors that the index proposes for each user.
+
+    And whether these are enough: as many as are looked for, or all that there are.
+    """
+    pool, k = plan.pool, plan.n_donors
+    assert pool.index is not None
+    wanted = min(len(pool.units), wanted)
+    found, cosine = _proposed(pool.index, users, wanted, len(pool.units), plan.settings.n_jobs)
+    n_proposed = np.count_nonzero(found >= 0, axis=1)
+    allowed = (found >= 0) & (found != own[:, None])
+    if before is not None and pool.first_event is not None:
+        allowed &= pool.first_event[found] < before[:, None]
+    if cosine is not None:
+        # Within their error, these cosines tell which are among the best.
+        cosine[~allowed] = -np.inf
+        least = np.partition(cosine, -k, axis=1)[:, -k, None]
+        allowed &= cosine >= least - _error(users)
+    row, rank = np.nonzero(allowed)
+    donor, similarity = _ranked(row, found[row, rank], users, pool.units, k)
+    return donor, similarity, (donor[:, -1] >= 0) | (n_proposed == len(pool.units))
 
 
 def _proposed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
+from contextlib import suppress
 from functools import cached_property
 from numbers import Integral
 from typing import Any
@@ -48,6 +49,9 @@ def as_ids(values: ArrayLike | Iterable[Any], name: str, each: str = "row") -> I
     TypeError
         If integers and strings are mixed, or the ids are neither.
     """
+    if type(values) is list and set(map(type, values)) == {int}:  # the usual case, quickly
+        with suppress(OverflowError):
+            return np.array(values, dtype=np.int64)
     array = _to_array(values, name)
     if array.ndim != 1:
         raise ValueError(f"{name} must be one-dimensional, got shape {array.shape}.")

@@ -12,7 +12,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 
-from skmars import DINClassifier, Impressions, ItemCatalog, SteinAligner, make_multimodal_ctr
+from skmars import (
+    DINClassifier,
+    Impressions,
+    ItemCatalog,
+    MultimodalEncoder,
+    SteinAligner,
+    make_multimodal_ctr,
+)
 from tests.fits import check_finite_or_named, check_repeatable_in_threads
 
 
@@ -498,3 +505,18 @@ def test_going_on_with_features_of_another_kind(data) -> None:
 def test_numbers_that_are_none(data, name: str, value) -> None:
     with pytest.raises(ValueError, match=f"The '{name}' parameter of SteinAligner"):
         make(**{name: value}).fit(*data)
+
+
+def test_items_of_which_nothing_is_known_are_alike() -> None:
+    X, y = make_multimodal_ctr(n_users=40, n_items=30, random_state=0)
+    X = MultimodalEncoder(random_state=0).fit_transform(X)
+    aligner = SteinAligner(max_iter=1, random_state=0).fit(X, y)
+    catalog = X.catalog.extend([10_001, 10_002]).extend([10_003])
+    embedded = aligner.encoder_.embed_catalog(catalog).embedding
+    np.testing.assert_allclose(embedded, aligner.encoder_.embed_items(catalog), atol=1e-5)
+    assert (embedded[-3:] == embedded[-1]).all()
+    # Also in a catalogue that has such items among others.
+    flat = aligner.encoder_.embed_catalog(
+        ItemCatalog(catalog.ids, features=catalog.features, missing=catalog.missing)
+    )
+    np.testing.assert_allclose(flat.embedding, embedded, atol=1e-5)

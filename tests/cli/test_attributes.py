@@ -9,7 +9,7 @@ import pytest
 from skmars.cli import main
 from skmars.cli._inputs import read_labelled, read_log, read_rows
 from skmars.cli._users import read_users
-from skmars.persistence import load_model
+from skmars.persistence import load
 
 from .shop import FAST_BASE, write
 
@@ -50,7 +50,7 @@ def fit(tmp_path: Path) -> list[object]:
 def test_attributes_of_items(capsys, tmp_path: Path, fit) -> None:
     names = ["--attributes", "price,brand,genres", "--list-separator", "|"]
     assert run(capsys, *fit, *names)[0] == 0
-    model = load_model(tmp_path / "m.skmars")
+    model = load(tmp_path / "m.skmars")
     kinds = {"price": "numbers", "brand": "strings", "genres": "lists"}
     assert model.columns.attributes == kinds
     attributes = model.histories.catalog.attributes
@@ -82,7 +82,7 @@ def test_attributes_of_items(capsys, tmp_path: Path, fit) -> None:
 
 def test_attributes_of_users_stay_with_them(capsys, tmp_path: Path, fit) -> None:
     assert run(capsys, *fit)[0] == 0
-    model = load_model(tmp_path / "m.skmars")
+    model = load(tmp_path / "m.skmars")
     assert model.columns.user_attributes == {"age": "numbers", "country": "strings"}
     rows, log = write(tmp_path, "rows.csv", ROWS), tmp_path / "log.csv"
     # A log in which user 1 does not occur changes nothing of who they are.
@@ -119,7 +119,7 @@ def test_some_columns_of_the_users(capsys, tmp_path: Path, fit) -> None:
     for part in (str(users), "'born'", "--user-attributes", "leave it out"):
         assert part in err
     assert run(capsys, *fit, "--user-attributes", "country")[0] == 0
-    assert load_model(tmp_path / "m.skmars").columns.user_attributes == {"country": "strings"}
+    assert load(tmp_path / "m.skmars").columns.user_attributes == {"country": "strings"}
 
 
 def test_options_without_their_table(capsys, tmp_path: Path, fit) -> None:

@@ -16,7 +16,7 @@ import pytest
 from skmars.cli import _inputs as inputs
 from skmars.cli import _tables as tables
 from skmars.cli import main
-from skmars.persistence import load_model
+from skmars.persistence import load
 
 from .shop import FAST, FAST_BASE, write
 
@@ -135,7 +135,7 @@ def test_three_ways_to_bring_a_history(capsys, folder: Path, model: Path, tmp_pa
     _, remembered, _ = run(capsys, "predict", model, rows)
     _, from_log, _ = run(capsys, "predict", model, rows, "--log", folder / "log.parquet")
     assert from_log == remembered
-    X = load_model(model).histories.impressions(np.array([2, 0]), np.array([5, 6]))
+    X = load(model).histories.impressions(np.array([2, 0]), np.array([5, 6]))
     own = write(
         tmp_path,
         "own.parquet",
@@ -173,7 +173,7 @@ def test_names_labels_and_dates_of_ones_own(capsys, tmp_path: Path) -> None:
     path = tmp_path / "m.skmars"
     files_ = ["fit", tmp_path / "log.csv", "--items", tmp_path / "films.csv", "--out", path]
     assert run(capsys, *files_, *names, *meaning, *FAST)[0] == 0
-    histories = load_model(path).histories
+    histories = load(path).histories
     assert histories.events.feedback is not None
     assert histories.now == np.nextafter(np.datetime64("2026-01-04T10:00:00").astype(float), np.inf)
     code, out, _ = run(capsys, "predict", path, tmp_path / "log.csv")
@@ -196,7 +196,7 @@ def test_what_comes_before_what(capsys, tmp_path: Path) -> None:
 
     def histories(*options: str) -> list[list[int]]:
         assert run(capsys, *fit, *options)[0] == 0
-        model = load_model(path)
+        model = load(path)
         _, X = inputs.read_rows(model, tmp_path / "rows.csv", log=None, items=None)
         _, Z = inputs.read_rows(model, tmp_path / "rows.csv", log=tmp_path / "log.csv", items=None)
         found = [X.catalog.ids[X.history.row(i)].tolist() for i in range(2)]
@@ -206,13 +206,13 @@ def test_what_comes_before_what(capsys, tmp_path: Path) -> None:
 
     # The one column of a usual name is found, and the model knows which it was.
     assert histories() == [[1], [1, 2, 3, 4], [0, 1, 1, 3]]
-    assert load_model(path).columns.time == "ts"
+    assert load(path).columns.time == "ts"
     assert histories("--time", "ts") == histories()
     # Without times, rows come after all that the log holds.
     assert histories("--no-time") == [[1, 2, 3, 4], [1, 2, 3, 4], [0, 1, 2, 3]]
     assert histories("--no-time", "--order", "step")[1:] == [[4, 2, 3, 1], [3, 1, 1, 0]]
     assert histories("--order", "step") == [[4, 2, 3, 1], [4, 2, 3, 1], [3, 1, 1, 0]]
-    assert load_model(path).columns.order == "step"
+    assert load(path).columns.order == "step"
     log["date"] = ["2026-01-01"] * 8
     write(tmp_path, "log.csv", log)
     message = error(capsys, 1, *fit)
@@ -249,7 +249,7 @@ def test_bars_on_a_terminal_are_no_part_of_the_model(
     assert (code, out) == (0, "")
     assert "DINClassifier - fit" in err
     assert "epoch" not in err
-    assert b"ProgressBar" not in path.read_bytes()
+    assert b"ProgressBar" not in (path / "manifest.json").read_bytes()
 
 
 def test_help_teaches(capsys) -> None:
@@ -257,7 +257,7 @@ def test_help_teaches(capsys) -> None:
         code, out, _ = run(capsys, *command, "--help")
         assert code == 0
         assert "skmars fit" in out or f"skmars {command[0]}" in out
-    assert "runs code" in run(capsys, "--help")[1]
+    assert "opening one runs no code" in run(capsys, "--help")[1]
 
 
 # --- it does not ----------------------------------------------------------------------------

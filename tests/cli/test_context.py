@@ -8,7 +8,7 @@ import pytest
 
 from skmars.cli import main
 from skmars.cli._inputs import read_rows
-from skmars.persistence import load_model
+from skmars.persistence import load
 
 from .shop import FAST, FAST_BASE, write
 
@@ -49,7 +49,7 @@ def fit(capsys, tmp_path: Path, log: Path, *options: object) -> tuple[int, str, 
 def test_context_reaches_the_model(capsys, tmp_path: Path, log: str, rows: str) -> None:
     names = ["--context", "hour,device", "--context", "gift"]
     assert fit(capsys, tmp_path, write(tmp_path, log, LOG), *names)[0] == 0
-    model = load_model(tmp_path / "m.skmars")
+    model = load(tmp_path / "m.skmars")
     kinds = {"hour": "numbers", "device": "strings", "gift": "booleans"}
     assert model.columns.context == kinds
     path = write(tmp_path, rows, ROWS)
@@ -70,7 +70,7 @@ def test_context_reaches_the_model(capsys, tmp_path: Path, log: str, rows: str) 
 def test_context_comes_with_histories_in_rows(capsys, tmp_path: Path) -> None:
     assert fit(capsys, tmp_path, write(tmp_path, "log.csv", LOG), "--context", "hour")[0] == 0
     rows = write(tmp_path, "own.parquet", ROWS | {"history": [[1], [2]]})
-    _, X = read_rows(load_model(tmp_path / "m.skmars"), rows, log=None, items=None)
+    _, X = read_rows(load(tmp_path / "m.skmars"), rows, log=None, items=None)
     assert X.context["hour"].tolist() == [8, 20]
     assert list(X.context) == ["hour"]
 
@@ -79,7 +79,7 @@ def test_codes_stay_codes(capsys, tmp_path: Path) -> None:
     text = "user_id,item_id,clicked,zip\n1,1,1,01067\n1,2,0,80331\n2,1,1,\n2,3,0,80331\n"
     (tmp_path / "log.csv").write_text(text)
     assert fit(capsys, tmp_path, tmp_path / "log.csv", "--context", "zip", "--no-time")[0] == 0
-    model = load_model(tmp_path / "m.skmars")
+    model = load(tmp_path / "m.skmars")
     assert model.columns.context == {"zip": "strings"}
     # Rows that look like numbers are those codes all the same.
     (tmp_path / "rows.csv").write_text("user_id,item_id,zip\n1,1,80331\n1,1,80331\n")

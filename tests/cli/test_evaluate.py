@@ -9,7 +9,7 @@ import pytest
 
 from skmars.cli import main
 from skmars.cli._inputs import read_labelled, read_log
-from skmars.persistence import load_model
+from skmars.persistence import load
 
 from .shop import FAST_BASE, write
 
@@ -40,7 +40,7 @@ def fitted(capsys, tmp_path: Path) -> Path:
 
 def test_a_row_is_in_no_history_of_its_own(tmp_path: Path, fitted: Path) -> None:
     # The same rows from the log itself, and from another log that holds them, are the same.
-    model, log = load_model(fitted), tmp_path / "log.csv"
+    model, log = load(fitted), tmp_path / "log.csv"
     X, y = read_log(log, None, model)
     Z, z = read_labelled(model, log, log=log, items=None)
     assert y.tolist() == z.tolist()

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 
 from skmars import make_multimodal_ctr
 from skmars.cli import main
-from skmars.persistence import load_model
+from skmars.persistence import load
 
 from .shop import FAST_BASE, write
 
@@ -113,7 +113,7 @@ def test_a_log_of_clicks_alone(capsys, tmp_path: Path, trained) -> None:
     assert int(figures[0]["rows"]) == 4 * int(figures[0]["users"])
     assert 0 <= float(figures[0]["value"]) <= 1
     assert run(capsys, "predict", model, log, "--log", log)[0] == 0
-    assert load_model(model).histories.events.length.sum() == len(clicks["user_id"])
+    assert load(model).histories.events.length.sum() == len(clicks["user_id"])
 
 
 def test_negatives_are_for_clicks_alone(capsys, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from skmars.cli import main
 from skmars.cli._tables import read_table
-from skmars.persistence import load_model
+from skmars.persistence import load
 
 from .shop import FAST_BASE, write
 
@@ -121,7 +121,7 @@ def test_one_odd_id_makes_strings_of_all_in_every_table(capsys, tmp_path: Path) 
     code, _, err = fit(capsys, tmp_path, log, "--items", items)
     assert code == 0
     assert "1 of" in err or "7" in err  # item 7 is not item 07
-    model = load_model(tmp_path / "m.skmars")
+    model = load(tmp_path / "m.skmars")
     assert model.histories.users.tolist() == ["007", "1", "2", "3"]
     assert set(model.histories.catalog.ids) == {"1", "2", "7", "07"}
     # Rows that look like integers are those users all the same; what was written comes back.
@@ -139,7 +139,7 @@ def test_items_are_strings_if_the_log_has_them_so(capsys, tmp_path: Path) -> Non
     items = csv(tmp_path / "items.csv", "item_id,title\n1,One\n2,Two\n7,007\n")
     log = csv(tmp_path / "log.csv", LOG + "1,abc,1\n")
     assert fit(capsys, tmp_path, log, "--items", items)[0] == 0
-    catalog = load_model(tmp_path / "m.skmars").histories.catalog
+    catalog = load(tmp_path / "m.skmars").histories.catalog
     assert catalog.ids.tolist() == ["1", "2", "7", "abc"]
     assert catalog.title(2) == "007"  # titles are text, too
 
@@ -214,7 +214,7 @@ def test_ids_are_strings_where_that_is_told(capsys, tmp_path: Path) -> None:
     log = csv(tmp_path / "log.csv", LOG)  # plain integers
     items = write(tmp_path, "items.parquet", {"item_id": [1, 2, 7], "title": ["a", "b", "c"]})
     assert fit(capsys, tmp_path, log, "--items", items, "--ids", "strings")[0] == 0
-    model = load_model(tmp_path / "m.skmars")
+    model = load(tmp_path / "m.skmars")
     assert model.histories.users.tolist() == ["1", "2", "3"]
     assert model.histories.catalog.ids.tolist() == ["1", "2", "7"]
     assert model.histories.catalog.title(2) == "c"
@@ -247,7 +247,7 @@ def test_uuids_are_the_same_ids_in_all_tables(capsys, tmp_path: Path) -> None:
     code, _, err = fit(capsys, tmp_path, log, "--items", table, "--no-time")
     assert code == 0
     assert "not in the catalogue" not in err
-    catalog = load_model(tmp_path / "m.skmars").histories.catalog
+    catalog = load(tmp_path / "m.skmars").histories.catalog
     assert catalog.ids.tolist() == [str(i) for i in items]
     rows = write(tmp_path, "rows.parquet", {"user_id": [1], "item_id": typed[:1]})
     assert run(capsys, "predict", tmp_path / "m.skmars", rows)[0] == 0

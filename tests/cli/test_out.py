@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -30,7 +31,7 @@ def here(tmp_path: Path, monkeypatch, folder: Path, model: Path) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("log.csv", "items.csv", "rows.csv"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    (tmp_path / "m.skmars").write_bytes(model.read_bytes())
+    copytree(model, tmp_path / "m.skmars")
     monkeypatch.setattr(scores, "evaluate", lambda *_, **__: pytest.fail("work was done before"))
     for name in ("predict", "explain", "recommend", "fit"):
         monkeypatch.setattr(commands, name, lambda *_, **__: pytest.fail("work was done before"))
@@ -39,13 +40,13 @@ def here(tmp_path: Path, monkeypatch, folder: Path, model: Path) -> Path:
 
 def refused(capsys, arguments: list[str]) -> tuple[int, str]:
     """Run a command that is to fail and to change nothing; return code and last line."""
-    before = {path: path.read_bytes() for path in Path().iterdir() if path.is_file()}
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
     try:
         code = main(arguments)
     except SystemExit as stop:
         code = int(stop.code or 0)
     assert code in (1, 2)
-    assert {path: path.read_bytes() for path in Path().iterdir() if path.is_file()} == before
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
     captured = capsys.readouterr()
     assert captured.out == ""
     return code, captured.err.splitlines()[-1]
@@ -65,11 +66,11 @@ def test_no_input_is_written_over(capsys, here: Path, command: str) -> None:
     (here / "sub").mkdir()
     for name in inputs:
         Path(f"symbolic-{name}{ending}").symlink_to(name)
-        os.link(name, f"hard-{name}{ending}")
-        for out in (
-            *(name, f"./{name}", f"sub/../{name}", str(here / name)),
-            *(f"symbolic-{name}{ending}", f"hard-{name}{ending}"),
-        ):
+        links = [f"symbolic-{name}{ending}"]
+        if Path(name).is_file():
+            links.append(f"hard-{name}{ending}")
+            os.link(name, links[-1])
+        for out in (name, f"./{name}", f"sub/../{name}", str(here / name), *links):
             code, err = refused(capsys, [command, *arguments, "--out", out])
             assert code == 2
             assert f"--out {Path(out)} is the same file as {name}" in err
@@ -82,22 +83,31 @@ def test_what_is_wrong_with_out_is_told_first(capsys, here: Path, command: str) 
     arguments = ["log.csv", "--base"] if command == "fit" else ["m.skmars", *INPUTS[command]]
     os.mkfifo(f"pipe{end}")
     os.mkdir(f"folder{end}")
-    for out, message in {
-        f"pipe{end}": "pipe",
+    Path(f"folder{end}/notes.txt").write_text("mine")
+    messages = {
         f"folder{end}": "folder",
         f"no/new{end}": "no folder",
         f"log.csv/new{end}": "no folder",
         "x" * 300 + end: "too long",
-        "/dev/null": "must end in",
-        "new.txt": "must end in",
-        "new": "must end in",
-        "": "must end in",
-        "new.csv" if command == "fit" else "new.skmars": "must end in",
-    }.items():
+    }
+    if command == "fit":
+        messages |= {"pipe.skmars": "no folder", "/dev/null": "no folder", "": "something else"}
+    else:
+        ending = ("/dev/null", "new.txt", "new", "", "new.skmars")
+        messages |= {f"pipe{end}": "pipe", **dict.fromkeys(ending, "must end in")}
+    for out, message in messages.items():
         code, err = refused(capsys, [command, *arguments, "--out", out])
         assert code == 1
         assert "--out" in err
         assert message in err
+
+
+@pytest.mark.parametrize("command", ["predict", "recommend", "explain", "evaluate"])
+def test_nothing_is_written_into_the_folder_of_a_model(capsys, here: Path, command: str) -> None:
+    for out in ("m.skmars/new.csv", "m.skmars/pools/new.csv", str(here / "m.skmars/new.csv")):
+        code, err = refused(capsys, [command, "m.skmars", *INPUTS[command], "--out", out])
+        assert code == 2
+        assert "is in the folder of the model" in err
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from skmars.cli import main
-from skmars.persistence import load_model
+from skmars.persistence import load
 
 from .shop import FAST_BASE, write
 
@@ -30,7 +30,7 @@ def lines(capsys, *arguments: object) -> list[dict[str, str]]:
 
 
 def own_items(model: Path, user: int) -> set[str]:
-    histories = load_model(model).histories
+    histories = load(model).histories
     row = histories.users.tolist().index(user)
     return {str(i) for i in histories.catalog.ids[histories.events.row(row)]}
 
@@ -38,7 +38,7 @@ def own_items(model: Path, user: int) -> set[str]:
 def test_the_best_of_a_user_are_those_that_predict_finds(
     capsys, folder: Path, model: Path, tmp_path: Path
 ) -> None:
-    ids = [int(i) for i in load_model(model).histories.catalog.ids]
+    ids = [int(i) for i in load(model).histories.catalog.ids]
     rows = write(tmp_path, "rows.csv", {"user_id": [2] * len(ids), "item_id": ids})
     code, out, _ = run(capsys, "predict", model, rows)
     assert code == 0
@@ -61,7 +61,7 @@ def test_users_come_from_a_table_a_list_or_the_log(
     capsys, folder: Path, model: Path, tmp_path: Path
 ) -> None:
     everybody = lines(capsys, model, "-n", 2)
-    assert len(everybody) == 2 * len(load_model(model).histories.users)
+    assert len(everybody) == 2 * len(load(model).histories.users)
     users = write(tmp_path, "users.csv", {"user_id": [7, 3]})
     some = lines(capsys, model, users, "-n", 2)
     assert [line["user_id"] for line in some] == ["7", "7", "3", "3"]

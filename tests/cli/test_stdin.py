@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from skmars.cli import main
-from skmars.persistence import load_model
+from skmars.persistence import load
 
 from .shop import FAST_BASE
 
@@ -43,7 +43,7 @@ def test_a_log_comes_from_a_pipe(capsys, monkeypatch, folder: Path, tmp_path: Pa
         items.write_text("item_id,title\n007,Seven\n1,One\n")
         fit = ["fit", source, "--base", "--items", items, *out]
         assert run(capsys, monkeypatch, data, *fit)[0] == 0
-    a, b = (load_model(tmp_path / f"{i}.skmars").histories for i in range(2))
+    a, b = (load(tmp_path / f"{i}.skmars").histories for i in range(2))
     assert a.events.items.tolist() == b.events.items.tolist()
     assert a.catalog.ids.tolist() == b.catalog.ids.tolist()
     scores = ["evaluate", tmp_path / "0.skmars", "-", "--holdout", "none"]

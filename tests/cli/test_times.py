@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from skmars.cli import main
 from skmars.cli._times import check_format, with_times
-from skmars.persistence import load_model
+from skmars.persistence import load
 
 from .shop import FAST_BASE, write
 
@@ -151,7 +151,7 @@ def days(tmp_path: Path, name: str, *times: object, column: str = "timestamp") -
 def histories(path: Path, rows: Path, log: Path | None = None) -> list[list[int]]:
     from skmars.cli._inputs import read_rows
 
-    _, X = read_rows(load_model(path), rows, log=log, items=None)
+    _, X = read_rows(load(path), rows, log=log, items=None)
     return [X.catalog.ids[X.history.row(i)].tolist() for i in range(len(X))]
 
 
@@ -164,7 +164,7 @@ def test_the_model_keeps_the_format(capsys, tmp_path: Path, column: str, ending:
     fit = ["fit", log, "--base", "--out", path, *ALL]
     assert "--time-format" in run(capsys, *fit)[2] or column == "Date"
     assert run(capsys, *fit, "--time-format", "%d/%m/%Y")[0] == 0
-    assert load_model(path).columns.time == column
+    assert load(path).columns.time == column
     rows = days(tmp_path, "rows.csv", "02/02/2026", "01/02/2026", None, column=column)
     expected = [[1, 2], [1], [1, 2, 3]]
     assert histories(path, rows) == histories(path, rows, log) == expected
@@ -195,13 +195,13 @@ def test_times_of_histories_are_read_alike(capsys, tmp_path: Path) -> None:
     fit = ["fit", log, "--base", "--out", path, *ALL]
     assert run(capsys, *fit)[0] == 1
     assert run(capsys, *fit, "--time-format", "milliseconds")[0] == 0
-    assert load_model(path).histories.events.time[-1] == start / 1000 + 9
+    assert load(path).histories.events.time[-1] == start / 1000 + 9
     own = {"user_id": [1, 2], "item_id": [1, 2], "history": [[1, 2], []]}
     own |= {"timestamp": [start + 6000] * 2, "history_timestamp": [[start, start + 5000], []]}
     from skmars.cli._inputs import read_rows
 
     rows = write(tmp_path, "own.parquet", own)
-    _, X = read_rows(load_model(path), rows, log=None, items=None)
+    _, X = read_rows(load(path), rows, log=None, items=None)
     assert X.time.tolist() == [start / 1000 + 6] * 2
     assert X.history.time[X.history.positions()].tolist() == [start / 1000, start / 1000 + 5]
     own["history_timestamp"] = [[start // 1000, start // 1000 + 5], []]
@@ -226,7 +226,7 @@ def test_clocks_without_a_zone_are_not_compared_with_others(capsys, tmp_path: Pa
             if code:
                 for part in ("rows.csv", "'timestamp'", "without a zone"):
                     assert part in err
-    assert np.isfinite(load_model(path).histories.now)
+    assert np.isfinite(load(path).histories.now)
 
 
 def test_times_are_not_passed_over(capsys, tmp_path: Path) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
+from copy import copy
+from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_info
 
 from skmars import SequenceRetrievalAugmenter
 from skmars.retrieval import CosineNeighbors, HNSWNeighbors, NNDescentNeighbors
@@ -122,6 +130,122 @@ def test_indices_lead_to_the_same_donors(name, activity):
     assert not hasattr(estimator, "n_features_in_")  # the parameter itself is not fitted
     restored = pickle.loads(pickle.dumps(other))
     assert np.mean([x == y for x, y in zip(as_tuples(restored.transform(X)), b)]) > 0.95
+
+
+def vectors_and_queries(n=1500):
+    rng = np.random.default_rng(3)
+    return unit(rng.normal(size=(n, 16))), rng.normal(size=(60, 16))
+
+
+def test_hnsw_gives_a_query_the_same_alone_and_among_others():
+    pytest.importorskip("faiss")
+    donors, queries = vectors_and_queries()
+    estimator = HNSWNeighbors().fit(donors)
+    distance, found = estimator.kneighbors(queries, n_neighbors=12)
+    for other in (
+        HNSWNeighbors().fit(donors.astype(float)),
+        pickle.loads(pickle.dumps(estimator)),
+        copy(estimator).set_params(n_jobs=2),
+        copy(estimator).set_params(n_jobs=-1),
+    ):
+        again = other.kneighbors(queries, n_neighbors=12)
+        assert np.array_equal(again[1], found)
+        assert np.array_equal(again[0], distance)
+    for i in range(len(queries)):
+        one, number = estimator.kneighbors(queries[i : i + 1], n_neighbors=12)
+        assert np.array_equal(number[0], found[i])
+        assert np.array_equal(one[0], distance[i])
+    none = estimator.kneighbors(queries[:0], n_neighbors=12, return_distance=False)
+    assert none.shape == (0, 12)
+    assert (HNSWNeighbors().fit(donors[:3]).kneighbors(queries, 5)[1][:, 3:] == -1).all()
+
+
+def test_hnsw_keeps_vectors_once():
+    pytest.importorskip("faiss")
+    donors, queries = vectors_and_queries()
+    estimator = HNSWNeighbors().fit(donors)
+    assert estimator.vectors_ is donors
+    assert estimator.graph_.nbytes < 1.1 * len(donors) * (2 * 32 + 8) * 4
+    expected = estimator.kneighbors(queries)[1]
+    again = pickle.loads(pickle.dumps(estimator))
+    del estimator
+    assert np.array_equal(again.kneighbors(queries)[1], expected)
+    other = HNSWNeighbors().fit(2 * donors)
+    assert np.allclose(other.vectors_, donors, atol=1e-6)
+
+
+def test_hnsw_refuses_a_graph_of_other_vectors():
+    pytest.importorskip("faiss")
+    donors, queries = vectors_and_queries()
+    estimator = HNSWNeighbors().fit(donors)
+    for vectors in (donors[:-1], donors[:, :8]):
+        other = copy(estimator)
+        other.vectors_ = np.ascontiguousarray(vectors)
+        with pytest.raises(ValueError, match="is one of 1500 vectors of length 16, but"):
+            other.kneighbors(queries)
+    other = copy(estimator)
+    other.graph_ = estimator.graph_[: len(estimator.graph_) // 2]
+    with pytest.raises(ValueError, match="can't read the graph"):
+        other.kneighbors(queries)
+
+
+def numbers_of_threads():
+    """Numbers that OpenMP has for each thread. (OpenBLAS has one, of whoever asked last.)"""
+    faiss = pytest.importorskip("faiss")
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "openmp"]
+    return faiss.omp_get_max_threads(), torch.get_num_threads(), pools
+
+
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_hnsw_leaves_threads_as_they_are(n_jobs):
+    faiss = pytest.importorskip("faiss")
+    donors, queries = vectors_and_queries(300)
+    wrong = []
+
+    def work(own):
+        torch.get_num_threads()  # which sets that of a new thread when it is first called
+        faiss.omp_set_num_threads(own)  # of this thread alone
+        before = numbers_of_threads()
+        assert before[0] == own
+        estimator = HNSWNeighbors(n_jobs=n_jobs).fit(donors)
+        estimator.kneighbors(queries)
+        if numbers_of_threads() != before:
+            wrong.append(own)
+
+    before = numbers_of_threads()
+    HNSWNeighbors(n_jobs=n_jobs).fit(donors).kneighbors(queries)
+    assert numbers_of_threads() == before
+    threads = [Thread(target=work, args=(n,)) for n in (1, 3, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        assert numbers_of_threads() == before
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs the threads of Linux")
+def test_hnsw_alone_starts_no_threads():
+    pytest.importorskip("faiss")
+    code = """
+import os
+import numpy as np
+from skmars.retrieval import HNSWNeighbors
+vectors = np.random.default_rng(0).normal(size=(2000, 16))
+before = len(os.listdir("/proc/self/task"))
+HNSWNeighbors().fit(vectors).kneighbors(vectors[:300])
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    root = str(Path(__file__).parents[2])
+    few = {"OMP_NUM_THREADS": "4", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": root}
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **few},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.split() == ["0"]
 
 
 @pytest.mark.parametrize("name", ["hnsw", "nndescent"])

@@ -29,8 +29,8 @@ _TORCH = {
 
 
 def is_storable(dtype: np.dtype[Any]) -> bool:
-    """Return whether arrays of a type are stored here: numbers, booleans, times, bytes."""
-    return dtype.kind in "biufcmMS"
+    """Return whether arrays of a type are stored here: all but objects and records."""
+    return dtype.kind in "biufcmMSU"
 
 
 def is_storable_tensor(tensor: Tensor) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 _SKMARS = """
 alignment._aligner: SteinAligner
 alignment._attention: RaggedAttention
-alignment._encoder: AlignmentEncoder OutOfFoldEncoder
+alignment._encoder: AlignmentEncoder
 alignment._item_factors: FactorBasis FactorRegression ItemFactors
 alignment._linear: LinearAligner
 alignment._linear_encoder: LinearEncoder
@@ -25,6 +25,7 @@ alignment._linear_maps: LinearMap
 alignment._multiview: MultiviewEncoder MultiviewNetwork
 alignment._network: AlignmentNetwork Dropout Projection
 baselines._contrastive: ViewEncoder
+baselines._editing: CropMaskReorder CropMaskReorderSubstituteInsert
 baselines._objectives: BASRec CL4SRec CoSeRec
 baselines._prepending: RandomItems RandomSequence RepeatPad
 ctr._attributes: LearntAttribute
@@ -76,7 +77,6 @@ isotonic: IsotonicRegression
 linear_model._base: LinearRegression
 linear_model._logistic: LogisticRegression LogisticRegressionCV
 linear_model._ridge: Ridge RidgeCV RidgeClassifier
-linear_model._stochastic_gradient: SGDClassifier
 naive_bayes: BernoulliNB GaussianNB MultinomialNB
 pipeline: FeatureUnion Pipeline
 preprocessing._data: MaxAbsScaler MinMaxScaler Normalizer PowerTransformer QuantileTransformer
@@ -115,17 +115,12 @@ _TORCH_DTYPES = ("bfloat16", "bool", "float16", "float32", "float64", "int32", "
 _allowed_by_users: dict[str, type] = {}
 
 
-def allow(cls: type) -> type:
+def allow(cls: type) -> None:
     """Let objects of a class be stored in folders, and made of them, in this process.
 
     Parameters
     ----------
     cls : type
-
-    Returns
-    -------
-    type
-        The class, so that this is a decorator, too.
 
     Raises
     ------
@@ -140,7 +135,6 @@ def allow(cls: type) -> type:
             "as the class inherits from a built-in type."
         )
     _allowed_by_users[name_of(cls)] = cls
-    return cls
 
 
 # Types whose content is no attribute, so that state alone would lose it.

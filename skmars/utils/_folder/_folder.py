@@ -104,17 +104,17 @@ def read_folder(path: str | os.PathLike[str], kind: str) -> Any:
             raise NotADirectoryError(f"{folder} is no folder; a saved {kind} is one.")
         raise FileNotFoundError(f"{folder} does not exist (looked in {Path.cwd()}).")
     for _ in range(MOST_READS):
-        before = os.stat(folder)
-        try:
-            manifest = read_manifest(folder, kind)
-            found = _read(folder, manifest)
-        except (OSError, ValueError):
-            if not _replaced(folder, before):
-                raise
-        else:
-            if not _replaced(folder, before):
-                _warn_of_versions(folder, manifest.versions)
-                return found
+        with _held(folder) as before:
+            try:
+                manifest = read_manifest(folder, kind)
+                found = _read(folder, manifest)
+            except (OSError, ValueError):
+                if not _replaced(folder, before):
+                    raise
+            else:
+                if not _replaced(folder, before):
+                    _warn_of_versions(folder, manifest.versions)
+                    return found
     raise OSError(f"{folder} was replaced whenever it was read. Try again when it stays.")
 
 
@@ -139,6 +139,20 @@ def _naming(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise ValueError(f"{path} can't be read: {error}") from error
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[os.stat_result]:
+    """Give the identity of a folder, which no other one can have before the end."""
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders, or it is just being replaced
+        yield os.stat(folder)
+        return
+    try:
+        yield os.fstat(opened)  # as long as it is open, its number is not given to another
+    finally:
+        os.close(opened)
 
 
 def _replaced(folder: Path, before: os.stat_result) -> bool:

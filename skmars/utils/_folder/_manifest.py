@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -81,8 +82,9 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
         if name not in names:
             raise ValueError(f"{folder} is no saved {kind}: it has no file {name}.")
     told = _parsed(folder)
-    if told.get("format") != FORMAT or told.get("version") != VERSION:
-        found = f"{told.get('format')!r}, version {told.get('version')!r}"
+    form, number = told.get("format"), told.get("version")
+    if form != FORMAT or number != VERSION or isinstance(number, bool):
+        found = f"{form!r}, version {number!r}"
         raise ValueError(
             f"{folder / MANIFEST} has the format {found}, and this is skmars "
             f"{installed_versions()['skmars']}, which reads {FORMAT!r}, version {VERSION}. Save "
@@ -139,6 +141,7 @@ def kind_in(folder: Path) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
+@cache
 def installed_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that objects are made of."""
     own = import_module("skmars").__version__

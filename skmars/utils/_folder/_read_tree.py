@@ -116,6 +116,9 @@ class TreeReader:
     def _make_float(self, text: Any) -> float:
         return float(_a(str, text))
 
+    def _make_text(self, codes: Any) -> str:
+        return "".join(map(chr, _a(list, codes)))
+
     def _make_bytes(self, array: Any) -> bytes:
         return self._of_type(np.ndarray, array).tobytes()
 
@@ -161,17 +164,14 @@ class TreeReader:
         form = _a(str, dtype), _shape(shape), _a(bool, fortran)
         return _set_frozen(self._arrays.array(_a(int, number), *form), frozen)
 
-    def _make_strings(self, dtype: Any, shape: Any, frozen: Any, place: Any) -> NDArray[Any]:
-        strings = self._read_strings(place)
-        array = strings.reshape(_shape(shape)).astype(_string_type(dtype))
-        return _set_frozen(array, frozen)
+    def _make_strings(self, shape: Any, frozen: Any, place: Any) -> NDArray[Any]:
+        return _set_frozen(self._read_strings(place).reshape(_shape(shape)), frozen)
 
-    def _make_objects(self, dtype: Any, shape: Any, frozen: Any, entries: Any) -> NDArray[Any]:
+    def _make_objects(self, shape: Any, frozen: Any, entries: Any) -> NDArray[Any]:
         array = np.empty(len(_a(list, entries)), dtype=object)
         for i, entry in enumerate(entries):
             array[i] = self._value(entry)
-        array = array.reshape(_shape(shape)).astype(_string_type(dtype), copy=False)
-        return _set_frozen(array, frozen)
+        return _set_frozen(array.reshape(_shape(shape)), frozen)
 
     def _make_tensor(
         self, dtype: Any, shape: Any, parameter: Any, gradient: Any, number: Any
@@ -264,16 +264,11 @@ def _shape(value: Any) -> list[int]:
     return list(value)
 
 
-def _string_type(name: Any) -> np.dtype[Any]:
-    dtype = np.dtype(_a(str, name))
-    if dtype.kind not in "OU":
-        raise ValueError(f"strings can't have the type {name!r}")
-    return dtype
-
-
 def _set_frozen(array: NDArray[Any], frozen: Any) -> NDArray[Any]:
-    if _a(bool, frozen):
-        array.flags.writeable = False
+    owner: Any = array if _a(bool, frozen) else None
+    while isinstance(owner, np.ndarray):  # nobody else has what it is a view of
+        owner.flags.writeable = False
+        owner = owner.base
     return array
 
 

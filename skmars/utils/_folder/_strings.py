@@ -11,11 +11,19 @@ from numpy.typing import NDArray
 
 
 def are_storable(values: Iterable[Any]) -> bool:
-    """Return whether all values are strings that UTF-8 can hold, or None."""
+    """Return whether all values are strings that are text, or None."""
+    return all(v is None or (type(v) is str and is_text(v)) for v in values)
+
+
+def is_text(value: str) -> bool:
+    """Return whether UTF-8 can hold a string: it can't hold halves of characters."""
+    if value.isascii():
+        return True
     try:
-        return all(v is None or (type(v) is str and v.encode() is not None) for v in values)
-    except UnicodeEncodeError:  # half a character
+        value.encode()
+    except UnicodeEncodeError:
         return False
+    return True
 
 
 def write_strings(file: IO[bytes], columns: Iterable[Sequence[str | None]]) -> None:

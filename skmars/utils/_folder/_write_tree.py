@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import math
 import sys
 from collections import OrderedDict
@@ -20,13 +21,14 @@ from skmars.utils._folder._arrays import (
     torch_dtype,
 )
 from skmars.utils._folder._classes import constant_name, is_allowed, name_of
-from skmars.utils._folder._strings import are_storable
+from skmars.utils._folder._strings import are_storable, is_text
 
 # Sequences of so many values of one simple type are stored as an array, or a column of strings.
 LONG = 16
 # What is made again or belongs to the running program: scikit-learn's callbacks.
 _TRANSIENT = ("_skl_callbacks", "_skl_callbacks_to_teardown")
 
+_NEW_OBJECT = vars(copyreg)["__newobj__"]  # what `__reduce_ex__` names where state is enough
 _KEPT_BY_ARRAYS = {bool: np.bool_, int: np.int64, float: np.float64}
 
 
@@ -68,7 +70,9 @@ class TreeWriter:
             If it, or something in it, can't be stored. The message has the way to it, and its type.
         """
         kind = type(value)
-        if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
+        if value is None or kind in (bool, int) or (kind is float and math.isfinite(value)):
+            return value
+        if kind is str and is_text(value):
             return value
         key = id(value)
         if key in self._node_of:
@@ -89,6 +93,8 @@ class TreeWriter:
         kind = type(value)
         if kind is float:
             return ["float", repr(value)]
+        if kind is str:  # of which JSON might make other characters
+            return ["text", [ord(c) for c in value]]
         if kind is bytes:
             return ["bytes", self._array(np.frombuffer(value, dtype=np.uint8))]
         if kind in (list, tuple):
@@ -162,13 +168,12 @@ class TreeWriter:
         shape = list(value.shape)
         if is_storable(value.dtype):
             return ["array", value.dtype.str, shape, is_fortran(value), frozen, self._add(value)]
-        if value.dtype.kind not in "OU":
+        if value.dtype != object:
             raise self._refused(value, "", f"has the dtype {value.dtype}")
-        flat = value.astype(object).reshape(-1) if value.dtype.kind == "U" else value.reshape(-1)
+        flat = value.reshape(-1)
         if are_storable(flat):
-            return ["strings", value.dtype.str, shape, frozen, self._strings(flat)]
-        entries = [self.write(v, f"[{i}]") for i, v in enumerate(flat)]
-        return ["objects", value.dtype.str, shape, frozen, entries]
+            return ["strings", shape, frozen, self._strings(flat)]
+        return ["objects", shape, frozen, [self.write(v, f"[{i}]") for i, v in enumerate(flat)]]
 
     def _tensor(self, value: Any) -> list[Any]:
         import torch
@@ -180,14 +185,13 @@ class TreeWriter:
         return ["tensor", torch_dtype(value), shape, parameter, gradient, self._add(value)]
 
     def _object(self, value: Any) -> list[Any]:
-        cls = type(value)
-        state = value.__getstate__()
-        tag = "object"
+        cls, tag = type(value), "object"
+        state = self._state(value)
         if "torch" in sys.modules and isinstance(value, sys.modules["torch"].nn.Module):
             tag, state = "module", self._module_state(value, state)
         if state is None:
             state = {}
-        if not isinstance(state, dict) or not all(type(k) is str for k in state):
+        if not isinstance(state, dict) or not all(type(k) is str and is_text(k) for k in state):
             if not hasattr(cls, "__setstate__"):
                 raise self._refused(value, "", "has slots, and no __setstate__")
             return ["stateful", name_of(cls), self.write(state, ".__getstate__()")]
@@ -195,6 +199,16 @@ class TreeWriter:
         self._alive.append(kept)
         attributes = {k: self.write(v, f".{k}") for k, v in kept.items()}
         return [tag, name_of(cls), attributes]
+
+    def _state(self, value: Any) -> Any:
+        """Return the state of an object that consists of nothing else."""
+        try:
+            reduced = value.__reduce_ex__(2)
+        except TypeError as error:  # an object of compiled code, say
+            raise self._refused(value, "", f"can't be stored: {error}") from error
+        if reduced[0] is not _NEW_OBJECT or reduced[1] != (type(value),) or any(reduced[3:]):
+            raise self._refused(value, "", "does not consist of its state alone")
+        return reduced[2]
 
     def _module_state(self, value: Any, state: dict[str, Any]) -> dict[str, Any]:
         """Leave out what a new module has, too."""

@@ -1,0 +1,103 @@
+"""The command `skmars runner`: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib.util import find_spec
+from typing import Any, NoReturn
+
+from skmars.cli._log_files import LogFiles
+from skmars.serving import LeaseHeld, Runner, StaleLease, open_store
+from skmars.serving.runner._runner import Pass
+
+# As sysexits.h has it: another one works, try again later. And as shells have it: SIGTERM.
+BUSY, TERMINATED = 75, 128 + 15
+
+
+class Terminated(BaseException):
+    """The process was asked to end."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the runner, and return the exit code of the command."""
+    store = open_store(arguments.store)
+    try:
+        with _terminate_ends(), _progress(arguments.quiet) as told:
+            log = None if arguments.log is None else LogFiles(arguments.log)
+            options = {"keep": arguments.keep, "lease": arguments.lease, "told": told}
+            runner = Runner(arguments.model, store, log, **options)
+            with closing(runner.passes(arguments.every)) as passes:
+                for done in passes:
+                    if not arguments.quiet:
+                        _say(_in_words(done), arguments.every)
+        return 0
+    except (LeaseHeld, StaleLease) as error:
+        print(f"skmars runner: {' '.join(str(error).split())}", file=sys.stderr)
+        return BUSY
+    except Terminated:
+        return TERMINATED
+    finally:
+        store.close()
+
+
+def _in_words(done: Pass) -> str:
+    loaded, parts = done.loaded, []
+    if loaded.rows:
+        again = f", {loaded.repeated:,} of them like an earlier one" if loaded.repeated else ""
+        parts.append(f"loaded {loaded.rows:,} rows of {loaded.files} files{again}")
+    if done.pool is not None:
+        parts.append(f"published {done.pool}: {done.n_donors:,} donors of {done.n_users:,} users")
+    return "; ".join(parts)
+
+
+def _say(line: str, every: float | None) -> None:
+    if line or every is None:
+        print(f"skmars runner: {line or 'nothing is new'}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Any]:
+    """Give a function that shows how many rows of a file are loaded: a bar, or else a line."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty() and find_spec("rich"):
+        from rich.console import Console
+        from rich.progress import Progress
+
+        tasks: dict[str, Any] = {}
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+
+            def show(name: str, done: int, of: int) -> None:
+                if name not in tasks:
+                    tasks[name] = bar.add_task(name, total=of)
+                bar.update(tasks[name], completed=done, total=of)
+                if done >= of:
+                    bar.remove_task(tasks.pop(name))
+
+            yield show
+    else:
+        yield lambda name, done, of: print(
+            f"skmars runner: {done:,} of {of:,} rows of {name}", file=sys.stderr, flush=True
+        )
+
+
+@contextmanager
+def _terminate_ends() -> Iterator[None]:
+    """Let SIGTERM raise `Terminated`, so that the lease is given back."""
+
+    def terminate(*_: Any) -> NoReturn:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals go to the main thread
+        return
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,1 @@
+"""Bring a log into a store, and make the pool of donors of all its events."""

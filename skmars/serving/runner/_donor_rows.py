@@ -1,0 +1,129 @@
+"""The rows of a store's donors, each with the history that others borrow from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+
+from skmars.data import Impressions, ItemCatalog, Sequences
+from skmars.data._activity import UserActivity, is_high
+from skmars.data._attributes import take_known
+from skmars.data._log import LogFormat
+from skmars.persistence import Model
+from skmars.retrieval import SequenceRetrievalAugmenter
+from skmars.serving.runner._activity import BLOCK, Activity
+from skmars.serving.scoring._rows import as_log, as_rows, until
+from skmars.serving.store._store import Store
+from skmars.utils._ids import Lookup, as_ids
+from skmars.utils._ragged import offsets
+
+
+def donor_rows(
+    store: Store,
+    activity: Activity,
+    low: float,
+    high: float,
+    catalog: ItemCatalog,
+    form: LogFormat,
+) -> Impressions:
+    """Return one row for each high-active user: a row of theirs with the longest history.
+
+    Where there is none, it is a row of somebody else: no step takes nothing at all.
+
+    Parameters
+    ----------
+    store : Store
+    activity : Activity
+        Of all users; events beyond its position are left out.
+    low, high : float
+        The thresholds of activity.
+    catalog : ItemCatalog
+        Has all items of these events, see `catalog_of`.
+    form : LogFormat
+    """
+    chosen = is_high(activity.longest, low, high) & (activity.longest > 0)
+    ids = activity.users[chosen] if chosen.any() else activity.users[:1]
+    codes = catalog.codes(as_ids(store.item_ids()[: activity.n_items], "the items of the store"))
+    parts = []
+    for begin in range(0, len(ids), BLOCK):
+        block = ids[begin : begin + BLOCK].tolist()
+        log = as_log(block, until(store.histories(block)[0], activity.position), form)
+        X = as_rows(replace(log, target=codes[log.target]), catalog, form)
+        X = X[UserActivity.of(X)[1]]
+        parts.append(replace(X, history=X.history.compact()))
+    return replace(
+        parts[0],
+        users=ids,
+        user=np.arange(len(ids), dtype=np.int32),
+        target=np.concatenate([X.target for X in parts]),
+        history=_joined([X.history for X in parts]),
+        time=_column([X.time for X in parts]),
+    )
+
+
+def catalog_of(store: Store, activity: Activity, model: Model) -> ItemCatalog:
+    """Return the catalogue of a model with all items that the events have.
+
+    It is that of `Impressions.from_log` for the log of these events.
+    """
+    ids = store.item_ids()[: activity.n_items]
+    catalog = model.histories.catalog
+    return catalog.extend(as_ids(ids, "the items of the store")) if ids else catalog
+
+
+def with_columns(X: Impressions, model: Model) -> Impressions:
+    """Return rows with the context and the attributes of users that a model was fitted with.
+
+    What is not known is missing: the context is empty, or 0 where it is a number.
+    """
+    known = Lookup(model.histories.users, "the log of the model")(X.users, "the store")
+    attributes = model.histories.user_attributes
+    return replace(
+        X,
+        context={name: _empty(kind, len(X)) for name, kind in model.columns.context.items()},
+        user_attributes={name: take_known(v, known) for name, v in attributes.items()},
+    )
+
+
+def steps_until_retrieval(pipeline: Pipeline) -> tuple[list[Any], SequenceRetrievalAugmenter]:
+    """Return the transformers of a pipeline before its augmenter, and the augmenter.
+
+    Raises
+    ------
+    ValueError
+        If no step borrows from donors.
+    """
+    steps: list[Any] = []
+    for _, step in pipeline.steps:
+        if isinstance(step, SequenceRetrievalAugmenter):
+            return steps, step
+        if hasattr(step, "transform"):
+            steps.append(step)
+    raise ValueError(
+        "the pipeline of the model has no SequenceRetrievalAugmenter: nothing is borrowed, and "
+        "there is no pool to build. Fit a model that has one (`skmars fit` without --base)."
+    )
+
+
+def _empty(kind: str | None, n: int) -> NDArray[Any]:
+    return np.zeros(n) if kind == "numbers" else np.full(n, "", dtype=object)
+
+
+def _column(values: list[Any]) -> Any:
+    return None if values[0] is None else np.concatenate(values)
+
+
+def _joined(histories: list[Sequences]) -> Sequences:
+    """Return the rows of compact sequences, one behind another."""
+    length = np.concatenate([history.length for history in histories])
+    return Sequences(
+        np.concatenate([history.items for history in histories]),
+        offsets(length)[:-1],
+        length,
+        feedback=_column([history.feedback for history in histories]),
+        time=_column([history.time for history in histories]),
+    )

@@ -1,0 +1,105 @@
+"""From the events of users, as a store keeps them, to the histories that the library defines."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skmars.data import ItemCatalog
+from skmars.data._log import events_of_users
+from skmars.data._user_histories import UserHistories
+from skmars.persistence import Model
+from skmars.serving.scoring._rows import as_log, log_format
+from skmars.serving.store._store import Store
+from skmars.utils._ids import Ids, as_ids, joined
+
+# Catalogues whose codes are kept: the present one, and one that is to come or has been.
+N_CATALOGS = 2
+
+
+class ItemNumbers:
+    """The store-wide numbers of items, as ids and as codes of catalogues: tables that grow.
+
+    Parameters
+    ----------
+    store : Store
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = Lock()
+        self._ids: Ids = np.zeros(0, dtype=np.int64)
+        self._codes: OrderedDict[str, NDArray[np.int32]] = OrderedDict()
+
+    def read(self, n: int = 1) -> None:
+        """Read from the store the ids of the items that are not known yet, unless `n` items are."""
+        if len(self._ids) >= n:
+            return
+        with self._lock:
+            new = self._store.item_ids(len(self._ids))
+            if new:
+                self._ids = joined(self._ids, as_ids(new, "item ids of the store", "item"))
+
+    def ids(self, numbers: NDArray[Any]) -> Ids:
+        """Return the ids of these items."""
+        return self._ids[numbers]
+
+    def codes(self, catalog: ItemCatalog) -> NDArray[np.int32]:
+        """Return the code of each item in a catalogue, -1 where it lacks the item.
+
+        Raises
+        ------
+        TypeError
+            If ids are integers in the store and strings in the catalogue, or the other way round.
+        """
+        key, ids = catalog.fingerprint, self._ids
+        with self._lock:
+            known = self._codes.get(key, np.zeros(0, dtype=np.int32))
+            if len(known) < len(ids):
+                new = catalog.codes(ids[len(known) :], "item ids of the store")
+                self._codes[key] = known = np.concatenate([known, new])
+            if key in self._codes:
+                self._codes.move_to_end(key)
+            if len(self._codes) > N_CATALOGS:
+                self._codes.popitem(last=False)
+        return known
+
+
+def user_histories(
+    users: Ids, events: Sequence[NDArray[Any]], numbers: ItemNumbers, model: Model
+) -> UserHistories:
+    """Return the histories of users as `Impressions.from_log` makes them of these events.
+
+    Parameters
+    ----------
+    users : ndarray of shape (n_users,)
+        One at least.
+    events : sequence of n_users ndarrays of dtype `EVENT`
+        All events of each user so far, in the order of arrival.
+    numbers : ItemNumbers
+    model : Model
+        Says what a history holds.
+
+    Returns
+    -------
+    UserHistories
+        Events are sorted by time, those of one time in the order of arrival; without times, in
+        this order. Items that the catalogue of the model lacks are added to it.
+    """
+    histories, form = model.histories, log_format(model)
+    log = as_log(users, events, form)
+    numbers.read(int(log.target.max(initial=-1)) + 1)
+    catalog = histories.catalog
+    items = numbers.codes(catalog)[log.target]
+    if (items < 0).any():
+        unknown = np.flatnonzero(items < 0)
+        ids = numbers.ids(log.target[unknown])
+        catalog = catalog.extend(ids)
+        items[unknown] = catalog.codes(ids)
+    return histories.with_users(users, events_of_users(replace(log, target=items), form), catalog)

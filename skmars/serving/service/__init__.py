@@ -1,0 +1,1 @@
+"""The HTTP service: routes, limits, a bounded queue, metrics, and versions that change."""
