@@ -26,6 +26,7 @@ from skmars.utils._base import (
     ImpressionsTransformerMixin,
     SkmarsMixin,
     all_or_nothing,
+    require_fitted,
     with_callbacks,
 )
 
@@ -343,7 +344,7 @@ class SteinAligner(
             computed once for equal catalogues, and with `user_embedding`, which is computed on
             access, for the rows selected by then. For an array, the mean of the views' embeddings.
         """
-        check_is_fitted(self)
+        require_fitted(self, "encoder_")
         impressions = as_impressions(X)
         self._check_same_input(impressions is not None)
         if impressions is None:

@@ -440,7 +440,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         TypeError
             If item ids are strings and were integers in `fit`, or the other way round.
         """
-        check_is_fitted(self)
+        if not self.__sklearn_is_fitted__():  # else the check takes longer than many a step
+            check_is_fitted(self)
         from skmars.ctr._network import known_device, logits
 
         device = known_device(self.device)

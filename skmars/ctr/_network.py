@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import is_dataclass
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -331,12 +330,12 @@ def to_tensors(value: T, device: torch.device, dtype: torch.dtype) -> T:
     """Return a batch with its arrays as tensors (floats in the network's `dtype`)."""
     if value is None:
         return value
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = {k: to_tensors(part, device, dtype) for k, part in vars(value).items()}
-        return cast(T, type(value)(**parts))
     if isinstance(value, tuple):
         tensors: Any = tuple(to_tensors(part, device, dtype) for part in value)
         return tensors
+    if not isinstance(value, np.ndarray):
+        parts = {k: to_tensors(part, device, dtype) for k, part in vars(value).items()}
+        return type(value)(**parts)
     # Slices of memory-mapped input are not writable, which torch warns of.
     array: Any = value
     tensor = torch.from_numpy(array if array.flags.writeable else array.copy())

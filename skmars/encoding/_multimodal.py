@@ -33,7 +33,12 @@ from skmars.encoding._content import NO_CONTENT, Items
 from skmars.encoding._encode import Features, ModalityEncoder, encode, fit_encoder, watcher
 from skmars.encoding._pretrained import clone_sharing
 from skmars.encoding._spec import PRECOMPUTED, as_transformer, content_kind, default_encoder
-from skmars.utils._base import ImpressionsTransformerMixin, SkmarsMixin, with_callbacks
+from skmars.utils._base import (
+    ImpressionsTransformerMixin,
+    SkmarsMixin,
+    require_fitted,
+    with_callbacks,
+)
 from skmars.utils._parameters import Number
 
 
@@ -263,7 +268,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         ValueError
             If the catalogue lacks a modality, or a column of `fit` is missing.
         """
-        check_is_fitted(self)
+        require_fitted(self, "catalog_")
         impressions, catalog = self._read(X, self.catalog_)
         encoded = catalog.map_parts(self._encoded)
         if impressions is None:

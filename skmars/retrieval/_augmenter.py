@@ -45,6 +45,7 @@ from skmars.utils._base import (
     ImpressionsTransformerMixin,
     SkmarsMixin,
     all_or_nothing,
+    require_fitted,
     with_callbacks,
 )
 from skmars.utils._parameters import Number
@@ -414,7 +415,7 @@ class SequenceRetrievalAugmenter(
 
     def _fitted_rows(self, X: Impressions | IntoDataFrame) -> tuple[Impressions, NDArray[np.int32]]:
         """Return the rows, and of each the donor who is its own user, -1 if there is none."""
-        check_is_fitted(self)
+        require_fitted(self, "pool_")
         # Parameters may have been set since the fit.
         given = {name: getattr(self, name) for name in Settings.__dataclass_fields__}
         try:

@@ -42,6 +42,15 @@ def all_or_nothing(fit: Method) -> Method:
     return guarded  # type: ignore[return-value]
 
 
+def require_fitted(estimator: Any, attribute: str) -> None:
+    """Raise NotFittedError unless `fit` has set an attribute.
+
+    As `check_is_fitted`, which takes longer than short steps of a request do.
+    """
+    if attribute not in vars(estimator):
+        check_is_fitted(estimator, attribute)
+
+
 def with_callbacks(fit: Method) -> Method:
     """Apply scikit-learn's decorator of this name, which has no types, and keep those of `fit`."""
     return cast(Method, callback.with_callbacks(fit))
