@@ -56,7 +56,7 @@ class FaissHNSW(FaissFlat):
         import faiss
 
         self.index = faiss.IndexHNSWFlat(X.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
-        self.index.hnsw.efConstruction, self.index.hnsw.efSearch = 80, 64
+        self.index.hnsw.efConstruction, self.index.hnsw.efSearch = 80, 128
         self.index.add(X)
         return self
 

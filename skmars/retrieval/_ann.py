@@ -87,7 +87,7 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
         Links of each point in the graph (M).
     ef_construction : int, default=80
         Candidates compared when a point is added.
-    ef_search : int, default=64
+    ef_search : int, default=128
         Candidates compared in a query; at least `n_neighbors` are.
     n_jobs : int, default=None
         Threads. Those of the caller, of torch for example, are left as they are. With more than
@@ -111,7 +111,7 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
         self,
         n_links: int = 32,
         ef_construction: int = 80,
-        ef_search: int = 64,
+        ef_search: int = 128,
         n_jobs: int | None = None,
     ) -> None:
         self.n_links = n_links
