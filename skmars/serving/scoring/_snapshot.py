@@ -156,7 +156,7 @@ class Snapshot:
         Raises
         ------
         ValueError
-            If a probability is not between 0 and 1, or the pipeline fails. The message names the
+            If a probability is none (NaN, say), or the pipeline fails. The message names the
             versions.
         """
         name = f"version {', '.join(f'{k} {v}' for k, v in self.versions.items())}"
@@ -164,10 +164,11 @@ class Snapshot:
             found = self.pipeline.predict_proba(self._probes())[:, 1]
         except Exception as error:
             raise ValueError(f"{name} can't score: {type(error).__name__}: {error}") from error
-        if not ((found > 0) & (found < 1)).all():
+        # A network that is very sure says 0 or 1.
+        if not ((found >= 0) & (found <= 1)).all():
             raise ValueError(
-                f"{name} gives the probabilities {found.tolist()}, which should lie between 0 and "
-                "1. Keep the version before it."
+                f"{name} gives the probabilities {found.tolist()}, which should lie from 0 to 1. "
+                "Keep the version before it."
             )
 
     def _probes(self) -> Impressions:

@@ -282,9 +282,11 @@ class Broken(Pipeline):
         if self.memory == "unknown item":
             found[X.catalog.codes(catalog().ids).max() < X.target] = np.nan
         elif self.memory == "empty history":
-            found[X.history.length == 0] = 1.0
+            found[X.history.length == 0] = 1.5
         elif self.memory == "some history":
-            found[X.history.length > 0] = 0.0
+            found[X.history.length > 0] = -1.0
+        elif self.memory == "sure":
+            found[:, 1] = X.history.length > 0
         return found
 
 
@@ -299,6 +301,11 @@ def test_a_version_is_probed_before_it_is_current(kind, timed) -> None:
     message = "gives the probabilities" if kind else "can't score: RuntimeError: no such tensor"
     with pytest.raises(ValueError, match=f"version params params/3, pool pools/8 {message}"):
         Snapshot.of(broken, versions=versions).check()
+
+
+def test_a_model_may_be_sure() -> None:
+    model = fitted(TIMED)
+    Snapshot.of(replace(model, pipeline=Broken(model.pipeline.steps, memory="sure"))).check()
 
 
 def test_preparing_reads_the_numbers_of_items_once(store, snapshot) -> None:
