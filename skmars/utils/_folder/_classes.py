@@ -37,6 +37,7 @@ data._activity: UserActivity
 data._attributes: Attribute
 data._catalog: ItemCatalog
 data._histories: Timeline
+data._known_users: KnownUsers
 data._memo: Memo
 data._sequences: Sequences
 data._user_histories: UserHistories
