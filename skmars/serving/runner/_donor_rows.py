@@ -7,13 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
 
 from skmars.data import Impressions, ItemCatalog, Sequences
 from skmars.data._activity import UserActivity, is_high
 from skmars.data._log import LogFormat
 from skmars.persistence import Model
-from skmars.retrieval import SequenceRetrievalAugmenter
 from skmars.serving.runner._activity import BLOCK, Activity
 from skmars.serving.scoring._rows import as_log, as_rows, until
 from skmars.serving.store._store import Store
@@ -84,26 +82,6 @@ def with_columns(X: Impressions, model: Model) -> Impressions:
         X,
         context={name: _empty(kind, len(X)) for name, kind in model.columns.context.items()},
         user_attributes=model.histories.known.of(X.users, "the store"),
-    )
-
-
-def steps_until_retrieval(pipeline: Pipeline) -> tuple[list[Any], SequenceRetrievalAugmenter]:
-    """Return the transformers of a pipeline before its augmenter, and the augmenter.
-
-    Raises
-    ------
-    ValueError
-        If no step borrows from donors.
-    """
-    steps: list[Any] = []
-    for _, step in pipeline.steps:
-        if isinstance(step, SequenceRetrievalAugmenter):
-            return steps, step
-        if hasattr(step, "transform"):
-            steps.append(step)
-    raise ValueError(
-        "the pipeline of the model has no SequenceRetrievalAugmenter: nothing is borrowed, and "
-        "there is no pool to build. Fit a model that has one (`skmars fit` without --base)."
     )
 
 

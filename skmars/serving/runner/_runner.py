@@ -10,20 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
 from skmars.data import Impressions
 from skmars.data._activity import thresholds_of_counts
 from skmars.persistence import Model
 from skmars.persistence._saved import load_model
+from skmars.pipeline._steps import augmenter_in, before_augmenter, with_pool
 from skmars.retrieval import DonorPool
 from skmars.serving.runner._activity import Activity
-from skmars.serving.runner._donor_rows import (
-    catalog_of,
-    donor_rows,
-    steps_until_retrieval,
-    with_columns,
-)
+from skmars.serving.runner._donor_rows import catalog_of, donor_rows, with_columns
 from skmars.serving.runner._lease import HeldLease
 from skmars.serving.runner._loading import Loaded, LogFile, load_log
 from skmars.serving.runner._pool_folder import POINTER, PoolFolder
@@ -118,7 +113,14 @@ class Runner:
         self._folder = PoolFolder(Path(deployment))
         self._model: Model = load_model(deployment)
         self._form = log_format(self._model)
-        self._steps, self._augmenter = steps_until_retrieval(self._model.pipeline)
+        augmenter = augmenter_in(self._model.pipeline)
+        if augmenter is None:
+            raise ValueError(
+                "the pipeline of the model has no SequenceRetrievalAugmenter: nothing is borrowed, "
+                "and there is no pool to build. Fit a model that has one (`skmars fit` without "
+                "--base)."
+            )
+        self._augmenter = augmenter
         manifest = (Path(deployment) / "manifest.json").read_bytes()
         self._digest = blake2b(manifest, digest_size=16).hexdigest()
 
@@ -188,9 +190,8 @@ class Runner:
         )
         catalog = catalog_of(self._store, activity, self._model)
         raw = donor_rows(self._store, activity, low, high, catalog, self._form)
-        X = raw = with_columns(raw, self._model)
-        for step in self._steps:
-            X = step.transform(X)
+        raw = with_columns(raw, self._model)
+        _, X = before_augmenter(self._model.pipeline, raw)
         return DonorPool.build(augmenter, X, thresholds=(low, high)), raw
 
     def _try(self, number: int, pool: DonorPool, raw: Impressions) -> None:
@@ -202,7 +203,8 @@ class Runner:
             read = DonorPool.load(path)
             if len(rows) == 0:
                 return
-            scores = [self._with(p).predict_proba(rows)[:, 1] for p in (read, pool)]
+            pipelines = [with_pool(self._model.pipeline, p) for p in (read, pool)]
+            scores = [pipeline.predict_proba(rows)[:, 1] for pipeline in pipelines]
         except Exception as error:
             raise ValueError(
                 f"the new pool {path} can't be used, and is removed: {error}"
@@ -212,9 +214,3 @@ class Runner:
                 f"the new pool {path} gives other scores than before it was written, and is "
                 "removed. Check the disk."
             )
-
-    def _with(self, pool: DonorPool) -> Pipeline:
-        """Return the pipeline with a pool."""
-        old = self._augmenter
-        steps = self._model.pipeline.steps
-        return Pipeline([(n, old.with_pool(pool) if s is old else s) for n, s in steps])

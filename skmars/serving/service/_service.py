@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import numpy as np
 
+from skmars.pipeline._steps import augmenter_in
 from skmars.serving.scoring._request import Request, read_requests
 from skmars.serving.scoring._scorer import Answer, Scorer
 from skmars.serving.scoring._snapshot import Snapshot
@@ -284,7 +285,7 @@ class Service:
         return schemas.ScoreAnswer(users=users, versions=dict(snapshot.versions))
 
     def _explained(self, snapshot: Snapshot, request: Request, known: Known) -> dict[str, Any]:
-        if "augment" not in getattr(snapshot.pipeline, "named_steps", {}):
+        if augmenter_in(snapshot.pipeline) is None:
             raise Refusal(422, "no_explanation", "The model borrows nothing.", "explain")
         told = self._scorer.explain(snapshot, request, fetched=_fetched([known]))
         return {"rows": told.rows.to_pylist(), "borrowed": told.borrowed.to_pylist()}

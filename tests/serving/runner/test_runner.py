@@ -451,6 +451,19 @@ def test_context_and_attributes_do_not_matter(tmp_path: Path) -> None:
     assert_same_pool(current(tmp_path / "model", store), mars[2].updated(rows).pool_)
 
 
+def test_the_augmenter_is_found_wherever_it_is(tmp_path: Path) -> None:
+    model = skmars.load(deployment(*WORLD))
+    (_, augmenter), ctr = model.pipeline.steps
+    nested = Pipeline([("both", Pipeline([("lend", augmenter), ctr]))])
+    skmars.save(replace(model, pipeline=nested), tmp_path / "model")
+    pools = []
+    for folder in (tmp_path / "model", fresh(deployment(*WORLD))):
+        store = FakeStore()
+        run(folder, store, File(log_of([(u, i, i, 1) for u in range(9) for i in range(u)])))
+        pools.append(current(folder, store))
+    assert_same_pool(*pools)
+
+
 def test_nothing_to_build() -> None:
     folder, store = fresh(deployment(*WORLD)), FakeStore()
     done = run(folder, store)

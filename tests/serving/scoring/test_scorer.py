@@ -8,6 +8,7 @@ from threading import Thread
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
 import skmars
@@ -270,6 +271,21 @@ def test_an_order_that_a_store_does_not_keep_is_refused() -> None:
         Snapshot.of(replace(model, pipeline=model.pipeline[:-1]))
     with pytest.raises(ValueError, match="has no SequenceRetrievalAugmenter"):
         Snapshot.of(replace(model, pipeline=model.pipeline[1:]), other_pool(TIMED))
+
+
+def test_a_pool_is_lent_to_the_augmenter_wherever_it_is(store) -> None:
+    model = fitted(TIMED)
+    search = GridSearchCV(model.pipeline, {"augment__theta": [0.0]})
+    search.best_estimator_ = model.pipeline
+    request = [Request(1, [1, 2], None, HERE)]
+    answers = [
+        Scorer(store).score(Snapshot.of(replace(model, pipeline=p), pool), request)[0].probability
+        for p in (model.pipeline, Pipeline([("all", search)]), Pipeline([("all", model.pipeline)]))
+        for pool in (other_pool(TIMED), None)
+    ]
+    np.testing.assert_array_equal(answers[::2], answers[:1] * 3)
+    np.testing.assert_array_equal(answers[1::2], answers[1:2] * 3)
+    assert (answers[0] != answers[1]).all()
 
 
 class Broken(Pipeline):
