@@ -233,6 +233,29 @@ def test_what_borrows_is_explained_whatever_its_step_is_named(tmp_path):
         assert answer.json()["users"][0]["explanation"]["rows"][0]["n_borrowed"] > 0
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda m: m, "store is empty: the 40 users"),
+        (lambda m: replace(m, columns=replace(m.columns, absolute=False)), "no time zone"),
+        (lambda m: replace(m, histories=replace(m.histories, now=NOW * 1e3)), "no seconds"),
+    ],
+)
+def test_what_may_surprise_is_told_once(tmp_path, caplog, change, told):
+    changed = change(model())
+    names = iter(range(10**9))
+
+    def load(wanted, current):
+        return Snapshot.of(changed, versions={"pool": f"pools/{next(names)}"})
+
+    with run(tmp_path, loads=load) as served:
+        for number in ("1", "2"):
+            before = served.client.get("/ready").json()["versions"]
+            served.store.publish("pool", number)
+            wait_until(lambda b=before: served.client.get("/ready").json()["versions"] != b)
+    assert len([r for r in caplog.records if told in r.getMessage()]) == 1
+
+
 def test_health_readiness_and_documentation(served):
     assert served.client.get("/health").json()["status"] == "alive"
     ready = served.client.get("/ready")
