@@ -464,6 +464,17 @@ def test_the_augmenter_is_found_wherever_it_is(tmp_path: Path) -> None:
     assert_same_pool(*pools)
 
 
+@pytest.mark.parametrize("pointer", ["fit", "nonsense", "", "other/1"])
+def test_whoever_points_elsewhere_does_not_stop_the_runner(pointer: str) -> None:
+    folder, store = fresh(deployment(*WORLD)), FakeStore()
+    log = log_of([(u, i, i, 1) for u in range(9) for i in range(u)])
+    run(folder, store, File(log))
+    first = current(folder, store)
+    store.publish("pool", pointer)
+    assert run(folder, store, File(log)).pool == "pools/2"
+    assert_same_pool(current(folder, store), first)
+
+
 def test_nothing_to_build() -> None:
     folder, store = fresh(deployment(*WORLD)), FakeStore()
     done = run(folder, store)
