@@ -370,6 +370,24 @@ def test_versions_are_loaded_by_what_a_store_says(tmp_path, store) -> None:
         Snapshot.load_versions(tmp_path / "model", None, "pools/2")
 
 
+def test_a_model_that_was_replaced_is_read_again(tmp_path, store) -> None:
+    pytest.importorskip("safetensors")
+    skmars.save(fitted(TIMED), tmp_path / "model")
+    served = Snapshot.load(tmp_path / "model", store)
+    skmars.save(fitted(TIMED, 1), tmp_path / "model")
+    (tmp_path / "model" / "pools").mkdir()
+    other_pool(TIMED).save(tmp_path / "model" / "pools" / "1")
+    store.pointers = {"pool": "pools/1"}
+    request = [Request(N_USERS - 1, [1, 2], None, HERE)]
+    going_on = Snapshot.load_versions(tmp_path / "model", None, "pools/1", loaded=served)
+    begun_anew = Snapshot.load(tmp_path / "model", store)
+    assert going_on.versions == begun_anew.versions
+    np.testing.assert_array_equal(
+        Scorer(store).score(going_on, request)[0].probability,
+        Scorer(store).score(begun_anew, request)[0].probability,
+    )
+
+
 def test_the_probes_of_a_model_are_of_its_kind() -> None:
     assert EVENT.itemsize == 32
     frame = pd.DataFrame({"user_id": ["probe 0", "probe 1"], "item_id": [0, 1]})
