@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from skmars.serving.runner._loading import Loaded, LogFile, load_log
 from skmars.serving.runner._pool_folder import POINTER, PoolFolder
 from skmars.serving.scoring._rows import log_format
 from skmars.serving.store._store import Store
+from skmars.utils._folder import checksum_of
 
 LEASE = "runner"
 # The last number that a pool was given, also one that was never published: none is given twice,
@@ -111,7 +111,16 @@ class Runner:
         self._store, self._log, self._keep, self._seconds = store, log, keep, lease
         self._told = told or (lambda what, done, of: None)
         self._folder = PoolFolder(Path(deployment))
-        self._model: Model = load_model(deployment)
+        self._checksum: bytes | None = None
+        self._read_model()
+
+    def _read_model(self) -> None:
+        """Load the model of the deployment, unless it is the one that was loaded."""
+        path = self._folder.deployment
+        checksum = checksum_of(path)
+        if checksum is not None and checksum == self._checksum:
+            return
+        self._model: Model = load_model(path)
         self._form = log_format(self._model)
         augmenter = augmenter_in(self._model.pipeline)
         if augmenter is None:
@@ -120,9 +129,8 @@ class Runner:
                 "and there is no pool to build. Fit a model that has one (`skmars fit` without "
                 "--base)."
             )
-        self._augmenter = augmenter
-        manifest = (Path(deployment) / "manifest.json").read_bytes()
-        self._digest = blake2b(manifest, digest_size=16).hexdigest()
+        self._augmenter, self._checksum = augmenter, checksum
+        self._digest = (checksum or b"").hex()
 
     def passes(self, every: float | None = None) -> Generator[Pass]:
         """Do one pass, or one every so many seconds, and yield what was done in each.
@@ -148,6 +156,7 @@ class Runner:
                 lease.check()
 
     def _pass(self, lease: HeldLease) -> Pass:
+        self._read_model()
         store, current = self._store, self._folder.current(self._store)
         last = int(store.pointer(LAST) or 0)
         self._folder.remove_old(current, last, self._keep)

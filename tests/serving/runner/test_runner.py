@@ -475,6 +475,22 @@ def test_whoever_points_elsewhere_does_not_stop_the_runner(pointer: str) -> None
     assert_same_pool(current(folder, store), first)
 
 
+def test_a_model_that_was_replaced_gets_its_pool() -> None:
+    folder, store = fresh(deployment(*WORLD)), FakeStore()
+    files = [File(log_of([(u, i, i, 1) for u in range(9) for i in range(u)]))]
+    passes = Runner(folder, store, lambda _: files).passes(every=0.01)
+    next(passes)
+    other = fresh(deployment("all", *WORLD[1:]))
+    for file in other.iterdir():
+        file.replace(folder / file.name)
+    assert next(passes).pool == "pools/2"
+    assert next(passes).pool is None
+    passes.close()
+    again = fresh(deployment("all", *WORLD[1:]))
+    assert run(again, FakeStore(), *files).pool == "pools/1"
+    assert_same_pool(current(folder, store), DonorPool.load(again / "pools/1"))
+
+
 def test_nothing_to_build() -> None:
     folder, store = fresh(deployment(*WORLD)), FakeStore()
     done = run(folder, store)
