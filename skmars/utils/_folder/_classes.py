@@ -101,6 +101,13 @@ nn.modules.sparse: Embedding
 nn.modules.transformer: TransformerEncoder TransformerEncoderLayer
 """
 
+# Attributes that name folders of the machine that fitted, by the class. They are read as None: a
+# service has no use for a cache, and what lies in one may be pickled, so that it would run code.
+CACHES = {
+    "skmars.encoding._multimodal.MultimodalEncoder": "cache",
+    "sklearn.pipeline.Pipeline": "memory",
+}
+
 # Types and functions that are values of parameters, by name.
 _BUILTINS = {f"builtins.{t.__name__}": t for t in (bool, float, int, object, str)}
 _NUMPY = {
