@@ -23,6 +23,7 @@ from skmars.pipeline import Comparison, make_mars
 from skmars.pipeline import compare as pipeline_compare
 from skmars.pipeline import explain as pipeline_explain
 from skmars.pipeline import recommend as pipeline_recommend
+from skmars.pipeline._steps import augmenter_in
 
 
 def make_pipeline(
@@ -193,7 +194,7 @@ def explain(model: Model, rows: Source, **files: Source | None) -> tuple[Any, st
     Parameters are those of `predict`. The table has one line a borrowed item, and one for a row
     that borrows nothing.
     """
-    if "augment" not in model.pipeline.named_steps:
+    if augmenter_in(model.pipeline) is None:
         raise ValueError(
             "the model borrows nothing: it is DIN alone. Fit one without --base to explain it."
         )

@@ -9,9 +9,7 @@ from skmars.cli._source import Source
 from skmars.cli._tables import read_table
 from skmars.cli._typed import typed_columns
 from skmars.data import Impressions, ItemCatalog
-from skmars.data._attributes import take_known
 from skmars.persistence import Columns, Model
-from skmars.utils._ids import Lookup
 
 
 def read_items(path: Source | None, model: Model) -> ItemCatalog:
@@ -80,7 +78,7 @@ def read_attributes(
 
 def with_users(X: Impressions, users: Source | None, model: Model) -> Impressions:
     """Return the impressions with the attributes of users: of a table, or those that fit knew."""
-    columns, known = model.columns, model.histories
+    columns = model.columns
     if users is not None:
         if not columns.user_attributes:
             raise ValueError(
@@ -91,5 +89,4 @@ def with_users(X: Impressions, users: Source | None, model: Model) -> Impression
         return named(users, X.with_users, table, user=columns.user)
     if not columns.user_attributes:
         return X
-    row = Lookup(known.users, "the log of the model")(X.users, f"column {columns.user!r}")
-    return X._with_users({k: take_known(v, row) for k, v in known.user_attributes.items()})
+    return X._with_users(model.histories.known.of(X.users, f"column {columns.user!r}"))

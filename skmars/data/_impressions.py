@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data._attributes import Attribute, take_known
+from skmars.data._attributes import Attribute
 from skmars.data._catalog import ItemCatalog, distinct_codes, require_catalog
 from skmars.data._columns import MADE
 from skmars.data._crossing import check_known, item_codes, new_context
@@ -25,10 +25,11 @@ from skmars.data._fields import (
 )
 from skmars.data._folds import EVERYBODY
 from skmars.data._frames import Table, is_frame, make_frame
+from skmars.data._known_users import KnownUsers
 from skmars.data._log import Events, LogFormat, LogRecord, column_names, read_log
 from skmars.data._rows import read_rows
 from skmars.data._sequences import Sequences
-from skmars.data._user_columns import column_name, filled, named_in_log, of_rows, of_table
+from skmars.data._user_columns import column_name, named_in_log, of_rows, of_table
 from skmars.utils._ids import Lookup, as_ids
 
 if TYPE_CHECKING:
@@ -309,10 +310,26 @@ class Impressions:
         >>> X.user_attributes["country"].to_list()
         ['it', 'fr']
         """
-        return self._with_users(of_table(users, user, self.users))
+        told = KnownUsers(*of_table(users, user))
+        X = self._with_users(told.of(self.users, "user_id of X"))
+        return X if X._log is None else X._knowing(self._known_users.replaced_by(told))
 
     def _with_users(self, attributes: Mapping[str, Attribute]) -> Impressions:
         return replace(self, user_attributes={**self.user_attributes, **attributes})
+
+    @property
+    def _known_users(self) -> KnownUsers:
+        """The users of the log, and those who were in a table of users alone."""
+        known = None if self._log is None else self._log.known
+        if known is None or known.attributes.keys() != self.user_attributes.keys():
+            return KnownUsers(self.users, self.user_attributes)
+        return known
+
+    def _knowing(self, known: KnownUsers) -> Impressions:
+        """Return the rows of a log, with what is known of their users and of others."""
+        assert self._log is not None
+        attributes = known.of(self.users, "user_id of X")
+        return replace(self, user_attributes=attributes, _log=replace(self._log, known=known))
 
     def _with_users_of(
         self, users: Frame | Sequence[str] | None, log: Frame, form: LogFormat
@@ -612,8 +629,8 @@ class Impressions:
             catalogue. Items of the log that it lacks are added to it without content, with a
             warning unless the catalogue knows nothing but ids.
         users : DataFrame or Table, or list of str, default=None
-            Attributes of users, as in `from_log`. What it does not tell of known users stays, and
-            is missing of new ones.
+            Attributes of users, as in `from_log`. What it does not tell of a user is what earlier
+            logs and tables of users told, also of users who had not done anything then.
 
         Returns
         -------
@@ -657,13 +674,8 @@ class Impressions:
         read, y = read_log(log, X.catalog, form, events)
         read["_zone"] = read.get("_zone") or self._zone
         new = Impressions(**read)._with_users_of(users, log, form)
-        known = Lookup(self.users, "X")(new.users, "log")
-        told = new.user_attributes
-        for name, attribute in self.user_attributes.items():
-            kept = take_known(attribute, known)
-            if name in told:
-                kept = filled(told[name], kept, f"attribute {name!r} of users")
-            new = new._with_users({name: kept})
+        if self.user_attributes or users is not None:
+            new = new._knowing(self._known_users.completed_by(new._known_users))
         return new, y
 
     def _as_log(self) -> tuple[LogFormat, Events]:

@@ -22,6 +22,7 @@ from skmars.utils._values import NUMBERS, as_numbers, check_same_unit, missing, 
 
 if TYPE_CHECKING:
     from skmars.data._frames import Frame
+    from skmars.data._known_users import KnownUsers
 
 # The default column of times, which may be missing.
 DEFAULT_TIME = "timestamp"
@@ -56,6 +57,7 @@ class LogRecord:
     place: NDArray[Any] | None  # values of the column `order`
     seconds: NDArray[np.float64] | None  # of logs with an order; else they are the time of a row
     zoned: bool | None  # whether dates told their zone; None for numbers
+    known: KnownUsers | None = None  # where more users have attributes than have rows
 
 
 @dataclass(frozen=True)

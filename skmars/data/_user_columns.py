@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from skmars.data._attributes import Attribute, as_attribute, take_known
 from skmars.data._columns import USER_PREFIX
 from skmars.data._frames import Table, read_attribute
-from skmars.utils._ids import Ids, Lookup, factorize
+from skmars.utils._ids import Ids, factorize
 from skmars.utils._values import as_objects, is_sequence
 
 if TYPE_CHECKING:
     from skmars.data._frames import Frame
 
 
-def of_table(users: Frame, user: str, known: Ids) -> dict[str, Attribute]:
-    """Return the attributes that a table with one row a user has for some users.
+def of_table(users: Frame, user: str) -> tuple[Ids, dict[str, Attribute]]:
+    """Return the users of a table with one row a user, and their attributes.
 
     Parameters
     ----------
@@ -27,16 +27,13 @@ def of_table(users: Frame, user: str, known: Ids) -> dict[str, Attribute]:
         All columns but `user` are attributes.
     user : str
         Column of the user ids.
-    known : ndarray of shape (n_users,)
-        The users, in whose order the attributes are returned. Those that the table lacks have
-        missing attributes.
 
     Raises
     ------
     ValueError
         If the table has no such column or no other one, or a user twice.
     TypeError
-        If it is no table, a column is no attribute, or ids are of another kind.
+        If it is no table, or a column is no attribute.
     """
     advice = "The ids have the name that they have in the log; rename the column."
     table = Table(users, "users", advice)
@@ -48,11 +45,10 @@ def of_table(users: Frame, user: str, known: Ids) -> dict[str, Attribute]:
             f"{table.describe(user)} must be distinct, but {np.count_nonzero(count > 1)} users "
             f"repeat (first: {distinct[count > 1].tolist()[0]!r}). Keep one row a user."
         )
-    row = Lookup(ids, table.describe(user))(known, "user_id of X")
     names = [name for name in table.columns if name != user]
     if not names:
         raise ValueError(f"users has no column but {user!r}. Add columns, such as the age.")
-    return {_checked_name(c): take_known(table.attribute(c), row) for c in names}
+    return ids, {_checked_name(c): table.attribute(c) for c in names}
 
 
 def of_rows(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.data._attributes import Attribute, take_known
 from skmars.data._catalog import ItemCatalog
 from skmars.data._impressions import Impressions
+from skmars.data._known_users import NOBODY, KnownUsers
 from skmars.data._sequences import Sequences
 from skmars.utils import _ragged as ragged
 from skmars.utils._ids import Lookup, as_ids, check_same_kind, factorize
@@ -32,8 +32,8 @@ class UserHistories:
         All events of each user that a history may hold, oldest first.
     now : float or None
         A moment after all events of the log, in seconds; None without times.
-    user_attributes : mapping of str to Attribute
-        Of the users, see `Impressions`.
+    known : KnownUsers
+        Attributes of users, also of those who have not done anything yet.
 
     Examples
     --------
@@ -48,7 +48,7 @@ class UserHistories:
     users: NDArray[Any]
     events: Sequences
     now: float | None
-    user_attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    known: KnownUsers = NOBODY
 
     @classmethod
     def of(cls, X: Impressions) -> UserHistories:
@@ -60,7 +60,7 @@ class UserHistories:
             If these are not all rows of a log: a selection, say, or what a table was read as.
         """
         events, now = X._events_of_users()
-        return cls(X.catalog, X.users, events, now, X.user_attributes)
+        return cls(X.catalog, X.users, events, now, X._known_users)
 
     @cached_property
     def _lookup(self) -> Lookup:
@@ -101,12 +101,8 @@ class UserHistories:
             If ids are strings here and integers in the log, or the other way round.
         """
         check_same_kind(users, "user_id", self.users, "the log")
-        attributes = {}
-        if self.user_attributes:
-            known = self._lookup(users, "user_id")
-            attributes = {k: take_known(v, known) for k, v in self.user_attributes.items()}
         now = None if self.now is None else np.inf
-        return UserHistories(catalog, users, events, now, attributes)
+        return UserHistories(catalog, users, events, now, self.known)
 
     def impressions(
         self,
@@ -147,7 +143,7 @@ class UserHistories:
         length[known] = self.events.length[entry[known]]
         catalog = self.catalog.extend(item_ids)
         target = catalog.codes(item_ids, "the item column of the rows")
-        X = self._rows(user_ids, entry, start, length, seconds)
+        X = self._rows(user_ids, start, length, seconds)
         return replace(X, catalog=catalog, target=target, context=dict(context or {}))
 
     def latest(self, time: Any = None) -> Impressions:
@@ -169,8 +165,7 @@ class UserHistories:
             As of `impressions`.
         """
         seconds = self._seconds(time, len(self.users))
-        entry = np.arange(len(self.users))
-        return self._rows(self.users, entry, self.events.start, self.events.length, seconds)
+        return self._rows(self.users, self.events.start, self.events.length, seconds)
 
     def _seconds(self, time: Any, n_rows: int) -> NDArray[np.float64] | None:
         """Return the moment of each row; None where the log has no times."""
@@ -192,12 +187,11 @@ class UserHistories:
     def _rows(
         self,
         user_ids: NDArray[Any],
-        entry: NDArray[Any],
         start: NDArray[np.int64],
         length: NDArray[np.int32],
         seconds: NDArray[np.float64] | None,
     ) -> Impressions:
-        """Return rows of these users, who are entries of `users` (-1 for none), up to a moment.
+        """Return rows of these users up to a moment.
 
         `start` and `length` are those of all that they have done.
         """
@@ -209,11 +203,6 @@ class UserHistories:
                 length, limit = length.copy(), seconds[earlier]
                 length[earlier] = ragged.count_below(times, start[earlier], length[earlier], limit)
         users, user = factorize(user_ids)
-        attributes = {}
-        if self.user_attributes:
-            row = np.zeros(len(users), dtype=np.int64)
-            row[user] = entry
-            attributes = {k: take_known(v, row) for k, v in self.user_attributes.items()}
         # Known to be valid; a check would read all events.
         return Impressions(
             self.catalog,
@@ -222,6 +211,6 @@ class UserHistories:
             np.zeros(len(user), dtype=np.int32),
             replace(self.events, start=start, length=length),
             time=seconds,
-            user_attributes=attributes,
+            user_attributes=self.known.of(users, "user_id"),
             _checked=True,
         )

@@ -11,6 +11,12 @@ from skmars.data import Impressions
 from skmars.retrieval import DonorPool, SequenceRetrievalAugmenter
 
 
+def augmenter_in(model: Any) -> SequenceRetrievalAugmenter | None:
+    """Return the augmenter of a fitted model, whatever its step is named; the last of several."""
+    found = [step for step in _steps(model) if isinstance(step, SequenceRetrievalAugmenter)]
+    return found[-1] if found else None
+
+
 def before_augmenter(
     model: Any, X: Impressions
 ) -> tuple[SequenceRetrievalAugmenter | None, Impressions]:
@@ -27,13 +33,13 @@ def before_augmenter(
         The last one; None if the model has none.
     X : Impressions
     """
-    steps = _steps(model)
-    places = [i for i, step in enumerate(steps) if isinstance(step, SequenceRetrievalAugmenter)]
-    if not places:
-        return None, X
-    for step in steps[: places[-1]]:
-        X = step.transform(X)
-    return steps[places[-1]], X
+    augmenter = augmenter_in(model)
+    if augmenter is not None:
+        for step in _steps(model):
+            if step is augmenter:
+                break
+            X = step.transform(X)
+    return augmenter, X
 
 
 def with_pool(pipeline: Pipeline, pool: DonorPool) -> Pipeline:
@@ -54,7 +60,7 @@ def with_pool(pipeline: Pipeline, pool: DonorPool) -> Pipeline:
     ValueError
         If the pipeline has no `SequenceRetrievalAugmenter`, or the pool does not fit it.
     """
-    if not any(isinstance(step, SequenceRetrievalAugmenter) for step in _steps(pipeline)):
+    if augmenter_in(pipeline) is None:
         raise ValueError(
             "the pipeline has no SequenceRetrievalAugmenter, so that it borrows from no pool. Take "
             "one with an augmenter, such as that of make_mars."
@@ -65,6 +71,10 @@ def with_pool(pipeline: Pipeline, pool: DonorPool) -> Pipeline:
 def _with_pool(model: Any, pool: DonorPool) -> Any:
     if isinstance(model, SequenceRetrievalAugmenter):
         return model.with_pool(pool)
+    if hasattr(model, "best_estimator_"):
+        changed = copy(model)
+        changed.best_estimator_ = _with_pool(model.best_estimator_, pool)
+        return changed
     if not isinstance(model, Pipeline):
         return model
     changed = copy(model)

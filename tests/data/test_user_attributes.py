@@ -102,6 +102,33 @@ def test_histories_of_a_service_know_their_users() -> None:
     )
 
 
+def test_a_table_of_users_counts_for_those_who_come_later() -> None:
+    later = pd.DataFrame({"user_id": ["eve", "dan", "ann"], "item_id": [5, 5, 6]})
+    both, _ = Impressions.from_log(pd.concat([LOG, later]), users=pd.DataFrame(USERS))
+    X, _ = Impressions.from_log(LOG, users=pd.DataFrame(USERS))
+    more = pd.DataFrame({"user_id": ["dan", "cid"], "age": [1.0, None], "vip": [True, False]})
+    told = [Impressions.from_log(LOG)[0].with_users(pd.DataFrame(USERS)), X]
+    for first in told:
+        np.testing.assert_equal(attributes(first.append(later)[0]), attributes(both))
+        histories = pickle.loads(pickle.dumps(UserHistories.of(first)))
+        ids = np.array(["eve", "dan", "ann"], dtype=object)
+        served = histories.impressions(ids, np.array([5, 5, 6]))
+        np.testing.assert_equal(attributes(served), attributes(both[4:]))
+        assert len(histories.users) == 3  # who is only in the table has no history
+    again = UserHistories.of(X.append(later, users=more)[0])
+    served = again.impressions(np.array(["eve", "dan", "cid"], dtype=object), np.array([5, 5, 6]))
+    np.testing.assert_equal(
+        {k: v[served.user].to_list() for k, v in served.user_attributes.items()},
+        {
+            "age": [50.0, 1.0, 31.5],
+            "country": [None, None, "fr"],
+            "likes": [["tea"], [], ["tea", "jam"]],
+            "vip": [None, "True", "False"],
+        },
+    )
+    assert set(attributes(X[:2])) == set(USERS) - {"user_id"}
+
+
 @given(st.data())
 def test_tables_keep_any_attributes(data) -> None:
     X, _ = make_multimodal_ctr(n_users=4, n_items=5, mean_length=3, random_state=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -358,3 +359,26 @@ def test_a_catalogue_of_another_process_is_recognised(tmp_path: Path) -> None:
     known = rows.catalog.parts[0].fingerprint
     assert known in again["encode"]._encoded_parts
     assert known not in again["encode"]._memo._results
+
+
+def test_caches_belong_to_the_machine_that_fitted(tmp_path: Path) -> None:
+    """A service can't write to them, and a stranger could have put code into one."""
+    cache = tmp_path / "cache"
+    items = ItemCatalog(range(30), content={"text": [f"word{i % 7} thing" for i in range(30)]})
+    encoder = MultimodalEncoder(cache=str(cache))
+    pipeline = Pipeline(
+        [("in", Pipeline([("encode", encoder)], memory=str(cache))), ("ctr", DINClassifier())],
+        memory=str(cache),
+    )
+    small = {"ctr__max_iter": 1, "ctr__hidden_units": (4,), "ctr__random_state": 0}
+    rows = X.with_catalog(items)
+    pipeline.set_params(**small).fit(rows, y)
+    skmars.save(pipeline, tmp_path / "model")
+    expected = pipeline.predict_proba(rows)
+    shutil.rmtree(cache)
+    loaded = skmars.load(tmp_path / "model")
+    assert [loaded.memory, loaded["in"].memory, loaded["in"]["encode"].cache] == [None] * 3
+    encoding.clear_memory_cache()
+    more = rows.with_catalog(items.extend(np.array([77])))
+    np.testing.assert_array_equal(loaded.predict_proba(more), expected)
+    assert not cache.exists()

@@ -7,18 +7,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.pipeline import Pipeline
 
 from skmars.data import Impressions, ItemCatalog, Sequences
 from skmars.data._activity import UserActivity, is_high
-from skmars.data._attributes import take_known
 from skmars.data._log import LogFormat
 from skmars.persistence import Model
-from skmars.retrieval import SequenceRetrievalAugmenter
 from skmars.serving.runner._activity import BLOCK, Activity
 from skmars.serving.scoring._rows import as_log, as_rows, until
 from skmars.serving.store._store import Store
-from skmars.utils._ids import Lookup, as_ids
+from skmars.utils._ids import as_ids, check_same_kind
 from skmars.utils._ragged import offsets
 
 
@@ -80,32 +77,11 @@ def with_columns(X: Impressions, model: Model) -> Impressions:
 
     What is not known is missing: the context is empty, or 0 where it is a number.
     """
-    known = Lookup(model.histories.users, "the log of the model")(X.users, "the store")
-    attributes = model.histories.user_attributes
+    check_same_kind(X.users, "the store", model.histories.users, "the log of the model")
     return replace(
         X,
         context={name: _empty(kind, len(X)) for name, kind in model.columns.context.items()},
-        user_attributes={name: take_known(v, known) for name, v in attributes.items()},
-    )
-
-
-def steps_until_retrieval(pipeline: Pipeline) -> tuple[list[Any], SequenceRetrievalAugmenter]:
-    """Return the transformers of a pipeline before its augmenter, and the augmenter.
-
-    Raises
-    ------
-    ValueError
-        If no step borrows from donors.
-    """
-    steps: list[Any] = []
-    for _, step in pipeline.steps:
-        if isinstance(step, SequenceRetrievalAugmenter):
-            return steps, step
-        if hasattr(step, "transform"):
-            steps.append(step)
-    raise ValueError(
-        "the pipeline of the model has no SequenceRetrievalAugmenter: nothing is borrowed, and "
-        "there is no pool to build. Fit a model that has one (`skmars fit` without --base)."
+        user_attributes=model.histories.known.of(X.users, "the store"),
     )
 
 

@@ -15,6 +15,7 @@ from skmars.utils._folder import read_folder, write_folder
 
 POINTER = "pool"
 KIND = "activity of users"
+_CURRENT = re.compile(r"pools/(\d+)")
 _ENTRY = re.compile(r"\.?(\d+)(\.activity)?")
 
 
@@ -29,9 +30,9 @@ class PoolFolder:
         self.deployment, self.path = deployment, deployment / "pools"
 
     def current(self, store: Store) -> int | None:
-        """Return the number of the pool that a store names, None if there is none."""
-        name = store.pointer(POINTER)
-        return None if name is None else int(Path(name).name)
+        """Return the number of the pool that a store names, None if it is none of this folder."""
+        found = _CURRENT.fullmatch(store.pointer(POINTER) or "")
+        return None if found is None else int(found[1])
 
     def activity(self, number: int, model: str) -> Activity | None:
         """Return what belongs to a pool, if it is there, undamaged, and that of this model."""

@@ -5,30 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
 from skmars.data import Impressions
 from skmars.data._activity import thresholds_of_counts
 from skmars.persistence import Model
 from skmars.persistence._saved import load_model
+from skmars.pipeline._steps import augmenter_in, before_augmenter, with_pool
 from skmars.retrieval import DonorPool
 from skmars.serving.runner._activity import Activity
-from skmars.serving.runner._donor_rows import (
-    catalog_of,
-    donor_rows,
-    steps_until_retrieval,
-    with_columns,
-)
+from skmars.serving.runner._donor_rows import catalog_of, donor_rows, with_columns
 from skmars.serving.runner._lease import HeldLease
 from skmars.serving.runner._loading import Loaded, LogFile, load_log
 from skmars.serving.runner._pool_folder import POINTER, PoolFolder
 from skmars.serving.scoring._rows import log_format
 from skmars.serving.store._store import Store
+from skmars.utils._folder import checksum_of
 
 LEASE = "runner"
 # The last number that a pool was given, also one that was never published: none is given twice,
@@ -116,11 +111,26 @@ class Runner:
         self._store, self._log, self._keep, self._seconds = store, log, keep, lease
         self._told = told or (lambda what, done, of: None)
         self._folder = PoolFolder(Path(deployment))
-        self._model: Model = load_model(deployment)
+        self._checksum: bytes | None = None
+        self._read_model()
+
+    def _read_model(self) -> None:
+        """Load the model of the deployment, unless it is the one that was loaded."""
+        path = self._folder.deployment
+        checksum = checksum_of(path)
+        if checksum is not None and checksum == self._checksum:
+            return
+        self._model: Model = load_model(path)
         self._form = log_format(self._model)
-        self._steps, self._augmenter = steps_until_retrieval(self._model.pipeline)
-        manifest = (Path(deployment) / "manifest.json").read_bytes()
-        self._digest = blake2b(manifest, digest_size=16).hexdigest()
+        augmenter = augmenter_in(self._model.pipeline)
+        if augmenter is None:
+            raise ValueError(
+                "the pipeline of the model has no SequenceRetrievalAugmenter: nothing is borrowed, "
+                "and there is no pool to build. Fit a model that has one (`skmars fit` without "
+                "--base)."
+            )
+        self._augmenter, self._checksum = augmenter, checksum
+        self._digest = (checksum or b"").hex()
 
     def passes(self, every: float | None = None) -> Generator[Pass]:
         """Do one pass, or one every so many seconds, and yield what was done in each.
@@ -146,6 +156,7 @@ class Runner:
                 lease.check()
 
     def _pass(self, lease: HeldLease) -> Pass:
+        self._read_model()
         store, current = self._store, self._folder.current(self._store)
         last = int(store.pointer(LAST) or 0)
         self._folder.remove_old(current, last, self._keep)
@@ -188,9 +199,8 @@ class Runner:
         )
         catalog = catalog_of(self._store, activity, self._model)
         raw = donor_rows(self._store, activity, low, high, catalog, self._form)
-        X = raw = with_columns(raw, self._model)
-        for step in self._steps:
-            X = step.transform(X)
+        raw = with_columns(raw, self._model)
+        _, X = before_augmenter(self._model.pipeline, raw)
         return DonorPool.build(augmenter, X, thresholds=(low, high)), raw
 
     def _try(self, number: int, pool: DonorPool, raw: Impressions) -> None:
@@ -202,7 +212,8 @@ class Runner:
             read = DonorPool.load(path)
             if len(rows) == 0:
                 return
-            scores = [self._with(p).predict_proba(rows)[:, 1] for p in (read, pool)]
+            pipelines = [with_pool(self._model.pipeline, p) for p in (read, pool)]
+            scores = [pipeline.predict_proba(rows)[:, 1] for pipeline in pipelines]
         except Exception as error:
             raise ValueError(
                 f"the new pool {path} can't be used, and is removed: {error}"
@@ -212,9 +223,3 @@ class Runner:
                 f"the new pool {path} gives other scores than before it was written, and is "
                 "removed. Check the disk."
             )
-
-    def _with(self, pool: DonorPool) -> Pipeline:
-        """Return the pipeline with a pool."""
-        old = self._augmenter
-        steps = self._model.pipeline.steps
-        return Pipeline([(n, old.with_pool(pool) if s is old else s) for n, s in steps])

@@ -19,6 +19,7 @@ from skmars.pipeline._steps import with_pool
 from skmars.retrieval import DonorPool
 from skmars.serving.scoring._rows import log_format
 from skmars.serving.store._store import Store
+from skmars.utils._folder import checksum_of
 from skmars.utils._ids import Ids
 from skmars.utils._values import as_objects
 
@@ -40,6 +41,8 @@ class Snapshot:
     versions : mapping of str to str
         "params": "." for the model as it was saved, or else a folder below it, such as "params/2";
         "pool": "fit" for the pool that it was fitted with, or else a folder such as "pools/3".
+    checksum : bytes, default=None
+        Of the folder that the model was loaded from; None if it was not.
 
     Attributes
     ----------
@@ -57,6 +60,7 @@ class Snapshot:
 
     model: Model
     versions: Mapping[str, str]
+    checksum: bytes | None = None
 
     def __post_init__(self) -> None:
         if not hasattr(self.pipeline, "predict_proba"):
@@ -136,19 +140,24 @@ class Snapshot:
         params, pool : str, default=None
             As in `versions`; None is the model as it was saved, and the pool of its fit.
         loaded : Snapshot, default=None
-            One of the same folder, whose model is taken if it is of the same version.
+            One of the same folder, whose model is taken if it is of the same version, and the
+            folder holds the same one still.
         """
         params, pool = params or AS_SAVED, pool or OF_FIT
+        path = version_folder(folder, params)
+        checksum = checksum_of(path)
+        if checksum is None or (loaded is not None and loaded.checksum != checksum):
+            loaded = None  # the folder was replaced: other processes will load what is there now
         if loaded is not None and loaded.versions == {"params": params, "pool": pool}:
             return loaded
         if loaded is not None and loaded.versions["params"] == params and pool != OF_FIT:
             model = loaded.model
         else:
-            model = load_model(version_folder(folder, params))
+            model = load_model(path)
         donors = None if pool == OF_FIT else DonorPool.load(version_folder(folder, pool))
         if donors is not None:
             model = replace(model, pipeline=with_pool(model.pipeline, donors))
-        return cls(model, {"params": params, "pool": pool})
+        return cls(model, {"params": params, "pool": pool}, checksum)
 
     def check(self) -> None:
         """Score what is sure to come: new users, users with a history, and an unknown item.
@@ -156,7 +165,7 @@ class Snapshot:
         Raises
         ------
         ValueError
-            If a probability is not between 0 and 1, or the pipeline fails. The message names the
+            If a probability is none (NaN, say), or the pipeline fails. The message names the
             versions.
         """
         name = f"version {', '.join(f'{k} {v}' for k, v in self.versions.items())}"
@@ -164,10 +173,11 @@ class Snapshot:
             found = self.pipeline.predict_proba(self._probes())[:, 1]
         except Exception as error:
             raise ValueError(f"{name} can't score: {type(error).__name__}: {error}") from error
-        if not ((found > 0) & (found < 1)).all():
+        # A network that is very sure says 0 or 1.
+        if not ((found >= 0) & (found <= 1)).all():
             raise ValueError(
-                f"{name} gives the probabilities {found.tolist()}, which should lie between 0 and "
-                "1. Keep the version before it."
+                f"{name} gives the probabilities {found.tolist()}, which should lie from 0 to 1. "
+                "Keep the version before it."
             )
 
     def _probes(self) -> Impressions:

@@ -28,10 +28,10 @@ MAX_ID_BYTES = 500
 # The store counts bytes of UTF-8, see `_service.check_ids`.
 Text = Annotated[str, Meta(min_length=1, max_length=MAX_ID_BYTES)]
 Id = Annotated[int, INT64] | Text
-# Milliseconds since 1970 lie beyond the limits, from 1973 on.
+LIMIT = 1e11  # of seconds; milliseconds since 1970 lie beyond, from 1973 on
 Seconds = Annotated[
     float,
-    Meta(gt=-1e11, lt=1e11, description="Seconds, since 1970 unless the log counts otherwise."),
+    Meta(gt=-LIMIT, lt=LIMIT, description="Seconds, since 1970 unless the log counts otherwise."),
 ]
 Value = bool | Annotated[int, INT64] | float | Annotated[str, Meta(max_length=1_000)] | None
 Column = Annotated[str, Meta(min_length=1, max_length=100)]

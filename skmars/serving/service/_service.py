@@ -7,12 +7,14 @@ import errno
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
 
+from skmars.pipeline._steps import augmenter_in
 from skmars.serving.scoring._request import Request, read_requests
 from skmars.serving.scoring._scorer import Answer, Scorer
 from skmars.serving.scoring._snapshot import Snapshot
@@ -98,7 +100,7 @@ class Service:
             load,
             check=self._scorer.prepare,
             interval=interval,
-            switched=lambda snapshot: metrics.set_versions(snapshot.versions),
+            switched=self._switched,
             failed=metrics.failed_loads.inc,
         )
         self._queue: BatchQueue[ScoreJob | RecommendJob, Any] = BatchQueue(
@@ -109,6 +111,7 @@ class Service:
             name="skmars-score",
             observe=self._observe,
         )
+        self._told: set[str] = set()
         self._writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="skmars-events")
         self._writes = 0
 
@@ -200,6 +203,14 @@ class Service:
             raise Refusal(503, "store_silent", "The store does not answer.", headers=RETRY)
         return dict(snapshot.versions)
 
+    def _switched(self, snapshot: Snapshot) -> None:
+        self._metrics.set_versions(snapshot.versions)
+        with suppress(OSError):  # a store that does not answer is told elsewhere
+            for told in _surprises(snapshot, self._store):
+                if told not in self._told:
+                    self._told.add(told)
+                    log.warning("%s", told)
+
     def _snapshot(self) -> Snapshot:
         snapshot = self._versions.current
         if snapshot is None:
@@ -284,7 +295,7 @@ class Service:
         return schemas.ScoreAnswer(users=users, versions=dict(snapshot.versions))
 
     def _explained(self, snapshot: Snapshot, request: Request, known: Known) -> dict[str, Any]:
-        if "augment" not in getattr(snapshot.pipeline, "named_steps", {}):
+        if augmenter_in(snapshot.pipeline) is None:
             raise Refusal(422, "no_explanation", "The model borrows nothing.", "explain")
         told = self._scorer.explain(snapshot, request, fetched=_fetched([known]))
         return {"rows": told.rows.to_pylist(), "borrowed": told.borrowed.to_pylist()}
@@ -333,6 +344,26 @@ def _refusal(task: _Task, snapshot: Snapshot) -> Refusal | None:
             name = next((n for n in ("user_id", "item_ids", "time", "context") if n in text), "")
             return Refusal(422, "wrong_value", text, f"{place}{name}".rstrip(".") or None)
     return None
+
+
+def _surprises(snapshot: Snapshot, store: Store) -> Iterator[str]:
+    """Yield what lets answers be other than expected, though nothing is wrong in itself."""
+    known = snapshot.model.histories
+    if len(known.users) and store.position == 0:
+        yield (
+            f"The store is empty: the {len(known.users)} users of the model's log are scored as if "
+            "they had done nothing. Bring the log into the store: skmars runner --log."
+        )
+    if snapshot.columns.absolute is False:
+        yield (
+            "The dates of the model's log had no time zone, so that 14:00 there is 14:00 UTC here. "
+            "Send times as if the clock of the log showed UTC, or fit to dates with a zone."
+        )
+    if known.now is not None and not -schemas.LIMIT < known.now < schemas.LIMIT:
+        yield (
+            f"The model's log has times up to {known.now:.4g}, which are no seconds since 1970, so "
+            "that no event with a time is accepted. Fit to a log with seconds, or datetimes."
+        )
 
 
 # --- ids and events -----------------------------------------------------------------------------

@@ -51,6 +51,7 @@ FIRST_MAP = 2**30  # address space, not disk; doubled when it is full
 N_READERS = 1024  # threads that read at the same time, of all processes
 USERS_AT_ONCE = 1000
 
+DATA = "data.mdb"  # the file of LMDB
 DATABASES = ("meta", "users", "touched", "items", "numbers", "stream")
 
 
@@ -76,6 +77,9 @@ class LMDBStore:
 
     Notes
     -----
+    Files that are removed or replaced while the store is open are noticed: all calls but `close`
+    raise StoreError, rather than to keep events in a file that nobody will find.
+
     Open it after a fork: a forked process that uses the store of its parent gets a StoreError.
 
     Leases go by the clock of the machine. If it is set back, a lease lasts as long again as it was
@@ -118,6 +122,7 @@ class LMDBStore:
                 max_readers=N_READERS,
                 max_spare_txns=16,
             )
+            self._file = os.stat(self._path / DATA)
         except (OSError, lmdb.Error) as error:
             raise StoreError(
                 f"The store at {self._path} can't be opened: {error}. It must be a folder that "
@@ -167,6 +172,7 @@ class LMDBStore:
             try:
                 with self._gate:
                     self._check_open()
+                    self._check_same()
                     with self._env.begin(write=write) as txn:
                         return work(txn)
             except lmdb.MapFullError:
@@ -189,6 +195,16 @@ class LMDBStore:
     def _check_open(self) -> None:
         if self._env is None:
             raise StoreError(f"The store at {self._path} is closed. Open it again.")
+
+    def _check_same(self) -> None:
+        """Raise StoreError if the file was removed: what is written to it is lost at the end."""
+        with suppress(OSError):
+            if os.path.samestat(os.stat(self._path / DATA), self._file):
+                return
+        raise StoreError(
+            f"The store at {self._path} is not the one that was opened: its folder was removed or "
+            "replaced. Restore its files, or open the store again and load the log."
+        )
 
     def _grow(self) -> None:
         with self._gate.alone():

@@ -8,5 +8,6 @@ the classes in `_classes.py` alone.
 from skmars.utils._folder._atomic import check_replaceable
 from skmars.utils._folder._classes import allow
 from skmars.utils._folder._folder import read_folder, write_folder
+from skmars.utils._folder._manifest import checksum_of
 
-__all__ = ["allow", "check_replaceable", "read_folder", "write_folder"]
+__all__ = ["allow", "check_replaceable", "checksum_of", "read_folder", "write_folder"]

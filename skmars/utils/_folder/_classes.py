@@ -37,6 +37,7 @@ data._activity: UserActivity
 data._attributes: Attribute
 data._catalog: ItemCatalog
 data._histories: Timeline
+data._known_users: KnownUsers
 data._memo: Memo
 data._sequences: Sequences
 data._user_histories: UserHistories
@@ -99,6 +100,13 @@ nn.modules.normalization: LayerNorm
 nn.modules.sparse: Embedding
 nn.modules.transformer: TransformerEncoder TransformerEncoderLayer
 """
+
+# Attributes that name folders of the machine that fitted, by the class. They are read as None: a
+# service has no use for a cache, and what lies in one may be pickled, so that it would run code.
+CACHES = {
+    "skmars.encoding._multimodal.MultimodalEncoder": "cache",
+    "sklearn.pipeline.Pipeline": "memory",
+}
 
 # Types and functions that are values of parameters, by name.
 _BUILTINS = {f"builtins.{t.__name__}": t for t in (bool, float, int, object, str)}

@@ -141,6 +141,14 @@ def kind_in(folder: Path) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
+def checksum_of(folder: Path) -> bytes | None:
+    """Return what tells the content of a folder from any other, None where there is none."""
+    try:
+        return _start(folder / CHECKSUM)
+    except OSError:
+        return None
+
+
 @cache
 def installed_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that objects are made of."""

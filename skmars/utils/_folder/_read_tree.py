@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import InconsistentVersionWarning
 
 from skmars.utils._folder._arrays import ArrayFile
-from skmars.utils._folder._classes import class_named, constant_named
+from skmars.utils._folder._classes import CACHES, class_named, constant_named
 from skmars.utils._folder._strings import StringFile
 from skmars.utils._folder._write_tree import IMAGE_MODES, SPARSE
 
@@ -209,10 +209,15 @@ class TreeReader:
 
     def _make_object(self, name: Any, attributes: Any) -> Any:
         cls = class_named(_a(str, name))
-        return _with_state(cls.__new__(cls), self._attributes(attributes))
+        state = self._attributes(attributes)
+        if name in CACHES:
+            state[CACHES[name]] = None
+        return _with_state(cls.__new__(cls), state)
 
     def _make_stateful(self, name: Any, state: Any) -> Any:
         cls = class_named(_a(str, name))
+        if name in CACHES:
+            raise ValueError(f"{name} has attributes, and no other state")
         new: Any = cls.__new__(cls)
         new.__setstate__(self._value(state))
         return new

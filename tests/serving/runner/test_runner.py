@@ -451,6 +451,46 @@ def test_context_and_attributes_do_not_matter(tmp_path: Path) -> None:
     assert_same_pool(current(tmp_path / "model", store), mars[2].updated(rows).pool_)
 
 
+def test_the_augmenter_is_found_wherever_it_is(tmp_path: Path) -> None:
+    model = skmars.load(deployment(*WORLD))
+    (_, augmenter), ctr = model.pipeline.steps
+    nested = Pipeline([("both", Pipeline([("lend", augmenter), ctr]))])
+    skmars.save(replace(model, pipeline=nested), tmp_path / "model")
+    pools = []
+    for folder in (tmp_path / "model", fresh(deployment(*WORLD))):
+        store = FakeStore()
+        run(folder, store, File(log_of([(u, i, i, 1) for u in range(9) for i in range(u)])))
+        pools.append(current(folder, store))
+    assert_same_pool(*pools)
+
+
+@pytest.mark.parametrize("pointer", ["fit", "nonsense", "", "other/1"])
+def test_whoever_points_elsewhere_does_not_stop_the_runner(pointer: str) -> None:
+    folder, store = fresh(deployment(*WORLD)), FakeStore()
+    log = log_of([(u, i, i, 1) for u in range(9) for i in range(u)])
+    run(folder, store, File(log))
+    first = current(folder, store)
+    store.publish("pool", pointer)
+    assert run(folder, store, File(log)).pool == "pools/2"
+    assert_same_pool(current(folder, store), first)
+
+
+def test_a_model_that_was_replaced_gets_its_pool() -> None:
+    folder, store = fresh(deployment(*WORLD)), FakeStore()
+    files = [File(log_of([(u, i, i, 1) for u in range(9) for i in range(u)]))]
+    passes = Runner(folder, store, lambda _: files).passes(every=0.01)
+    next(passes)
+    other = fresh(deployment("all", *WORLD[1:]))
+    for file in other.iterdir():
+        file.replace(folder / file.name)
+    assert next(passes).pool == "pools/2"
+    assert next(passes).pool is None
+    passes.close()
+    again = fresh(deployment("all", *WORLD[1:]))
+    assert run(again, FakeStore(), *files).pool == "pools/1"
+    assert_same_pool(current(folder, store), DonorPool.load(again / "pools/1"))
+
+
 def test_nothing_to_build() -> None:
     folder, store = fresh(deployment(*WORLD)), FakeStore()
     before = threading.active_count()

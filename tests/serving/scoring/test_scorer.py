@@ -8,6 +8,7 @@ from threading import Thread
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
 import skmars
@@ -272,6 +273,21 @@ def test_an_order_that_a_store_does_not_keep_is_refused() -> None:
         Snapshot.of(replace(model, pipeline=model.pipeline[1:]), other_pool(TIMED))
 
 
+def test_a_pool_is_lent_to_the_augmenter_wherever_it_is(store) -> None:
+    model = fitted(TIMED)
+    search = GridSearchCV(model.pipeline, {"augment__theta": [0.0]})
+    search.best_estimator_ = model.pipeline
+    request = [Request(1, [1, 2], None, HERE)]
+    answers = [
+        Scorer(store).score(Snapshot.of(replace(model, pipeline=p), pool), request)[0].probability
+        for p in (model.pipeline, Pipeline([("all", search)]), Pipeline([("all", model.pipeline)]))
+        for pool in (other_pool(TIMED), None)
+    ]
+    np.testing.assert_array_equal(answers[::2], answers[:1] * 3)
+    np.testing.assert_array_equal(answers[1::2], answers[1:2] * 3)
+    assert (answers[0] != answers[1]).all()
+
+
 class Broken(Pipeline):
     """A pipeline that gives what a broken version might give."""
 
@@ -282,9 +298,11 @@ class Broken(Pipeline):
         if self.memory == "unknown item":
             found[X.catalog.codes(catalog().ids).max() < X.target] = np.nan
         elif self.memory == "empty history":
-            found[X.history.length == 0] = 1.0
+            found[X.history.length == 0] = 1.5
         elif self.memory == "some history":
-            found[X.history.length > 0] = 0.0
+            found[X.history.length > 0] = -1.0
+        elif self.memory == "sure":
+            found[:, 1] = X.history.length > 0
         return found
 
 
@@ -299,6 +317,11 @@ def test_a_version_is_probed_before_it_is_current(kind, timed) -> None:
     message = "gives the probabilities" if kind else "can't score: RuntimeError: no such tensor"
     with pytest.raises(ValueError, match=f"version params params/3, pool pools/8 {message}"):
         Snapshot.of(broken, versions=versions).check()
+
+
+def test_a_model_may_be_sure() -> None:
+    model = fitted(TIMED)
+    Snapshot.of(replace(model, pipeline=Broken(model.pipeline.steps, memory="sure"))).check()
 
 
 def test_preparing_reads_the_numbers_of_items_once(store, snapshot) -> None:
@@ -345,6 +368,24 @@ def test_versions_are_loaded_by_what_a_store_says(tmp_path, store) -> None:
             Snapshot.load_versions(tmp_path / "model", version)
     with pytest.raises(FileNotFoundError, match="pools/2"):
         Snapshot.load_versions(tmp_path / "model", None, "pools/2")
+
+
+def test_a_model_that_was_replaced_is_read_again(tmp_path, store) -> None:
+    pytest.importorskip("safetensors")
+    skmars.save(fitted(TIMED), tmp_path / "model")
+    served = Snapshot.load(tmp_path / "model", store)
+    skmars.save(fitted(TIMED, 1), tmp_path / "model")
+    (tmp_path / "model" / "pools").mkdir()
+    other_pool(TIMED).save(tmp_path / "model" / "pools" / "1")
+    store.pointers = {"pool": "pools/1"}
+    request = [Request(N_USERS - 1, [1, 2], None, HERE)]
+    going_on = Snapshot.load_versions(tmp_path / "model", None, "pools/1", loaded=served)
+    begun_anew = Snapshot.load(tmp_path / "model", store)
+    assert going_on.versions == begun_anew.versions
+    np.testing.assert_array_equal(
+        Scorer(store).score(going_on, request)[0].probability,
+        Scorer(store).score(begun_anew, request)[0].probability,
+    )
 
 
 def test_the_probes_of_a_model_are_of_its_kind() -> None:

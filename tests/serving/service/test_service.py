@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,12 +24,14 @@ pytest.importorskip("httpx2")
 pytest.importorskip("lmdb")
 
 import uvicorn
+from sklearn.pipeline import Pipeline
 from starlette.testclient import TestClient
 
 from benchmarks.serving import fuzz
 from skmars.serving import StoreError
 from skmars.serving.scoring._request import Request
 from skmars.serving.scoring._scorer import Scorer
+from skmars.serving.scoring._snapshot import Snapshot
 from skmars.serving.service import _app as app_module
 from skmars.serving.service import _schemas as schemas
 from skmars.serving.service import _service as service_module
@@ -218,6 +221,39 @@ def test_an_explanation_tells_what_is_borrowed(served, din):
     user = {"user_id": "7", "item_ids": ["1"], "context": {"device": "phone", "price": 1}}
     assert error(din.score(user, explain=True)) == ("no_explanation", "explain")
     assert din.score(user).status_code == 200
+
+
+def test_what_borrows_is_explained_whatever_its_step_is_named(tmp_path):
+    known = model()
+    steps = [(f"step {i}", step) for i, (_, step) in enumerate(known.pipeline.steps)]
+    other = replace(known, pipeline=Pipeline([("all", Pipeline(steps))]))
+    with run(tmp_path, loads=lambda wanted, current: Snapshot.of(other)) as served:
+        served.click(7, 3)
+        answer = served.score({"user_id": 7, "item_ids": [1]}, explain=True)
+        assert answer.json()["users"][0]["explanation"]["rows"][0]["n_borrowed"] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda m: m, "store is empty: the 40 users"),
+        (lambda m: replace(m, columns=replace(m.columns, absolute=False)), "no time zone"),
+        (lambda m: replace(m, histories=replace(m.histories, now=NOW * 1e3)), "no seconds"),
+    ],
+)
+def test_what_may_surprise_is_told_once(tmp_path, caplog, change, told):
+    changed = change(model())
+    names = iter(range(10**9))
+
+    def load(wanted, current):
+        return Snapshot.of(changed, versions={"pool": f"pools/{next(names)}"})
+
+    with run(tmp_path, loads=load) as served:
+        for number in ("1", "2"):
+            before = served.client.get("/ready").json()["versions"]
+            served.store.publish("pool", number)
+            wait_until(lambda b=before: served.client.get("/ready").json()["versions"] != b)
+    assert len([r for r in caplog.records if told in r.getMessage()]) == 1
 
 
 def test_health_readiness_and_documentation(served):

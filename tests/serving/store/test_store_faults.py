@@ -410,17 +410,38 @@ def test_an_emptied_server_is_not_taken_for_the_store(folder: Path) -> None:
         with redis.Redis.from_url(server.url) as client:
             client.flushall()
         open_store(server.url).close()
-        for call in (
-            lambda: store.append(one("ann", 2)),
-            lambda: store.histories(["ann"]),
-            lambda: store.position,
-            lambda: store.stream(0, 1),
-            lambda: store.publish("pool", "x", lease),
-            lambda: store.acquire("runner", "me", 60),
-        ):
-            with pytest.raises(StoreError, match="emptied or replaced"):
-                call()
+        refuses_all(store, lease, "emptied or replaced")
         store.close()
+
+
+@pytest.mark.parametrize("then", ["nothing", "another"])
+def test_a_removed_folder_keeps_no_events_that_nobody_will_find(
+    lmdb: Any, tmp_path: Path, then: str
+) -> None:
+    store = open_store(f"lmdb:{tmp_path / 'store'}")
+    store.append(one("ann", 1))
+    lease = store.acquire("runner", "me", 60)
+    (tmp_path / "store").rename(tmp_path / "away")
+    if then == "another":
+        open_store(f"lmdb:{tmp_path / 'store'}").close()
+    refuses_all(store, lease, "removed or replaced")
+    shutil.rmtree(tmp_path / "store", ignore_errors=True)
+    (tmp_path / "away").rename(tmp_path / "store")  # restored
+    assert store.append(one("ann", 2)) == 2
+    store.close()
+
+
+def refuses_all(store: Any, lease: Any, why: str) -> None:
+    for call in (
+        lambda: store.append(one("ann", 2)),
+        lambda: store.histories(["ann"]),
+        lambda: store.position,
+        lambda: store.stream(0, 1),
+        lambda: store.publish("pool", "x", lease),
+        lambda: store.acquire("runner", "me", 60),
+    ):
+        with pytest.raises(StoreError, match=why):
+            call()
 
 
 def test_a_redis_that_is_full_refuses_events_and_keeps_the_others(folder: Path) -> None:
