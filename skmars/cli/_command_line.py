@@ -57,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What libraries print goes to stderr: stdout is for results.
         with redirect_stdout(sys.stderr), one_line_warnings(program), interrupt_ends():
             check(arguments)
+            if arguments.modules:
+                from skmars.persistence._modules import import_modules
+
+                import_modules(arguments.modules)
             code: int | None = arguments.run(arguments, results)
         return code or 0
     except Interrupted:
@@ -114,6 +118,14 @@ def make_parser() -> argparse.ArgumentParser:
         )
         sub.set_defaults(run=run, parser=sub)
         sub.add_argument("--traceback", action="store_true", help="show where an error arose")
+        sub.add_argument(
+            "--import",
+            dest="modules",
+            metavar="MODULE",
+            action="append",
+            default=[],
+            help="import a module first, in which classes of your own are registered",
+        )
         return sub
 
     epilog = f"{texts.COLUMNS}\n\n{texts.FIT_EXAMPLES}"

@@ -48,8 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _in_words(done: Pass) -> str:
     loaded, parts = done.loaded, []
     if loaded.rows:
-        again = f", {loaded.repeated:,} of them like an earlier one" if loaded.repeated else ""
-        parts.append(f"loaded {loaded.rows:,} rows of {loaded.files} files{again}")
+        line = f"loaded {loaded.rows:,} rows of {loaded.files} files"
+        if known := loaded.rows - loaded.kept:
+            line += f", of which {known:,} were known already and are left out"
+        if loaded.repeated:
+            line += f"; {loaded.repeated:,} repeat a row of their file, and count"
+        parts.append(line)
     if done.pool is not None:
         parts.append(f"published {done.pool}: {done.n_donors:,} donors of {done.n_users:,} users")
     return "; ".join(parts)

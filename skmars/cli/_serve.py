@@ -113,6 +113,7 @@ def run(arguments: argparse.Namespace, results: TextIO) -> None:
                 access_log=arguments.access_log,
                 log_scores=arguments.log_scores,
                 log_share=arguments.log_share,
+                modules=tuple(arguments.modules),
             )
         )
     except ModuleNotFoundError as error:
@@ -134,7 +135,14 @@ def find_token(arguments: argparse.Namespace) -> str | None:
     if arguments.no_token:
         return None
     if arguments.token_file is not None:
-        return _checked(arguments.token_file.read_text(), f"{arguments.token_file}")
+        try:
+            text = arguments.token_file.read_text()
+        except OSError as error:
+            raise OSError(
+                f"--token-file {arguments.token_file} can't be read: {error.strerror}. Name a file "
+                "that holds the token."
+            ) from error
+        return _checked(text, f"{arguments.token_file}")
     if TOKEN in os.environ:
         return _checked(os.environ[TOKEN], f"the environment variable {TOKEN}")
     if not is_loopback(arguments.host):

@@ -218,7 +218,7 @@ def test_bad_files_are_named(saved: Callable[..., Path], tmp_path: Path, capsys:
     parquet.write_table(table(60, seed=1), log)
     capsys.readouterr()
     assert run(log, model, tmp_path / "store") == 1
-    assert "log.parquet has changed: its first 60 rows" in capsys.readouterr().err
+    assert "log.parquet has changed: the first 60 rows" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("every", ["0s", "soon", "-5", ""])

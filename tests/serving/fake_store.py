@@ -38,6 +38,11 @@ class FakeStore:
                 self.rows.setdefault(user, []).append(row)
             return self.last
 
+    def append_counted(self, events: Events, *, streamed: bool = True) -> tuple[int, int]:
+        with self.lock:
+            before = self.last
+            return self.append(events, streamed=streamed), self.last - before
+
     def histories(self, user_ids: Any) -> tuple[list[Any], int]:
         with self.lock:
             found = [np.array(self.rows.get(user, []), dtype=EVENT) for user in user_ids]

@@ -56,14 +56,19 @@ class _Place:
     size: int = 0
     mark: str = ""
     position: int = 0  # of the store behind these rows
+    begin: int = 0  # of the store before the first of them
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was done: rows read, rows like an earlier one, and files with new rows."""
+    """What was done: rows read, those that repeat one of their file, those that were kept.
+
+    And the number of files that had new rows.
+    """
 
     rows: int = 0
     repeated: int = 0
+    kept: int = 0
     files: int = 0
 
 
@@ -102,14 +107,20 @@ def load_log(
     for file, place in places:
         if place.rows == file.n_rows:
             continue
-        rows = place.rows
+        rows, begin = place.rows, place.begin if place.rows else position
         for batch in file.batches(rows):
-            events, n_repeated = numbering.numbered(batch, position)
-            position = max(position, store.append(events, streamed=False))
+            events, n_repeated = numbering.numbered(batch, begin, position)
+            end, n_new = store.append_counted(events, streamed=False)
+            position = max(position, end)
             rows += len(batch)
-            now = _Place(rows, file.size, file.mark(rows, file.size), position)
+            now = _Place(rows, file.size, file.mark(rows, file.size), position, begin)
             publish(_pointer(file), json.dumps(vars(now)))
-            done = replace(done, rows=done.rows + len(batch), repeated=done.repeated + n_repeated)
+            done = replace(
+                done,
+                rows=done.rows + len(batch),
+                repeated=done.repeated + n_repeated,
+                kept=done.kept + n_new,
+            )
             told(file.name, rows, file.n_rows)
         publish(LOADED, str(position))
         done = replace(done, files=done.files + 1)
@@ -130,29 +141,37 @@ def _place(store: Store, file: LogFile) -> _Place:
     place = _Place(**json.loads(text))
     if file.n_rows < place.rows or file.mark(place.rows, place.size) != place.mark:
         raise ValueError(
-            f"{file.name} has changed: its first {place.rows} rows were loaded, and are no longer "
-            "what they were. Put the file back as it was, and write new events into a further "
-            "file, or behind the row groups that it had."
+            f"{file.name} has changed: the first {place.rows} rows of a file of this name were "
+            "loaded, and are no longer what they were. Give another file another name (files are "
+            "known by their names in the log), and write new events into a further file, "
+            "or behind the row groups that it had."
         )
     return place
 
 
 class _Numbering:
-    """Tells the events of a log that look alike apart, so that each is kept as often as it is said.
+    """Tells events of a file that look alike apart, so that each is kept as often as it says.
 
     The first of its kind has the id that a store makes itself, so that an event that came through
-    the service and stands in the log, too, is one. Those that repeat it are numbered.
+    the service and stands in the log, too, is one. Those that repeat it in the same file are
+    numbered. An event of another file with the same user, item, time and click is the same event: a
+    file that was renamed or converted, or overlaps with another, counts once. Only where the time
+    is unknown, it can't be the same for sure, and is one more.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._numbers: dict[ItemId, int] = {}
 
-    def numbered(self, batch: Events, position: int) -> tuple[Events, int]:
-        """Return events with ids, and how many of them repeat one; those up to a position count."""
+    def numbered(self, batch: Events, begin: int, position: int) -> tuple[Events, int]:
+        """Return events with ids, and how many of them repeat one.
+
+        Those of the log up to a position count, with a known time only those beyond `begin`, where
+        the file began.
+        """
         if batch.ids is not None:
             return batch, 0
-        nth = self._count(batch, position)
+        nth = self._count(batch, begin, position)
         n_repeated = int(np.count_nonzero(nth))
         if n_repeated == 0:
             return batch, 0
@@ -160,8 +179,8 @@ class _Numbering:
         ids = [f"{u!r} {i!r} {t!r} {c} {n}" if n else None for u, i, t, c, n in columns]
         return replace(batch, ids=ids), n_repeated
 
-    def _count(self, batch: Events, position: int) -> NDArray[np.int64]:
-        """Return for each event how many of the log before it are alike."""
+    def _count(self, batch: Events, begin: int, position: int) -> NDArray[np.int64]:
+        """Return for each event how many before it are alike."""
         users, user = factorize(as_ids(batch.user_ids, "the user ids"))
         item = self._items(batch.item_ids)
         stored: list[Stored] = []
@@ -169,8 +188,9 @@ class _Numbering:
             stored = until(self._store.histories(users.tolist())[0], position)
         before = np.concatenate([np.zeros(0, dtype=EVENT), *stored])
         owner = np.repeat(np.arange(len(stored)), [len(events) for events in stored])
-        of_log = before["streamed"] == 0
-        before, owner = before[of_log], owner[of_log]
+        counts = before["streamed"] == 0
+        counts &= (before["position"] > begin) | ~np.isfinite(before["time"])
+        before, owner = before[counts], owner[counts]
         time = np.concatenate([before["time"], batch.time])
         columns = [
             np.concatenate([owner, user]),

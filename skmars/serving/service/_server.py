@@ -14,10 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from skmars.persistence._modules import import_modules
+
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from skmars.serving.service._score_log import ScoreLog
+    from skmars.serving.store._store import Store
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,8 @@ class Settings:
         Where to write scored requests, for `skmars replay`.
     log_share : float, default=0.01
         Share of the scored requests that is written.
+    modules : tuple of str, default=()
+        Modules to import first, in which classes of one's own are registered.
     """
 
     model: Path
@@ -70,6 +75,7 @@ class Settings:
     access_log: bool = False
     log_scores: Path | None = None
     log_share: float = 0.01
+    modules: tuple[str, ...] = ()
 
 
 def serve(settings: Settings) -> None:
@@ -80,7 +86,9 @@ def serve(settings: Settings) -> None:
     OSError
         If the model can't be found, the store not be opened, or the address is taken.
     ValueError
-        If the address of the store is none.
+        If the address of the store is none, or the model can't be served.
+    TypeError
+        If ids are strings in the store and integers in the model, or the other way round.
     """
     from uvicorn import Config, Server
     from uvicorn.supervisors import Multiprocess
@@ -93,7 +101,13 @@ def serve(settings: Settings) -> None:
             f"{settings.model} is no saved model (there is no manifest.json in it). Name the "
             "folder that `skmars fit` or skmars.save wrote."
         )
-    open_store(settings.store).close()  # what can't be opened is told at once
+    # What can't be opened or loaded is told at once, before anybody waits for an answer.
+    import_modules(settings.modules)
+    store = open_store(settings.store)
+    try:
+        _check_loads(settings.model, store)
+    finally:
+        store.close()
     listening = _listen(settings.host, settings.port)
     config = Config(
         partial(_application, settings),
@@ -115,7 +129,8 @@ def serve(settings: Settings) -> None:
     )
     host, port = listening.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
-    print(f"skmars serve: listening on http://{host}:{port}", file=sys.stderr, flush=True)
+    where = f"http://{host}:{port} (store: {_shown(settings.store)})"
+    print(f"skmars serve: listening on {where}", file=sys.stderr, flush=True)
     # uvicorn raises the signals that it caught again, when all is answered.
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
@@ -128,6 +143,24 @@ def serve(settings: Settings) -> None:
                 Multiprocess(config, sockets=[listening]).run()
     finally:
         listening.close()
+
+
+def _check_loads(folder: Path, store: Store) -> None:
+    """Raise unless the current versions, or else the model as it was saved, can be served."""
+    from skmars.serving.scoring._scorer import Scorer
+    from skmars.serving.scoring._snapshot import Snapshot
+
+    try:
+        snapshot = Snapshot.load(folder, store)
+    except Exception:  # the service logs it, and takes the model as it was saved
+        snapshot = Snapshot.load_versions(folder)
+    Scorer(store).prepare(snapshot)
+
+
+def _shown(url: str) -> str:
+    """Return the address of a store without its password."""
+    scheme, mark, rest = url.partition("://")
+    return scheme + mark + rest.rpartition("@")[2]
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -153,6 +186,7 @@ def _application(settings: Settings) -> FastAPI:
     """Return the application of one process."""
     import torch
 
+    import_modules(settings.modules)
     from skmars.serving.service._app import make_app
     from skmars.serving.service._metrics import Metrics
     from skmars.serving.service._service import Service

@@ -108,7 +108,8 @@ class VersionWatcher(Generic[S]):
         except Exception as error:
             self._failed()
             what = f"{type(error).__name__}: {error}"
-            self._tell(f"Version {dict(wanted)} can't be loaded, and another one stays: {what}")
+            stays = "none is loaded yet" if self.current is None else "the last one stays"
+            self._tell(f"Version {dict(wanted)} can't be loaded, and {stays}: {what}")
             return False
         self.current, self._loaded = snapshot, wanted
         log.info("Serving version %s.", dict(wanted))

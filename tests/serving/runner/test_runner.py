@@ -33,6 +33,7 @@ from skmars import (
 from skmars.persistence import Model
 from skmars.retrieval import DonorPool
 from skmars.serving import Events, LeaseHeld, Pass, Runner, StaleLease
+from skmars.serving.runner._loading import load_log
 from skmars.serving.scoring._rows import log_format
 from tests.serving.fake_store import FakeStore
 
@@ -279,8 +280,9 @@ class Mortal:
 
 
 def test_killed_at_any_call_and_begun_again_is_as_undisturbed() -> None:
-    model, log = deployment(*WORLD), shop()
-    files = [File(log[:50], "a", batch=20), File(pd.concat([log[50:], log[:9]]), "b", batch=20)]
+    # What a file repeats of itself counts again.
+    model, log = deployment(*WORLD), shop().drop_duplicates()
+    files = [File(log[:50], "a", batch=20), File(pd.concat([log[50:], log[50:59]]), "b", batch=20)]
     expected = expected_pool(model, pd.concat([file.log for file in files]))
     folder, n_killed = fresh(model), 0
     for after in (False, True):
@@ -293,7 +295,7 @@ def test_killed_at_any_call_and_begun_again_is_as_undisturbed() -> None:
                 n_killed += 1
             store.leases.clear()  # it has run out
             run(folder, store, *files)
-            assert store.position == 129
+            assert store.position == len(log) + 9
             assert_same_pool(current(folder, store), expected)
             left = {path.name for path in (folder / "pools").iterdir()}
             name = Path(store.pointer("pool")).name
@@ -323,8 +325,8 @@ def test_killed_or_full_while_it_writes_a_pool(monkeypatch: Any, step: str) -> N
 
 
 def test_with_each_engine(store: Any) -> None:
-    model, log = deployment(*WORLD), shop()
-    folder, again = fresh(model), log[:70].head(9)
+    model, log = deployment(*WORLD), shop().drop_duplicates()
+    folder, again = fresh(model), log[50:59]
     run(folder, store, File(log[:50]))
     run(folder, store, File(log[:50]), File(pd.concat([log[50:], again]), "b", batch=50))
     assert store.position == len(log) + len(again)
@@ -408,7 +410,7 @@ def test_rows_that_were_loaded_may_not_change() -> None:
     folder, store, log = fresh(deployment(*WORLD)), FakeStore(), shop()
     run(folder, store, File(log))
     for changed in (log[:50], log[::-1]):
-        with pytest.raises(ValueError, match="log has changed: its first 120 rows"):
+        with pytest.raises(ValueError, match="log has changed: the first 120 rows"):
             run(folder, store, File(changed))
 
 
@@ -489,6 +491,28 @@ def test_a_model_that_was_replaced_gets_its_pool() -> None:
     again = fresh(deployment("all", *WORLD[1:]))
     assert run(again, FakeStore(), *files).pool == "pools/1"
     assert_same_pool(current(folder, store), DonorPool.load(again / "pools/1"))
+
+
+def test_a_file_under_another_name_counts_once() -> None:
+    """Renamed, converted or overlapping; what a file itself repeats counts as often as it says."""
+    day = pd.DataFrame(
+        [["ann", 1, 10.0, 1], ["ann", 1, 10.0, 1], ["bob", 2, 20.0, 0]],
+        columns=["user_id", "item_id", "timestamp", "clicked"],
+    )
+    store = FakeStore()
+    done = load_log([File(day, "monday")], store, store.publish)
+    assert (done.rows, done.repeated, done.kept) == (3, 1, 3)
+    longer = pd.concat([day, day.assign(timestamp=30.0)[:1]])
+    done = load_log([File(longer, "renamed")], store, store.publish)
+    assert (done.rows, done.kept) == (4, 1)
+    assert [len(e) for e in store.histories(["ann", "bob"])[0]] == [3, 1]
+
+
+def test_events_of_unknown_time_count_in_each_file() -> None:
+    day = pd.DataFrame({"user_id": ["ann"], "item_id": [1], "timestamp": [np.nan], "clicked": [1]})
+    store = FakeStore()
+    done = [load_log([File(day, name)], store, store.publish).kept for name in ("a", "b")]
+    assert done == [1, 1]
 
 
 def test_nothing_to_build() -> None:
