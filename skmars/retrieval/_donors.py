@@ -1,4 +1,4 @@
-"""The pool of donors: who lends, by which vectors they are searched, and how they are counted."""
+"""The pool of donors: whose items are borrowed, how they are searched, and how they are counted."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class DonorPool:
 
     A pool never changes. `SequenceRetrievalAugmenter.fit` makes one, `pool_`;
     `DonorPool.build` makes one of any rows, such as those of users whom the fit did not see, and
-    `SequenceRetrievalAugmenter.with_pool` lends it to the augmenter. All attributes belong
+    `SequenceRetrievalAugmenter.with_pool` gives it to the augmenter. All attributes belong
     together: don't replace one of them alone.
 
     Attributes
