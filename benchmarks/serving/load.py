@@ -112,7 +112,7 @@ def server(folder: Path, *options: str) -> Iterator[tuple[int, psutil.Process]]:
     )
     assert process.stderr is not None
     told = process.stderr.readline()
-    found = re.search(r":(\d+)$", told.strip())
+    found = re.search(r"http://\S+:(\d+)", told)
     if found is None:
         raise RuntimeError(f"the service did not start: {told}{process.stderr.read()}")
     port = int(found[1])
