@@ -267,14 +267,26 @@ def add_evaluate(sub: Parser) -> None:
     add_output(sub)
 
 
-def add_runner(sub: Parser) -> None:
+def add_deployment(sub: Parser) -> None:
+    """Add what is served: a model, with the folders of its versions, and a store."""
     sub.set_defaults(out=None)
     sub.add_argument(
-        "--model", metavar="DIR", type=Path, required=True, help="folder that `skmars fit` wrote"
+        "--model",
+        metavar="DIR",
+        type=Path,
+        required=True,
+        help="folder that `skmars fit` wrote, with the folders of further versions in it",
     )
     sub.add_argument(
-        "--store", metavar="URL", required=True, help="lmdb:PATH or redis://HOST:PORT/DATABASE"
+        "--store",
+        metavar="URL",
+        required=True,
+        help="where events are kept: lmdb:PATH or redis://HOST:PORT/DATABASE",
     )
+
+
+def add_runner(sub: Parser) -> None:
+    add_deployment(sub)
     sub.add_argument(
         "--log",
         metavar="LOG",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from skmars.cli._replay import add_replay
 from skmars.cli._replay import run as replay
 from skmars.cli._serve import add_serve
 from skmars.cli._serve import run as serve
-from skmars.cli._terminal import Interrupted, interrupt_ends, one_line_warnings, progress
+from skmars.cli._terminal import Interrupted, one_line_warnings, progress, signal_raises
 
 # Exit codes that shells give programs ended by a signal: SIGINT, SIGPIPE.
 INTERRUPTED, UNREAD = 128 + 2, 128 + 13
@@ -55,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = sys.stdout
     try:
         # What libraries print goes to stderr: stdout is for results.
-        with redirect_stdout(sys.stderr), one_line_warnings(program), interrupt_ends():
+        ends = signal_raises(signal.SIGINT, Interrupted)
+        with redirect_stdout(sys.stderr), one_line_warnings(program), ends:
             check(arguments)
             if arguments.modules:
                 from skmars.persistence._modules import import_modules

@@ -6,32 +6,19 @@ import argparse
 from pathlib import Path
 from typing import TextIO
 
-from skmars.cli._arguments import number
+from skmars.cli._arguments import add_deployment, number
 
 TOLERANCE = 1e-6
 
 
 def add_replay(sub: argparse.ArgumentParser) -> None:
     """Add the arguments of `skmars replay`."""
-    sub.set_defaults(out=None)
+    add_deployment(sub)
     sub.add_argument(
         "log",
         metavar="LOG",
         type=Path,
         help="scored requests that `skmars serve --log-scores` wrote: JSON lines, or .parquet",
-    )
-    sub.add_argument(
-        "--model",
-        metavar="DIR",
-        type=Path,
-        required=True,
-        help="folder that `skmars fit` wrote, with the folders of further versions in it",
-    )
-    sub.add_argument(
-        "--store",
-        metavar="URL",
-        required=True,
-        help="where events are kept: lmdb:PATH or redis://HOST:PORT/DATABASE",
     )
     sub.add_argument(
         "--tolerance",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
-from typing import Any, NoReturn
+from typing import Any
 
 from skmars.cli._log_files import LogFiles
+from skmars.cli._terminal import signal_raises
 from skmars.serving import LeaseHeld, Runner, StaleLease, open_store
 from skmars.serving.runner._runner import Pass
 
@@ -20,14 +20,14 @@ BUSY, TERMINATED = 75, 128 + 15
 
 
 class Terminated(BaseException):
-    """The process was asked to end."""
+    """The process was asked to end; the lease is given back."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the runner, and return the exit code of the command."""
     store = open_store(arguments.store)
     try:
-        with _terminate_ends(), _progress(arguments.quiet) as told:
+        with signal_raises(signal.SIGTERM, Terminated), _progress(arguments.quiet) as told:
             log = None if arguments.log is None else LogFiles(arguments.log)
             options = {"keep": arguments.keep, "lease": arguments.lease, "told": told}
             runner = Runner(arguments.model, store, log, **options)
@@ -88,20 +88,3 @@ def _progress(quiet: bool) -> Iterator[Any]:
         yield lambda name, done, of: print(
             f"skmars runner: {done:,} of {of:,} rows of {name}", file=sys.stderr, flush=True
         )
-
-
-@contextmanager
-def _terminate_ends() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated`, so that the lease is given back."""
-
-    def terminate(*_: Any) -> NoReturn:
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals go to the main thread
-        return
-    previous = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -7,27 +7,14 @@ import os
 from pathlib import Path
 from typing import TextIO
 
-from skmars.cli._arguments import integer, number
+from skmars.cli._arguments import add_deployment, integer, number
 
 TOKEN = "SKMARS_TOKEN"  # environment variable
 
 
 def add_serve(sub: argparse.ArgumentParser) -> None:
     """Add the arguments of `skmars serve`."""
-    sub.set_defaults(out=None)
-    sub.add_argument(
-        "--model",
-        metavar="DIR",
-        type=Path,
-        required=True,
-        help="folder that `skmars fit` wrote, with the folders of further versions in it",
-    )
-    sub.add_argument(
-        "--store",
-        metavar="URL",
-        required=True,
-        help="where events are kept: lmdb:PATH or redis://HOST:PORT/DATABASE",
-    )
+    add_deployment(sub)
     group = sub.add_argument_group("address")
     group.add_argument(
         "--host",

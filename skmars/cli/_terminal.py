@@ -1,4 +1,4 @@
-"""Progress, warnings and Ctrl-C on the terminal."""
+"""Progress, warnings and signals on the terminal."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def interrupt_ends() -> Iterator[None]:
-    """Let Ctrl-C raise `Interrupted`."""
+def signal_raises(number: int, error: type[BaseException]) -> Iterator[None]:
+    """Let a signal raise an exception."""
 
-    def interrupt(*_: Any) -> NoReturn:
-        raise Interrupted
+    def handle(*_: Any) -> NoReturn:
+        raise error
 
     if threading.current_thread() is not threading.main_thread():
         yield  # signals go to the main thread
         return
-    previous = signal.signal(signal.SIGINT, interrupt)
+    previous = signal.signal(number, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        signal.signal(number, previous)

@@ -230,6 +230,12 @@ class DonorPool:
     def _lookup(self) -> Lookup:
         return Lookup(self.ids, "user_id of the donors")
 
+    @cached_property
+    def last_first_event(self) -> float:
+        """Time from which on every donor has an event."""
+        assert self.first_event is not None
+        return float(self.first_event.max(initial=-np.inf))
+
     def __getstate__(self) -> dict[str, Any]:
         # Cached properties are computed again faster than they are read.
         fields = self.__dataclass_fields__

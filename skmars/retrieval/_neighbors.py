@@ -170,7 +170,7 @@ def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
         # later than the row, many more are looked for.
         late = np.zeros(len(search), dtype=bool)
         if before is not None and first_event is not None:
-            late = before[search] <= first_event.max(initial=-np.inf)
+            late = before[search] <= pool.last_first_event
         lacking = []
         for some, wanted in ((search[~late], k + 1), (search[late], 4 * (k + 1))):
             if len(some):

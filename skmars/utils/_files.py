@@ -105,8 +105,13 @@ def write_whole(path: Path, write: Callable[[BufferedRandom], Any]) -> None:
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make what was renamed in a folder durable."""
     with suppress(OSError):  # Windows opens no folders
-        folder = os.open(target.parent, os.O_RDONLY)
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

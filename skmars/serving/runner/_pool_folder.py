@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from contextlib import suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from skmars.retrieval import DonorPool
 from skmars.serving.runner._activity import Activity
 from skmars.serving.store._store import Store
+from skmars.utils._files import sync_folder
 from skmars.utils._folder import read_folder, write_folder
 
 POINTER = "pool"
@@ -57,7 +57,7 @@ class PoolFolder:
             pool.save(aside / "pool")
             (aside / "activity").rename(self.path / f"{number}.activity")
             (aside / "pool").rename(self.path / str(number))
-            _sync(self.path)
+            sync_folder(self.path)
         except BaseException:
             self.remove(number)
             raise
@@ -88,13 +88,3 @@ class PoolFolder:
                 if match := _ENTRY.fullmatch(entry.name):
                     found.setdefault(int(match[1]), []).append(entry)
         return found
-
-
-def _sync(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    with suppress(OSError):  # Windows opens no folders
-        number = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)

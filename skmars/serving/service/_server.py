@@ -19,6 +19,7 @@ from skmars.persistence._modules import import_modules
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from skmars.serving.scoring._snapshot import Snapshot
     from skmars.serving.service._score_log import ScoreLog
     from skmars.serving.store._store import Store
 
@@ -105,12 +106,13 @@ def serve(settings: Settings) -> None:
     import_modules(settings.modules)
     store = open_store(settings.store)
     try:
-        _check_loads(settings.model, store)
+        tried = _tried(settings.model, store)
     finally:
         store.close()
     listening = _listen(settings.host, settings.port)
     config = Config(
-        partial(_application, settings),
+        # Worker processes load it by themselves, and share its pages.
+        partial(_application, settings, tried if settings.workers == 1 else None),
         factory=True,
         workers=settings.workers,
         http=BoundedProtocol,
@@ -145,8 +147,8 @@ def serve(settings: Settings) -> None:
         listening.close()
 
 
-def _check_loads(folder: Path, store: Store) -> None:
-    """Raise unless the current versions, or else the model as it was saved, can be served."""
+def _tried(folder: Path, store: Store) -> Snapshot:
+    """Return the current versions, or else the model as it was saved; raise if neither works."""
     from skmars.serving.scoring._scorer import Scorer
     from skmars.serving.scoring._snapshot import Snapshot
 
@@ -155,6 +157,7 @@ def _check_loads(folder: Path, store: Store) -> None:
     except Exception:  # the service logs it, and takes the model as it was saved
         snapshot = Snapshot.load_versions(folder)
     Scorer(store).prepare(snapshot)
+    return snapshot
 
 
 def _shown(url: str) -> str:
@@ -182,7 +185,7 @@ def _end(*_: Any) -> NoReturn:
     raise SystemExit(0)
 
 
-def _application(settings: Settings) -> FastAPI:
+def _application(settings: Settings, tried: Snapshot | None = None) -> FastAPI:
     """Return the application of one process."""
     import torch
 
@@ -202,7 +205,7 @@ def _application(settings: Settings) -> FastAPI:
     metrics = Metrics()
     service = Service(
         open_store(settings.store),
-        _loader(settings.model),
+        _loader(settings.model, tried),
         metrics,
         deadline=settings.deadline,
         capacity=settings.queue,
@@ -220,11 +223,13 @@ def _score_log(settings: Settings) -> ScoreLog | None:
     return ScoreLog(settings.log_scores, settings.log_share)
 
 
-def _loader(folder: Path) -> Callable[..., Any]:
-    """Return a function that loads the versions that pointers name."""
+def _loader(folder: Path, tried: Snapshot | None) -> Callable[..., Any]:
+    """Return a function that loads the versions that pointers name, if they are not at hand."""
     from skmars.serving.scoring._snapshot import Snapshot
 
     def load(wanted: Any, current: Snapshot | None) -> Snapshot:
-        return Snapshot.load_versions(folder, wanted["params"], wanted["pool"], loaded=current)
+        return Snapshot.load_versions(
+            folder, wanted["params"], wanted["pool"], loaded=current or tried
+        )
 
     return load
