@@ -1,4 +1,4 @@
-"""Find the augmenter of a fitted pipeline, and what comes to it; give it another pool of donors."""
+"""Find steps of a fitted pipeline, and what comes to them; give it another pool or classifier."""
 
 from __future__ import annotations
 
@@ -66,6 +66,32 @@ def with_pool(pipeline: Pipeline, pool: DonorPool) -> Pipeline:
             "one with an augmenter, such as that of make_mars."
         )
     return _with_pool(pipeline, pool)
+
+
+def before_classifier(pipeline: Pipeline, X: Impressions) -> tuple[Any, Impressions]:
+    """Return the classifier of a fitted pipeline, and rows as the steps before it make them."""
+    *others, classifier = _steps(pipeline)
+    for step in others:
+        X = step.transform(X)
+    return classifier, X
+
+
+def with_classifier(pipeline: Pipeline, classifier: Any) -> Pipeline:
+    """Return a fitted pipeline that ends in another classifier; all else is shared."""
+    return _with_classifier(pipeline, classifier)
+
+
+def _with_classifier(model: Any, classifier: Any) -> Any:
+    if hasattr(model, "best_estimator_"):
+        changed = copy(model)
+        changed.best_estimator_ = _with_classifier(model.best_estimator_, classifier)
+        return changed
+    if not isinstance(model, Pipeline):
+        return classifier
+    changed = copy(model)
+    *others, (name, last) = model.steps
+    changed.steps = [*others, (name, _with_classifier(last, classifier))]
+    return changed
 
 
 def _with_pool(model: Any, pool: DonorPool) -> Any:

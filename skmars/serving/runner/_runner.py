@@ -18,10 +18,10 @@ from skmars.pipeline._steps import augmenter_in, before_augmenter, with_pool
 from skmars.retrieval import DonorPool
 from skmars.serving.runner._activity import Activity
 from skmars.serving.runner._donor_rows import catalog_of, donor_rows, with_columns
-from skmars.serving.runner._lease import HeldLease
 from skmars.serving.runner._loading import Loaded, LogFile, load_log
 from skmars.serving.runner._pool_folder import POINTER, PoolFolder
 from skmars.serving.scoring._rows import log_format
+from skmars.serving.store._held_lease import HeldLease
 from skmars.serving.store._store import Store
 from skmars.utils._folder import checksum_of
 

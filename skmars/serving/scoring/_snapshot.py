@@ -15,16 +15,15 @@ from sklearn.pipeline import Pipeline
 from skmars.data import Impressions, ItemCatalog, Sequences
 from skmars.persistence import Columns, Model
 from skmars.persistence._saved import load_model
-from skmars.pipeline._steps import with_pool
+from skmars.pipeline._steps import with_classifier, with_pool
 from skmars.retrieval import DonorPool
+from skmars.serving.scoring._parameters import Parameters
 from skmars.serving.scoring._rows import log_format
+from skmars.serving.store._current import AS_SAVED, OF_FIT, Current, model_of
 from skmars.serving.store._store import Store
 from skmars.utils._folder import checksum_of
 from skmars.utils._ids import Ids
 from skmars.utils._values import as_objects
-
-# Names of the version of a model as it was saved, and of the pool that it was fitted with.
-AS_SAVED, OF_FIT = ".", "fit"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +38,9 @@ class Snapshot:
         Its pipeline borrows from the pool. Of its histories, the items, the attributes of users and
         the kind of times are used; the events come from a store.
     versions : mapping of str to str
-        "params": "." for the model as it was saved, or else a folder below it, such as "params/2";
-        "pool": "fit" for the pool that it was fitted with, or else a folder such as "pools/3".
+        "params": "." for the model as it was saved, or else a folder below it, such as "params/2",
+        or "fits/1" for one that was fitted anew; "pool": "fit" for the pool that it was fitted
+        with, or else a folder such as "pools/3" (see `Current`).
     checksum : bytes, default=None
         Of the folder that the model was loaded from; None if it was not.
 
@@ -113,15 +113,16 @@ class Snapshot:
         folder : str or path-like
             Folder of a saved model, with the folders of further versions below it.
         store : Store
-            Its pointers "params" and "pool" name such folders. Where there is none, the model as it
-            was saved is taken, and the pool that it was fitted with.
+            Its pointers name such folders. Where there is none, the model as it was saved is
+            taken, and the pool that it was fitted with.
 
         Raises
         ------
         OSError, ValueError
             If a folder is not there, or does not hold what it should.
         """
-        return cls.load_versions(folder, store.pointer("params"), store.pointer("pool"))
+        current = Current.of(store)
+        return cls.load_versions(folder, current.params, current.pool)
 
     @classmethod
     def load_versions(
@@ -144,20 +145,28 @@ class Snapshot:
             folder holds the same one still.
         """
         params, pool = params or AS_SAVED, pool or OF_FIT
-        path = version_folder(folder, params)
+        versions, name = {"params": params, "pool": pool}, model_of(params)
+        path = version_folder(folder, name)
         checksum = checksum_of(path)
         if checksum is None or (loaded is not None and loaded.checksum != checksum):
             loaded = None  # the folder was replaced: other processes will load what is there now
-        if loaded is not None and loaded.versions == {"params": params, "pool": pool}:
+        if loaded is not None and loaded.versions == versions:
             return loaded
-        if loaded is not None and loaded.versions["params"] == params and pool != OF_FIT:
-            model = loaded.model
+        # What was replaced by later versions is not in memory any longer.
+        has = {} if loaded is None else loaded.versions
+        same = bool(has) and model_of(has["params"]) == name
+        if loaded is None or not same or (params == name != has["params"]) or pool == OF_FIT:
+            model, has = load_model(path), {"params": name, "pool": OF_FIT}
         else:
-            model = load_model(path)
-        donors = None if pool == OF_FIT else DonorPool.load(version_folder(folder, pool))
-        if donors is not None:
+            model = loaded.model
+        if has["params"] != params:
+            learnt = Parameters.load(version_folder(folder, params))
+            learnt.check_belongs_to((checksum or b"").hex(), params)
+            model = replace(model, pipeline=with_classifier(model.pipeline, learnt.classifier))
+        if has["pool"] != pool:
+            donors = DonorPool.load(version_folder(folder, pool))
             model = replace(model, pipeline=with_pool(model.pipeline, donors))
-        return cls(model, {"params": params, "pool": pool}, checksum)
+        return cls(model, versions, checksum)
 
     def check(self) -> None:
         """Score what is sure to come: new users, users with a history, and an unknown item.

@@ -22,7 +22,7 @@ MANIFEST, CHECKSUM, ARRAYS, STRINGS = (
 )
 FILES = (MANIFEST, CHECKSUM, ARRAYS, STRINGS)
 # Folders that may stand in a folder, and are units of their own: what was made for it later.
-APART = ("params", "pools")
+APART = ("fits", "params", "pools")
 # A larger manifest is not read. Those of models have a few hundred kilobytes.
 MAX_BYTES = 64 * 1024**2
 

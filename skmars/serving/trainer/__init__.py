@@ -1,0 +1,1 @@
+"""The trainer: parameters that learn from the stream of events."""
