@@ -19,16 +19,15 @@ from skmars.retrieval import DonorPool
 from skmars.serving.runner._activity import Activity
 from skmars.serving.runner._donor_rows import catalog_of, donor_rows, with_columns
 from skmars.serving.runner._loading import Loaded, LogFile, load_log
-from skmars.serving.runner._pool_folder import POINTER, PoolFolder
 from skmars.serving.scoring._rows import log_format
 from skmars.serving.store._held_lease import HeldLease
+from skmars.serving.store._numbered_folder import NumberedFolder
 from skmars.serving.store._store import Store
-from skmars.utils._folder import checksum_of
+from skmars.utils._folder import checksum_of, read_folder, write_folder
 
 LEASE = "runner"
-# The last number that a pool was given, also one that was never published: none is given twice,
-# or whoever has loaded the one would take it for the other.
-LAST = "runner/pool"
+# Beside pools/3 stands pools/3.activity, what the next pool goes on from.
+KIND = "activity of users"
 # A new pool is tried with so many donors, of whom so many items are known.
 TRIED, TRIED_ITEMS = 8, 2
 # Scores may differ by this much from those of the pool as it was before it was written.
@@ -110,13 +109,14 @@ class Runner:
             raise ValueError(f"keep must be at least 1, got {keep}: the current pool is kept.")
         self._store, self._log, self._keep, self._seconds = store, log, keep, lease
         self._told = told or (lambda what, done, of: None)
-        self._folder = PoolFolder(Path(deployment))
+        self._deployment = Path(deployment)
+        self._pools = NumberedFolder.of_pools(self._deployment, store)
         self._checksum: bytes | None = None
         self._read_model()
 
     def _read_model(self) -> None:
         """Load the model of the deployment, unless it is the one that was loaded."""
-        path = self._folder.deployment
+        path = self._deployment
         checksum = checksum_of(path)
         if checksum is not None and checksum == self._checksum:
             return
@@ -157,15 +157,11 @@ class Runner:
 
     def _pass(self, lease: HeldLease) -> Pass:
         self._read_model()
-        store, current = self._store, self._folder.current(self._store)
-        last = int(store.pointer(LAST) or 0)
-        self._folder.remove_old(current, last, self._keep)
-        loaded = Loaded()
+        self._pools.remove_old(self._keep)
+        store, loaded = self._store, Loaded()
         if self._log is not None:
             loaded = load_log(self._log(self._model), store, lease.publish, self._told)
-        position, known = store.position, None
-        if current is not None:
-            known = self._folder.activity(current, self._digest)
+        position, known = store.position, self._known()
         if known is None or known.position > position:  # the store is another one
             activity = Activity.of(store, position, self._form)
         elif known.position == position:
@@ -175,18 +171,28 @@ class Runner:
         if len(activity.users) == 0:
             return Pass(loaded, position)
         pool, raw = self._build(activity)
-        number = self._folder.next_number(current, last)
-        lease.publish(LAST, str(number))
-        self._folder.save(number, pool, activity, self._digest)
-        try:
-            self._try(number, pool, raw)
-        except BaseException:
-            self._folder.remove(number)
-            raise
-        name = f"pools/{number}"
-        lease.publish(POINTER, name)
-        self._folder.remove_old(number, number, self._keep)
+        kept = {"model": self._digest, **vars(activity)}
+        number = self._pools.save(
+            pool.save,
+            lease.publish,
+            check=lambda path: self._try(path, pool, raw),
+            activity=lambda path: write_folder(path, KIND, kept),
+        )
+        name = self._pools.publish(number, lease.publish)
+        self._pools.remove_old(self._keep)
         return Pass(loaded, position, name, len(activity.users), len(pool.ids))
+
+    def _known(self) -> Activity | None:
+        """Return what belongs to the current pool, if it is undamaged, and that of this model."""
+        current = self._pools.current()
+        path = self._pools.path / str(current)
+        try:
+            kept: Any = read_folder(f"{path}.activity", KIND)
+            if kept.pop("model") == self._digest and path.is_dir():
+                return Activity(**kept)
+        except (OSError, ValueError, TypeError, KeyError):
+            pass  # it can be made anew
+        return None
 
     def _build(self, activity: Activity) -> tuple[DonorPool, Impressions]:
         """Return the pool, and the donors' rows as they come into the pipeline."""
@@ -203,11 +209,10 @@ class Runner:
         _, X = before_augmenter(self._model.pipeline, raw)
         return DonorPool.build(augmenter, X, thresholds=(low, high)), raw
 
-    def _try(self, number: int, pool: DonorPool, raw: Impressions) -> None:
+    def _try(self, path: Path, pool: DonorPool, raw: Impressions) -> None:
         """Raise ValueError unless the pool that was written scores as the one in memory does."""
         rows = raw[:TRIED]
         rows = replace(rows, history=rows.history.last(TRIED_ITEMS))
-        path = self._folder.path / str(number)
         try:
             read = DonorPool.load(path)
             if len(rows) == 0:
