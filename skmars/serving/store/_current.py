@@ -16,6 +16,8 @@ from skmars.serving.store._store import Store
 # Names of the model as it was saved first, of its parameters, and of the pool of its fit.
 AS_SAVED, OF_FIT = ".", "fit"
 MODEL, PARAMS, POOL = "model", "params", "pool"
+# For a model that was fitted anew: the position of the store up to which it knows what was streamed.
+POSITION = "position"
 
 
 @dataclass(frozen=True)
