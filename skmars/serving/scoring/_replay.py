@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from skmars.serving.scoring._request import Request
 from skmars.serving.scoring._scorer import Answer, Scorer
-from skmars.serving.scoring._snapshot import Snapshot, version_folder
-from skmars.serving.store._current import OF_FIT
+from skmars.serving.scoring._snapshot import Snapshot
+from skmars.serving.store._current import OF_FIT, version_folder
 from skmars.serving.store._store import Store
 
 # Records that are read together, and candidates that are predicted together.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from skmars.pipeline._steps import with_classifier, with_pool
 from skmars.retrieval import DonorPool
 from skmars.serving.scoring._parameters import Parameters
 from skmars.serving.scoring._rows import log_format
-from skmars.serving.store._current import AS_SAVED, OF_FIT, Current, model_of
+from skmars.serving.store._current import AS_SAVED, OF_FIT, Current, model_of, version_folder
 from skmars.serving.store._store import Store
 from skmars.utils._folder import checksum_of
 from skmars.utils._ids import Ids
@@ -221,13 +220,3 @@ def _other_than(ids: Ids) -> Ids:
         )
     free = np.setdiff1d(np.arange(len(ids) + 1), ids)
     return free[:1].astype(np.int64)
-
-
-def version_folder(folder: str | os.PathLike[str], version: str) -> Path:
-    """Return the folder of a version; ValueError if that is not below `folder`, the model's."""
-    path = Path(folder, version)
-    if Path(version).is_absolute() or ".." in Path(version).parts:
-        raise ValueError(
-            f"version {version!r} must be a folder below {os.fspath(folder)}, such as 'pools/3'."
-        )
-    return path

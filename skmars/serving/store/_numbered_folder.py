@@ -9,7 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from skmars.serving.store._current import AS_SAVED, MODEL, PARAMS, POOL, below
+from skmars.serving.store._current import (
+    AS_SAVED,
+    FITS,
+    MODEL,
+    PARAMS,
+    POOL,
+    POOLS,
+    below,
+    version_folder,
+)
 from skmars.serving.store._store import Store
 from skmars.utils._files import sync_folder
 
@@ -49,17 +58,17 @@ class NumberedFolder:
     @classmethod
     def of_pools(cls, deployment: Path, store: Store, model: str = AS_SAVED) -> NumberedFolder:
         """Return the folder of the pools of a model of a deployment, such as "fits/1"."""
-        return cls(deployment / model, "pools", store, below(model, POOL))
+        return cls(version_folder(deployment, model), POOLS, store, below(model, POOL))
 
     @classmethod
     def of_params(cls, deployment: Path, store: Store, model: str = AS_SAVED) -> NumberedFolder:
         """Return the folder of the parameters of a model of a deployment, such as "fits/1"."""
-        return cls(deployment / model, "params", store, below(model, PARAMS))
+        return cls(version_folder(deployment, model), PARAMS, store, below(model, PARAMS))
 
     @classmethod
     def of_fits(cls, deployment: Path, store: Store) -> NumberedFolder:
         """Return the folder of the models of a deployment that were fitted anew."""
-        return cls(deployment, "fits", store, MODEL)
+        return cls(deployment, FITS, store, MODEL)
 
     def name(self, number: int) -> str:
         """Return what the pointer says of a version, such as "pools/3"."""
