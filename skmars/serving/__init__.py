@@ -1,5 +1,7 @@
 """What runs in production: a store of events, a scorer, an HTTP service and an offline runner."""
 
+from skmars.serving.refits._refit import Refit, refit
+from skmars.serving.refits._trial import Trial
 from skmars.serving.runner._loading import LogFile
 from skmars.serving.runner._runner import Pass, Runner
 from skmars.serving.scoring._replay import Replay, logged, replay
@@ -27,6 +29,7 @@ __all__ = [
     "LogFile",
     "Pass",
     "Recommendation",
+    "Refit",
     "Replay",
     "Request",
     "Runner",
@@ -37,7 +40,9 @@ __all__ = [
     "StoreError",
     "StreamTrimmed",
     "Streamed",
+    "Trial",
     "logged",
     "open_store",
+    "refit",
     "replay",
 ]

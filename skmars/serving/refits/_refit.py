@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from skmars.data import ItemCatalog
+from skmars.data._catalog import require_catalog
 from skmars.data._known_users import KnownUsers
 from skmars.data._user_columns import of_table
 from skmars.data._user_histories import UserHistories
@@ -21,10 +22,10 @@ from skmars.model_selection import sample_negatives
 from skmars.persistence import Model, save
 from skmars.persistence._saved import load_model
 from skmars.pipeline._steps import augmenter_in
-from skmars.serving.refit._catalog import check_pictures, told_anew
-from skmars.serving.refit._fitted import check_fits, known_position
-from skmars.serving.refit._log import events_until, items_of, rows_of
-from skmars.serving.refit._trial import Trial, tried
+from skmars.serving.refits._catalog import check_pictures, told_anew
+from skmars.serving.refits._fitted import check_fits, known_position
+from skmars.serving.refits._log import events_until, items_of, rows_of
+from skmars.serving.refits._trial import Trial, tried
 from skmars.serving.runner._model_pools import ModelPools
 from skmars.serving.scoring._snapshot import Snapshot
 from skmars.serving.store._current import POSITION, Current, below
@@ -70,7 +71,7 @@ def refit(
     deployment: str | os.PathLike[str],
     store: Store,
     *,
-    items: ItemCatalog | None = None,
+    items: ItemCatalog | Sequence[ItemCatalog] = (),
     users: Any = None,
     fitted: str | os.PathLike[str] | None = None,
     keep: int = 2,
@@ -94,10 +95,10 @@ def refit(
     deployment : path
         Folder of a saved model.
     store : Store
-    items : ItemCatalog, default=None
-        Content of new items, and of known ones that have changed: of what the model knows of items,
-        it counts. All other items keep what the model has; those that only the store has are known
-        by their ids.
+    items : ItemCatalog or sequence of ItemCatalog, default=()
+        Content of new items, and of known ones that have changed: what it has of the content,
+        attributes and features that the model knows counts, of several catalogues that of the last.
+        All else stays what the model has; items that only the store has are known by their ids.
     users : DataFrame or Table, default=None
         Attributes of users, one row a user. What it lacks is what the model has.
     fitted : path, default=None
@@ -145,7 +146,8 @@ def refit(
         raise ValueError(f"keep must be at least 1, got {keep}: the current fit is kept.")
     if worse_by is not None and not worse_by >= 0:
         raise ValueError(f"worse_by must be at least 0, or None to refuse none; got {worse_by}.")
-    if fitted is not None and (items is not None or users is not None):
+    tables = [items] if isinstance(items, ItemCatalog) else list(items)
+    if fitted is not None and (tables or users is not None):
         raise ValueError(
             "fitted names a model that is fitted already: items and users would change nothing. "
             "Leave them out, or fit that model with them."
@@ -160,7 +162,7 @@ def refit(
         begun, n_rows = store.position, 0
         if fitted is None:
             model, n_rows = _fitted_anew(
-                current.model, store, begun, items, users, random_state, watch
+                current.model, store, begun, tables, users, random_state, watch
             )
             position = begun
         else:
@@ -193,7 +195,7 @@ def _fitted_anew(
     current: Model,
     store: Store,
     position: int,
-    items: ItemCatalog | None,
+    items: Sequence[ItemCatalog],
     users: Any,
     random_state: int,
     watch: Watch,
@@ -210,8 +212,8 @@ def _fitted_anew(
     if not ids:
         raise ValueError("the store has no events to fit to. Load the log with `skmars runner`.")
     catalog, known = histories.catalog, histories.known
-    if items is not None:
-        catalog = told_anew(catalog, items)
+    for told in items:
+        catalog = told_anew(catalog, require_catalog(told))
     check_pictures(catalog)
     if users is not None:
         known = _completed(known, KnownUsers(*of_table(users, columns.user)))

@@ -16,7 +16,7 @@ from skmars import DINClassifier, Impressions, ItemCatalog
 from skmars.data._user_histories import UserHistories
 from skmars.persistence import Model
 from skmars.serving import Events
-from skmars.serving.refit._log import events_until, items_of, rows_of
+from skmars.serving.refits._log import events_until, items_of, rows_of
 from tests.serving.fake_store import FakeStore
 
 pd = pytest.importorskip("pandas")
