@@ -76,9 +76,10 @@ def known_position(model: Model, store: Store) -> int:
 
 
 def _fewest_wrong(stored: Sequence[Stored], end: float) -> int:
-    events = np.concatenate([np.zeros(0, dtype=[("position", "u8"), ("time", "f8")])] + [
-        events[["position", "time"]] for events in stored if len(events)
-    ])
+    events = np.concatenate(
+        [np.zeros(0, dtype=[("position", "u8"), ("time", "f8")])]
+        + [events[["position", "time"]] for events in stored if len(events)]
+    )
     events = events[np.argsort(events["position"])]
     new = events["time"] >= end
     known = events["time"] < end  # neither, where the time is unknown

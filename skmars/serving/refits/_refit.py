@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from skmars.data import ItemCatalog
+from skmars.data import Impressions, ItemCatalog
 from skmars.data._catalog import require_catalog
 from skmars.data._known_users import KnownUsers
 from skmars.data._user_columns import of_table
@@ -225,9 +225,7 @@ def _fitted_anew(
         )
     train, clicked = X, y
     if current.negatives:
-        train, clicked = sample_negatives(
-            X[y == 1], n_negatives=current.negatives, random_state=random_state
-        )
+        train, clicked = _with_negatives(X[y == 1], current.negatives, random_state)
     if len(np.unique(clicked)) < 2:
         raise ValueError(
             f"all {len(clicked)} events of the store are of one class, from which nothing can be "
@@ -238,6 +236,16 @@ def _fitted_anew(
         pipeline.fit(train, clicked)
     histories = replace(UserHistories.of(X), known=known)
     return Model(pipeline, columns, histories, negatives=current.negatives), len(X)
+
+
+def _with_negatives(X: Impressions, n: int, random_state: int) -> Any:
+    try:
+        return sample_negatives(X, n_negatives=n, random_state=random_state)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} The model was fitted with {n} negatives: fit one with fewer to the log, and "
+            "let it take over with `skmars refit --fitted NEW`."
+        ) from error
 
 
 def _completed(known: KnownUsers, told: KnownUsers) -> KnownUsers:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
-from skmars.data import Impressions
 from skmars.model_selection import sample_negatives
 from skmars.persistence import Model
 from skmars.serving.scoring._histories import ItemNumbers
