@@ -146,6 +146,6 @@ def test_ids_of_another_kind_are_refused(what: str) -> None:
     store.append(Events(ids["users"], ids["items"], np.array([1.0]), np.array([1])))
     users, stored = events_until(store, 1)
     histories = model.histories
+    items = items_of(store, stored)
     with pytest.raises(TypeError, match="integers"):
-        items = items_of(store, stored)
         rows_of(users, stored, histories.catalog, items, model, histories.known)
