@@ -53,6 +53,17 @@ class Current:
             OF_FIT if pool in (None, OF_FIT) else below(model, pool),
         )
 
+    def __str__(self) -> str:
+        return f"params {self.params}, pool {self.pool}"
+
+    def without_later(self) -> list[Current]:
+        """Return what to begin with where these versions are broken: what was there before them.
+
+        First the model as it was fitted, and then the one that was saved first.
+        """
+        others = [Current(self.model, self.model), Current()]
+        return [other for other in dict.fromkeys(others) if other != self]
+
 
 def below(model: str, name: str) -> str:
     """Return the name of what belongs to a model: a folder, or a pointer of the store."""
