@@ -1,4 +1,4 @@
-"""What runs in production: a store of events, a scorer, an HTTP service and an offline runner."""
+"""What runs in production: a store of events, a scorer, an HTTP service, a runner, a trainer, refits."""
 
 from skmars.serving.refits._refit import Refit, refit
 from skmars.serving.refits._trial import Trial
@@ -20,10 +20,13 @@ from skmars.serving.store._store import (
     Streamed,
     StreamTrimmed,
 )
+from skmars.serving.trainer._trainer import Step, Trainer
+from skmars.serving.trainer._validation import Judgement
 
 __all__ = [
     "Answer",
     "Events",
+    "Judgement",
     "Lease",
     "LeaseHeld",
     "LogFile",
@@ -36,10 +39,12 @@ __all__ = [
     "Scorer",
     "Snapshot",
     "StaleLease",
+    "Step",
     "Store",
     "StoreError",
     "StreamTrimmed",
     "Streamed",
+    "Trainer",
     "Trial",
     "logged",
     "open_store",

@@ -50,6 +50,10 @@ class ItemNumbers:
         """Return the ids of these items."""
         return self._ids[numbers]
 
+    def all_ids(self) -> Ids:
+        """Return the ids of all items that are known, by their numbers."""
+        return self._ids
+
     def codes(self, catalog: ItemCatalog) -> NDArray[np.int32]:
         """Return the code of each item in a catalogue, -1 where it lacks the item.
 
