@@ -165,8 +165,11 @@ def _in_words(done: Any) -> str:
 def _told(trial: Any) -> str:
     if not trial.rows:
         return "too few events came since to try it"
-    loss = f"log loss {trial.log_loss:.4f} (the current one: {trial.current_log_loss:.4f})"
-    if trial.auc is None:
-        return f"on the {trial.rows:,} events since, {loss}"
-    auc = f"AUC {trial.auc:.4f} ({trial.current_auc:.4f})"
-    return f"on the {trial.rows:,} events since, {loss}, {auc}"
+    loss, current = _number(trial.log_loss), _number(trial.current_log_loss)
+    auc, current_auc = _number(trial.auc), _number(trial.current_auc)
+    told = f"log loss {loss} (the current one: {current}), AUC {auc} ({current_auc})"
+    return f"on the {trial.rows:,} rows since, {told}"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"

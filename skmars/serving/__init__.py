@@ -1,4 +1,4 @@
-"""What runs in production: a store of events, a scorer, an HTTP service, a runner, a trainer, refits."""
+"""What runs in production: a store, a scorer, an HTTP service, a runner, a trainer, refits."""
 
 from skmars.serving.refits._refit import Refit, refit
 from skmars.serving.refits._trial import Trial

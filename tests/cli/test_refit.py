@@ -145,7 +145,7 @@ def test_exit_codes(shop: Shop, capsys: Any, monkeypatch: pytest.MonkeyPatch) ->
         capsys.readouterr()
         assert run(where, "--quiet") == 1
         assert re.search(
-            r"refused.* 70 events since, log loss 0.9000 \(the current one: 0.7000\), AUC 0.5000",
+            r"refused.* 70 rows since, log loss 0.9000 \(the current one: 0.7000\), AUC 0.5000",
             capsys.readouterr().err,
         )
         assert run(where, "--worse-by", "0.3") == 0

@@ -1,15 +1,11 @@
-"""A model that was fitted elsewhere: whether it fits a deployment, and which events it knows."""
+"""Whether a model that was fitted elsewhere fits a deployment."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
-import numpy as np
-
 from skmars.persistence import Model
-from skmars.serving.scoring._rows import Stored, log_format
+from skmars.serving.scoring._rows import log_format
 from skmars.serving.store._store import Store
 from skmars.utils._ids import as_ids, check_same_kind
 
@@ -59,31 +55,3 @@ def check_fits(model: Model, current: Model, store: Store) -> None:
 
 def _told(context: Any) -> str:
     return ", ".join(f"{name} ({kind})" for name, kind in context.items()) or "of no columns"
-
-
-def known_position(model: Model, store: Store) -> int:
-    """Return the position of the store up to which a model knows the streamed events.
-
-    A log has no positions. Whatever is earlier than the end of the log counts as known, the rest
-    as new, and the position is the one that is wrong for the fewest events: some came late, and
-    some clocks are wrong. Without times, all that is there now counts as known.
-    """
-    end = model.histories.now if model.split_at is None else model.split_at
-    if end is None:
-        return store.position
-    stored = chain.from_iterable(events for _, events in store.users())
-    return _fewest_wrong([events[events["streamed"] == 1] for events in stored], end)
-
-
-def _fewest_wrong(stored: Sequence[Stored], end: float) -> int:
-    events = np.concatenate(
-        [np.zeros(0, dtype=[("position", "u8"), ("time", "f8")])]
-        + [events[["position", "time"]] for events in stored if len(events)]
-    )
-    events = events[np.argsort(events["position"])]
-    new = events["time"] >= end
-    known = events["time"] < end  # neither, where the time is unknown
-    # How many more are wrong if these are known than if none is.
-    wrong = np.cumsum(np.append(0, new.astype(np.int64) - known))
-    first = int(np.argmin(wrong))
-    return int(events["position"][first - 1]) if first else 0

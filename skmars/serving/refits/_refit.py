@@ -23,15 +23,17 @@ from skmars.persistence import Model, save
 from skmars.persistence._saved import load_model
 from skmars.pipeline._steps import augmenter_in
 from skmars.serving.refits._catalog import check_pictures, told_anew
-from skmars.serving.refits._fitted import check_fits, known_position
+from skmars.serving.refits._fitted import check_fits
 from skmars.serving.refits._log import events_until, items_of, rows_of
 from skmars.serving.refits._trial import Trial, tried
 from skmars.serving.runner._model_pools import ModelPools
+from skmars.serving.scoring._parameters import Parameters
 from skmars.serving.scoring._snapshot import Snapshot
-from skmars.serving.store._current import POSITION, Current, below
+from skmars.serving.store._current import POSITION, Current, below, version_folder
 from skmars.serving.store._held_lease import HeldLease
 from skmars.serving.store._numbered_folder import NumberedFolder
-from skmars.serving.store._store import Store
+from skmars.serving.store._store import Store, StreamTrimmed
+from skmars.serving.trainer._beginning import beginning, known_position
 
 LEASE = "refit"
 
@@ -52,7 +54,8 @@ class Refit:
     n_rows, n_users, n_items : int
         Of the log that it was fitted to; rows are 0 for a model that was fitted elsewhere.
     trial : Trial
-        How it predicts the events that came since, and how the current one does.
+        How it predicts the events that came since, of which neither has learnt, and how the current
+        one does.
     """
 
     model: str | None
@@ -169,6 +172,7 @@ def refit(
             model = load_model(fitted)
             check_fits(model, current.model, store)
             position = known_position(model, store)
+            begun = max(position, _learnt(deployment, now, current.model, store))
         # What the current model has learnt of the stream, it had learnt when it was loaded.
         trial = tried(model, current.model, store, begun)
         n_users, n_items = len(model.histories.users), len(model.histories.catalog)
@@ -189,6 +193,16 @@ def refit(
         fits.publish(number, held.publish)
         fits.remove_old(keep)
         return Refit(name, pool, position, n_rows, n_users, n_items, trial)
+
+
+def _learnt(deployment: Path, now: Current, model: Model, store: Store) -> int:
+    """Return the position of the store up to which the current model knows the stream."""
+    if now.params != now.model:
+        return Parameters.load(version_folder(deployment, now.params)).position
+    try:
+        return beginning(now.model, model, store)
+    except StreamTrimmed:
+        return store.position
 
 
 def _fitted_anew(

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.metrics import log_loss, roc_auc_score
 
 from skmars.model_selection import sample_negatives
 from skmars.persistence import Model
 from skmars.serving.scoring._histories import ItemNumbers
 from skmars.serving.store._store import Store, Streamed, StreamTrimmed
 from skmars.serving.trainer._training_rows import training_rows
+from skmars.serving.trainer._validation import scored
 
 # Of fewer rows, a log loss tells nothing; more tell nothing that so many do not.
 LEAST, MOST = 50, 20_000
@@ -31,7 +30,7 @@ class Trial:
     rows : int
         How many; 0 if there were fewer than 50.
     log_loss, current_log_loss : float or None
-        Of the new model and of the current one; None without rows.
+        Of the new model and of the current one; None without rows, or where a probability is none.
     auc, current_auc : float or None
         None also where the rows are of one class.
     """
@@ -44,9 +43,11 @@ class Trial:
 
     def is_worse(self, by: float | None) -> bool:
         """Return whether the log loss of the new model is larger by more than this."""
-        if by is None or self.log_loss is None or self.current_log_loss is None:
+        if by is None or not self.rows:
             return False
-        return not self.log_loss <= self.current_log_loss + by
+        if self.log_loss is None or self.current_log_loss is None:
+            return self.log_loss is None
+        return self.log_loss > self.current_log_loss + by
 
 
 def tried(new: Model, current: Model, store: Store, since: int) -> Trial:
@@ -72,9 +73,8 @@ def tried(new: Model, current: Model, store: Store, since: int) -> Trial:
             return Trial()
     if min(len(y) for _, y in rows) < LEAST:
         return Trial()
-    (loss, auc), (current_loss, current_auc) = (
-        _scores(y, model.pipeline.predict_proba(X)[:, 1])
-        for model, (X, y) in zip((new, current), rows)
+    (_, loss, auc), (_, current_loss, current_auc) = (
+        scored(model.pipeline, X, y) for model, (X, y) in zip((new, current), rows)
     )
     return Trial(len(rows[0][1]), loss, current_loss, auc, current_auc)
 
@@ -98,8 +98,3 @@ def _with_negatives(rows: list[Any], n: int) -> list[Any]:
     same = other[np.repeat(np.arange(len(other)), 1 + n)]
     same = same.with_catalog(catalog)
     return [(drawn, y), (replace(same, target=catalog.codes(drawn.item_ids)), y)]
-
-
-def _scores(y: NDArray[np.int64], p: NDArray[np.float64]) -> tuple[float, float | None]:
-    auc = float(roc_auc_score(y, p)) if len(np.unique(y)) == 2 else None
-    return float(log_loss(y, p, labels=[0, 1])), auc

@@ -81,13 +81,14 @@ def deployment(folder: Path, **options: Any) -> Path:
     return folder / "shop"
 
 
-def fill(store: Any, events: pd.DataFrame, streamed: bool = False) -> int:
+def fill(store: Any, events: pd.DataFrame, streamed: bool = False, payload: Any = None) -> int:
     return store.append(
         Events(
             events["user_id"].tolist(),
             events["item_id"].tolist(),
             events["timestamp"].to_numpy(np.float64),
             events["clicked"].to_numpy(np.uint8),
+            payload=payload,
         ),
         streamed=streamed,
     )

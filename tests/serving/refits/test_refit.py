@@ -31,8 +31,11 @@ pytest.importorskip("safetensors")
 from skmars.serving import LeaseHeld, Snapshot, StoreError, Trial, refit
 from skmars.serving.refits import _refit as module
 from skmars.serving.refits._trial import _with_negatives
+from skmars.serving.scoring._parameters import Parameters
 from skmars.serving.store._current import Current
 from skmars.serving.store._lmdb import LMDBStore
+from skmars.serving.store._payload import encode
+from skmars.utils._folder import checksum_of
 from tests.serving.refits import shop
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* not in the catalogue")
@@ -296,11 +299,34 @@ def test_a_model_that_was_fitted_elsewhere_takes_over(
         refit(folder, store, fitted=tmp_path / "elsewhere", items=shop.catalog())
 
 
-def test_the_trial_of_a_model_from_elsewhere_and_context(tmp_path: Path, store: LMDBStore) -> None:
+@pytest.mark.parametrize("learnt", [None, 460])
+def test_the_trial_of_a_model_from_elsewhere(
+    folder: Path, store: LMDBStore, tmp_path: Path, learnt: int | None
+) -> None:
+    """It is on what neither its log nor the current parameters knew."""
+    since = shop.log(150, seed=5, begin=200)
+    shop.fill(store, since, streamed=True)
+    if learnt is not None:
+        (folder / "params").mkdir()
+        digest = (checksum_of(folder) or b"").hex()
+        nothing = np.zeros(0, dtype=np.uint64)
+        din = shop.model().pipeline[-1]
+        Parameters(din, digest, learnt, nothing, "fit").save(folder / "params/1")
+        store.publish("params", "params/1")
+    done = refit(folder, store, fitted=elsewhere(tmp_path, by_hand()), worse_by=None)
+    assert done.position == 380
+    assert done.trial.rows == 530 - (learnt or 380)
+
+
+def test_context_is_that_of_the_payload(tmp_path: Path, store: LMDBStore) -> None:
     shop.fill(store, EVENTS)
     folder = shop.deployment(tmp_path, borrows=False, context=True)
+    late = shop.log(60, seed=5, begin=200)
+    shop.fill(store, late, streamed=True, payload=[encode({"hour": float(i)}) for i in range(60)])
     skmars.save(shop.model(borrows=False, context=True), tmp_path / "same")
-    assert refit(folder, store, fitted=tmp_path / "same").model == "fits/1"
+    done = refit(folder, store, fitted=tmp_path / "same")
+    assert (done.model, done.trial.rows) == ("fits/1", 60)
+    assert done.trial.log_loss == done.trial.current_log_loss
 
 
 @pytest.mark.parametrize(
