@@ -182,6 +182,14 @@ of a log.
 exit codes: 1 also if the new model is refused; 75 if another refit works for the store; 143 if it
 was asked to end (SIGTERM)."""
 
+EXPORT_EXAMPLES = """\
+examples:
+  skmars export --model shop/ --store lmdb:shop.store --out log.parquet
+
+The file has the columns of the log of the model (user, item, time, label), and all events, those
+of the log and those that came through the service. It has no context. Read with the options of the
+model's own fit, it is the log that `skmars refit` fits to."""
+
 SERVE_EXAMPLES = """\
 examples:
   skmars serve --model shop/ --store lmdb:shop.store
