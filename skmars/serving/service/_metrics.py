@@ -151,13 +151,15 @@ class _Trainer(Collector):
         told = self.status
         if told is None:
             return
-        yield _labelled(
-            CounterMetricFamily,
-            "skmars_trainer_events",
-            "Events that the trainer has learnt, and those of which no row can be made.",
-            "state",
-            {"learnt": told.n_events, "skipped": told.n_skipped},
+        yield CounterMetricFamily(
+            "skmars_trainer_events", "Events that the trainer has learnt.", told.n_events
         )
+        if told.n_skipped is not None:
+            yield CounterMetricFamily(
+                "skmars_trainer_skipped_events",
+                "Events of which the trainer can make no row.",
+                told.n_skipped,
+            )
         yield GaugeMetricFamily(
             "skmars_trainer_position",
             "Position of the stream up to which the trainer had learnt when it told this.",
