@@ -144,13 +144,13 @@ class _Trainer(Collector):
     """
 
     def __init__(self) -> None:
-        self.status: TrainerStatus | None = None
-        self.behind = 0
+        # Status and positions behind, in one assignment: both are of one look.
+        self.seen: tuple[TrainerStatus, int] | None = None
 
     def collect(self) -> Iterator[Metric]:
-        told = self.status
-        if told is None:
+        if self.seen is None:
             return
+        told, behind = self.seen
         yield CounterMetricFamily(
             "skmars_trainer_events", "Events that the trainer has learnt.", told.n_events
         )
@@ -168,7 +168,7 @@ class _Trainer(Collector):
         yield GaugeMetricFamily(
             "skmars_trainer_positions_behind",
             "Positions of the store beyond that one: at most so many events wait to be learnt.",
-            self.behind,
+            behind,
         )
         yield GaugeMetricFamily(
             "skmars_trainer_status_age_seconds",
