@@ -309,11 +309,9 @@ class Trainer:
             with suppress(OSError):  # its folder may be gone
                 self._checkpoint(lease)
         at = self._training = Training(self._deployment, self._store, current, self._told)
-        self._kept, self._kept_at = at.state, time.monotonic()
-        if at.is_new:
-            at.hold(at.state, publish=lease.publish)
-            self._kept = None
-            self._checkpoint(lease)
+        at.hold(at.state, publish=lease.publish)
+        self._kept = None
+        self._checkpoint(lease)
         return at
 
     def _checkpoint(self, lease: HeldLease, *, due: bool = False) -> None:
@@ -375,7 +373,7 @@ class Trainer:
         at = self._at
         state = at.with_next_pool(at.state)
         at.hold(at.state, state, publish=lease.publish)  # until a checkpoint has the new one
-        pool = state.next_pool or state.pool
+        pool = at.pool_of(Current.of(self._store))
         version = publish_version(
             self._deployment,
             at.folder,
