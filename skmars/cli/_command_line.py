@@ -16,6 +16,8 @@ import skmars
 from skmars.cli import _arguments as add
 from skmars.cli import _help as texts
 from skmars.cli._checks import check
+from skmars.cli._export import add_export
+from skmars.cli._export import run as export
 from skmars.cli._refit import add_refit
 from skmars.cli._refit import run as refit
 from skmars.cli._replay import add_replay
@@ -159,6 +161,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_refit(command("refit", refit, what, texts.REFIT_EXAMPLES))
     what = "let the model learn from the events that come, and publish its parameters"
     add_trainer(command("trainer", trainer, what, texts.TRAINER_EXAMPLES))
+    what = "write the events of a store to a Parquet file, in order of arrival"
+    add_export(command("export", export, what, texts.EXPORT_EXAMPLES))
     what = "answer requests for predictions over HTTP, and keep the events that it is told"
     add_serve(command("serve", serve, what, texts.SERVE_EXAMPLES))
 

@@ -197,6 +197,14 @@ exit codes: 75 if another trainer works for the store, or may have begun since; 
 asked to end (SIGTERM): it writes a checkpoint first. A trainer that was killed is begun again with
 the same command, and learns what it would have."""
 
+EXPORT_EXAMPLES = """\
+examples:
+  skmars export --model shop/ --store lmdb:shop.store --out log.parquet
+
+The file has the columns of the log of the model (user, item, time, label), and all events, those
+of the log and those that came through the service. It has no context. Read with the options of the
+model's own fit, it is the log that `skmars refit` fits to."""
+
 SERVE_EXAMPLES = """\
 examples:
   skmars serve --model shop/ --store lmdb:shop.store

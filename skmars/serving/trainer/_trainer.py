@@ -146,7 +146,10 @@ class Trainer:
         check_trainable(Snapshot.load_versions(deployment, model).model)
 
     def stop(self) -> None:
-        """Let `steps` write a checkpoint and end. May be called by another thread, or a signal."""
+        """Let `steps` write a checkpoint and end, for good. Another thread or a signal may call it.
+
+        It ends when its present step is done.
+        """
         self._stopped.set()
 
     def steps(self, *, until_idle: bool = False, every: float = 1.0) -> Generator[Step]:
@@ -173,7 +176,6 @@ class Trainer:
         OSError
             With `until_idle`, if something can't be read or written. Otherwise it is tried again.
         """
-        self._stopped.clear()
         began = False
         while not self._stopped.is_set():
             self._training, self._failures = None, 0

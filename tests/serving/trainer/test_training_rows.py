@@ -147,9 +147,7 @@ def served(shop: Shop, model: Model, event: Happened) -> dict | None:
     return told(snapshot.pipeline.seen)[0]
 
 
-def in_batches(
-    shop: Shop, model: Model, sizes: list[int]
-) -> tuple[list[dict], list[int]]:
+def in_batches(shop: Shop, model: Model, sizes: list[int]) -> tuple[list[dict], list[int]]:
     """Return the training rows of the whole stream, and the labels."""
     numbers, rows, labels, begin = ItemNumbers(shop.store), [], [], 0
     sizes = [*sizes, len(shop.streamed)]
