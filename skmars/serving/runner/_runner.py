@@ -16,7 +16,7 @@ from skmars.persistence import Model
 from skmars.persistence._saved import load_model
 from skmars.pipeline._steps import augmenter_in, before_augmenter, with_pool
 from skmars.retrieval import DonorPool
-from skmars.serving.runner._activity import Activity
+from skmars.serving.runner._activity import Activity, Map
 from skmars.serving.runner._donor_rows import catalog_of, donor_rows, with_columns
 from skmars.serving.runner._loading import Loaded, LogFile, load_log
 from skmars.serving.runner._pool_folder import POINTER, PoolFolder
@@ -81,6 +81,9 @@ class Runner:
     told : callable, default=None
         Called with a line of text from time to time, and with the number of rows loaded of a
         file, and that of all its rows.
+    map : callable, default=map
+        Maps a function over blocks of users: their events are read with it. That of
+        `skmars.distributed.RayMap` does so on the machines of a cluster.
 
     Raises
     ------
@@ -105,11 +108,13 @@ class Runner:
         keep: int = 3,
         lease: float = 60.0,
         told: Callable[[str, int, int], Any] | None = None,
+        map: Map = map,
     ) -> None:
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}: the current pool is kept.")
         self._store, self._log, self._keep, self._seconds = store, log, keep, lease
         self._told = told or (lambda what, done, of: None)
+        self._map = map
         self._folder = PoolFolder(Path(deployment))
         self._checksum: bytes | None = None
         self._read_model()
@@ -167,11 +172,11 @@ class Runner:
         if current is not None:
             known = self._folder.activity(current, self._digest)
         if known is None or known.position > position:  # the store is another one
-            activity = Activity.of(store, position, self._form)
+            activity = Activity.of(store, position, self._form, self._map)
         elif known.position == position:
             return Pass(loaded, position)
         else:
-            activity = known.brought_forward(store, position, self._form)
+            activity = known.brought_forward(store, position, self._form, self._map)
         if len(activity.users) == 0:
             return Pass(loaded, position)
         pool, raw = self._build(activity)
@@ -198,7 +203,7 @@ class Runner:
             augmenter.high_quantile,
         )
         catalog = catalog_of(self._store, activity, self._model)
-        raw = donor_rows(self._store, activity, low, high, catalog, self._form)
+        raw = donor_rows(self._store, activity, low, high, catalog, self._form, self._map)
         raw = with_columns(raw, self._model)
         _, X = before_augmenter(self._model.pipeline, raw)
         return DonorPool.build(augmenter, X, thresholds=(low, high)), raw
