@@ -30,26 +30,23 @@ def test_pools_are_those_of_one_process(
     with ExitStack() as stack:
         if engine == "lmdb":
             pytest.importorskip("lmdb")
-            url = f"lmdb:{tmp_path}/store"
+            urls = [f"lmdb:{tmp_path}/{name}.store" for name in ("alone", "spread")]
         else:
-            url = stack.enter_context(start_redis(tmp_path)).url
-        store = stack.enter_context(closing(open_store(url)))
-        check_pools(store, folder, log, tmp_path, monkeypatch)
-
-
-def check_pools(
-    store: Any, folder: Path, log: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    alone, spread = (shutil.copytree(folder, tmp_path / name) for name in ("alone", "spread"))
-    for events in (log[:N_KNOWN], log[N_KNOWN:]):
-        append(store, events)
-        (here,) = Runner(alone, store).passes()
-        with monkeypatch.context() as patch:
-            patch.setattr(_activity, "BLOCK", 16)
-            (there,) = Runner(spread, store, map=RayMap()).passes()
-        assert here.pool is not None
-        assert there.pool is not None
-        assert contents(alone, here.pool) == contents(spread, there.pool)
+            server = stack.enter_context(start_redis(tmp_path)).url
+            urls = [server, server.removesuffix("0") + "1"]
+        alone, spread = (stack.enter_context(closing(open_store(url))) for url in urls)
+        for name in ("alone", "spread"):
+            shutil.copytree(folder, tmp_path / name)
+        monkeypatch.setattr(_activity, "BLOCK", 16)
+        for events in (log[:N_KNOWN], log[N_KNOWN:]):
+            append(alone, events)
+            append(spread, events)
+            (here,) = Runner(tmp_path / "alone", alone).passes()
+            (there,) = Runner(tmp_path / "spread", spread, map=RayMap()).passes()
+            assert here == there
+            assert here.pool is not None
+            found = contents(tmp_path / "spread", here.pool)
+            assert found == contents(tmp_path / "alone", here.pool)
 
 
 def contents(deployment: Path, pool: str) -> dict[str, bytes]:
