@@ -15,7 +15,7 @@ from skmars.persistence import Model
 from skmars.persistence._saved import load_model
 from skmars.pipeline._steps import augmenter_in, before_augmenter, with_pool
 from skmars.retrieval import DonorPool
-from skmars.serving.runner._activity import Activity
+from skmars.serving.runner._activity import Activity, Map
 from skmars.serving.runner._donor_rows import catalog_of, donor_rows, with_columns
 from skmars.serving.scoring._rows import log_format
 from skmars.serving.store._current import AS_SAVED, below, version_folder
@@ -61,6 +61,8 @@ class ModelPools:
     store : Store
     name : str, default="."
         The model: "." for the one as it was saved first, or one that was fitted anew ("fits/1").
+    map : callable, default=map
+        As that of `Runner`.
 
     Attributes
     ----------
@@ -73,8 +75,13 @@ class ModelPools:
     """
 
     def __init__(
-        self, deployment: str | os.PathLike[str], store: Store, name: str = AS_SAVED
+        self,
+        deployment: str | os.PathLike[str],
+        store: Store,
+        name: str = AS_SAVED,
+        map: Map = map,
     ) -> None:
+        self._map = map
         self._path, self._store, self._name = version_folder(deployment, name), store, name
         self._checksum = checksum_of(self._path)
         self.model: Model = load_model(self._path)
@@ -120,11 +127,11 @@ class ModelPools:
         """
         known = self._known()
         if known is None or known.position > position:  # the store is another one
-            activity = Activity.of(self._store, position, self._form)
+            activity = Activity.of(self._store, position, self._form, self._map)
         elif known.position == position:
             return None
         else:
-            activity = known.brought_forward(self._store, position, self._form)
+            activity = known.brought_forward(self._store, position, self._form, self._map)
         if len(activity.users) == 0:
             return None
         pool, raw = self._build(activity)
@@ -162,7 +169,7 @@ class ModelPools:
             augmenter.high_quantile,
         )
         catalog = catalog_of(self._store, activity, self.model)
-        raw = donor_rows(self._store, activity, low, high, catalog, self._form)
+        raw = donor_rows(self._store, activity, low, high, catalog, self._form, self._map)
         raw = with_columns(raw, self.model)
         _, X = before_augmenter(self.model.pipeline, raw)
         return DonorPool.build(augmenter, X, thresholds=(low, high)), raw

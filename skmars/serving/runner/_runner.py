@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skmars.persistence import Model
+from skmars.serving.runner._activity import Map
 from skmars.serving.runner._loading import Loaded, LogFile, load_log
 from skmars.serving.runner._model_pools import ModelPools
 from skmars.serving.store._current import AS_SAVED, MODEL
@@ -66,6 +67,9 @@ class Runner:
     told : callable, default=None
         Called with a line of text from time to time, and with the number of rows loaded of a
         file, and that of all its rows.
+    map : callable, default=map
+        Calls a function with blocks of users, whose events it reads. `skmars.distributed.RayMap`
+        does so on the machines of a cluster.
 
     Raises
     ------
@@ -90,11 +94,12 @@ class Runner:
         keep: int = 3,
         lease: float = 60.0,
         told: Callable[[str, int, int], Any] | None = None,
+        map: Map = map,
     ) -> None:
         if keep < 1:
             raise ValueError(f"keep must be at least 1, got {keep}: the current pool is kept.")
         self._store, self._log, self._keep, self._seconds = store, log, keep, lease
-        self._told = told or (lambda what, done, of: None)
+        self._told, self._map = told or (lambda what, done, of: None), map
         self._deployment = Path(deployment)
         self._pools: ModelPools | None = None
         self._pools_of_current()
@@ -103,7 +108,7 @@ class Runner:
         """Return the pools of the model that is current now, which is loaded if it is another."""
         name = self._store.pointer(MODEL) or AS_SAVED
         if self._pools is None or not self._pools.is_of(name):
-            self._pools = ModelPools(self._deployment, self._store, name)
+            self._pools = ModelPools(self._deployment, self._store, name, self._map)
         return self._pools
 
     def passes(self, every: float | None = None) -> Generator[Pass]:

@@ -419,13 +419,13 @@ def test_events_that_arrive_meanwhile_wait_for_the_next_pass() -> None:
     model, log = deployment(*WORLD), shop()
     folder, store = fresh(model), FakeStore()
     store.append(events_of(log[:60]))
-    runner, users = Runner(folder, store), store.users
+    runner, touched = Runner(folder, store), store.touched
 
-    def later() -> Iterator[Any]:
+    def later(since: int) -> list[Any]:
         store.append(events_of(log[60:]))
-        yield from users()
+        return touched(since)
 
-    store.users = later  # type: ignore[method-assign]
+    store.touched = later  # type: ignore[method-assign]
     assert next(iter(runner.passes())).position == len(log[:60].drop_duplicates())
     assert_same_pool(current(folder, store), expected_pool(model, log[:60].drop_duplicates()))
     list(runner.passes())
