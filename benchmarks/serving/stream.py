@@ -1,20 +1,22 @@
 """Does a model that learns from the stream predict better than one that stays as it was fitted?
 
     python -m benchmarks.serving.stream --data ../shared/data/ml-1m --models din mars
-    python -m benchmarks.serving.stream --learner frozen plain tenfold --stretches 0 1
+    python -m benchmarks.serving.stream --learners frozen step batch --stretches 0 1
 
-MovieLens-1M (rating >= 4) in the order of time, in stretches that share no event. A model is fitted
-to the first events of a stretch (`--first`); then the stream goes on in steps of `--step` events.
-Each step is predicted first and learnt afterwards. Histories grow for everybody: what users have done
-is known, whether a model learns or not. Learners:
+MovieLens-1M (rating >= 4) in the order of time, in stretches that share no event. A model is
+fitted to the first events of a stretch (`--first`); then the stream goes on in steps of `--step`
+events. Each step is predicted first and learnt afterwards. Histories grow for everybody: what users
+have done is known, whether a model learns or not. Learners:
 
-frozen      nobody learns
-plain       `partial_fit` of the classifier on the rows of the step, as the trainer does
-tenfold     the same, with ten times the learning rate
-uncalibrated  as plain, but the calibration of the fit is given up: the logit itself is trained
+frozen        nobody learns
+step          `partial_fit` of the classifier on the rows of each step
+slow-step     the same, with a tenth of the learning rate
+batch         `partial_fit` on 25 steps together, when they are over
+slow-batch    the same, with three tenths of the learning rate
+uncalibrated  as step, but the calibration of the fit is given up: the logit itself is trained
 
 Prints AUC and log loss of all steps together, one line of JSON a cell in `--output`: a cell that is
-there is not measured again. Parts with unknown times are left out. With ``--check``, the rows of the
+there is not measured again. Events of unknown time are left out. With ``--check``, the rows of the
 first steps also go through a store and its stream: the parameters have to be the same, to the bit.
 """
 
@@ -41,14 +43,15 @@ from skmars.serving import Events, open_store
 from skmars.serving.scoring._histories import ItemNumbers
 from skmars.serving.trainer._training_rows import training_rows
 
-LEARNERS = {
+LEARNERS: dict[str, dict[str, Any]] = {
     "frozen": {},
-    "plain": {"learning_rate": 1.0},
-    "threefold": {"learning_rate": 3.0},
-    "tenfold": {"learning_rate": 10.0},
-    "uncalibrated": {"learning_rate": 1.0, "uncalibrated": True},
+    "step": {},
+    "slow-step": {"learning_rate": 0.1},
+    "batch": {"n_steps": 25},
+    "slow-batch": {"learning_rate": 0.3, "n_steps": 25},
+    "uncalibrated": {"uncalibrated": True},
 }
-MODERATE = {"align__max_iter": 3, "encode__encoders": {"text": "auto"}}
+MODERATE = {"align__max_iter": 3}
 READ = {"label": "liked", "history": "all", "time": None, "duplicates": "keep"}
 
 
@@ -79,27 +82,43 @@ def fitted(model: str, X: Impressions, y: Any, seed: int, settings: dict[str, An
     return made.fit(X, y)
 
 
-def learner_of(pipeline: Pipeline, learning_rate: float, uncalibrated: bool = False) -> Any:
-    """Return a classifier that goes on from that of a pipeline."""
-    din = deepcopy(pipeline[-1])
-    if uncalibrated:
-        din.validation_scores_ = None
-    return din.set_params(learning_rate=learning_rate * din.learning_rate)
+class Learner:
+    """A classifier that learns what it has predicted, `n_steps` steps at a time."""
+
+    def __init__(
+        self,
+        classifier: DINClassifier,
+        learning_rate: float = 1.0,
+        n_steps: int = 1,
+        uncalibrated: bool = False,
+    ) -> None:
+        self.din, self.n_steps = deepcopy(classifier), n_steps
+        self.din.set_params(learning_rate=learning_rate * self.din.learning_rate)
+        if uncalibrated:
+            self.din.validation_scores_ = None
+
+    def learn(self, pipeline: Pipeline, X: Impressions, y: Any, rows: slice, first: int) -> None:
+        """Learn the rows of the last steps, if they are enough."""
+        step = rows.stop - rows.start
+        if (rows.stop - first) % (step * self.n_steps) == 0:
+            rows = slice(rows.stop - step * self.n_steps, rows.stop)
+            self.din.partial_fit(before_classifier(pipeline, X[rows])[1], y[rows])
 
 
 def replay(
     pipeline: Pipeline, X: Impressions, y: Any, first: int, step: int, learners: list[str]
 ) -> dict[str, Any]:
     """Predict and learn the rows from `first` on; return the measures of each learner."""
-    learning = {k: learner_of(pipeline, **LEARNERS[k]) for k in learners if k != "frozen"}
+    learning = {k: Learner(pipeline[-1], **LEARNERS[k]) for k in learners if k != "frozen"}
     scores: dict[str, list[Any]] = {name: [] for name in learners}
     for begin in range(first, len(y), step):
         rows = slice(begin, begin + step)
         classifier, Z = before_classifier(pipeline, X[rows])
         for name in learners:
-            scores[name].append(learning.get(name, classifier).predict_proba(Z)[:, 1])
-        for din in learning.values():
-            din.partial_fit(Z, y[rows])
+            din = learning[name].din if name in learning else classifier
+            scores[name].append(din.predict_proba(Z)[:, 1])
+        for learner in learning.values():
+            learner.learn(pipeline, X, y, rows, first)
     return {name: auc_and_log_loss(y[first:], np.concatenate(p)) for name, p in scores.items()}
 
 
@@ -162,7 +181,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--first", type=int, default=20_000, help="events of the fit")
     parser.add_argument("--events", type=int, default=30_000, help="events of a stretch")
     parser.add_argument("--step", type=int, default=100)
-    parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=["frozen", "plain"])
+    parser.add_argument("--learners", nargs="+", choices=LEARNERS, default=["frozen", "batch"])
     parser.add_argument("--set", nargs="*", default=[], metavar="PARAMETER=VALUE")
     parser.add_argument("--check", type=int, default=0, metavar="STEPS")
     parser.add_argument("--output", type=Path, default=Path("results/stream.jsonl"))

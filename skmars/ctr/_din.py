@@ -401,8 +401,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             name=name,
         )
 
-        def fitted() -> dict[str, Any]:
-            encoder, network = run.trained()
+        def fitted(*, done: bool = False) -> dict[str, Any]:
+            encoder, network = run.trained(done=done)
             return {"classes_": classes, "_encoder": encoder, "_network": network}
 
         context = self._init_callback_context(max_subtasks=run.n_epochs)
@@ -411,13 +411,13 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         losses = self.loss_curve_ if resume else []
         scores = (self.validation_scores_ or []) if resume else []
         self.__dict__.pop("item_ids_", None)
-        self.__dict__.update(fitted())
+        self._optimizer_state = run.optimizer.state()
+        self.__dict__.update(fitted(done=True))
         if self._encoder.items is not None:
             self.item_ids_ = self._encoder.items.ids
         self.loss_curve_ = losses + result.loss_curve
         self.validation_scores_ = (scores + result.validation_curve) or None
         self.n_iter_ = len(self.loss_curve_)
-        self._optimizer_state = run.optimizer.state()
         callbacks.finish()
         return self
 

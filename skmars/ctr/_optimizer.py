@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -63,18 +62,21 @@ class NetworkOptimizer:
         for part, state in zip(self.parts, states):
             current = part.state_dict()
             parameters = part.param_groups[0]["params"]
-            grown = {
-                k: {n: _padded(v, parameters[k]) for n, v in s.items()} for k, s in state.items()
+            # Copies: steps change moments in place, and a fit that fails must not have.
+            own = {
+                k: {n: _copied(v, parameters[k]) for n, v in s.items()} for k, s in state.items()
             }
-            # A copy: steps change moments in place, and a fit that fails must not have.
-            part.load_state_dict({**current, "state": deepcopy(grown)})
+            part.load_state_dict({**current, "state": own})
 
 
 def _cpu(value: Any) -> Any:
     return value.detach().cpu() if isinstance(value, Tensor) else value
 
 
-def _padded(value: Any, parameter: Tensor) -> Any:
-    if not isinstance(value, Tensor) or value.ndim == 0 or value.shape == parameter.shape:
+def _copied(value: Any, parameter: Tensor) -> Any:
+    """Return a copy of what is kept of a parameter, which may have grown rows."""
+    if not isinstance(value, Tensor):
         return value
+    if value.ndim == 0 or value.shape == parameter.shape:
+        return value.clone()
     return F.pad(value, (0, 0, 0, len(parameter) - len(value)))

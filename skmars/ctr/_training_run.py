@@ -153,12 +153,13 @@ class TrainingRun:
         with DrawFrom(new_generator(self.random_state)):
             return auxiliary_loss(auxiliary, X, table_row, self.network.item_dim, n_epochs)
 
-    def trained(self) -> tuple[RowEncoder, DINNetwork]:
+    def trained(self, *, done: bool = False) -> tuple[RowEncoder, DINNetwork]:
         """Return encoder and network as of now, ready to predict.
 
-        The network is a copy: whoever keeps it has the model of that epoch, not a training one.
+        Unless training is `done`, the network is a copy: whoever keeps it has the model of that
+        epoch, not a training one.
         """
-        network = deepcopy(self.network)
+        network = self.network if done else deepcopy(self.network)
         fill_unseen(network, self.encoder.table_counts, self.encoder.feedback_count)
         validated = self.held_out is not None or self.keeps_fusion
         if network.n_linear and not validated:
