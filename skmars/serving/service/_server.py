@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from skmars.persistence._modules import import_modules
+from skmars.utils._folder._atomic import scratch_folder
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -140,8 +144,8 @@ def serve(settings: Settings) -> None:
         if settings.workers == 1:
             Server(config).run(sockets=[listening])
         else:
-            with tempfile.TemporaryDirectory(prefix="skmars-metrics-") as folder:
-                os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+            with scratch_folder(Path(tempfile.gettempdir()), 0o700) as folder:
+                os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
                 Multiprocess(config, sockets=[listening]).run()
     finally:
         listening.close()
@@ -189,6 +193,7 @@ def _application(settings: Settings, tried: Snapshot | None = None) -> FastAPI:
     """Return the application of one process."""
     import torch
 
+    _end_with_parent()
     import_modules(settings.modules)
     from skmars.serving.service._app import make_app
     from skmars.serving.service._metrics import Metrics
@@ -213,6 +218,22 @@ def _application(settings: Settings, tried: Snapshot | None = None) -> FastAPI:
         score_log=_score_log(settings),
     )
     return make_app(service, metrics, settings.token)
+
+
+def _end_with_parent() -> None:
+    """Let a worker process end when the one that started it was killed, as if that had asked it to.
+
+    Otherwise it would go on, unwatched, and keep the address from the service that is begun anew.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="skmars-parent", daemon=True).start()
 
 
 def _score_log(settings: Settings) -> ScoreLog | None:

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.serving.kills import check_kept, kill_servers, kill_writers, wait_for
+from benchmarks.serving.killed_stores import check_kept, kill_servers, kill_writers
 from skmars.serving import Events, StoreError, open_store
+from tests.serving.processes import wait_for
 from tests.serving.servers import start_redis, without_redis
 
 
@@ -43,15 +44,15 @@ def many(n: int, user: str = "ann", start: int = 0) -> Events:
 def test_a_killed_writer_loses_nothing_and_counts_nothing_twice(kind: str, tmp_path: Path) -> None:
     if kind == "lmdb":
         pytest.importorskip("lmdb", reason="the package lmdb is not installed")
-        kill_writers(f"lmdb:{tmp_path / 'store'}", tmp_path, 4)
+        list(kill_writers(f"lmdb:{tmp_path / 'store'}", tmp_path, 4))
     else:
         with start_redis(tmp_path) as server:
-            kill_writers(server.url, tmp_path, 4)
+            list(kill_writers(server.url, tmp_path, 4))
 
 
 def test_a_killed_redis_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
     with start_redis(tmp_path) as server:
-        kill_servers(server, tmp_path, 3)
+        list(kill_servers(server, tmp_path, 3))
 
 
 # LMDB
