@@ -21,7 +21,8 @@ from tests.serving.processes import Command, Service, free_port
 from tests.serving.runner.test_runner import assert_same_pool, expected_pool
 from tests.serving.served import N_ITEMS, N_USERS, NOW, model
 
-SLOWEST_START = 8.0  # seconds; who is killed while it begins is killed within them
+SLOWEST_START = 2.0  # seconds; who is killed while it begins is killed within them
+LEASE = 2.0  # seconds
 
 
 def deployment(folder: Path) -> Path:
@@ -133,7 +134,7 @@ def kill_services(folder: Path, kills: int, first: int = 0) -> Iterator[Kill]:
     port = free_port()
     for number in range(first, kills + 1):  # the last one is not killed
         rng = np.random.default_rng(number)
-        workers = "2" if number % 10 == 9 else "1"
+        workers = "2" if number % 20 == 19 else "1"
         began, seconds = time.monotonic(), None
         with Service(folder, *options, "--workers", workers, port=port) as service:
             if number % 5 == 4 and workers == "1" and number < kills:
@@ -209,23 +210,25 @@ def kill_runners(folder: Path, kills: int, first: int = 0) -> Iterator[Kill]:
     url, saved = f"lmdb:{folder / 'store'}", deployment(folder)
     log = GrowingLog(folder / "log", url)
     options = ["--model", str(saved), "--store", url, "--log", str(log.folder), "--keep", "2"]
+    options += ["--lease", f"{LEASE}s"]
     store = open_store(url)
     try:
         for number in range(first, kills):
             rng = np.random.default_rng(number)
+            time.sleep(LEASE)  # of the one that was killed
             began, seconds = time.monotonic(), None
             log.grow(store)
-            with Command(folder, "runner", *options, "--every", "0.01s", "--lease", "2s") as runner:
+            with Command(folder, "runner", *options, "--every", "0.01s") as runner:
                 if number % 3 == 2:
                     end = time.monotonic() + rng.uniform(0, SLOWEST_START)
                 else:
-                    runner.wait_until_told("published")
+                    runner.wait_until(lambda: "published" in runner.told)
                     seconds = time.monotonic() - began
                     end = time.monotonic() + rng.uniform(0, 1)
                 while time.monotonic() < end:
                     log.grow(store)
                     time.sleep(rng.uniform(0, 0.1))
-                assert runner.process.poll() is None, runner.told
+                assert runner.exit_code is None, runner.told
             pool = store.pointer("pool")
             if pool is not None:
                 DonorPool.load(saved / pool)
@@ -238,9 +241,9 @@ def kill_runners(folder: Path, kills: int, first: int = 0) -> Iterator[Kill]:
 
 def check_pool(folder: Path, options: list[str], store: Any, log: GrowingLog) -> None:
     """Let a runner do one pass undisturbed; AssertionError unless its pool is the library's."""
-    time.sleep(2)  # the lease of the one that was killed runs out
+    time.sleep(LEASE)
     with Command(folder, "runner", *options) as runner:
-        assert runner.process.wait(120) == 0, runner.told
+        assert runner.wait() == 0, runner.told
     assert store.position == 12 * log.n
     saved = folder / "model"
     found = DonorPool.load(saved / store.pointer("pool"))

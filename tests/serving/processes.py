@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import signal
 import socket
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Self
-
-ROOT = Path(__file__).parents[2]
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
@@ -34,8 +33,19 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def run_command(arguments: list[str], log: str, temporary: str) -> None:
+    """Run a command of skmars in this process."""
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    os.environ["TMPDIR"], tempfile.tempdir = temporary, None
+    from skmars.cli import main
+
+    sys.exit(main(arguments))
+
+
 class Command:
-    """A running command; what it says goes to a file in a folder, with a number of its own.
+    """A running command; what it says goes to a file in a folder.
+
+    It is forked from a process that has imported all that it needs, so that it begins at once.
 
     Parameters
     ----------
@@ -48,12 +58,12 @@ class Command:
     def __init__(self, folder: Path, *arguments: str) -> None:
         (folder / "tmp").mkdir(parents=True, exist_ok=True)
         self._log = folder / f"{arguments[0]}.{time.monotonic_ns()}.log"
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(folder / "tmp")}
-        environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *sys.path])
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "skmars", *arguments], stderr=log, env=environment
-            )
+        self._log.touch()
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.serving.preloaded"])
+        where = str(self._log), str(folder / "tmp")
+        self._process = context.Process(target=run_command, args=(list(arguments), *where))
+        self._process.start()
 
     @property
     def told(self) -> str:
@@ -62,29 +72,45 @@ class Command:
 
     @property
     def pid(self) -> int:
-        return self.process.pid
+        assert self._process.pid is not None
+        return self._process.pid
 
-    def wait_until_told(self, pattern: str, seconds: float = 60) -> None:
-        """Wait until it has said something; RuntimeError if it ends before."""
-        wait_for(lambda: re.search(pattern, self.told) or self.process.poll() is not None, seconds)
-        if re.search(pattern, self.told) is None:
-            raise RuntimeError(f"it ended with {self.process.returncode}: {self.told}")
+    @property
+    def exit_code(self) -> int | None:
+        """None as long as it runs."""
+        return self._process.exitcode
+
+    def wait(self, seconds: float = 120) -> int:
+        """Wait until it ends, and return its exit code; RuntimeError if it doesn't in time."""
+        self._process.join(seconds)
+        if self.exit_code is None:
+            raise RuntimeError(f"it still runs after {seconds} seconds: {self.told}")
+        return self.exit_code
+
+    def wait_until(self, condition: Callable[[], Any], seconds: float = 120) -> None:
+        """Wait until something holds; RuntimeError if the command ends before, or it takes long."""
+        wait_for(lambda: condition() or self.exit_code is not None, seconds)
+        if not condition():
+            raise RuntimeError(f"it ended with {self.exit_code}: {self.told}")
 
     def pause(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+        os.kill(self.pid, signal.SIGCONT)
 
-    def end(self, seconds: float = 60) -> int:
+    def ask_to_end(self) -> None:
+        os.kill(self.pid, signal.SIGTERM)
+
+    def end(self) -> int:
         """Ask it to end, and return its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(seconds)
+        self.ask_to_end()
+        return self.wait()
 
     def kill(self) -> None:
         """End it at once, as a crash does."""
-        self.process.kill()
-        self.process.wait()
+        self._process.kill()
+        self._process.join()
 
     def __enter__(self) -> Self:
         return self
@@ -100,26 +126,20 @@ class Service(Command):
         self.port = free_port() if port is None else port
         super().__init__(folder, "serve", "--port", str(self.port), "--no-token", *arguments)
 
-    def ready(self, seconds: float = 60) -> Service:
+    def ready(self) -> Self:
         """Wait until it is ready to score; RuntimeError if it ends before."""
-        wait_for(self._answers_or_ended, seconds)
-        if self.process.poll() is not None:
-            raise RuntimeError(f"it ended with {self.process.returncode}: {self.told}")
+        self.wait_until(self._answers)
         return self
 
-    def _answers_or_ended(self) -> bool:
-        if self.process.poll() is not None:
-            return True
+    def _answers(self) -> bool:
         try:
             return self.ask("GET", "/ready")[0] == 200
         except (OSError, HTTPException):
             return False
 
-    def ask(
-        self, method: str, route: str, body: Any = None, timeout: float = 30
-    ) -> tuple[int, Any]:
+    def ask(self, method: str, route: str, body: Any = None) -> tuple[int, Any]:
         """Return status and body of an answer; OSError or HTTPException if there is none."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             content = None if body is None else json.dumps(body)
             connection.request(method, route, content, {"content-type": "application/json"})
