@@ -1,4 +1,4 @@
-"""What runs in production: a store of events, a scorer, an HTTP service and an offline runner."""
+"""What runs in production: a store of events, a scorer, an HTTP service, a runner, a trainer."""
 
 from skmars.serving.runner._loading import LogFile
 from skmars.serving.runner._runner import Pass, Runner
@@ -18,10 +18,13 @@ from skmars.serving.store._store import (
     Streamed,
     StreamTrimmed,
 )
+from skmars.serving.trainer._trainer import Step, Trainer
+from skmars.serving.trainer._validation import Judgement
 
 __all__ = [
     "Answer",
     "Events",
+    "Judgement",
     "Lease",
     "LeaseHeld",
     "LogFile",
@@ -33,10 +36,12 @@ __all__ = [
     "Scorer",
     "Snapshot",
     "StaleLease",
+    "Step",
     "Store",
     "StoreError",
     "StreamTrimmed",
     "Streamed",
+    "Trainer",
     "logged",
     "open_store",
     "replay",
