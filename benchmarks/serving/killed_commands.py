@@ -134,7 +134,7 @@ def kill_services(folder: Path, kills: int, first: int = 0) -> Iterator[Kill]:
     port = free_port()
     for number in range(first, kills + 1):  # the last one is not killed
         rng = np.random.default_rng(number)
-        workers = "2" if number % 20 == 19 else "1"
+        workers = "2" if number % 25 == 24 else "1"
         began, seconds = time.monotonic(), None
         with Service(folder, *options, "--workers", workers, port=port) as service:
             if number % 5 == 4 and workers == "1" and number < kills:
@@ -232,7 +232,7 @@ def kill_runners(folder: Path, kills: int, first: int = 0) -> Iterator[Kill]:
             pool = store.pointer("pool")
             if pool is not None:
                 DonorPool.load(saved / pool)
-            if number % 20 == 19 or number == kills - 1:
+            if number % 25 == 24 or number == kills - 1:
                 check_pool(folder, options, store, log)
             yield Kill(number, seconds, store.position, files(folder, "store", "log"))
     finally:

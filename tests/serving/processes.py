@@ -35,7 +35,9 @@ def free_port() -> int:
 
 def run_command(arguments: list[str], log: str, temporary: str) -> None:
     """Run a command of skmars in this process."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+    sys.stdin = os.fdopen(0)  # workers of a service inherit it
     os.environ["TMPDIR"], tempfile.tempdir = temporary, None
     from skmars.cli import main
 

@@ -155,18 +155,6 @@ def refuse_when_full(store: Any, message: str) -> None:
     check_kept(store, [["ann", float(moment)] for moment in range(appended)])
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 2 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.call(command, stderr=subprocess.DEVNULL):
-        pytest.skip("a small disk can't be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_a_full_disk_is_told_and_all_stays_readable(lmdb: Any, small_disk: Path) -> None:
     other = small_disk / "other"
     other.write_bytes(b"x" * 2**20)
