@@ -166,6 +166,22 @@ names begin with . or _ are left out; write them so, and rename them when they a
 exit codes: 75 if another runner works for the store, or may have begun since; 143 if it was
 asked to end (SIGTERM). A runner that was killed is begun again with the same command."""
 
+REFIT_EXAMPLES = """\
+examples:
+  skmars refit --model shop/ --store lmdb:shop.store
+  skmars refit --model shop/ --store lmdb:shop.store --items new-items.parquet
+  skmars fit log.parquet --items items.parquet --context device --out shop-2
+  skmars refit --model shop/ --store lmdb:shop.store --fitted shop-2
+
+The new model has the parameters and columns of the current one. It becomes a folder of its own in
+MODEL (fits/1, fits/2, ...), gets a pool, is tried, and takes over; service, runner and trainer
+follow. Until then, and if anything fails, the current one stays. A model with context columns is
+fitted to the log (`skmars fit`) and taken with --fitted, since a store does not keep the context
+of a log.
+
+exit codes: 1 also if the new model is refused; 75 if another refit works for the store; 143 if it
+was asked to end (SIGTERM)."""
+
 SERVE_EXAMPLES = """\
 examples:
   skmars serve --model shop/ --store lmdb:shop.store

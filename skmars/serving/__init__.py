@@ -1,5 +1,7 @@
-"""What runs in production: a store of events, a scorer, an HTTP service, a runner, a trainer."""
+"""What runs in production: a store, a scorer, an HTTP service, a runner, a trainer, refits."""
 
+from skmars.serving.refits._refit import Refit, refit
+from skmars.serving.refits._trial import Trial
 from skmars.serving.runner._loading import LogFile
 from skmars.serving.runner._runner import Pass, Runner
 from skmars.serving.scoring._replay import Replay, logged, replay
@@ -30,6 +32,7 @@ __all__ = [
     "LogFile",
     "Pass",
     "Recommendation",
+    "Refit",
     "Replay",
     "Request",
     "Runner",
@@ -42,7 +45,9 @@ __all__ = [
     "StreamTrimmed",
     "Streamed",
     "Trainer",
+    "Trial",
     "logged",
     "open_store",
+    "refit",
     "replay",
 ]

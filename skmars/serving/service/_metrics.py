@@ -151,8 +151,12 @@ class _Trainer(Collector):
         told = self.status
         if told is None:
             return
-        yield CounterMetricFamily(
-            "skmars_trainer_events", "Events that the trainer has learnt.", told.n_events
+        yield _labelled(
+            CounterMetricFamily,
+            "skmars_trainer_events",
+            "Events that the trainer has learnt, and those of which no row can be made.",
+            "state",
+            {"learnt": told.n_events, "skipped": told.n_skipped},
         )
         yield GaugeMetricFamily(
             "skmars_trainer_position",

@@ -48,7 +48,7 @@ class Rows:
     X : Impressions of n_rows rows
     y : ndarray of shape (n_rows,), of 0 and 1
     n_events : int
-        How many events they are made of.
+        How many events can be used.
     """
 
     X: Impressions
@@ -59,13 +59,13 @@ class Rows:
 def made_rows(model: Model, numbers: ItemNumbers, store: Store, events: Sequence[Streamed]) -> Rows:
     """Return the rows of some events as the steps before the classifier make them.
 
-    Of a model that was fitted to clicks alone, other events are left out, and negatives are drawn:
+    Of a model that was fitted to clicks alone, other events make no rows, and negatives are drawn:
     of all items that the store had by then, with a seed that is the position of the last event.
     """
     X, y = training_rows(model, numbers, events, store)
     n_events = len(y)
     if model.negatives:
-        X, y, n_events = X[y == 1], y[y == 1], int(y.sum())
+        X, y = X[y == 1], y[y == 1]
         if len(y):
             X = X.with_catalog(X.catalog.extend(_items_by_then(numbers, events)))
             X, y = sample_negatives(

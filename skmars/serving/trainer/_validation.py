@@ -68,16 +68,16 @@ def judged(
         Of the candidate.
     """
     (p, loss, auc), (_, current_loss, current_auc) = (
-        _scored(classifier, X, y) for classifier in (candidate, current)
+        scored(classifier, X, y) for classifier in (candidate, current)
     )
     accepted = loss is not None and (current_loss is None or loss <= current_loss + worse_by)
     return Judgement(position, len(y), loss, current_loss, auc, current_auc, accepted), p
 
 
-def _scored(
+def scored(
     classifier: Any, X: Impressions, y: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], float | None, float | None]:
-    """Return probabilities, log loss and AUC; None where they can't be told."""
+    """Return probabilities of a classifier, log loss and AUC; None where they can't be told."""
     try:
         p = classifier.predict_proba(X)[:, 1]
     except FloatingPointError:

@@ -160,7 +160,7 @@ def test_two_workers_answer_switch_and_are_counted_together(two_workers, folder)
             thread.join()
     status = {"position": 0, "n_events": 8, "time": NOW}
     store.publish("trainer/status", json.dumps(status))
-    wait_until(lambda: two_workers.metric("skmars_trainer_events_total") == 8)
+    wait_until(lambda: two_workers.metric('skmars_trainer_events_total{state="learnt"}') == 8)
     assert two_workers.metric("skmars_trainer_positions_behind") == 1
     assert two_workers.metric('skmars_version_age_seconds{name="pool"}') > 0
     store.close()

@@ -708,7 +708,7 @@ def test_the_metrics_show_the_trainer(served):
     served.store.publish("trainer/status", json.dumps(STATUS))
     wait_until(lambda: trainer_metrics(served))
     shown = {
-        "events_total": 1234,
+        'events_total{state="learnt"}': 1234,
         "position": 2,
         "positions_behind": 3,
         'log_loss{of="candidate"}': 0.5,
@@ -726,7 +726,7 @@ def test_the_metrics_show_the_trainer(served):
     served.store.publish("trainer/status", json.dumps({**few, "position": 99}))
     wait_until(lambda: trainer_metrics(served).get("position") == 99)
     assert trainer_metrics(served) == {
-        "events_total": 1234,
+        'events_total{state="learnt"}': 1234,
         "position": 99,
         "positions_behind": 0,
     }

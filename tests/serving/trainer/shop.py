@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import tempfile
@@ -30,6 +31,7 @@ from skmars.serving import Events, Step, Trainer
 from skmars.serving.scoring._parameters import Parameters
 from skmars.serving.store._payload import encode
 
+MEMORY = Path("/dev/shm")
 N_USERS, N_ITEMS, NOW = 15, 10, 1.7e9
 SYNC = 100.0  # seconds of a period
 OPTIONS: dict[str, Any] = {"batch": 8, "sync_every": SYNC, "validate_on": 6, "worse_by": 10.0}
@@ -54,6 +56,13 @@ def log_of(n: int, seed: int, begin: float) -> pd.DataFrame:
 def catalog() -> ItemCatalog:
     features = np.random.default_rng(0).normal(size=(N_ITEMS, 3))
     return ItemCatalog(range(N_ITEMS), features={"text": features})
+
+
+def new_folder() -> Path:
+    """Return an empty folder that needs no syncing, where there is one; removed at the end."""
+    folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @cache
@@ -85,7 +94,7 @@ def saved(kind: str = "mars") -> Path:
     steps: list[tuple[str, Any]] = [("ctr", din)]
     if kind != "din":
         steps.insert(0, ("augment", SequenceRetrievalAugmenter(theta=-1.0, n_lookalikes=2)))
-    folder = Path(tempfile.mkdtemp(), "model")
+    folder = new_folder() / "model"
     pipeline = Pipeline(steps).fit(rows, labels)
     skmars.save(Model.of(pipeline, X, negatives=negatives), folder)
     return folder
@@ -93,7 +102,7 @@ def saved(kind: str = "mars") -> Path:
 
 def fresh(kind: str = "mars") -> Path:
     """Return a copy of a deployment."""
-    return Path(shutil.copytree(saved(kind), Path(tempfile.mkdtemp(), "deployment")))
+    return Path(shutil.copytree(saved(kind), new_folder() / "deployment"))
 
 
 def events_of(log: pd.DataFrame, first: int = 0, timed: bool = True) -> Events:
