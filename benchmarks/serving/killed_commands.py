@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,13 +18,16 @@ import pandas as pd
 import skmars
 from benchmarks.serving.killed_stores import Kill, check_kept, read
 from skmars.retrieval import DonorPool
-from skmars.serving import Events, open_store
-from tests.serving.processes import Command, Service, free_port
+from skmars.serving import Events, Trainer, open_store
+from skmars.serving.scoring._parameters import Parameters
+from tests.serving.processes import Command, Forked, Service, free_port
 from tests.serving.runner.test_runner import assert_same_pool, expected_pool
 from tests.serving.served import N_ITEMS, N_USERS, NOW, model
+from tests.serving.trainer.shop import NOW as SHOP_NOW
+from tests.serving.trainer.shop import assert_same, checkpoint, events_of, log_of, opened
+from tests.serving.trainer.shop import saved as saved_shop
 
 SLOWEST_START = 2.0  # seconds; who is killed while it begins is killed within them
-LEASE = 2.0  # seconds
 
 
 def deployment(folder: Path) -> Path:
@@ -36,6 +41,13 @@ def files(folder: Path, *but: str) -> int:
     """Return how many files there are, but for those in some folders, and what commands said."""
     inside = (path.relative_to(folder) for path in folder.rglob("*"))
     return sum(p.parts[0] not in but and p.suffix != ".log" for p in inside)
+
+
+def let_lease_run_out(store: Any, name: str) -> None:
+    """Let the lease of a killed process end, which would take a minute, by another clock."""
+    store._clock = lambda: time.time() + 3600
+    store.release(store.acquire(name, "the kills", 1))
+    store._clock = time.time
 
 
 # --- service ----------------------------------------------------------------------------------
@@ -134,7 +146,7 @@ def kill_services(folder: Path, kills: int, first: int = 0) -> Iterator[Kill]:
     port = free_port()
     for number in range(first, kills + 1):  # the last one is not killed
         rng = np.random.default_rng(number)
-        workers = "2" if number % 25 == 24 else "1"
+        workers = "2" if number % 40 == 39 else "1"
         began, seconds = time.monotonic(), None
         with Service(folder, *options, "--workers", workers, port=port) as service:
             if number % 5 == 4 and workers == "1" and number < kills:
@@ -210,12 +222,11 @@ def kill_runners(folder: Path, kills: int, first: int = 0) -> Iterator[Kill]:
     url, saved = f"lmdb:{folder / 'store'}", deployment(folder)
     log = GrowingLog(folder / "log", url)
     options = ["--model", str(saved), "--store", url, "--log", str(log.folder), "--keep", "2"]
-    options += ["--lease", f"{LEASE}s"]
     store = open_store(url)
     try:
         for number in range(first, kills):
             rng = np.random.default_rng(number)
-            time.sleep(LEASE)  # of the one that was killed
+            let_lease_run_out(store, "runner")
             began, seconds = time.monotonic(), None
             log.grow(store)
             with Command(folder, "runner", *options, "--every", "0.01s") as runner:
@@ -232,7 +243,7 @@ def kill_runners(folder: Path, kills: int, first: int = 0) -> Iterator[Kill]:
             pool = store.pointer("pool")
             if pool is not None:
                 DonorPool.load(saved / pool)
-            if number % 25 == 24 or number == kills - 1:
+            if number % 40 == 39 or number == kills - 1:
                 check_pool(folder, options, store, log)
             yield Kill(number, seconds, store.position, files(folder, "store", "log"))
     finally:
@@ -241,7 +252,7 @@ def kill_runners(folder: Path, kills: int, first: int = 0) -> Iterator[Kill]:
 
 def check_pool(folder: Path, options: list[str], store: Any, log: GrowingLog) -> None:
     """Let a runner do one pass undisturbed; AssertionError unless its pool is the library's."""
-    time.sleep(LEASE)
+    let_lease_run_out(store, "runner")
     with Command(folder, "runner", *options) as runner:
         assert runner.wait() == 0, runner.told
     assert store.position == 12 * log.n
@@ -252,7 +263,99 @@ def check_pool(folder: Path, options: list[str], store: Any, log: GrowingLog) ->
     assert len(left) <= 4, left
 
 
+# --- trainer ----------------------------------------------------------------------------------
+
+# Short periods, small batches and many checkpoints, so that kills hit all that there is.
+TRAINER: dict[str, Any] = {"batch": 8, "sync_every": 100.0, "validate_on": 6, "worse_by": 10.0}
+EVENTS, SECONDS = 60, 3.0  # that come in a step, and between two arrivals
+
+
+def train(deployment: str, url: str) -> None:
+    """Learn until this process is killed."""
+    trainer = Trainer(deployment, open_store(url), **TRAINER, checkpoint_every=0.02, keep=2)
+    for step in trainer.steps(every=0.05):
+        if step.version is not None:
+            print(f"published {step.version}", file=sys.stderr, flush=True)
+
+
+def learn_rest(deployment: str, url: str) -> None:
+    """Learn all that is there."""
+    list(Trainer(deployment, open_store(url), **TRAINER).steps(until_idle=True))
+
+
+def kill_trainers(folder: Path, kills: int, first: int = 0) -> Iterator[Kill]:
+    """Kill one trainer after the other while events come; in the end, compare with another."""
+    url, deployment = f"lmdb:{folder / 'store'}", folder / "model"
+    if not deployment.exists():
+        shutil.copytree(saved_shop(), deployment)
+    store: Any = open_store(url)
+    try:
+        if store.position == 0:
+            opened(store, [])
+        for number in range(first, kills):
+            rng = np.random.default_rng(number)
+            let_lease_run_out(store, "trainer")
+            append_shop_events(store, number)
+            began, seconds = time.monotonic(), None
+            with Forked(folder, "trainer", train, str(deployment), url) as trainer:
+                if number % 3 < 2:
+                    trainer.wait_until(lambda: "published" in trainer.told)
+                    seconds = time.monotonic() - began
+                time.sleep(rng.uniform(0, 0.5 if number % 3 < 2 else SLOWEST_START))
+                assert trainer.exit_code is None, trainer.told
+            version = store.pointer("params")
+            if version is not None:
+                Parameters.load(deployment / version)
+            if number % 25 == 24 or number == kills - 1:
+                check_parameters(folder, store)
+            yield Kill(number, seconds, store.position, files(folder, "store"))
+    finally:
+        store.close()
+
+
+def append_shop_events(store: Any, number: int) -> None:
+    """Append the events of a step, at arrivals that follow from its number alone."""
+    log = log_of(EVENTS, 1 + number, SHOP_NOW + number * 2e5)
+    for at in range(0, EVENTS, 4):
+        store._clock = lambda: SHOP_NOW + (number * EVENTS + at) * SECONDS  # noqa: B023
+        store.append(events_of(log[at : at + 4], number * EVENTS + at))
+    store._clock = time.time
+
+
+def check_parameters(folder: Path, store: Any) -> None:
+    """Let a copy be learnt to its end, and the same by a trainer that was never disturbed."""
+    ends = []
+    for name in ("disturbed", "undisturbed"):
+        own = folder / "compared" / name
+        shutil.rmtree(own, ignore_errors=True)
+        own.mkdir(parents=True)
+        if name == "disturbed":
+            shutil.copytree(folder / "model", own / "model")
+        else:
+            shutil.copytree(saved_shop(), own / "model")
+        store._env.copy(str(make(own / "store")), compact=True)
+        other: Any = open_store(f"lmdb:{own / 'store'}")
+        if name == "undisturbed":
+            other.publish("params", ".")
+        let_lease_run_out(other, "trainer")
+        other.close()
+        with Forked(own, "trainer", learn_rest, str(own / "model"), f"lmdb:{own / 'store'}") as one:
+            assert one.wait() == 0, one.told
+        ends.append(checkpoint(own / "model"))
+        left = {path.name for path in (own / "model" / "params").iterdir()}
+        assert len(left) <= 4, left
+    assert ends[0].n_events > 0
+    assert_same(*ends)
+    shutil.rmtree(folder / "compared")
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
 COMMANDS: dict[str, Callable[[Path, int, int], Iterator[Kill]]] = {
     "service": kill_services,
     "runner": kill_runners,
+    "trainer": kill_trainers,
 }

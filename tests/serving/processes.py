@@ -33,19 +33,24 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def run_command(arguments: list[str], log: str, temporary: str) -> None:
-    """Run a command of skmars in this process."""
+def run_apart(log: str, temporary: str, target: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Run a function in this process, which was forked for it."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     sys.stdin = os.fdopen(0)  # workers of a service inherit it
     os.environ["TMPDIR"], tempfile.tempdir = temporary, None
+    sys.exit(target(*args))
+
+
+def run_command(*arguments: str) -> int:
+    """Run a command of skmars in this process."""
     from skmars.cli import main
 
-    sys.exit(main(arguments))
+    return main(list(arguments))
 
 
-class Command:
-    """A running command; what it says goes to a file in a folder.
+class Forked:
+    """A function in a process of its own; what it says goes to a file in a folder.
 
     It is forked from a process that has imported all that it needs, so that it begins at once.
 
@@ -53,18 +58,22 @@ class Command:
     ----------
     folder : Path
         Also the place of its temporary files (in ``tmp``), so that what stays there can be seen.
-    arguments : str
-        Of `skmars`.
+    name : str
+        Of the file.
+    target : callable
+        A function of a module.
+    args
+        Of the function.
     """
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, name: str, target: Callable[..., Any], *args: Any) -> None:
         (folder / "tmp").mkdir(parents=True, exist_ok=True)
-        self._log = folder / f"{arguments[0]}.{time.monotonic_ns()}.log"
+        self._log = folder / f"{name}.{time.monotonic_ns()}.log"
         self._log.touch()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tests.serving.preloaded"])
         where = str(self._log), str(folder / "tmp")
-        self._process = context.Process(target=run_command, args=(list(arguments), *where))
+        self._process = context.Process(target=run_apart, args=(*where, target, args))
         self._process.start()
 
     @property
@@ -82,14 +91,14 @@ class Command:
         """None as long as it runs."""
         return self._process.exitcode
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 300) -> int:
         """Wait until it ends, and return its exit code; RuntimeError if it doesn't in time."""
         self._process.join(seconds)
         if self.exit_code is None:
             raise RuntimeError(f"it still runs after {seconds} seconds: {self.told}")
         return self.exit_code
 
-    def wait_until(self, condition: Callable[[], Any], seconds: float = 120) -> None:
+    def wait_until(self, condition: Callable[[], Any], seconds: float = 300) -> None:
         """Wait until something holds; RuntimeError if the command ends before, or it takes long."""
         wait_for(lambda: condition() or self.exit_code is not None, seconds)
         if not condition():
@@ -119,6 +128,13 @@ class Command:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+class Command(Forked):
+    """A running command of skmars, see `Forked`."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        super().__init__(folder, arguments[0], run_command, *arguments)
 
 
 class Service(Command):
