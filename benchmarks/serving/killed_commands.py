@@ -270,9 +270,10 @@ TRAINER: dict[str, Any] = {"batch": 8, "sync_every": 100.0, "validate_on": 6, "w
 EVENTS, SECONDS = 60, 3.0  # that come in a step, and between two arrivals
 
 
-def train(deployment: str, url: str) -> None:
+def train(deployment: str, url: str, lease: float = 60.0) -> None:
     """Learn until this process is killed."""
-    trainer = Trainer(deployment, open_store(url), **TRAINER, checkpoint_every=0.02, keep=2)
+    options = {"checkpoint_every": 0.02, "keep": 2, "lease": lease}
+    trainer = Trainer(deployment, open_store(url), **TRAINER | options)
     for step in trainer.steps(every=0.05):
         if step.version is not None:
             print(f"published {step.version}", file=sys.stderr, flush=True)

@@ -225,8 +225,15 @@ def _application(settings: Settings, tried: list[Snapshot]) -> FastAPI:
         capacity=settings.queue,
         interval=settings.interval,
         score_log=_score_log(settings),
+        give_up=_give_up,
     )
     return make_app(service, metrics, settings.token)
+
+
+def _give_up() -> NoReturn:
+    """End the process at once: threads that wait for a store would keep it from ending."""
+    log.error("The store hangs, and is not waited for any longer. All requests were answered.")
+    os._exit(0)
 
 
 def _end_with_parent() -> None:

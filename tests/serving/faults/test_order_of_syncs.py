@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ import numpy as np
 import pytest
 
 import skmars
-from skmars.serving import Runner, open_store
+from skmars.serving import Runner, open_store, refit
 from skmars.serving.scoring._parameters import Parameters
 from skmars.serving.store._current import MODEL, PARAMS, POOL
 from skmars.utils import _files
 from skmars.utils._folder import _atomic
 from tests.serving.faults.deployed import deployment, event, serving
+from tests.serving.refits import shop as refits
 from tests.serving.served import model
+from tests.serving.trainer.shop import NOW as SHOP_NOW
+from tests.serving.trainer.shop import events_of, fresh, log_of, opened, run
 
 
 class Disk:
@@ -144,6 +148,32 @@ def test_the_pools_of_a_runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             served.post("/events", events=[event(i) for i in range(n, n + 20)])
             list(Runner(folder, watched).passes())
     assert watched.published == ["pools/1", "pools/2", "pools/3"]
+
+
+def test_the_parameters_of_a_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = fresh()
+    disk, store = Disk(folder, monkeypatch), open_store(f"lmdb:{tmp_path / 'store'}")
+    arrivals = [*np.linspace(0, 90, 20), *np.linspace(110, 190, 20)]
+    watched = Watched(opened(store, arrivals), disk, folder)
+    watched.append(events_of(log_of(40, 1, SHOP_NOW)))
+    run(folder, watched, checkpoint_every=0)
+    assert watched.published == ["params/1", "params/2"]
+    disk.check(folder / "params" / "checkpoint")
+    store.close()
+
+
+def test_a_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(f"lmdb:{tmp_path / 'store'}")
+    refits.fill(store, refits.log(300))
+    refits.fill(store, refits.log(80, seed=1, begin=100), streamed=True)
+    folder = refits.deployment(tmp_path)
+    disk = Disk(folder, monkeypatch)
+    watched = Watched(store, disk, folder)
+    with warnings.catch_warnings(action="ignore"):
+        refit(folder, watched)
+    assert watched.published[-1] == "fits/1"
+    assert any(value.startswith("pools/") for value in watched.published)
+    store.close()
 
 
 def test_what_is_not_synced_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,173 @@
+"""A trainer whose disk is full, whose files are damaged, or that stood still: it learns on."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.serving.killed_commands import train
+from skmars.serving import LeaseHeld, Trainer
+from skmars.serving.scoring._snapshot import Snapshot
+from skmars.serving.store._current import Current
+from skmars.serving.store._lmdb import LMDBStore
+from tests.serving.faults.test_bad_versions import DAMAGES
+from tests.serving.faults.test_full_disk import entries, filled
+from tests.serving.processes import Forked, wait_for
+from tests.serving.trainer.shop import (
+    NOW,
+    OPTIONS,
+    assert_same,
+    checkpoint,
+    events_of,
+    fresh,
+    log_of,
+    opened,
+    run,
+    saved,
+)
+
+ARRIVALS = [*np.linspace(0, 90, 20), *np.linspace(110, 190, 15), *np.linspace(210, 280, 15)]
+
+
+@pytest.fixture
+def stream(tmp_path: Path) -> Iterator[Any]:
+    """A store with the stream of the arrivals."""
+    store = LMDBStore(tmp_path / "store")
+    arriving = opened(store, ARRIVALS)
+    arriving.append(events_of(log_of(len(ARRIVALS), 1, NOW)))
+    yield arriving
+    store.close()
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path) -> Any:
+    """What a trainer has learnt whom nothing happened to."""
+    store = LMDBStore(tmp_path / "other")
+    arriving = opened(store, ARRIVALS)
+    arriving.append(events_of(log_of(len(ARRIVALS), 1, NOW)))
+    folder = fresh()
+    run(folder, arriving)
+    store.close()
+    return checkpoint(folder)
+
+
+def test_a_full_disk(stream: Any, undisturbed: Any, small_disk: Path) -> None:
+    """It says so and tries again; the current version stays, and nothing half written does."""
+    folder = Path(shutil.copytree(saved(), small_disk / "model"))
+    first = Trainer(folder, stream, **OPTIONS, checkpoint_every=0).steps()
+    while Current.of(stream).params != "params/1":
+        assert not next(first).failed
+    before = entries(folder)
+    with filled(small_disk):
+        step = next(first)
+        while not step.failed:
+            step = next(first)
+        assert "make room" in step.failed
+        assert Current.of(stream).params == "params/1"
+        assert entries(folder) == before
+        Snapshot.load(folder, stream)
+    for _ in range(3):
+        assert not next(first).failed
+    first.close()
+    run(folder, stream)
+    assert_same(checkpoint(folder), undisturbed)
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "version", "both"])
+@pytest.mark.parametrize("damage", [name for name in DAMAGES if name != "of another model"])
+def test_damaged_files(stream: Any, undisturbed: Any, what: str, damage: str) -> None:
+    """It goes on from what works: the version, the checkpoint, or the fit."""
+    folder, told = fresh(), []
+    steps = Trainer(folder, stream, **OPTIONS, checkpoint_every=0).steps()
+    while Current.of(stream).params != "params/1":
+        next(steps)
+    steps.close()
+    if what != "version":
+        DAMAGES[damage](folder / "params/checkpoint")
+    if what != "checkpoint":
+        DAMAGES[damage](folder / "params/1")
+    run(folder, stream, told=told.append)
+    assert damage == "missing folder" or told
+    assert_same(checkpoint(folder), undisturbed)
+    assert Current.of(stream).params != "params/1"
+    Snapshot.load(folder, stream)
+
+
+@pytest.mark.parametrize("pointer", ["params/99", "../elsewhere", "/etc", "nonsense"])
+def test_a_pointer_to_nowhere(stream: Any, undisturbed: Any, pointer: str) -> None:
+    folder = fresh()
+    run(folder, stream, validate_on=30)
+    stream.publish("params", pointer)
+    run(folder, stream)
+    assert_same(checkpoint(folder), undisturbed)
+    Snapshot.load(folder, stream)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_arrivals_that_jump(tmp_path: Path, seed: int) -> None:
+    """Every event is learnt once, and the same, wherever the trainer was interrupted."""
+    rng = np.random.default_rng(seed)
+    arrivals = np.cumsum(rng.choice([0.0, 5.0, 60.0, 500.0, -60.0, -500.0, -9e4], 60)).tolist()
+    ends = []
+    for name, interrupted in (("a", False), ("b", True)):
+        store = LMDBStore(tmp_path / name)
+        stream, folder = opened(store, arrivals), fresh()
+        stream.append(events_of(log_of(60, 1, NOW)))
+        if interrupted:
+            steps = Trainer(folder, stream, **OPTIONS, checkpoint_every=0).steps(every=0.001)
+            for _ in range(5):
+                next(steps)
+            steps.close()
+        run(folder, stream)
+        ends.append(checkpoint(folder))
+        store.close()
+    assert ends[0].n_events == 60 - OPTIONS["validate_on"]
+    assert ends[0].n_skipped == 0
+    assert_same(*ends)
+
+
+def test_a_paused_trainer_publishes_nothing(tmp_path: Path) -> None:
+    """Another one takes its place, and learns what an undisturbed one does."""
+    store: Any = LMDBStore(tmp_path / "store")
+    opened(store, [])
+    folder, url = fresh(), f"lmdb:{tmp_path / 'store'}"
+
+    def grow(step: int) -> None:
+        for at in range(0, 60, 6):
+            store._clock = lambda: NOW + 180.0 * step + 3 * at  # noqa: B023
+            store.append(events_of(log_of(60, 1 + step, NOW)[at : at + 6], 60 * step + at))
+        store._clock = lambda: NOW + 1e6
+
+    grow(0)
+    with Forked(tmp_path, "trainer", train, str(folder), url, 2.0) as first:
+        first.wait_until(lambda: "published params/1" in first.told)
+        with Forked(tmp_path, "trainer", train, str(folder), url, 2.0) as second:
+            assert second.wait() != 0
+            assert "LeaseHeld" in second.told
+        first.pause()
+        grow(1)
+        store._clock = time.time
+        wait_for(lambda: may_begin(store))
+        with Forked(tmp_path, "trainer", train, str(folder), url, 60.0) as third:
+            third.wait_until(lambda: "published" in third.told)
+            current = store.pointer("params")
+            first.resume()
+            assert first.wait() != 0
+            assert "StaleLease" in first.told
+            assert first.told.count("published") == 1
+            assert store.pointer("params") == current
+    store.close()
+
+
+def may_begin(store: Any) -> bool:
+    try:
+        store.release(store.acquire("trainer", "test", 1))
+    except LeaseHeld:
+        return False
+    return True
