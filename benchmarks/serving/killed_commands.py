@@ -299,15 +299,15 @@ def kill_trainers(folder: Path, kills: int, first: int = 0) -> Iterator[Kill]:
             append_shop_events(store, number)
             began, seconds = time.monotonic(), None
             with Forked(folder, "trainer", train, str(deployment), url) as trainer:
-                if number % 3 < 2:
+                if number % 4 == 0:
                     trainer.wait_until(lambda: "published" in trainer.told)
                     seconds = time.monotonic() - began
-                time.sleep(rng.uniform(0, 0.5 if number % 3 < 2 else SLOWEST_START))
+                time.sleep(rng.uniform(0, 0.5 if number % 4 == 0 else 2 * SLOWEST_START))
                 assert trainer.exit_code is None, trainer.told
             version = store.pointer("params")
             if version is not None:
                 Parameters.load(deployment / version)
-            if number % 25 == 24 or number == kills - 1:
+            if number % 50 == 49 or number == kills - 1:
                 check_parameters(folder, store)
             yield Kill(number, seconds, store.position, files(folder, "store"))
     finally:
