@@ -13,13 +13,10 @@ from skmars.cli._arguments import (
     add_seed,
     duration,
     integer,
-    number,
+    not_negative,
 )
 from skmars.cli._source import as_source
 from skmars.cli._terminal import progress, signal_raises
-
-# As sysexits.h has it: another one works, try again later. And as shells have it: SIGTERM.
-BUSY, TERMINATED = 75, 128 + 15
 
 
 def add_refit(sub: argparse.ArgumentParser) -> None:
@@ -81,16 +78,6 @@ def add_refit(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--quiet", action="store_true", help="no progress")
 
 
-def not_negative(text: str) -> float:
-    if (value := number(text)) >= 0:
-        return value
-    raise argparse.ArgumentTypeError(f"write a number from 0 on, got {text!r}")
-
-
-class Terminated(BaseException):
-    """The process was asked to end; the lease is given back."""
-
-
 def run(arguments: argparse.Namespace, results: TextIO) -> int:
     """Refit, and return the exit code of the command."""
     if arguments.fitted is not None and (arguments.items or arguments.user_table is not None):
@@ -98,10 +85,10 @@ def run(arguments: argparse.Namespace, results: TextIO) -> int:
             "--fitted names a model that is fitted already, which --items and --users would not "
             "change. Leave them out, or fit it with them."
         )
-    from skmars.serving import LeaseHeld, StaleLease, open_store, refit
+    from skmars.cli._worker import Terminated, run_worker
+    from skmars.serving import refit
 
-    store = open_store(arguments.store)
-    try:
+    def work(store: Any) -> None:
         with signal_raises(signal.SIGTERM, Terminated):
             done = refit(
                 arguments.model,
@@ -114,21 +101,15 @@ def run(arguments: argparse.Namespace, results: TextIO) -> int:
                 random_state=arguments.seed,
                 watch=lambda pipeline: progress(pipeline, quiet=arguments.quiet),
             )
-    except (LeaseHeld, StaleLease) as error:
-        print(f"skmars refit: {' '.join(str(error).split())}", file=sys.stderr)
-        return BUSY
-    except Terminated:
-        return TERMINATED
-    finally:
-        store.close()
-    if done.model is None:
-        raise ValueError(
-            f"the new model is refused, and the current one stays: {_told(done.trial)}. Look for "
-            "the reason; --worse-by X allows more, --anyway everything."
-        )
-    if not arguments.quiet:
-        print(f"skmars refit: {_in_words(done)}", file=sys.stderr, flush=True)
-    return 0
+        if done.model is None:
+            raise ValueError(
+                f"the new model is refused, and the current one stays: {_told(done.trial)}. Look "
+                "for the reason; --worse-by X allows more, --anyway everything."
+            )
+        if not arguments.quiet:
+            print(f"skmars refit: {_in_words(done)}", file=sys.stderr, flush=True)
+
+    return run_worker("refit", arguments.store, work)
 
 
 def _tables(arguments: argparse.Namespace, store: Any) -> dict[str, Any]:

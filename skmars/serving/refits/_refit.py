@@ -233,6 +233,7 @@ def _fitted_anew(
         known = _completed(known, KnownUsers(*of_table(users, columns.user)))
     numbered = items_of(store, events)
     X, y = rows_of(ids, events, catalog.extend(numbered), numbered, current, known)
+    del ids, events  # a fit takes long, and X has what it needs
     if X.time is not None and not np.isfinite(X.time).any():
         raise ValueError(
             "no event of the store has a time, but those of the model have. Load its log."

@@ -41,9 +41,12 @@ def known_position(model: Model, store: Store) -> int:
     times, all that is there now does.
     """
     end = model.histories.now if model.split_at is None else model.split_at
+    last = store.position
     if end is None:
-        return store.position
+        return last
     position, block = _first(store)
+    if not block:
+        return last
     best = wrong = 0
     since = position
     while block:

@@ -146,7 +146,10 @@ class Trainer:
         check_trainable(Snapshot.load_versions(deployment, model).model)
 
     def stop(self) -> None:
-        """Let `steps` write a checkpoint and end. May be called by another thread, or a signal."""
+        """Let `steps` write a checkpoint and end, for good. Another thread or a signal may call it.
+
+        It ends when its present step is done.
+        """
         self._stopped.set()
 
     def steps(self, *, until_idle: bool = False, every: float = 1.0) -> Generator[Step]:
@@ -173,7 +176,6 @@ class Trainer:
         OSError
             With `until_idle`, if something can't be read or written. Otherwise it is tried again.
         """
-        self._stopped.clear()
         began = False
         while not self._stopped.is_set():
             self._training, self._failures = None, 0
@@ -309,11 +311,9 @@ class Trainer:
             with suppress(OSError):  # its folder may be gone
                 self._checkpoint(lease)
         at = self._training = Training(self._deployment, self._store, current, self._told)
-        self._kept, self._kept_at = at.state, time.monotonic()
-        if at.is_new:
-            at.hold(at.state, publish=lease.publish)
-            self._kept = None
-            self._checkpoint(lease)
+        at.hold(at.state, publish=lease.publish)
+        self._kept = None
+        self._checkpoint(lease)
         return at
 
     def _checkpoint(self, lease: HeldLease, *, due: bool = False) -> None:
@@ -375,7 +375,7 @@ class Trainer:
         at = self._at
         state = at.with_next_pool(at.state)
         at.hold(at.state, state, publish=lease.publish)  # until a checkpoint has the new one
-        pool = state.next_pool or state.pool
+        pool = at.pool_of(Current.of(self._store))
         version = publish_version(
             self._deployment,
             at.folder,

@@ -42,8 +42,6 @@ class Training:
         The model as it was fitted, with the pool that rows borrow from.
     state : Parameters
         What was learnt so far.
-    is_new : bool
-        Whether nothing was learnt when this was made.
     folder : NumberedFolder
         Of the versions of its parameters.
     """
@@ -64,7 +62,6 @@ class Training:
         state, amiss = resumed(self.folder.path, self._folder_of(current), self.digest)
         for line in amiss:
             told(line)
-        self.is_new = state is None
         if state is None:
             position = beginning(current.model, self.snapshot.model, store)
             state = begun(classifier_in(self.snapshot.pipeline), self.digest, position)
@@ -112,7 +109,7 @@ class Training:
         if name != self._version[0]:
             found, path = None, self._folder_of(Current(self.name, name))
             if path is not None:
-                with suppress(OSError, ValueError):
+                with suppress(FileNotFoundError, NotADirectoryError, ValueError):
                     found = Parameters.load(path)
             if found is not None and found.model != self.digest:
                 found = None
@@ -137,11 +134,12 @@ class Training:
     def with_next_pool(self, state: Parameters) -> Parameters:
         """Return a state whose rows will borrow from the pool that is current now.
 
-        Not those of events that may be in the pool: it would know what became of them.
+        Not those of events that may be in the pool: it would know what became of them. Until such
+        events are over, no other pool is looked for.
         """
         pool = self.pool_of(Current.of(self._store))
-        if pool == state.pool:
-            return replace(state, next_pool="", next_from=0)
+        if state.next_pool or pool == state.pool:
+            return state
         return replace(state, next_pool=pool, next_from=self._store.position)
 
     def switch_pool(self, position: int) -> None:

@@ -35,6 +35,7 @@ from skmars.serving.scoring._parameters import Parameters
 from skmars.serving.store._current import Current
 from skmars.serving.store._lmdb import LMDBStore
 from skmars.serving.store._payload import encode
+from skmars.serving.trainer._beginning import beginning
 from skmars.utils._folder import checksum_of
 from tests.serving.refits import shop
 
@@ -80,6 +81,7 @@ def test_it_is_the_fit_to_the_exported_log(folder: Path, store: LMDBStore) -> No
     assert Current.of(store) == Current("fits/1", "fits/1", "fits/1/pools/1")
     assert store.pointer("fits/1/position") == "380"
     snapshot, expected = Snapshot.load(folder, store), by_hand()
+    assert beginning("fits/1", snapshot.model, store) == 380  # where the trainer goes on
     assert snapshot.versions == {"params": "fits/1", "pool": "fits/1/pools/1"}
     assert snapshot.catalog.fingerprint == expected.histories.catalog.fingerprint
     np.testing.assert_array_equal(predictions(snapshot.model), predictions(expected))

@@ -686,7 +686,7 @@ def test_full_names_of_versions_are_told(tmp_path):
 STATUS = {
     **{"version": "params/3", "position": 2, "log_loss": 0.5, "current_log_loss": 0.6},
     **{"auc": 0.7, "current_auc": None, "rows": 100, "accepted": True, "n_accepted": 3},
-    **{"n_rejected": 1, "n_events": 1234, "time": 1.7e9},
+    **{"n_rejected": 1, "n_events": 1234, "n_skipped": 2, "time": 1.7e9},
 }
 
 
@@ -708,7 +708,8 @@ def test_the_metrics_show_the_trainer(served):
     served.store.publish("trainer/status", json.dumps(STATUS))
     wait_until(lambda: trainer_metrics(served))
     shown = {
-        'events_total{state="learnt"}': 1234,
+        "events_total": 1234,
+        "skipped_events_total": 2,
         "position": 2,
         "positions_behind": 3,
         'log_loss{of="candidate"}': 0.5,
@@ -726,7 +727,7 @@ def test_the_metrics_show_the_trainer(served):
     served.store.publish("trainer/status", json.dumps({**few, "position": 99}))
     wait_until(lambda: trainer_metrics(served).get("position") == 99)
     assert trainer_metrics(served) == {
-        'events_total{state="learnt"}': 1234,
+        "events_total": 1234,
         "position": 99,
         "positions_behind": 0,
     }

@@ -77,7 +77,7 @@ def saved(kind: str = "mars") -> Path:
     """Return the folder of a fitted model.
 
     "mars" borrows, "din" has no times, "clicks" was fitted to drawn negatives; "unseeded" has no
-    random state, and "state" a generator.
+    random state, "state" a generator, and "fast" learns much of each row.
     """
     options: dict[str, Any] = {"label": "clicked", "context": ["price"], "time": "timestamp"}
     if kind == "clicks":
@@ -91,6 +91,8 @@ def saved(kind: str = "mars") -> Path:
         rows, labels = sample_negatives(X, n_negatives=2, exclude="before", random_state=0)
     seed = {"unseeded": None, "state": np.random.RandomState(3)}.get(kind, 0)
     din = DINClassifier(hidden_units=(8,), attention_units=(4,), max_iter=2, random_state=seed)
+    if kind == "fast":
+        din.set_params(learning_rate=0.05)
     steps: list[tuple[str, Any]] = [("ctr", din)]
     if kind != "din":
         steps.insert(0, ("augment", SequenceRetrievalAugmenter(theta=-1.0, n_lookalikes=2)))
@@ -214,15 +216,15 @@ def learnt_by_the_library(
     *steps, (_, classifier) = model.pipeline.steps
     classifier = deepcopy(classifier)
     for part in batches:
-        mine = slice(n_base + part.start, n_base + part.stop)
+        mine = n_base + np.arange(len(log) - n_base)[part]
         rows, labels = X[mine], None if y is None else y[mine]
         if kind == "clicks":
             rows, labels = sample_negatives(
-                rows, n_negatives=2, exclude="before", random_state=n_base + part.stop
+                rows, n_negatives=2, exclude="before", random_state=int(mine[-1]) + 1
             )
         for _, step in steps:
             rows = step.transform(rows)
-        with_seed = seed(n_base + part.stop)
+        with_seed = seed(int(mine[-1]) + 1)
         before = classifier.random_state
         if with_seed is not None:
             classifier.random_state = with_seed
