@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.serving.killed_commands import train
 from skmars.serving import LeaseHeld, Runner, Trainer
 from skmars.serving.scoring._snapshot import Snapshot
 from skmars.serving.store._current import Current
 from skmars.serving.store._lmdb import LMDBStore
 from tests.serving.faults.test_bad_versions import DAMAGES, flip, largest
 from tests.serving.faults.test_full_disk import entries, filled
-from tests.serving.processes import Forked, wait_for
+from tests.serving.processes import Command, wait_for
 from tests.serving.trainer.shop import (
     NOW,
     OPTIONS,
@@ -39,7 +38,7 @@ ARRIVALS = [*np.linspace(0, 90, 20), *np.linspace(110, 190, 15), *np.linspace(21
 def stream(tmp_path: Path) -> Iterator[Any]:
     """A store with the stream of the arrivals."""
     store = LMDBStore(tmp_path / "store")
-    arriving = opened(store, ARRIVALS)
+    arriving = opened(store, list(ARRIVALS))
     arriving.append(events_of(log_of(len(ARRIVALS), 1, NOW)))
     yield arriving
     store.close()
@@ -140,6 +139,23 @@ def test_a_damaged_pool(stream: Any, again: bool) -> None:
     assert found.n_events == len(ARRIVALS) - OPTIONS["validate_on"]
 
 
+@pytest.mark.xfail(strict=True, reason="the current pool is not replaced by that of the fit")
+def test_the_current_pool_is_damaged(stream: Any, tmp_path: Path) -> None:
+    """The pool that rows borrow from already, of which there is no newer one."""
+    folder = fresh()
+    list(Runner(folder, stream).passes())
+    run(folder, stream)
+    stream.arrivals.extend([310.0] * 20)
+    stream.append(events_of(log_of(20, 3, NOW), 2000))
+    run(folder, stream)
+    assert checkpoint(folder).pool == "pools/1"
+    flip(largest(folder / "pools/1"))
+    stream.arrivals.extend([410.0] * 20)
+    stream.append(events_of(log_of(20, 4, NOW), 3000))
+    run(folder, stream)
+    assert checkpoint(folder).n_events == len(ARRIVALS) + 40 - OPTIONS["validate_on"]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_arrivals_that_jump(tmp_path: Path, seed: int) -> None:
     """Every event is learnt once, and the same, wherever the trainer was interrupted."""
@@ -167,7 +183,7 @@ def test_a_paused_trainer_publishes_nothing(tmp_path: Path) -> None:
     """Another one takes its place, and learns what an undisturbed one does."""
     store: Any = LMDBStore(tmp_path / "store")
     opened(store, [])
-    folder, url = fresh(), f"lmdb:{tmp_path / 'store'}"
+    folder = fresh()
 
     def grow(step: int) -> None:
         for at in range(0, 60, 6):
@@ -175,24 +191,29 @@ def test_a_paused_trainer_publishes_nothing(tmp_path: Path) -> None:
             store.append(events_of(log_of(60, 1 + step, NOW)[at : at + 6], 60 * step + at))
         store._clock = lambda: NOW + 1e6
 
+    def begin(lease: str) -> Command:
+        options = ["--sync-every", "100s", "--batch", "8", "--validate-on", "6", "--worse-by", "10"]
+        where = ["--model", str(folder), "--store", f"lmdb:{tmp_path / 'store'}"]
+        return Command(tmp_path, "trainer", *where, *options, "--lease", lease)
+
     grow(0)
-    with Forked(tmp_path, "trainer", train, str(folder), url, 2.0) as first:
+    with begin("3s") as first:
         first.wait_until(lambda: "published params/1" in first.told)
-        with Forked(tmp_path, "trainer", train, str(folder), url, 2.0) as second:
-            assert second.wait() != 0
-            assert "LeaseHeld" in second.told
+        with begin("3s") as second:
+            assert second.wait() == 75
+            assert f"process {first.pid}" in second.told
         first.pause()
         grow(1)
         store._clock = time.time
         wait_for(lambda: may_begin(store))
-        with Forked(tmp_path, "trainer", train, str(folder), url, 60.0) as third:
+        with begin("60s") as third:
             third.wait_until(lambda: "published" in third.told)
             current = store.pointer("params")
             first.resume()
-            assert first.wait() != 0
-            assert "StaleLease" in first.told
+            assert first.wait() == 75
             assert first.told.count("published params") == 1
             assert store.pointer("params") == current
+            assert third.end() == 143
     store.close()
 
 
