@@ -19,6 +19,7 @@ from skmars.serving.store._lmdb import LMDBStore
 from tests.serving.faults.deployed import deployment, event, serving
 from tests.serving.served import NOW
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* will borrow nothing")
 DAY = 86_400.0
 
 
@@ -116,14 +117,16 @@ def test_a_wait_for_a_lease_is_no_loop(tmp_path: Path) -> None:
 
 def test_events_keep_their_order_when_the_clock_is_set_back(new_store: Callable[..., Any]) -> None:
     clock = Clock()
-    store = new_store(clock=clock)
+    store, arrivals = new_store(clock=clock), []
     for n, jump in enumerate([0, DAY, -2 * DAY, 3600]):
         clock.now += jump
+        arrivals.append(clock.now)
         one = Events([n % 2], [n], np.array([NOW + n]), np.array([1], np.uint8))
         assert store.append(one) == n + 1
     streamed = store.stream(0, 10)
     assert [e.item_id for e in streamed] == [0, 1, 2, 3]
     assert [e.position for e in streamed] == [1, 2, 3, 4]
+    assert [e.arrival for e in streamed] == arrivals
     store.close()
 
 

@@ -19,6 +19,8 @@ from skmars.serving.scoring._parameters import Parameters
 from tests.serving.faults.deployed import USER, deployment, event, serving
 from tests.serving.served import model
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* will borrow nothing")
+
 
 def post_until_full(served: Any) -> int:
     """Post events until they are refused; return how many were acknowledged."""

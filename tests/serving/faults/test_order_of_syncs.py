@@ -27,6 +27,8 @@ from tests.serving.served import model
 from tests.serving.trainer.shop import NOW as SHOP_NOW
 from tests.serving.trainer.shop import events_of, fresh, log_of, opened, run
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* will borrow nothing")
+
 
 class Disk:
     """Knows what of a folder would still be there if the power were cut.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skmars.serving import LeaseHeld, Runner, Trainer
+from benchmarks.serving.killed_commands import let_lease_run_out
+from skmars.serving import Runner, Trainer
 from skmars.serving.scoring._snapshot import Snapshot
 from skmars.serving.store._current import Current
 from skmars.serving.store._lmdb import LMDBStore
 from tests.serving.faults.test_bad_versions import DAMAGES, flip, largest
 from tests.serving.faults.test_full_disk import entries, filled
-from tests.serving.processes import Command, wait_for
+from tests.serving.processes import Command
 from tests.serving.trainer.shop import (
     NOW,
     OPTIONS,
@@ -30,6 +30,8 @@ from tests.serving.trainer.shop import (
     run,
     saved,
 )
+
+pytestmark = pytest.mark.filterwarnings("ignore:DINClassifier is trained on")
 
 ARRIVALS = [*np.linspace(0, 90, 20), *np.linspace(110, 190, 15), *np.linspace(210, 280, 15)]
 
@@ -191,22 +193,21 @@ def test_a_paused_trainer_publishes_nothing(tmp_path: Path) -> None:
             store.append(events_of(log_of(60, 1 + step, NOW)[at : at + 6], 60 * step + at))
         store._clock = lambda: NOW + 1e6
 
-    def begin(lease: str) -> Command:
+    def begin() -> Command:
         options = ["--sync-every", "100s", "--batch", "8", "--validate-on", "6", "--worse-by", "10"]
         where = ["--model", str(folder), "--store", f"lmdb:{tmp_path / 'store'}"]
-        return Command(tmp_path, "trainer", *where, *options, "--lease", lease)
+        return Command(tmp_path, "trainer", *where, *options)
 
     grow(0)
-    with begin("3s") as first:
+    with begin() as first:
         first.wait_until(lambda: "published params/1" in first.told)
-        with begin("3s") as second:
+        with begin() as second:
             assert second.wait() == 75
             assert f"process {first.pid}" in second.told
         first.pause()
         grow(1)
-        store._clock = time.time
-        wait_for(lambda: may_begin(store))
-        with begin("60s") as third:
+        let_lease_run_out(store, "trainer")
+        with begin() as third:
             third.wait_until(lambda: "published" in third.told)
             current = store.pointer("params")
             first.resume()
@@ -215,11 +216,3 @@ def test_a_paused_trainer_publishes_nothing(tmp_path: Path) -> None:
             assert store.pointer("params") == current
             assert third.end() == 143
     store.close()
-
-
-def may_begin(store: Any) -> bool:
-    try:
-        store.release(store.acquire("trainer", "test", 1))
-    except LeaseHeld:
-        return False
-    return True
