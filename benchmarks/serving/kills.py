@@ -1,183 +1,82 @@
-"""Kill what writes to a store, and the store's server, and look whether anything is lost.
+"""Kill what a deployment consists of, and look whether anything is lost, counted twice or left.
 
-    python -m benchmarks.serving.kills --kills 100
+    python -m benchmarks.serving.kills --what service runner --kills 100 --folder /tmp/kills
 
-A process appends batches of events, half of each repeated, and writes down what was acknowledged.
-It is killed (SIGKILL) at a random moment, `--kills` times for LMDB and for Redis; a Redis server is
-killed as often under a process that goes on writing. After each kill: all that was acknowledged is
-there, no event is there twice, and histories, stream, item numbers and positions agree. That the
-disk of a machine without power keeps what it has synced is not tested.
+Each is killed (SIGKILL) at random moments, which are drawn from the number of the kill, so many
+times. With `--folder`, a call that was interrupted goes on where it was. What is checked:
+
+writers    a process appends batches of events to LMDB, half of each repeated, and writes down what
+           was acknowledged. After each kill all of that is there, no event is there twice, and
+           histories, stream, item numbers and positions agree
+redis      the server (``appendfsync always``) under a process that goes on writing: the same
+service    events are posted, half of them repeated, and scores asked for: the same, each score
+           knows what was acknowledged before, and the service that is begun anew answers. Some
+           are killed while they begin; of some with two workers, the process that watches them
+runner     the log grows and events are streamed: after each kill the current pool can be read, and
+           in the end it is the one that the library makes of all events, to the bit
+trainer    the same events as an undisturbed one: it ends with the same parameters, to the bit
+
+Printed are the kills, the events that were acknowledged (or learnt), the seconds until what was
+begun anew worked (median and longest), and how many files there are besides the store. That
+the disk of a machine without power keeps what it has synced is not tested.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from skmars.serving import Events, StoreError, open_store
+from benchmarks.serving.killed_commands import COMMANDS
+from benchmarks.serving.killed_stores import Kill, kill_servers, kill_writers
 from tests.serving.servers import RedisServer
 
-Acknowledged = list[list[Any]]  # user and time of each event
+WHAT = ("writers", "redis", *COMMANDS)
 
 
-def write(url: str, acknowledged: str, seed: int) -> None:
-    """Append events until this process is killed; each is told by its user and time."""
-    rng = np.random.default_rng(seed)
-    store = open_store(url)
-    log = os.open(acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    moment, parent = 1000.0 * seed, os.getppid()
-    while os.getppid() == parent:  # nobody outlives who was to kill it
-        n = int(rng.integers(1, 20))
-        # The first half repeats events of before, which may have been kept or not.
-        times = np.concatenate([moment - rng.integers(0, 20, n), moment + np.arange(n)])
-        users = [f"user-{int(t) % 7}" for t in times]
-        items = [int(t) % 13 for t in times]
-        events = Events(users, items, times, np.ones(2 * n, np.uint8))
-        moment += n
-        while os.getppid() == parent and not appended(store, events):
-            time.sleep(0.01)
-        told = (json.dumps([user, t]) + "\n" for user, t in zip(users, times.tolist()))
-        os.write(log, "".join(told).encode())
-
-
-def appended(store: Any, events: Events) -> bool:
-    """Append events, and return whether that was acknowledged."""
-    try:
-        store.append(events)
-    except StoreError:
-        return False
-    return True
-
-
-def start_writer(url: str, acknowledged: Path, seed: int) -> subprocess.Popen[bytes]:
-    """Start a process that writes."""
-    root = str(Path(__file__).parents[2])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, *sys.path])}
-    command = [sys.executable, "-m", "benchmarks.serving.kills"]
-    command += ["--write", url, str(acknowledged), str(seed)]
-    return subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.DEVNULL)
-
-
-def read(acknowledged: Path) -> Acknowledged:
-    """Return what was written down, but for a last line that was not finished."""
-    if not acknowledged.exists():
-        return []
-    return [json.loads(line) for line in acknowledged.read_text().split("\n")[:-1]]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    """Return when a condition holds; RuntimeError if it doesn't in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"nothing happened in {seconds} seconds")
-        time.sleep(0.01)
-
-
-def wait_for_more(acknowledged: Path, seed: int) -> None:
-    """Wait until events were acknowledged, and a random moment more."""
-    size = acknowledged.stat().st_size if acknowledged.exists() else 0
-    wait_for(lambda: acknowledged.exists() and acknowledged.stat().st_size > size + 100)
-    time.sleep(np.random.default_rng(seed).uniform(0, 0.05))
-
-
-def check_kept(store: Any, acknowledged: Acknowledged) -> None:
-    """Raise AssertionError if what was acknowledged lacks, or the parts of a store don't agree."""
-    kept = {user: h for users, histories in store.users() for user, h in zip(users, histories)}
-    check_there(kept, acknowledged)
-    positions = np.sort(np.concatenate([history["position"] for history in kept.values()]))
-    assert np.array_equal(positions, np.arange(1, store.position + 1))
-    for history in kept.values():
-        assert len(np.unique(history["id"])) == len(history)
-        assert np.all(np.diff(history["position"].astype(np.int64)) > 0)
-    streamed = store.stream(0, len(positions) + 1)
-    assert [event.position for event in streamed] == positions.tolist()
-    items = store.item_ids()
-    assert len(set(items)) == len(items)
-    for event in streamed:
-        history = kept[event.user_id]
-        (row,) = history[history["position"] == event.position]
-        assert (int(row["id"]), items[row["item"]]) == (event.id, event.item_id)
-    last = {user: history["position"][-1] for user, history in kept.items()}
-    assert store.touched(0) == sorted(last, key=last.__getitem__)
-
-
-def check_there(kept: dict[Any, Any], acknowledged: Acknowledged) -> None:
-    """Raise AssertionError if an event that was acknowledged isn't in the history of its user."""
-    moments = {user: set(history["time"].tolist()) for user, history in kept.items()}
-    lost = [(user, moment) for user, moment in acknowledged if moment not in moments[user]]
-    assert not lost, f"{len(lost)} events were lost, such as {lost[0]}"
-
-
-def kill_writers(url: str, folder: Path, kills: int) -> Acknowledged:
-    """Kill one writing process after the other, and return what they had been acknowledged."""
-    acknowledged = folder / "acknowledged"
-    for seed in range(kills):
-        writer = start_writer(url, acknowledged, seed)
-        try:
-            wait_for_more(acknowledged, seed)
-        finally:
-            writer.kill()
-            writer.wait()
-        store = open_store(url)
-        check_kept(store, read(acknowledged))
-        store.close()
-    return read(acknowledged)
-
-
-def kill_servers(server: RedisServer, folder: Path, kills: int) -> Acknowledged:
-    """Kill a server again and again under one writing process."""
-    acknowledged = folder / "acknowledged"
-    writer = start_writer(server.url, acknowledged, 0)
-    try:
-        for seed in range(kills):
-            wait_for_more(acknowledged, seed)
-            server.kill()
-            told = read(acknowledged)
-            server.start()
-            store = open_store(server.url)
-            users = sorted({user for user, _ in told})
-            check_there(dict(zip(users, store.histories(users)[0])), told)
-            store.close()
-    finally:
-        writer.kill()
-        writer.wait()
-    store = open_store(server.url)
-    check_kept(store, read(acknowledged))
-    store.close()
-    return read(acknowledged)
+def kill_all(what: str, folder: Path, kills: int, first: int = 0) -> Iterator[Kill]:
+    """Kill what has this name, from the kill `first` on, in a folder that is its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if what == "writers":
+        yield from kill_writers(f"lmdb:{folder / 'store'}", folder, kills, first)
+    elif what == "redis":
+        with RedisServer(folder) as server:
+            yield from kill_servers(server, folder, kills, first)
+    else:
+        yield from COMMANDS[what](folder, kills, first)
 
 
 def main() -> None:
     """Kill, look, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
     parser.add_argument("--kills", type=int, default=100, help="of each kind (default 100)")
-    parser.add_argument("--write", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help="stays, so that the same call goes on there")
     arguments = parser.parse_args()
-    if arguments.write:
-        url, acknowledged, seed = arguments.write
-        write(url, acknowledged, int(seed))
-        return
-    n = arguments.kills
-    with TemporaryDirectory() as folder:
-        told = kill_writers(f"lmdb:{folder}/store", Path(folder), n)
-        print(f"LMDB: {n} writers killed, {len(told):,} events acknowledged, none lost or twice")
-    with TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
-        told = kill_writers(server.url, Path(folder), n)
-        print(f"Redis: {n} writers killed, {len(told):,} events acknowledged, none lost or twice")
-    with TemporaryDirectory() as folder, RedisServer(Path(folder)) as server:
-        told = kill_servers(server, Path(folder), n)
-        print(f"Redis: {n} servers killed, {len(told):,} events acknowledged, none lost or twice")
+    with nullcontext(arguments.folder) if arguments.folder else TemporaryDirectory() as folder:
+        row = "{:10} {:>6,} {:>13,} {:>7.1f} {:>8.1f} {:>6,}"
+        print("killed      kills  acknowledged  median  longest  files")
+        for what in arguments.what:
+            kills = [Kill(**kill) for kill in logged(Path(folder) / f"{what}.jsonl")]
+            for kill in kill_all(what, Path(folder) / what, arguments.kills, len(kills)):
+                kills.append(kill)
+                with (Path(folder) / f"{what}.jsonl").open("a") as log:
+                    log.write(json.dumps(vars(kill)) + "\n")
+            seconds = [kill.seconds for kill in kills if kill.seconds is not None]
+            last, median = kills[-1], float(np.median(seconds))
+            told = what, len(kills), last.acknowledged, median, max(seconds), last.files
+            print(row.format(*told), flush=True)
+
+
+def logged(path: Path) -> list[dict[str, Any]]:
+    """Return what earlier calls found."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 if __name__ == "__main__":

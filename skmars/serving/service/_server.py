@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from skmars.persistence._modules import import_modules
 from skmars.serving.store._current import Current
+from skmars.utils._folder._atomic import scratch_folder
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -143,8 +147,8 @@ def serve(settings: Settings) -> None:
         if settings.workers == 1:
             Server(config).run(sockets=[listening])
         else:
-            with tempfile.TemporaryDirectory(prefix="skmars-metrics-") as folder:
-                os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+            with scratch_folder(Path(tempfile.gettempdir()), 0o700) as folder:
+                os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
                 Multiprocess(config, sockets=[listening]).run()
     finally:
         listening.close()
@@ -198,6 +202,7 @@ def _application(settings: Settings, tried: list[Snapshot]) -> FastAPI:
     """Return the application of one process. `tried` is what is loaded already, if anything."""
     import torch
 
+    _end_with_parent()
     import_modules(settings.modules)
     from skmars.serving.service._app import make_app
     from skmars.serving.service._metrics import Metrics
@@ -220,8 +225,31 @@ def _application(settings: Settings, tried: list[Snapshot]) -> FastAPI:
         capacity=settings.queue,
         interval=settings.interval,
         score_log=_score_log(settings),
+        give_up=_give_up,
     )
     return make_app(service, metrics, settings.token)
+
+
+def _give_up() -> NoReturn:
+    """End the process at once: threads that wait for a store would keep it from ending."""
+    log.error("The store hangs, and is not waited for any longer. All requests were answered.")
+    os._exit(0)
+
+
+def _end_with_parent() -> None:
+    """Let a worker process end when the one that started it was killed, as if that had asked it to.
+
+    Otherwise it would go on, unwatched, and keep the address from the service that is begun anew.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="skmars-parent", daemon=True).start()
 
 
 def _score_log(settings: Settings) -> ScoreLog | None:

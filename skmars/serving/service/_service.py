@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -37,6 +38,7 @@ WRITERS = 16  # threads; the store syncs once for all that wait
 MAX_WRITES = 256  # requests with events that wait at once
 WRITE_SECONDS = 5.0
 START_SECONDS = 60.0  # for the first version to be loaded
+CLOSE_SECONDS = 10.0  # all is answered by then: the store has had its `WRITE_SECONDS`
 RETRY = {"retry-after": "1"}
 
 TYPES = {"integers": int, "strings": str}
@@ -76,6 +78,8 @@ class Service:
         Seconds between two looks for new versions.
     score_log : ScoreLog, default=None
         Where scored requests are written.
+    give_up : callable
+        Called when it can't be closed in time, since the store hangs.
     """
 
     def __init__(
@@ -88,8 +92,10 @@ class Service:
         capacity: int = 256,
         interval: float = 1.0,
         score_log: ScoreLog | None = None,
+        give_up: Callable[[], Any] = lambda: None,
     ) -> None:
         self._store, self._metrics, self._score_log = store, metrics, score_log
+        self._give_up = give_up
         self._scorer = Scorer(store)
         self._histories = TimelyHistories(
             self._fetch,
@@ -128,13 +134,17 @@ class Service:
 
     def close(self) -> None:
         """Finish what waits, and end all threads."""
+        hanging = threading.Timer(CLOSE_SECONDS, self._give_up)
+        hanging.daemon = True
+        hanging.start()
         self._queue.close()
         self._versions.close()
         self._histories.close()
-        self._writers.shutdown(wait=self._writes == 0)
-        self._store.close()
         if self._score_log is not None:
             self._score_log.close()
+        self._writers.shutdown(wait=self._writes == 0)
+        self._store.close()  # waits for who is inside
+        hanging.cancel()
 
     # --- in the event loop --------------------------------------------------------------------
 

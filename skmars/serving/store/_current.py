@@ -57,11 +57,17 @@ class Current:
         return f"params {self.params}, pool {self.pool}"
 
     def without_later(self) -> list[Current]:
-        """Return what to begin with where these versions are broken: what was there before them.
+        """Return what to begin with where these versions are broken: of them what works.
 
-        First the model as it was fitted, and then the one that was saved first.
+        First one without the pool or the parameters, since seldom both are; then the model as it
+        was fitted, and then the one that was saved first.
         """
-        others = [Current(self.model, self.model), Current()]
+        others = [
+            Current(self.model, self.params),
+            Current(self.model, self.model, self.pool),
+            Current(self.model, self.model),
+            Current(),
+        ]
         return [other for other in dict.fromkeys(others) if other != self]
 
 

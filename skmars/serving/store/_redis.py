@@ -78,7 +78,8 @@ class RedisStore:
     url : str
         ``redis://`` or ``rediss://``, as redis-py reads it, and ``?durable=no``.
     clock : callable, default=None
-        Seconds since 1970, for leases. None asks the server.
+        Seconds since 1970, for leases and arrivals. None asks the server for the time of leases,
+        and takes that of this machine for arrivals.
 
     Raises
     ------
@@ -271,7 +272,7 @@ class RedisStore:
     def append_counted(self, events: Events, *, streamed: bool = True) -> tuple[int, int]:
         """Do as `append`, and also return how many events were new."""
         position, n_new = None, 0
-        for batch in batches(events, streamed, time.time()):
+        for batch in batches(events, streamed, (self._clock or time.time)()):
             position, added = self._group.append(batch)
             n_new += added
         return self.position if position is None else position, n_new

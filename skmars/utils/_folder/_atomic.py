@@ -81,11 +81,8 @@ def new_folder(path: Path, kind: str) -> Iterator[Path]:
     """
     check_replaceable(path, kind)
     target = Path(os.path.realpath(path))
-    _remove_remains(target.parent)
-    part = None
     try:
-        part, lock = _new_part(target.parent)
-        try:
+        with scratch_folder(target.parent) as part:
             yield part
             for each in part.iterdir():
                 _sync(each)
@@ -93,8 +90,6 @@ def new_folder(path: Path, kind: str) -> Iterator[Path]:
             check_replaceable(path, kind)
             _put(part, target)
             _sync(target.parent)
-        finally:
-            os.close(lock)
     except OSError as error:
         if isinstance(error, FileExistsError):
             raise
@@ -102,9 +97,21 @@ def new_folder(path: Path, kind: str) -> Iterator[Path]:
             f"{path} can't be written: {error.strerror or error}. Nothing has changed there; make "
             "room, or name another place."
         ) from error
+
+
+@contextmanager
+def scratch_folder(parent: Path, mode: int = 0o777) -> Iterator[Path]:
+    """Give a new folder in another one, and remove it at the end if it is still there.
+
+    Those of processes that were killed before their end are removed first.
+    """
+    _remove_remains(parent)
+    part, lock = _new_part(parent, mode)
+    try:
+        yield part
     finally:
-        if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
+        os.close(lock)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _put(part: Path, target: Path) -> None:
@@ -128,11 +135,11 @@ def _exchange(a: Path, b: Path) -> bool:
     return rename(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0
 
 
-def _new_part(parent: Path) -> tuple[Path, int]:
+def _new_part(parent: Path, mode: int) -> tuple[Path, int]:
     """Make a new folder, locked until its descriptor is closed or the process ends."""
     while True:
         part = parent / PART.format(uuid4().hex)
-        part.mkdir()
+        part.mkdir(mode)
         if fcntl is None:
             return part, os.open(os.devnull, os.O_RDONLY)
         lock = os.open(part, os.O_RDONLY)

@@ -224,6 +224,11 @@ def test_a_bit_that_has_changed_is_told(own, version, file) -> None:
 
 def test_what_comes_before_a_broken_version() -> None:
     current = Current("fits/1", "fits/1/params/2", "fits/1/pools/3")
-    assert current.without_later() == [Current("fits/1", "fits/1", "fit"), Current()]
+    assert current.without_later() == [
+        Current("fits/1", "fits/1/params/2", "fit"),
+        Current("fits/1", "fits/1", "fits/1/pools/3"),
+        Current("fits/1", "fits/1", "fit"),
+        Current(),
+    ]
     assert Current(".", ".", "pools/1").without_later() == [Current()]
     assert Current().without_later() == []

@@ -128,17 +128,21 @@ def test_a_process_that_begins_with_a_bad_version_takes_the_model_as_saved(point
 
 
 def test_what_was_there_before_a_broken_version_is_taken_in_turn(pointers, clock):
-    """The model of that version as it was fitted, and then the one that was saved first."""
+    """What works of it, the model as it was fitted, and then the one that was saved first."""
     broken, tried = set(), []
 
     def load(wanted, current):
         tried.append(str(wanted))
-        if wanted.params in broken:
+        if broken & {wanted.params, wanted.pool}:
             raise OSError("gone")
         return wanted
 
     pointers.names = {"model": "fits/2", "fits/2/params": "params/7", "fits/2/pool": "pools/1"}
     broken.add("fits/2/params/7")
+    versions = VersionWatcher(pointers, load, check=lambda _: None)
+    versions.look()
+    assert str(versions.current) == "params fits/2, pool fits/2/pools/1"
+    broken.add("fits/2/pools/1")
     versions = VersionWatcher(pointers, load, check=lambda _: None)
     versions.look()
     assert str(versions.current) == "params fits/2, pool fit"
@@ -147,7 +151,7 @@ def test_what_was_there_before_a_broken_version_is_taken_in_turn(pointers, clock
     versions = VersionWatcher(pointers, load, check=lambda _: None)
     versions.look()
     assert str(versions.current) == "params ., pool fit"
-    assert len(tried) == 3
+    assert len(tried) == 5
     broken.clear()
     clock[0] += 100
     versions.look()

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.serving.kills import check_kept, kill_servers, kill_writers, wait_for
+from benchmarks.serving.killed_stores import check_kept, kill_servers, kill_writers
 from skmars.serving import Events, StoreError, open_store
+from tests.serving.processes import wait_for
 from tests.serving.servers import start_redis, without_redis
 
 
@@ -43,15 +44,15 @@ def many(n: int, user: str = "ann", start: int = 0) -> Events:
 def test_a_killed_writer_loses_nothing_and_counts_nothing_twice(kind: str, tmp_path: Path) -> None:
     if kind == "lmdb":
         pytest.importorskip("lmdb", reason="the package lmdb is not installed")
-        kill_writers(f"lmdb:{tmp_path / 'store'}", tmp_path, 4)
+        list(kill_writers(f"lmdb:{tmp_path / 'store'}", tmp_path, 4))
     else:
         with start_redis(tmp_path) as server:
-            kill_writers(server.url, tmp_path, 4)
+            list(kill_writers(server.url, tmp_path, 4))
 
 
 def test_a_killed_redis_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
     with start_redis(tmp_path) as server:
-        kill_servers(server, tmp_path, 3)
+        list(kill_servers(server, tmp_path, 3))
 
 
 # LMDB
@@ -152,18 +153,6 @@ def refuse_when_full(store: Any, message: str) -> None:
     assert appended > 0
     assert store.position == appended
     check_kept(store, [["ann", float(moment)] for moment in range(appended)])
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 2 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.call(command, stderr=subprocess.DEVNULL):
-        pytest.skip("a small disk can't be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_full_disk_is_told_and_all_stays_readable(lmdb: Any, small_disk: Path) -> None:
