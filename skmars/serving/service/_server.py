@@ -95,7 +95,7 @@ def serve(settings: Settings) -> None:
     from uvicorn.supervisors import Multiprocess
 
     from skmars.serving.service._protocol import BoundedProtocol
-    from skmars.serving.store._open import open_store
+    from skmars.serving.store._open import open_store, without_password
 
     if not (settings.model / "manifest.json").is_file():
         raise FileNotFoundError(
@@ -131,7 +131,7 @@ def serve(settings: Settings) -> None:
     )
     host, port = listening.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
-    where = f"http://{host}:{port} (store: {_shown(settings.store)})"
+    where = f"http://{host}:{port} (store: {without_password(settings.store)})"
     print(f"skmars serve: listening on {where}", file=sys.stderr, flush=True)
     # uvicorn raises the signals that it caught again, when all is answered.
     signal.signal(signal.SIGTERM, _end)
@@ -158,12 +158,6 @@ def _tried(folder: Path, store: Store) -> Snapshot:
         snapshot = Snapshot.load_versions(folder)
     Scorer(store).prepare(snapshot)
     return snapshot
-
-
-def _shown(url: str) -> str:
-    """Return the address of a store without its password."""
-    scheme, mark, rest = url.partition("://")
-    return scheme + mark + rest.rpartition("@")[2]
 
 
 def _listen(host: str, port: int) -> socket.socket:
