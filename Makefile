@@ -50,11 +50,12 @@ $(VENV)/.docs: $(VENV)/.test
 	$(PIP) -e ".[test,lint,docs]"
 	touch $@
 
-# All extras but `lint`, and Python itself, at their lowest.
+# All extras but `lint`, and Python itself, at their lowest. (FastAPI's test client of that time asks
+# for httpx, that of today for httpx2.)
 $(LOWEST)/.all: pyproject.toml constraints-lowest.txt
 	python3.11 -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
-	  -c constraints-lowest.txt -e ".[test,text,image,ann,plot,progress,docs,bench]"
+	  -c constraints-lowest.txt -e ".[test,text,image,ann,plot,progress,docs,bench]" httpx
 	touch $@
 
 clean:
