@@ -227,8 +227,9 @@ def test_feast_keeps_the_embeddings(
 ) -> None:
     pytest.importorskip("feast")
     export(folder, monkeypatch)
-    command = [str(Path(sys.executable).parent / "feast"), "-c", "repo", "apply"]
-    subprocess.run(command, check=True, capture_output=True)
+    cli = pytest.importorskip("feast.cli.cli").cli
+    cli.main(["-c", "repo", "apply"], standalone_mode=False)
+    monkeypatch.chdir(folder)  # it went into the repository
     found = runpy.run_path("ask.py")["found"]
     rows = model.pipeline[:-2].transform(model.histories.latest())
     known = dict(zip(rows.catalog.ids.tolist(), rows.catalog.embedding))
