@@ -66,6 +66,7 @@ VALID: dict[str, list[Any]] = {
                     "time": NOW + 1,
                     "id": "a",
                     "context": {"device": "phone"},
+                    "position": 0,
                 }
             ]
         }

@@ -372,6 +372,12 @@ def number(text: str) -> float:
     raise argparse.ArgumentTypeError(f"write a number, got {text!r}")
 
 
+def not_negative(text: str) -> float:
+    if (value := number(text)) >= 0:
+        return value
+    raise argparse.ArgumentTypeError(f"write a number from 0 on, got {text!r}")
+
+
 def duration(text: str) -> float:
     """Return a time span in seconds."""
     unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:])

@@ -31,7 +31,8 @@ def check(arguments: argparse.Namespace) -> None:
         If the output can't be written.
     """
     inputs = {name: getattr(arguments, name, None) for name in INPUTS}
-    if sum(isinstance(source, StandardInput) for source in inputs.values()) > 1:
+    sources = [v for given in inputs.values() for v in (given if type(given) is list else [given])]
+    if sum(isinstance(source, StandardInput) for source in sources) > 1:
         raise ArgumentTypeError("only one table can come from standard input (-). Name files.")
     if arguments.command == "fit":
         _check_fit(arguments)

@@ -16,11 +16,17 @@ import skmars
 from skmars.cli import _arguments as add
 from skmars.cli import _help as texts
 from skmars.cli._checks import check
+from skmars.cli._export import add_export
+from skmars.cli._export import run as export
+from skmars.cli._refit import add_refit
+from skmars.cli._refit import run as refit
 from skmars.cli._replay import add_replay
 from skmars.cli._replay import run as replay
 from skmars.cli._serve import add_serve
 from skmars.cli._serve import run as serve
 from skmars.cli._terminal import Interrupted, one_line_warnings, progress, signal_raises
+from skmars.cli._trainer import add_trainer
+from skmars.cli._trainer import run as trainer
 
 # Exit codes that shells give programs ended by a signal: SIGINT, SIGPIPE.
 INTERRUPTED, UNREAD = 128 + 2, 128 + 13
@@ -44,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         0, 1 if the data or the model can't be used, 130 if interrupted, 141 if the reader of stdout
-        stopped; of `runner` also 75 if another one works, and 143 if it was asked to end.
+        stopped; of `runner`, `trainer` and `refit` also 75 if another one works, and 143 if it was
+        asked to end.
 
     Raises
     ------
@@ -150,6 +157,12 @@ def make_parser() -> argparse.ArgumentParser:
 
     what = "bring a log into a store, and make the pool of donors of all events"
     add.add_runner(command("runner", _run_runner, what, texts.RUNNER_EXAMPLES))
+    what = "fit the whole model anew to all events of a store, and let it take over"
+    add_refit(command("refit", refit, what, texts.REFIT_EXAMPLES))
+    what = "let the model learn from the events that come, and publish its parameters"
+    add_trainer(command("trainer", trainer, what, texts.TRAINER_EXAMPLES))
+    what = "write the events of a store to a Parquet file, in order of arrival"
+    add_export(command("export", export, what, texts.EXPORT_EXAMPLES))
     what = "answer requests for predictions over HTTP, and keep the events that it is told"
     add_serve(command("serve", serve, what, texts.SERVE_EXAMPLES))
 

@@ -166,6 +166,45 @@ names begin with . or _ are left out; write them so, and rename them when they a
 exit codes: 75 if another runner works for the store, or may have begun since; 143 if it was
 asked to end (SIGTERM). A runner that was killed is begun again with the same command."""
 
+REFIT_EXAMPLES = """\
+examples:
+  skmars refit --model shop/ --store lmdb:shop.store
+  skmars refit --model shop/ --store lmdb:shop.store --items new-items.parquet
+  skmars fit log.parquet --items items.parquet --context device --out shop-2
+  skmars refit --model shop/ --store lmdb:shop.store --fitted shop-2
+
+The new model has the parameters and columns of the current one. It becomes a folder of its own in
+MODEL (fits/1, fits/2, ...), gets a pool, is tried, and takes over; service, runner and trainer
+follow. Until then, and if anything fails, the current one stays. A model with context columns is
+fitted to the log (`skmars fit`) and taken with --fitted, since a store does not keep the context
+of a log.
+
+exit codes: 1 also if the new model is refused; 75 if another refit works for the store; 143 if it
+was asked to end (SIGTERM)."""
+
+TRAINER_EXAMPLES = """\
+examples:
+  skmars trainer --model shop/ --store lmdb:shop.store
+  skmars trainer --model shop/ --store redis://localhost:6379/0 --sync-every 5m --validate-on 200
+  skmars trainer --model shop/ --store lmdb:shop.store --once
+
+The last step of the model learns each event of the stream once, with the history that was known
+when it was shown. When --sync-every is over, what was learnt is tried on the events that come next.
+Unless it is worse, it becomes a version (params/1, params/2, ... in MODEL), which the service
+switches to. A version needs --validate-on events; where fewer come in that time, it waits for them.
+
+exit codes: 75 if another trainer works for the store, or may have begun since; 143 if it was
+asked to end (SIGTERM): it writes a checkpoint first. A trainer that was killed is begun again with
+the same command, and learns what it would have."""
+
+EXPORT_EXAMPLES = """\
+examples:
+  skmars export --model shop/ --store lmdb:shop.store --out log.parquet
+
+The file has the columns of the log of the model (user, item, time, label), and all events, those
+of the log and those that came through the service. It has no context. Read with the options of the
+model's own fit, it is the log that `skmars refit` fits to."""
+
 SERVE_EXAMPLES = """\
 examples:
   skmars serve --model shop/ --store lmdb:shop.store

@@ -12,21 +12,15 @@ from typing import Any
 
 from skmars.cli._log_files import LogFiles
 from skmars.cli._terminal import signal_raises
-from skmars.serving import LeaseHeld, Runner, StaleLease, open_store
+from skmars.cli._worker import Terminated, run_worker
+from skmars.serving import Runner
 from skmars.serving.runner._runner import Pass
-
-# As sysexits.h has it: another one works, try again later. And as shells have it: SIGTERM.
-BUSY, TERMINATED = 75, 128 + 15
-
-
-class Terminated(BaseException):
-    """The process was asked to end; the lease is given back."""
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the runner, and return the exit code of the command."""
-    store = open_store(arguments.store)
-    try:
+
+    def work(store: Any) -> None:
         with signal_raises(signal.SIGTERM, Terminated), _progress(arguments.quiet) as told:
             log = None if arguments.log is None else LogFiles(arguments.log)
             options = {"keep": arguments.keep, "lease": arguments.lease, "told": told}
@@ -35,14 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
                 for done in passes:
                     if not arguments.quiet:
                         _say(_in_words(done), arguments.every)
-        return 0
-    except (LeaseHeld, StaleLease) as error:
-        print(f"skmars runner: {' '.join(str(error).split())}", file=sys.stderr)
-        return BUSY
-    except Terminated:
-        return TERMINATED
-    finally:
-        store.close()
+
+    return run_worker("runner", arguments.store, work)
 
 
 def _in_words(done: Pass) -> str:

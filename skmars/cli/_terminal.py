@@ -7,8 +7,8 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -55,17 +55,22 @@ class Interrupted(BaseException):
     """Ctrl-C was pressed. (Training would catch a KeyboardInterrupt and keep its weights.)"""
 
 
-@contextmanager
-def signal_raises(number: int, error: type[BaseException]) -> Iterator[None]:
+def signal_raises(number: int, error: type[BaseException]) -> AbstractContextManager[None]:
     """Let a signal raise an exception."""
 
-    def handle(*_: Any) -> NoReturn:
+    def handle(_: int) -> NoReturn:
         raise error
 
+    return signal_calls(number, handle)
+
+
+@contextmanager
+def signal_calls(number: int, handle: Callable[[int], Any]) -> Iterator[None]:
+    """Let a signal call a function with its number."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals go to the main thread
         return
-    previous = signal.signal(number, handle)
+    previous = signal.signal(number, lambda given, _: handle(given))
     try:
         yield
     finally:

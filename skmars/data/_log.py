@@ -138,7 +138,7 @@ def log_fields(
     events: Events, catalog: ItemCatalog, form: LogFormat
 ) -> tuple[Fields, NDArray[np.int64] | None]:
     """Return the fields of `Impressions`, one row an event, and the labels."""
-    moment, row_time, timeline, done = _gathered(events, form)
+    moment, row_time, timeline, done, _ = _gathered(events, form)
     user, y = events.user, events.label
     past = replace(
         done,
@@ -166,15 +166,21 @@ def log_fields(
     return fields, y
 
 
-def events_of_users(events: Events, form: LogFormat) -> Sequences:
-    """Return what each user of a log has done that a history may hold, oldest first."""
-    return _gathered(events, form)[-1]
+def events_of_users(events: Events, form: LogFormat) -> tuple[Sequences, NDArray[np.int64]]:
+    """Return what each user of a log has done that a history may hold, oldest first.
+
+    And the row of the log that each of these events is.
+    """
+    return _gathered(events, form)[-2:]
 
 
 def _gathered(
     events: Events, form: LogFormat
-) -> tuple[NDArray[Any], NDArray[np.float64] | None, Timeline, Sequences]:
-    """Return the moments of rows and their times, and what histories may hold, user by user."""
+) -> tuple[NDArray[Any], NDArray[np.float64] | None, Timeline, Sequences, NDArray[np.int64]]:
+    """Return the moments of rows and their times, and what histories may hold, user by user.
+
+    The last two are sequences of events, and the row that each event is.
+    """
     y = events.label
     place = None if events.place is None else np.unique(events.place, return_inverse=True)[1]
     moment, row_time, event_time = _moments(events.user, events.seconds, place)
@@ -189,7 +195,7 @@ def _gathered(
         feedback=y[event].astype(np.int8) if form.history == "all" and y is not None else None,
         time=None if event_time is None else event_time[event],
     )
-    return moment, row_time, timeline, done
+    return moment, row_time, timeline, done, event
 
 
 def _joined(old: Events, new: Events, names: Mapping[str, str]) -> Events:

@@ -68,6 +68,11 @@ def with_pool(pipeline: Pipeline, pool: DonorPool) -> Pipeline:
     return _with_pool(pipeline, pool)
 
 
+def classifier_in(pipeline: Pipeline) -> Any:
+    """Return the classifier that a fitted pipeline ends in, also if it is nested."""
+    return _steps(pipeline)[-1]
+
+
 def before_classifier(pipeline: Pipeline, X: Impressions) -> tuple[Any, Impressions]:
     """Return the classifier of a fitted pipeline, and rows as the steps before it make them."""
     *others, classifier = _steps(pipeline)

@@ -1,5 +1,7 @@
-"""What runs in production: a store of events, a scorer, an HTTP service and an offline runner."""
+"""What runs in production: a store, a scorer, an HTTP service, a runner, a trainer, refits."""
 
+from skmars.serving.refits._refit import Refit, refit
+from skmars.serving.refits._trial import Trial
 from skmars.serving.runner._loading import LogFile
 from skmars.serving.runner._runner import Pass, Runner
 from skmars.serving.scoring._replay import Replay, logged, replay
@@ -18,26 +20,34 @@ from skmars.serving.store._store import (
     Streamed,
     StreamTrimmed,
 )
+from skmars.serving.trainer._trainer import Step, Trainer
+from skmars.serving.trainer._validation import Judgement
 
 __all__ = [
     "Answer",
     "Events",
+    "Judgement",
     "Lease",
     "LeaseHeld",
     "LogFile",
     "Pass",
     "Recommendation",
+    "Refit",
     "Replay",
     "Request",
     "Runner",
     "Scorer",
     "Snapshot",
     "StaleLease",
+    "Step",
     "Store",
     "StoreError",
     "StreamTrimmed",
     "Streamed",
+    "Trainer",
+    "Trial",
     "logged",
     "open_store",
+    "refit",
     "replay",
 ]

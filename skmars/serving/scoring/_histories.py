@@ -15,7 +15,7 @@ from skmars.data import ItemCatalog
 from skmars.data._log import events_of_users
 from skmars.data._user_histories import UserHistories
 from skmars.persistence import Model
-from skmars.serving.scoring._rows import as_log, log_format
+from skmars.serving.scoring._rows import log_and_positions, log_format
 from skmars.serving.store._store import Store
 from skmars.utils._ids import Ids, as_ids, joined
 
@@ -50,6 +50,10 @@ class ItemNumbers:
         """Return the ids of these items."""
         return self._ids[numbers]
 
+    def all_ids(self) -> Ids:
+        """Return the ids of all items that are known, by their numbers."""
+        return self._ids
+
     def codes(self, catalog: ItemCatalog) -> NDArray[np.int32]:
         """Return the code of each item in a catalogue, -1 where it lacks the item.
 
@@ -73,7 +77,7 @@ class ItemNumbers:
 
 def user_histories(
     users: Ids, events: Sequence[NDArray[Any]], numbers: ItemNumbers, model: Model
-) -> UserHistories:
+) -> tuple[UserHistories, NDArray[np.uint64]]:
     """Return the histories of users as `Impressions.from_log` makes them of these events.
 
     Parameters
@@ -88,12 +92,14 @@ def user_histories(
 
     Returns
     -------
-    UserHistories
+    histories : UserHistories
         Events are sorted by time, those of one time in the order of arrival; without times, in
         this order. Items that the catalogue of the model lacks are added to it.
+    position : ndarray of shape (n_values,), uint64
+        Position in the store of each event of the histories.
     """
     histories, form = model.histories, log_format(model)
-    log = as_log(users, events, form)
+    log, position = log_and_positions(users, events, form)
     numbers.read(int(log.target.max(initial=-1)) + 1)
     catalog = histories.catalog
     items = numbers.codes(catalog)[log.target]
@@ -102,4 +108,5 @@ def user_histories(
         ids = numbers.ids(log.target[unknown])
         catalog = catalog.extend(ids)
         items[unknown] = catalog.codes(ids)
-    return histories.with_users(users, events_of_users(replace(log, target=items), form), catalog)
+    done, row = events_of_users(replace(log, target=items), form)
+    return histories.with_users(users, done, catalog), position[row]

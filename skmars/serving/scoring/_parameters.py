@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -31,11 +32,19 @@ class Parameters:
     position : int
         Of the last event that it has learnt.
     learnt : ndarray of shape (n,), uint64
-        Hashes of the last events that it has learnt, the newest last.
+        Hashes of the last events that it has learnt or left out, the newest last.
     pool : str
         Name of the pool from which the rows of the next events borrow.
+    next_pool : str
+        Name of the pool that takes its place; "" if there is none yet.
+    next_from : int
+        Events up to this position may be known to `next_pool`, so that it is not theirs.
     n_events : int
         How many events it has learnt since the fit.
+    n_skipped : int
+        How many events were left out, since no row can be made of them.
+    began : float
+        Arrival of the first event of the period that the last one belongs to; NaN before the first.
     """
 
     classifier: BaseEstimator
@@ -43,7 +52,11 @@ class Parameters:
     position: int
     learnt: NDArray[np.uint64]
     pool: str
+    next_pool: str = ""
+    next_from: int = 0
     n_events: int = 0
+    n_skipped: int = 0
+    began: float = math.nan
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write them as a folder; what was there is replaced at once, or stays as it is."""

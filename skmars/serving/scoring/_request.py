@@ -96,7 +96,7 @@ def read_requests(requests: Sequence[Request], model: Model) -> Asked:
         _times([request.time for request in requests], model.histories.now),
         count,
         items,
-        _context([request.context for request in requests], count, model.columns.context),
+        context_columns([request.context for request in requests], count, model.columns.context),
     )
 
 
@@ -121,9 +121,24 @@ def _times(times: list[Any], now: float | None) -> NDArray[np.float64] | None:
     return seconds
 
 
-def _context(
-    given: list[Mapping[str, Any]], count: NDArray[np.int64], kinds: Mapping[str, str | None]
+def context_columns(
+    given: Sequence[Mapping[str, Any]], count: NDArray[np.int64], kinds: Mapping[str, str | None]
 ) -> dict[str, NDArray[Any]]:
+    """Return context columns, one value a candidate, of the context of each request.
+
+    Parameters
+    ----------
+    given : sequence of n_requests mappings
+    count : ndarray of shape (n_requests,), int64
+        Number of candidates.
+    kinds : mapping of str to str or None
+        See `Columns.context`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of `read_requests`.
+    """
     for context in given:
         if not isinstance(context, Mapping):
             raise TypeError(f"context must be a mapping from columns to values, got {context!r}.")

@@ -66,6 +66,13 @@ def as_log(user_ids: Sequence[UserId] | Ids, stored: Sequence[Stored], form: Log
     Events
         Their items are the numbers that these have in the store.
     """
+    return log_and_positions(user_ids, stored, form)[0]
+
+
+def log_and_positions(
+    user_ids: Sequence[UserId] | Ids, stored: Sequence[Stored], form: LogFormat
+) -> tuple[Events, NDArray[np.uint64]]:
+    """Do as `as_log`, and return the position in the store of each row of the log, too."""
     users = as_ids(user_ids, "the user ids of the store")
     lengths = [len(events) for events in stored]
     events = np.concatenate([np.zeros(0, dtype=EVENT), *stored])
@@ -79,10 +86,9 @@ def as_log(user_ids: Sequence[UserId] | Ids, stored: Sequence[Stored], form: Log
         None,
         {},
     )
-    if form.duplicates != "drop":
-        return log
-    first = first_of_duplicates(log, form.duplicates, 0)
-    return log if first is None else log.take(first)
+    position = events["position"]
+    first = first_of_duplicates(log, "drop", 0) if form.duplicates == "drop" else None
+    return (log, position) if first is None else (log.take(first), position[first])
 
 
 def as_rows(log: Events, catalog: ItemCatalog, form: LogFormat) -> Impressions:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from skmars.data import Impressions
 from skmars.pipeline import explain, recommend
 from skmars.pipeline._explain import Explanation
-from skmars.serving.scoring._histories import ItemNumbers, user_histories
+from skmars.serving.scoring._histories import ItemNumbers
 from skmars.serving.scoring._request import Asked, Request, read_requests
+from skmars.serving.scoring._served_rows import candidate_rows, served_rows
 from skmars.serving.scoring._snapshot import Snapshot
 from skmars.serving.store._store import EVENT, Store
 from skmars.utils._ids import as_ids, check_same_kind
@@ -181,7 +182,7 @@ class Scorer:
         if not requests:
             return []
         asked = read_requests(requests, snapshot.model)
-        X = _candidates(self._rows(snapshot, asked, events), asked)
+        X = candidate_rows(self._rows(snapshot, asked, events), asked)
         found = snapshot.pipeline.predict_proba(X)[:, 1] if len(X) else np.zeros(0)
         ends = offsets(asked.count).tolist()
         return [
@@ -280,34 +281,13 @@ class Scorer:
         """
         events, _ = self.fetch([request]) if fetched is None else fetched
         asked = read_requests([request], snapshot.model)
-        X = _candidates(self._rows(snapshot, asked, events), asked)
+        X = candidate_rows(self._rows(snapshot, asked, events), asked)
         return explain(snapshot.pipeline, X, frame="pyarrow")
 
     def _rows(self, snapshot: Snapshot, asked: Asked, events: UserEvents) -> Impressions:
         """Return one row a request, without context; its target is a placeholder."""
         known = [NO_EVENTS if mine is None else mine for mine in events]
-        histories = user_histories(asked.users, known, self._numbers, snapshot.model)
-        return histories.latest(asked.time)
-
-
-def _candidates(X: Impressions, asked: Asked) -> Impressions:
-    """Return one row a candidate, from one row a request."""
-    catalog = X.catalog
-    target = catalog.codes(asked.items)
-    if (target < 0).any():
-        unknown = asked.items[target < 0]
-        catalog = catalog.extend(unknown)
-        target[target < 0] = catalog.codes(unknown)
-    row = np.repeat(np.arange(len(X)), asked.count)
-    return replace(
-        X,
-        catalog=catalog,
-        user=X.user[row],
-        target=target,
-        history=X.history[row],
-        time=None if X.time is None else X.time[row],
-        context=asked.context,
-    )
+        return served_rows(snapshot.model, self._numbers, asked, known)
 
 
 def _known(events: UserEvents, position: Position) -> Iterable[tuple[int, tuple[str, ...]]]:

@@ -144,16 +144,22 @@ class _Trainer(Collector):
     """
 
     def __init__(self) -> None:
-        self.status: TrainerStatus | None = None
-        self.behind = 0
+        # Status and positions behind, in one assignment: both are of one look.
+        self.seen: tuple[TrainerStatus, int] | None = None
 
     def collect(self) -> Iterator[Metric]:
-        told = self.status
-        if told is None:
+        if self.seen is None:
             return
+        told, behind = self.seen
         yield CounterMetricFamily(
             "skmars_trainer_events", "Events that the trainer has learnt.", told.n_events
         )
+        if told.n_skipped is not None:
+            yield CounterMetricFamily(
+                "skmars_trainer_skipped_events",
+                "Events of which the trainer can make no row.",
+                told.n_skipped,
+            )
         yield GaugeMetricFamily(
             "skmars_trainer_position",
             "Position of the stream up to which the trainer had learnt when it told this.",
@@ -162,7 +168,7 @@ class _Trainer(Collector):
         yield GaugeMetricFamily(
             "skmars_trainer_positions_behind",
             "Positions of the store beyond that one: at most so many events wait to be learnt.",
-            self.behind,
+            behind,
         )
         yield GaugeMetricFamily(
             "skmars_trainer_status_age_seconds",

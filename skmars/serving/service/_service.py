@@ -230,8 +230,8 @@ class Service:
 
     def _look_at_trainer(self) -> None:
         self._trainer.look()
-        shown = self._metrics.trainer
-        shown.status, shown.behind = self._trainer.status, self._trainer.behind
+        status = self._trainer.status
+        self._metrics.trainer.seen = None if status is None else (status, self._trainer.behind)
 
     def _snapshot(self) -> Snapshot:
         snapshot = self._versions.current

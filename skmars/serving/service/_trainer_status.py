@@ -32,6 +32,7 @@ class TrainerStatus(msgspec.Struct, frozen=True, kw_only=True):
     auc: float | None = None
     current_auc: float | None = None
     rows: Count | None = None
+    n_skipped: Count | None = None
     n_accepted: Count | None = None
     n_rejected: Count | None = None
 

@@ -103,7 +103,9 @@ def check_trimmed(since: int, before: int) -> None:
     if since + 1 < before:
         raise StreamTrimmed(
             f"The stream was trimmed: it begins with position {before}, and was asked for what "
-            f"follows {since}. Read the histories of the users, then the stream since {before - 1}."
+            f"follows {since}. Read the histories of the users, then the stream since "
+            f"{before - 1}.",
+            before,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ class NumberedFolder:
 
     def __init__(self, model: Path, name: str, store: Store, pointer: str) -> None:
         self.path, self._name, self._store, self._pointer = model / name, name, store, pointer
-        self._last = f"{pointer}/last"
+        self._last, self._held = f"{pointer}/last", f"{pointer}/held"
         self._current = re.compile(f"{re.escape(name)}/({_NUMBER})")
 
     @classmethod
@@ -130,8 +130,17 @@ class NumberedFolder:
         for entry in self._entries().get(number, ()):
             shutil.rmtree(entry, ignore_errors=True)
 
+    def hold(self, names: Iterable[str], publish: Publish) -> None:
+        """Let these versions, such as "pools/3", stay until others are held instead.
+
+        Somebody needs them to go on, whichever version is current.
+        """
+        held = " ".join(sorted(set(names)))
+        if held != (self._store.pointer(self._held) or ""):
+            publish(self._held, held)
+
     def remove_old(self, keep: int) -> None:
-        """Remove all but the current version and the `keep` - 1 before it.
+        """Remove all but the current version, the `keep` - 1 before it, and those that are held.
 
         Beyond the current one lies what was never published, since its writer was killed, or is
         not wanted any longer. Where the pointer names none of this folder, but was given, the last
@@ -141,8 +150,9 @@ class NumberedFolder:
         entries, current, given = self._entries(), self.current(), self._given()
         end = current or (given if self._store.pointer(self._pointer) else 0)
         whole = [n for n in entries if (self.path / str(n)).is_dir() and n <= end]
+        held = (self._store.pointer(self._held) or "").split()
         for number in entries.keys() - {current, *sorted(whole)[-keep:]}:
-            if number <= given:
+            if number <= given and self.name(number) not in held:
                 self.remove(number)
 
     def _given(self) -> int:

@@ -62,7 +62,7 @@ def decode(payload: bytes) -> tuple[dict[str, Any], int | None]:
         kept = None
     if isinstance(kept, dict) and kept.keys() <= {"context", "position"}:
         context, position = kept.get("context", {}), kept.get("position")
-        is_place = position is None or (type(position) is int and position >= 0)
+        is_place = position is None or (type(position) is int and 0 <= position < 2**63)
         if isinstance(context, dict) and is_place:
             return context, position
     raise ValueError(

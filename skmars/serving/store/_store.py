@@ -86,7 +86,18 @@ class StoreError(OSError):
 
 
 class StreamTrimmed(LookupError):
-    """Entries of the stream that were asked for have been trimmed: the message says up to where."""
+    """Entries of the stream that were asked for have been trimmed: the message says up to where.
+
+    Parameters
+    ----------
+    message : str
+    begin : int
+        The stream has all that was streamed from this position on.
+    """
+
+    def __init__(self, message: str, begin: int) -> None:
+        super().__init__(message)
+        self.begin = begin
 
 
 class LeaseHeld(RuntimeError):

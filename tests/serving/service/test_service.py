@@ -686,7 +686,7 @@ def test_full_names_of_versions_are_told(tmp_path):
 STATUS = {
     **{"version": "params/3", "position": 2, "log_loss": 0.5, "current_log_loss": 0.6},
     **{"auc": 0.7, "current_auc": None, "rows": 100, "accepted": True, "n_accepted": 3},
-    **{"n_rejected": 1, "n_events": 1234, "time": 1.7e9},
+    **{"n_rejected": 1, "n_events": 1234, "n_skipped": 2, "time": 1.7e9},
 }
 
 
@@ -709,6 +709,7 @@ def test_the_metrics_show_the_trainer(served):
     wait_until(lambda: trainer_metrics(served))
     shown = {
         "events_total": 1234,
+        "skipped_events_total": 2,
         "position": 2,
         "positions_behind": 3,
         'log_loss{of="candidate"}': 0.5,

@@ -1,0 +1,1 @@
+"""Fit the whole model of a deployment anew, from all events of its store."""
