@@ -2,13 +2,16 @@
 #   make demo [DATA=path/to/ml-1m]   fit base DIN and MARS, compare them, show what was borrowed
 #   make test                        style, types, folder order, and the test suite
 #   make docs                        the site, in docs/_build/html; runs the examples
+# A fourth needs Python 3.11 and 8 GB of disk:
+#   make lowest                      the test suite with the lowest versions of all that it depends on
 PYTHON ?= python3
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA ?=
 
-.PHONY: demo test slow lint docs clean
+.PHONY: demo test slow lint lowest docs clean
 
 demo: $(VENV)/.test $(if $(DATA),$(VENV)/.bench)
 	$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)")
@@ -18,6 +21,9 @@ test: lint
 
 slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+
+lowest: $(LOWEST)/.all
+	$(LOWEST)/bin/python -m pytest
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -33,17 +39,25 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) -e ".[test]"
+	$(PIP) -e ".[test,lint]"
 	touch $@
 
 $(VENV)/.bench: $(VENV)/.test
-	$(PIP) -e ".[test,bench]"
+	$(PIP) -e ".[test,lint,bench]"
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.test
-	$(PIP) -e ".[test,docs]"
+	$(PIP) -e ".[test,lint,docs]"
+	touch $@
+
+# All extras but `lint`, and Python itself, at their lowest. (FastAPI's test client of that time asks
+# for httpx, that of today for httpx2.)
+$(LOWEST)/.all: pyproject.toml constraints-lowest.txt
+	python3.11 -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints-lowest.txt -e ".[test,text,image,ann,plot,progress,docs,bench]" httpx
 	touch $@
 
 clean:
 	git clean -fdXq docs
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(LOWEST) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

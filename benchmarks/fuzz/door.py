@@ -312,7 +312,7 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(same, a, b))
     a, b = (None if isinstance(v, float) and v != v else v for v in (a, b))
-    if isinstance(a, str) and isinstance(b, bool | int | float):
+    if isinstance(a, str) and isinstance(b, NUMBER):
         return a == str(b)  # categories
     if (a == "" or a is None) and (b == "" or b is None):
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import math
+import os
 import threading
 import warnings
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from skmars.cli._source import as_source
 from skmars.persistence._tables._times import check_format
 
 MADE_BY = "folder that `skmars fit` wrote"
+STORE = "SKMARS_STORE"  # environment variable: a list of processes shows arguments to everybody
 
 # What `skmars.pipeline.compare` compares, from the simple to the complex.
 MODELS = ("popularity", "click rates", "DIN", "DIN + factors", "MARS")
@@ -280,8 +282,10 @@ def add_deployment(sub: Parser) -> None:
     sub.add_argument(
         "--store",
         metavar="URL",
-        required=True,
-        help="where events are kept: lmdb:PATH or redis://HOST:PORT/DATABASE",
+        default=os.environ.get(STORE),
+        required=STORE not in os.environ,
+        help="where events are kept: lmdb:PATH or redis://HOST:PORT/DATABASE (or the environment "
+        f"variable {STORE}, which keeps a password out of the list of processes)",
     )
 
 

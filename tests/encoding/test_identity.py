@@ -74,8 +74,13 @@ DIFFERENT = [
     (np.array([LONG, None], object), np.array([CHANGED, None], object)),
     (np.zeros(1, [("a", "f4")]), np.zeros(1, [("b", "f4")])),
     (np.ma.array([1, 2], mask=[0, 1]), np.ma.array([1, 2], mask=[1, 0])),
-    (np.array(["a" * 99, "b"], np.dtypes.StringDType()),
-     np.array(["c" * 99, "b"], np.dtypes.StringDType())),
+    pytest.param(
+        np.array(["a" * 99, "b"], np.dtypes.StringDType()),
+        np.array(["c" * 99, "b"], np.dtypes.StringDType()),
+        marks=pytest.mark.skipif(
+            np.lib.NumpyVersion(np.__version__) < "2.2.6", reason="NumPy crashes copying them"
+        ),
+    ),
     (picture(), picture(transparency=1)), (picture(), picture(dpi=(1, 1))), (turned(1), turned(6)),
     (Image.new("L", (2, 3)), Image.new("L", (3, 2))),
     (Image.new("L", (2, 2)), Image.new("P", (2, 2))),

@@ -101,7 +101,7 @@ def serve(settings: Settings) -> None:
     from uvicorn.supervisors import Multiprocess
 
     from skmars.serving.service._protocol import BoundedProtocol
-    from skmars.serving.store._open import open_store
+    from skmars.serving.store._open import open_store, without_password
 
     if not (settings.model / "manifest.json").is_file():
         raise FileNotFoundError(
@@ -138,7 +138,7 @@ def serve(settings: Settings) -> None:
     )
     host, port = listening.getsockname()[:2]
     host = f"[{host}]" if ":" in host else host
-    where = f"http://{host}:{port} (store: {_shown(settings.store)})"
+    where = f"http://{host}:{port} (store: {without_password(settings.store)})"
     print(f"skmars serve: listening on {where}", file=sys.stderr, flush=True)
     # uvicorn raises the signals that it caught again, when all is answered.
     signal.signal(signal.SIGTERM, _end)
@@ -171,12 +171,6 @@ def _tried(folder: Path, store: Store) -> Snapshot:
         with suppress(Exception):  # the service logs it, and does the same
             return load(versions)
     return load(last)
-
-
-def _shown(url: str) -> str:
-    """Return the address of a store without its password."""
-    scheme, mark, rest = url.partition("://")
-    return scheme + mark + rest.rpartition("@")[2]
 
 
 def _listen(host: str, port: int) -> socket.socket:

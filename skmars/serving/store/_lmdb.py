@@ -129,6 +129,7 @@ class LMDBStore:
                 max_dbs=len(DATABASES),
                 max_readers=N_READERS,
                 max_spare_txns=16,
+                mode=0o660,  # less the umask: what users did is not for everybody
             )
             self._file = os.stat(self._path / DATA)
         except (OSError, lmdb.Error) as error:

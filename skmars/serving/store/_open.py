@@ -68,7 +68,13 @@ def open_store(url: str) -> Store:
         raise ImportError(
             f"The store {scheme}:... needs the package {error.name}: pip install 'skmars[serving]'."
         ) from error
-    raise ValueError(f"url must name a store, got {url!r}. The ways: {WAYS}.")
+    raise ValueError(f"url must name a store, got {without_password(url)!r}. The ways: {WAYS}.")
+
+
+def without_password(url: str) -> str:
+    """Return the address of a store as it may be shown."""
+    scheme, mark, rest = url.partition("://")
+    return scheme + mark + rest.rpartition("@")[2]
 
 
 def _lmdb_address(url: str) -> tuple[str, int | None]:
