@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from skmars.cli._source import as_source
-from skmars.cli._times import check_format
+from skmars.persistence._tables._times import check_format
 
 MADE_BY = "folder that `skmars fit` wrote"
 

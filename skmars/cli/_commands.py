@@ -13,12 +13,13 @@ from sklearn.pipeline import Pipeline
 from skmars.cli._inputs import read_rows, read_training
 from skmars.cli._scores import with_negatives
 from skmars.cli._source import Source
-from skmars.cli._tables import PROBABILITY, arrow, holds
 from skmars.cli._users import read_candidates, read_users
 from skmars.ctr import DINClassifier
 from skmars.data._user_histories import UserHistories
 from skmars.model_selection import leave_last_out, time_split
 from skmars.persistence import Columns, Model
+from skmars.persistence._tables._arrow import arrow, holds
+from skmars.persistence._tables._rows import PROBABILITY
 from skmars.pipeline import Comparison, make_mars
 from skmars.pipeline import compare as pipeline_compare
 from skmars.pipeline import explain as pipeline_explain

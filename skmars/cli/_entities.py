@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from skmars.cli._columns import ids_of, named, require
 from skmars.cli._source import Source
 from skmars.cli._tables import read_table
-from skmars.cli._typed import typed_columns
 from skmars.data import Impressions, ItemCatalog
 from skmars.persistence import Columns, Model
+from skmars.persistence._tables._columns import ids_of, named, require
+from skmars.persistence._tables._rows import with_known_users
+from skmars.persistence._tables._typed import typed_columns
 
 
 def read_items(path: Source | None, model: Model) -> ItemCatalog:
@@ -87,6 +88,4 @@ def with_users(X: Impressions, users: Source | None, model: Model) -> Impression
             )
         table, _ = read_attributes(users, columns, ids_of(model)[columns.user])
         return named(users, X.with_users, table, user=columns.user)
-    if not columns.user_attributes:
-        return X
-    return X._with_users(model.histories.known.of(X.users, f"column {columns.user!r}"))
+    return with_known_users(X, model)

@@ -9,26 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.cli._columns import (
-    ids_of,
-    label_of,
-    named,
-    prepared,
-    read,
-    require,
-    require_log,
-    with_clicks,
-    with_history_times,
-)
+from skmars.cli._columns import label_of, read, require_log, with_clicks
 from skmars.cli._entities import as_catalog, item_table, read_attributes, read_items, with_users
-from skmars.cli._source import Source, Words
-from skmars.cli._tables import arrow, is_csv, kind_of
-from skmars.cli._times import is_absolute, is_pattern, looks_dated
+from skmars.cli._source import Source
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._frames import Table
 from skmars.data._log import DEFAULT_TIME, time_candidates
 from skmars.data._user_histories import UserHistories
 from skmars.persistence import Columns, Model
+from skmars.persistence._tables._arrow import arrow, is_csv, kind_of
+from skmars.persistence._tables._columns import ids_of, named, prepared, require
+from skmars.persistence._tables._rows import as_rows, rows_of
+from skmars.persistence._tables._times import is_absolute, is_pattern, looks_dated
 
 
 def read_training(
@@ -117,47 +109,9 @@ def read_rows(
         The rows as they are in the file.
     X : Impressions
     """
-    columns = model.columns
-    rows = read(path, ids_of(model), columns)
-    needed = [("--user", columns.user), ("--item", columns.item)]
-    require(rows, path, [*needed, *(("--context", name) for name in columns.context)])
-    if len(rows) == 0:
-        raise ValueError(f"{path} has no rows. Write one row for each user and item to predict.")
-    X = with_histories(rows, path, model, read_histories(log, items, model), log is None)
+    rows = read(path, ids_of(model), model.columns)
+    X = rows_of(rows, path, model, read_histories(log, items, model), log is None)
     return rows, with_users(X, users, model)
-
-
-def with_histories(
-    rows: Any, path: Source | Words, model: Model, histories: UserHistories, from_rows: bool
-) -> Impressions:
-    """Return impressions of rows, with their own histories if they may and do have them."""
-    columns = model.columns
-    table = prepared(rows, path, columns)[0]
-    if "history" not in table.column_names or not from_rows:
-        return as_rows(table, path, histories, columns)
-    if is_csv(path):
-        raise ValueError(
-            f"{path}: column 'history' must hold lists, which CSV files can't. Write "
-            "the rows as Parquet, or drop the column."
-        )
-    table = with_history_times(table, path, columns)
-    names = {columns.user: "user_id", columns.item: "item_id", columns.time: DEFAULT_TIME}
-    used = [*names, "history", "history_feedback", "history_timestamp", *columns.context]
-    table = table.select([name for name in used if name in table.column_names])
-    table = table.rename_columns([names.get(name, name) for name in table.column_names])
-    return named(path, Impressions.from_frame, table, histories.catalog)
-
-
-def as_rows(
-    table: Any, path: Source | Words, histories: UserHistories, columns: Columns
-) -> Impressions:
-    """Return impressions of rows whose histories are not in the table itself."""
-    frame = Table(table, "rows")
-    known = columns.time is not None and columns.time in frame.columns
-    seconds = named(path, frame.seconds, columns.time) if known else None
-    user, item = (named(path, frame.ids, name) for name in (columns.user, columns.item))
-    context = {name: named(path, frame.context, name) for name in columns.context}
-    return named(path, histories.impressions, user, item, seconds, context)
 
 
 def read_labelled(

@@ -12,19 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from skmars.cli._columns import (
-    ids_of,
-    label_of,
-    named,
-    prepared,
-    read,
-    require,
-    require_log,
-    with_clicks,
-)
-from skmars.cli._tables import ENDINGS, arrow, is_csv, with_ids
+from skmars.cli._columns import label_of, read, require_log, with_clicks
+from skmars.cli._tables import ENDINGS
 from skmars.data._frames import Table
 from skmars.persistence import Model
+from skmars.persistence._tables._arrow import arrow, is_csv, with_ids
+from skmars.persistence._tables._columns import ids_of, named, prepared, require
 from skmars.serving import Events, LogFile
 from skmars.utils._files import check_readable
 from skmars.utils._values import check_same_unit

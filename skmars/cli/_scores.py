@@ -12,12 +12,12 @@ from sklearn.metrics import roc_auc_score
 
 from skmars.cli._inputs import read_labelled, read_log
 from skmars.cli._source import Source
-from skmars.cli._tables import arrow
 from skmars.data import Impressions
 from skmars.metrics import gauc_score
 from skmars.model_selection import leave_last_out, sample_negatives
 from skmars.model_selection._scorer import low_active_rows
 from skmars.persistence import Model
+from skmars.persistence._tables._arrow import arrow
 
 LOW_QUANTILE = 0.3
 

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.cli._columns import ids_of, require
 from skmars.cli._columns import read as read_columns
 from skmars.cli._entities import with_users
-from skmars.cli._inputs import read_histories, with_histories
+from skmars.cli._inputs import read_histories
 from skmars.cli._source import Source, Words
-from skmars.cli._tables import arrow, read_table, with_ids
+from skmars.cli._tables import read_table
 from skmars.data import Impressions
 from skmars.data._frames import Table
 from skmars.persistence import Model
+from skmars.persistence._tables._arrow import arrow, with_ids
+from skmars.persistence._tables._columns import ids_of, require
+from skmars.persistence._tables._rows import with_histories
 from skmars.utils._ids import Lookup
 
 

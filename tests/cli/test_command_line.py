@@ -17,6 +17,7 @@ from skmars.cli import _inputs as inputs
 from skmars.cli import _tables as tables
 from skmars.cli import main
 from skmars.persistence import load
+from skmars.persistence._tables import _arrow
 
 from .shop import FAST, FAST_BASE, write
 
@@ -318,7 +319,7 @@ def test_traceback_on_request(capsys, folder: Path) -> None:
 
 
 def test_no_library_for_tables(capsys, folder: Path, model: Path, monkeypatch) -> None:
-    monkeypatch.setattr(tables, "find_spec", lambda name: None)
+    monkeypatch.setattr(_arrow, "find_spec", lambda name: None)
     assert "pip install pyarrow" in error(capsys, 1, "predict", model, folder / "rows.csv")
 
 

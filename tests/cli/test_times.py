@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skmars.cli import main
-from skmars.cli._times import check_format, with_times
 from skmars.persistence import load
+from skmars.persistence._tables._times import check_format, with_times
 
 from .shop import FAST_BASE, write
 

@@ -91,11 +91,12 @@ class Loads:
         self.kind, self.bad, self.loaded = kind, set(), []
 
     def __call__(self, wanted: Any, current: Any) -> Snapshot:
-        pool = wanted["pool"] or "fit"
-        self.loaded.append(pool)
-        if pool in self.bad:
-            raise OSError(f"{pool} is not there")
-        return Snapshot.of(model(self.kind), versions={"pool": pool})
+        self.loaded.append(wanted.pool)
+        if wanted.pool in self.bad:
+            raise OSError(f"{wanted.pool} is not there")
+        return Snapshot.of(
+            model(self.kind), versions={"params": wanted.params, "pool": wanted.pool}
+        )
 
 
 def wait_until(condition: Any, seconds: float = 20.0) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from sklearn.pipeline import Pipeline
 from skmars import DINClassifier, Impressions, ItemCatalog, SequenceRetrievalAugmenter
 from skmars.persistence import Model
 from skmars.retrieval import DonorPool
+from skmars.serving.scoring._parameters import Parameters
 from skmars.serving.store._store import EVENT, Events
+from skmars.utils._folder import checksum_of
 
 N_ITEMS, N_USERS, N_EVENTS = 12, 12, 90
 LAST = 30  # the last moment of the log that models are fitted to
@@ -122,6 +125,15 @@ def other_pool(setting: Setting) -> DonorPool:
     log = first_log()
     X, _ = setting.read(log[log.user_id % 2 == 0])
     return DonorPool.build(fitted(setting).pipeline["augment"], X)
+
+
+def save_params(deployment: Path, name: str, classifier: Any, model: str = ".") -> None:
+    """Save a classifier as parameters that belong to a model of a deployment."""
+    path = deployment / model / name
+    path.parent.mkdir(exist_ok=True)
+    checksum = checksum_of(deployment / model)
+    assert checksum is not None
+    Parameters(classifier, checksum.hex(), 0, np.zeros(0, dtype=np.uint64), "fit").save(path)
 
 
 def events(log: pd.DataFrame, first: int = 0) -> Events:

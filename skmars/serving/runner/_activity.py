@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,13 @@ from skmars.utils._ids import check_same_kind, joined
 
 # Users whose events are read at a time.
 BLOCK = 4096
+# As the built-in one with one sequence: results in order. What maps is plain, and can be pickled.
+Map: TypeAlias = Callable[[Callable[[list[UserId]], Any], Iterable[list[UserId]]], Iterable[Any]]
+
+
+def blocks_of(user_ids: Sequence[UserId]) -> Iterable[list[UserId]]:
+    """Yield users in blocks that are read together."""
+    return (list(user_ids[i : i + BLOCK]) for i in range(0, len(user_ids), BLOCK))
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,32 +52,25 @@ class Activity:
     rows: NDArray[np.int64]
 
     @classmethod
-    def of(cls, store: Store, position: int, form: LogFormat) -> Activity:
-        """Return the activity at a position, of all users, who are read block by block."""
+    def of(cls, store: Store, position: int, form: LogFormat, map: Map = map) -> Activity:
+        """Return the activity at a position, of all users."""
         nothing = np.zeros(0, dtype=np.int64)
         begin = cls(0, 0, nothing, nothing.astype(np.int32), nothing)
-        return begin._with(store.users(), position, form)
+        return begin.brought_forward(store, position, form, map)
 
-    def brought_forward(self, store: Store, position: int, form: LogFormat) -> Activity:
-        """Return the activity at a later position, at a cost of the users who did something."""
-        touched = store.touched(self.position)
-        blocks = (touched[i : i + BLOCK] for i in range(0, len(touched), BLOCK))
-        return self._with(((ids, store.histories(ids)[0]) for ids in blocks), position, form)
-
-    def _with(
-        self,
-        blocks: Iterable[tuple[Sequence[UserId], Sequence[Stored]]],
-        position: int,
-        form: LogFormat,
+    def brought_forward(
+        self, store: Store, position: int, form: LogFormat, map: Map = map
     ) -> Activity:
-        """Return the activity at a later position; `blocks` have all users with later events."""
+        """Return the activity at a later position, at a cost of the users who did something.
+
+        `map` reads them in blocks, here or elsewhere.
+        """
         rows, n_items, parts = self.rows, self.n_items, []
-        for ids, stored in blocks:
-            if self.position:
-                earlier, _, _ = _measured(ids, until(stored, self.position), form)
-                rows = _sum(rows, -earlier)
-            now, active, n = _measured(ids, until(stored, position), form)
-            rows, n_items = _sum(rows, now), max(n_items, n)
+        read = partial(_change, store, self.position, position, form)
+        # In the order of their ids, those of a block lie side by side in the store.
+        touched = sorted(store.touched(self.position))  # type: ignore[type-var]
+        for earlier, now, active, n in map(read, blocks_of(touched)):
+            rows, n_items = _sum(_sum(rows, -earlier), now), max(n_items, n)
             parts.append(active)
         users, longest = self._merged(parts)
         return Activity(position, n_items, users, longest, rows)
@@ -94,6 +95,17 @@ class Activity:
         users = np.concatenate([users, ids[~known]])
         order = np.argsort(users, kind="stable")
         return users[order], np.concatenate([result, longest[~known]])[order]
+
+
+def _change(
+    store: Store, since: int, position: int, form: LogFormat, ids: list[UserId]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], UserActivity, int]:
+    """Return how many rows had which length, and what `_measured` returns of the present ones."""
+    stored = store.histories(ids)[0]
+    earlier = np.zeros(0, dtype=np.int64)
+    if since:
+        earlier, _, _ = _measured(ids, until(stored, since), form)
+    return earlier, *_measured(ids, until(stored, position), form)
 
 
 def _measured(

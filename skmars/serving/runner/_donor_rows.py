@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from skmars.data import Impressions, ItemCatalog, Sequences
 from skmars.data._activity import UserActivity, is_high
 from skmars.data._log import LogFormat
 from skmars.persistence import Model
-from skmars.serving.runner._activity import BLOCK, Activity
+from skmars.serving.runner._activity import Activity, Map, blocks_of
 from skmars.serving.scoring._rows import as_log, as_rows, until
-from skmars.serving.store._store import Store
+from skmars.serving.store._store import Store, UserId
 from skmars.utils._ids import as_ids, check_same_kind
 from skmars.utils._ragged import offsets
 
@@ -26,6 +27,7 @@ def donor_rows(
     high: float,
     catalog: ItemCatalog,
     form: LogFormat,
+    map: Map = map,
 ) -> Impressions:
     """Return one row for each high-active user: a row of theirs with the longest history.
 
@@ -41,25 +43,31 @@ def donor_rows(
     catalog : ItemCatalog
         Has all items of these events, see `catalog_of`.
     form : LogFormat
+    map : callable
+        Reads the donors in blocks, here or elsewhere.
     """
     chosen = is_high(activity.longest, low, high) & (activity.longest > 0)
     ids = activity.users[chosen] if chosen.any() else activity.users[:1]
     codes = catalog.codes(as_ids(store.item_ids()[: activity.n_items], "the items of the store"))
-    parts = []
-    for begin in range(0, len(ids), BLOCK):
-        block = ids[begin : begin + BLOCK].tolist()
-        log = as_log(block, until(store.histories(block)[0], activity.position), form)
-        X = as_rows(replace(log, target=codes[log.target]), catalog, form)
-        X = X[UserActivity.of(X)[1]]
-        parts.append(replace(X, history=X.history.compact()))
+    read = partial(_longest, store, activity.position, form)
+    parts = list(map(read, blocks_of(ids.tolist())))
     return replace(
         parts[0],
+        catalog=catalog,
         users=ids,
         user=np.arange(len(ids), dtype=np.int32),
-        target=np.concatenate([X.target for X in parts]),
-        history=_joined([X.history for X in parts]),
+        target=codes[np.concatenate([X.target for X in parts])],
+        history=_joined([X.history for X in parts]).recode(codes),
         time=_column([X.time for X in parts]),
     )
+
+
+def _longest(store: Store, position: int, form: LogFormat, ids: list[UserId]) -> Impressions:
+    """Return the row of each user with the longest history; items are numbers of the store."""
+    log = as_log(ids, until(store.histories(ids)[0], position), form)
+    X = as_rows(log, ItemCatalog(np.zeros(0, dtype=np.int64)), form)
+    X = X[UserActivity.of(X)[1]]
+    return replace(X, history=X.history.compact())
 
 
 def catalog_of(store: Store, activity: Activity, model: Model) -> ItemCatalog:

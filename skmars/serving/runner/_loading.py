@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.serving.scoring._rows import Stored, until
+from skmars.serving.store._numbered_folder import Publish
 from skmars.serving.store._store import EVENT, Events, ItemId, Store
 from skmars.utils._ids import as_ids, factorize
 
@@ -20,7 +21,6 @@ POINTER, LOADED = "runner/log/{}", "runner/loaded"
 MAX_NAME_BYTES = 300
 # Told after each batch: the file, how many rows of it are loaded, and how many it has.
 Progress = Callable[[str, int, int], Any]
-Publish = Callable[[str, str], Any]
 
 
 class LogFile(Protocol):

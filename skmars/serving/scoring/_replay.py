@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from skmars.serving.scoring._request import Request
 from skmars.serving.scoring._scorer import Answer, Scorer
-from skmars.serving.scoring._snapshot import Snapshot, version_folder
-from skmars.serving.store._current import OF_FIT
+from skmars.serving.scoring._snapshot import Snapshot
+from skmars.serving.store._current import OF_FIT, model_of, version_folder
 from skmars.serving.store._store import Store
 
 # Records that are read together, and candidates that are predicted together.
@@ -278,7 +278,8 @@ class _Snapshots:
         """Return the snapshot of these versions."""
         snapshot = self._kept.pop(versions, None)
         if snapshot is None:
-            alike = [s for s in self._kept.values() if s.versions["params"] == versions[0]]
+            mine = model_of(versions[0])
+            alike = [s for s in self._kept.values() if model_of(s.versions["params"]) == mine]
             loaded = alike[-1] if alike else None
             snapshot = Snapshot.load_versions(self._folder, *versions, loaded=loaded)
         self._kept[versions] = snapshot
@@ -289,7 +290,8 @@ class _Snapshots:
 
 def _versions(record: Mapping[str, Any]) -> Versions:
     versions = record["versions"]
-    if not isinstance(versions, Mapping) or not {"params", "pool"} <= versions.keys():
+    names = [versions.get(n) for n in ("params", "pool")] if isinstance(versions, Mapping) else []
+    if not names or not all(isinstance(name, str) for name in names):
         raise ValueError(
             f"versions must name 'params' and 'pool', got {versions!r}. Pass a log of requests, as "
             "`skmars serve` writes it."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from skmars.pipeline._steps import with_classifier, with_pool
 from skmars.retrieval import DonorPool
 from skmars.serving.scoring._parameters import Parameters
 from skmars.serving.scoring._rows import log_format
-from skmars.serving.store._current import AS_SAVED, OF_FIT, Current, model_of
+from skmars.serving.store._current import AS_SAVED, OF_FIT, Current, model_of, version_folder
 from skmars.serving.store._store import Store
 from skmars.utils._folder import checksum_of
 from skmars.utils._ids import Ids
@@ -38,11 +38,14 @@ class Snapshot:
         Its pipeline borrows from the pool. Of its histories, the items, the attributes of users and
         the kind of times are used; the events come from a store.
     versions : mapping of str to str
-        "params": "." for the model as it was saved, or else a folder below it, such as "params/2",
-        or "fits/1" for one that was fitted anew; "pool": "fit" for the pool that it was fitted
-        with, or else a folder such as "pools/3" (see `Current`).
+        "params": "." for the model as it was saved, or else a folder below it: "params/2" for
+        parameters that have learnt since, "fits/1" for a model that was fitted anew, and
+        "fits/1/params/2". "pool": "fit" for the pool that the model was fitted with, or else a
+        folder such as "pools/3" or "fits/1/pools/3".
     checksum : bytes, default=None
         Of the folder that the model was loaded from; None if it was not.
+    written : mapping of str to float, default={}
+        When the folders of "params" and "pool" were written, in seconds since 1970.
 
     Attributes
     ----------
@@ -61,6 +64,7 @@ class Snapshot:
     model: Model
     versions: Mapping[str, str]
     checksum: bytes | None = None
+    written: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not hasattr(self.pipeline, "predict_proba"):
@@ -119,7 +123,8 @@ class Snapshot:
         Raises
         ------
         OSError, ValueError
-            If a folder is not there, or does not hold what it should.
+            If a folder is not there, or does not hold what it should; if parameters or a pool
+            belong to another model.
         """
         current = Current.of(store)
         return cls.load_versions(folder, current.params, current.pool)
@@ -141,22 +146,33 @@ class Snapshot:
         params, pool : str, default=None
             As in `versions`; None is the model as it was saved, and the pool of its fit.
         loaded : Snapshot, default=None
-            One of the same folder, whose model is taken if it is of the same version, and the
-            folder holds the same one still.
+            One of the same folder. What it has of these versions is not read again, unless the
+            model was replaced.
+
+        Raises
+        ------
+        OSError, ValueError
+            As of `load`. The message names the version.
         """
         params, pool = params or AS_SAVED, pool or OF_FIT
         versions, name = {"params": params, "pool": pool}, model_of(params)
+        if pool != OF_FIT and model_of(pool) != name:
+            raise ValueError(
+                f"the pool {pool} belongs to another model than the parameters {params}: let both "
+                "pointers name versions of one model."
+            )
         path = version_folder(folder, name)
         checksum = checksum_of(path)
         if checksum is None or (loaded is not None and loaded.checksum != checksum):
-            loaded = None  # the folder was replaced: other processes will load what is there now
+            loaded = None  # another model, or it was replaced: others will load what is there now
         if loaded is not None and loaded.versions == versions:
             return loaded
-        # What was replaced by later versions is not in memory any longer.
-        has = {} if loaded is None else loaded.versions
-        same = bool(has) and model_of(has["params"]) == name
-        if loaded is None or not same or (params == name != has["params"]) or pool == OF_FIT:
+        # The classifier and the pool of the fit are not in memory where others took their place.
+        has = {"params": "", "pool": OF_FIT} if loaded is None else loaded.versions
+        if loaded is None or name == params != has["params"] or pool == OF_FIT != has["pool"]:
             model, has = load_model(path), {"params": name, "pool": OF_FIT}
+            if checksum_of(path) != checksum:
+                raise ValueError(f"{path} was replaced while it was read. Try again.")
         else:
             model = loaded.model
         if has["params"] != params:
@@ -166,7 +182,11 @@ class Snapshot:
         if has["pool"] != pool:
             donors = DonorPool.load(version_folder(folder, pool))
             model = replace(model, pipeline=with_pool(model.pipeline, donors))
-        return cls(model, versions, checksum)
+        written = {
+            "params": _written(version_folder(folder, params)),
+            "pool": _written(path if pool == OF_FIT else version_folder(folder, pool)),
+        }
+        return cls(model, versions, checksum, written)
 
     def check(self) -> None:
         """Score what is sure to come: new users, users with a history, and an unknown item.
@@ -223,11 +243,5 @@ def _other_than(ids: Ids) -> Ids:
     return free[:1].astype(np.int64)
 
 
-def version_folder(folder: str | os.PathLike[str], version: str) -> Path:
-    """Return the folder of a version; ValueError if that is not below `folder`, the model's."""
-    path = Path(folder, version)
-    if Path(version).is_absolute() or ".." in Path(version).parts:
-        raise ValueError(
-            f"version {version!r} must be a folder below {os.fspath(folder)}, such as 'pools/3'."
-        )
-    return path
+def _written(path: Path) -> float:
+    return (path / "manifest.json").stat().st_mtime

@@ -117,6 +117,13 @@ class Event(Body):
         ),
     ] = None
     context: Context | None = None
+    position: Annotated[
+        Annotated[int, Meta(ge=0, le=2**63 - 1)] | None,
+        Meta(
+            description="Position of the answer that the user was shown: what was known up to it "
+            "is what this event is learnt with. Default: all that came before the event."
+        ),
+    ] = None
 
 
 class EventsRequest(Body):
@@ -143,7 +150,11 @@ Position = Annotated[
     ),
 ]
 Versions = Annotated[
-    dict[str, str], Meta(description="What the answer was made with, as `/metrics` tells it, too.")
+    dict[str, str],
+    Meta(
+        description='What the answer was made with: `params` ("." is the model as it was saved) '
+        'and `pool` ("fit" is that of its fit), or folders below that of the model.'
+    ),
 ]
 
 
@@ -151,7 +162,7 @@ class Answer(Struct):
     """A body of an answer, or a part of one."""
 
 
-class UserScores(Answer):
+class UserScores(Answer, omit_defaults=True):
     """Probabilities of clicks of a user."""
 
     user_id: Id
@@ -193,7 +204,7 @@ class EventsAnswer(Answer):
     new: Annotated[int, Meta(description="How many of the events were not there before.")]
 
 
-class Health(Answer):
+class Health(Answer, omit_defaults=True):
     """Whether the process lives, or can answer."""
 
     status: str

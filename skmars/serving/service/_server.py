@@ -9,12 +9,14 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from skmars.persistence._modules import import_modules
+from skmars.serving.store._current import Current
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -106,13 +108,14 @@ def serve(settings: Settings) -> None:
     import_modules(settings.modules)
     store = open_store(settings.store)
     try:
-        tried = _tried(settings.model, store)
+        tried = [_tried(settings.model, store)]
     finally:
         store.close()
+    if settings.workers > 1:
+        tried.clear()  # worker processes load it by themselves, and share its pages
     listening = _listen(settings.host, settings.port)
     config = Config(
-        # Worker processes load it by themselves, and share its pages.
-        partial(_application, settings, tried if settings.workers == 1 else None),
+        partial(_application, settings, tried),
         factory=True,
         workers=settings.workers,
         http=BoundedProtocol,
@@ -148,16 +151,22 @@ def serve(settings: Settings) -> None:
 
 
 def _tried(folder: Path, store: Store) -> Snapshot:
-    """Return the current versions, or else the model as it was saved; raise if neither works."""
+    """Return the current versions, or else those before them; raise if none of them works."""
     from skmars.serving.scoring._scorer import Scorer
     from skmars.serving.scoring._snapshot import Snapshot
 
-    try:
-        snapshot = Snapshot.load(folder, store)
-    except Exception:  # the service logs it, and takes the model as it was saved
-        snapshot = Snapshot.load_versions(folder)
-    Scorer(store).prepare(snapshot)
-    return snapshot
+    current, scorer = Current.of(store), Scorer(store)
+
+    def load(versions: Current) -> Snapshot:
+        snapshot = Snapshot.load_versions(folder, versions.params, versions.pool)
+        scorer.prepare(snapshot)
+        return snapshot
+
+    *others, last = [current, *current.without_later()]
+    for versions in others:
+        with suppress(Exception):  # the service logs it, and does the same
+            return load(versions)
+    return load(last)
 
 
 def _shown(url: str) -> str:
@@ -185,8 +194,8 @@ def _end(*_: Any) -> NoReturn:
     raise SystemExit(0)
 
 
-def _application(settings: Settings, tried: Snapshot | None = None) -> FastAPI:
-    """Return the application of one process."""
+def _application(settings: Settings, tried: list[Snapshot]) -> FastAPI:
+    """Return the application of one process. `tried` is what is loaded already, if anything."""
     import torch
 
     import_modules(settings.modules)
@@ -223,13 +232,17 @@ def _score_log(settings: Settings) -> ScoreLog | None:
     return ScoreLog(settings.log_scores, settings.log_share)
 
 
-def _loader(folder: Path, tried: Snapshot | None) -> Callable[..., Any]:
-    """Return a function that loads the versions that pointers name, if they are not at hand."""
+def _loader(folder: Path, tried: list[Snapshot]) -> Callable[..., Any]:
+    """Return a function that loads the versions that are wanted, if they are not at hand.
+
+    `tried` is what was loaded before; it is forgotten when there is something current.
+    """
     from skmars.serving.scoring._snapshot import Snapshot
 
-    def load(wanted: Any, current: Snapshot | None) -> Snapshot:
-        return Snapshot.load_versions(
-            folder, wanted["params"], wanted["pool"], loaded=current or tried
-        )
+    def load(wanted: Current, current: Snapshot | None) -> Snapshot:
+        if current is not None:
+            tried.clear()
+        loaded = tried[0] if tried else current
+        return Snapshot.load_versions(folder, wanted.params, wanted.pool, loaded=loaded)
 
     return load

@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-import msgspec
 import numpy as np
 
 from skmars.pipeline._steps import augmenter_in
@@ -24,7 +23,9 @@ from skmars.serving.service._queue import BatchQueue, QueueFull
 from skmars.serving.service._refusal import Refusal
 from skmars.serving.service._score_log import ScoreLog
 from skmars.serving.service._timely import Known, TimelyHistories
+from skmars.serving.service._trainer_status import TrainerWatch
 from skmars.serving.service._versions import VersionWatcher
+from skmars.serving.store._payload import encode
 from skmars.serving.store._store import Events, Store, UserId
 from skmars.utils._ids import kind_of
 from skmars.utils._values import check_same_unit
@@ -102,7 +103,9 @@ class Service:
             interval=interval,
             switched=self._switched,
             failed=metrics.failed_loads.inc,
+            besides=self._look_at_trainer,
         )
+        self._trainer = TrainerWatch(store)
         self._queue: BatchQueue[ScoreJob | RecommendJob, Any] = BatchQueue(
             self._work,
             capacity=capacity,
@@ -176,7 +179,8 @@ class Service:
             raise Refusal(429, "queue_full", message, headers=RETRY)
         self._writes += 1
         loop = asyncio.get_running_loop()
-        writing = loop.run_in_executor(self._writers, self._store.append_counted, events)
+        seen = [event.position or 0 for event in wanted.events]
+        writing = loop.run_in_executor(self._writers, self._append, events, seen)
         writing.add_done_callback(self._written)
         try:
             position, n_new = await asyncio.wait_for(asyncio.shield(writing), WRITE_SECONDS)
@@ -196,6 +200,19 @@ class Service:
         self._metrics.events.labels("known").inc(len(events) - n_new)
         return schemas.EventsAnswer(position=position, new=n_new)
 
+    def _append(self, events: Events, seen: list[int]) -> tuple[int, int]:
+        """Append events, in a thread; a Refusal if a position was not reached yet."""
+        if any(seen) and max(seen) > (end := self._store.position):
+            at = next(at for at, position in enumerate(seen) if position > end)
+            raise Refusal(
+                422,
+                "wrong_value",
+                f"The position is {seen[at]}, but the store ends at {end}. Send the position of "
+                "the answer of this service that the user was shown.",
+                f"events[{at}].position",
+            )
+        return self._store.append_counted(events)
+
     def ready(self) -> dict[str, str]:
         """Return the versions in use; a Refusal if there are none, or the store is silent."""
         snapshot = self._snapshot()
@@ -204,12 +221,17 @@ class Service:
         return dict(snapshot.versions)
 
     def _switched(self, snapshot: Snapshot) -> None:
-        self._metrics.set_versions(snapshot.versions)
+        self._metrics.set_versions(snapshot.versions, snapshot.written)
         with suppress(OSError):  # a store that does not answer is told elsewhere
             for told in _surprises(snapshot, self._store):
                 if told not in self._told:
                     self._told.add(told)
                     log.warning("%s", told)
+
+    def _look_at_trainer(self) -> None:
+        self._trainer.look()
+        shown = self._metrics.trainer
+        shown.status, shown.behind = self._trainer.status, self._trainer.behind
 
     def _snapshot(self) -> Snapshot:
         snapshot = self._versions.current
@@ -449,7 +471,7 @@ def _events(given: Sequence[schemas.Event], snapshot: Snapshot | None) -> Events
         time,
         np.array([event.clicked for event in given], dtype=np.uint8),
         ids=None if None in ids else ids,  # type: ignore[arg-type]
-        payload=[msgspec.json.encode(e.context) if e.context else b"" for e in given],
+        payload=[encode(e.context or {}, e.position) for e in given],
     )
 
 

@@ -9,13 +9,17 @@ the one pointer that all look at first is switched, so that nobody mixes the two
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from skmars.serving.store._store import Store
 
 # Names of the model as it was saved first, of its parameters, and of the pool of its fit.
 AS_SAVED, OF_FIT = ".", "fit"
 MODEL, PARAMS, POOL = "model", "params", "pool"
+# Names of the folders that hold versions.
+FITS, POOLS = "fits", "pools"
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,20 @@ class Current:
         params, pool = store.pointer(below(model, PARAMS)), store.pointer(below(model, POOL))
         return cls(
             model,
-            model if params is None else below(model, params),
-            OF_FIT if pool is None else below(model, pool),
+            model if params in (None, AS_SAVED) else below(model, params),
+            OF_FIT if pool in (None, OF_FIT) else below(model, pool),
         )
+
+    def __str__(self) -> str:
+        return f"params {self.params}, pool {self.pool}"
+
+    def without_later(self) -> list[Current]:
+        """Return what to begin with where these versions are broken: what was there before them.
+
+        First the model as it was fitted, and then the one that was saved first.
+        """
+        others = [Current(self.model, self.model), Current()]
+        return [other for other in dict.fromkeys(others) if other != self]
 
 
 def below(model: str, name: str) -> str:
@@ -53,7 +68,17 @@ def below(model: str, name: str) -> str:
     return name if model == AS_SAVED else f"{model}/{name}"
 
 
-def model_of(params: str) -> str:
-    """Return the name of the model that parameters belong to."""
-    head, _, tail = params.rpartition(f"{PARAMS}/")
-    return (head.rstrip("/") or AS_SAVED) if tail.isdecimal() else params
+def model_of(version: str) -> str:
+    """Return the name of the model that a pool or parameters belong to, or that a version is."""
+    return "/".join(Path(version).parts[:2]) if version.startswith(f"{FITS}/") else AS_SAVED
+
+
+def version_folder(deployment: str | os.PathLike[str], version: str) -> Path:
+    """Return the folder of a version; ValueError if that is not below the deployment."""
+    path = Path(version)
+    if path.is_absolute() or ".." in path.parts or "\0" in version:
+        raise ValueError(
+            f"version {version!r} must be a folder below {os.fspath(deployment)}, such as "
+            "'pools/3'."
+        )
+    return Path(deployment, path)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cache
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any, TypeVar
@@ -55,6 +56,12 @@ DATA = "data.mdb"  # the file of LMDB
 DATABASES = ("meta", "users", "touched", "items", "numbers", "stream")
 
 
+@cache
+def _of_this_process(path: Path, max_bytes: int) -> LMDBStore:
+    """Return the store that a pickle stands for, which all pickles of a process share."""
+    return LMDBStore(path, max_bytes=max_bytes)
+
+
 class LMDBStore:
     """Events, item numbers, pointers and leases in a folder, for the processes of one machine.
 
@@ -80,7 +87,8 @@ class LMDBStore:
     Files that are removed or replaced while the store is open are noticed: all calls but `close`
     raise StoreError, rather than to keep events in a file that nobody will find.
 
-    Open it after a fork: a forked process that uses the store of its parent gets a StoreError.
+    Open it after a fork: a forked process that uses the store of its parent gets a StoreError. A
+    pickle is its address: another process that reads it opens the store.
 
     Leases go by the clock of the machine. If it is set back, a lease lasts as long again as it was
     taken for; if it is set forward, it ends early, and the token keeps its holder from publishing
@@ -136,6 +144,9 @@ class LMDBStore:
         except BaseException:
             self.close()
             raise
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _of_this_process, (self._path.absolute(), self._max_bytes)
 
     def __repr__(self) -> str:
         return f"LMDBStore({str(self._path)!r})"

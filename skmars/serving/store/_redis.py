@@ -6,7 +6,7 @@ import errno
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
@@ -62,6 +62,12 @@ FORMAT_KEY, POSITION, USER_KIND, ITEM_KIND, ITEMS, NUMBERS, STREAM, TOUCHED, TRI
 APPEND_KEYS = [FORMAT_KEY, POSITION, USER_KIND, ITEM_KIND, ITEMS, NUMBERS, STREAM, TOUCHED]
 
 
+@cache
+def _of_this_process(url: str) -> RedisStore:
+    """Return the store that a pickle stands for, which all pickles of a process share."""
+    return RedisStore(url)
+
+
 class RedisStore:
     """Events, item numbers, pointers and leases on a Redis server, for many machines.
 
@@ -94,10 +100,12 @@ class RedisStore:
     A server that was emptied or replaced in the meantime is noticed: all calls but `close` raise
     StoreError, rather than to go on with other positions and item numbers.
 
-    Redis Cluster is not supported.
+    Redis Cluster is not supported. A pickle of the store is its address, with the password if it
+    has one: another process that reads it connects to the server.
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] | None = None) -> None:
+        self._url = url
         address, durable = _without_durable(url)
         parts = urlsplit(address)
         self._name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
@@ -139,6 +147,9 @@ class RedisStore:
         except BaseException:
             self.close()
             raise
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _of_this_process, (self._url,)
 
     def __repr__(self) -> str:
         return f"RedisStore({self._name!r})"

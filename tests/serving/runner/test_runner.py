@@ -34,6 +34,7 @@ from skmars.persistence import Model
 from skmars.retrieval import DonorPool
 from skmars.serving import Events, LeaseHeld, Pass, Runner, StaleLease
 from skmars.serving.runner._loading import load_log
+from skmars.serving.runner._model_pools import ModelPools
 from skmars.serving.scoring._rows import log_format
 from tests.serving.fake_store import FakeStore
 
@@ -171,8 +172,8 @@ def run(folder: Path, store: Any, *files: File, **options: Any) -> Pass:
     return done
 
 
-def current(folder: Path, store: Any) -> DonorPool:
-    return DonorPool.load(folder / store.pointer("pool"))
+def current(folder: Path, store: Any, pointer: str = "pool") -> DonorPool:
+    return DonorPool.load(folder / store.pointer(pointer))
 
 
 events = st.lists(
@@ -418,13 +419,13 @@ def test_events_that_arrive_meanwhile_wait_for_the_next_pass() -> None:
     model, log = deployment(*WORLD), shop()
     folder, store = fresh(model), FakeStore()
     store.append(events_of(log[:60]))
-    runner, users = Runner(folder, store), store.users
+    runner, touched = Runner(folder, store), store.touched
 
-    def later() -> Iterator[Any]:
+    def later(since: int) -> list[Any]:
         store.append(events_of(log[60:]))
-        yield from users()
+        return touched(since)
 
-    store.users = later  # type: ignore[method-assign]
+    store.touched = later  # type: ignore[method-assign]
     assert next(iter(runner.passes())).position == len(log[:60].drop_duplicates())
     assert_same_pool(current(folder, store), expected_pool(model, log[:60].drop_duplicates()))
     list(runner.passes())
@@ -491,6 +492,54 @@ def test_a_model_that_was_replaced_gets_its_pool() -> None:
     again = fresh(deployment("all", *WORLD[1:]))
     assert run(again, FakeStore(), *files).pool == "pools/1"
     assert_same_pool(current(folder, store), DonorPool.load(again / "pools/1"))
+
+
+def refitted(folder: Path, name: str, history: str = "all") -> Path:
+    """Put a model that was fitted anew below a deployment, and return its folder."""
+    return Path(shutil.copytree(deployment(history, *WORLD[1:]), folder / name))
+
+
+def test_the_runner_follows_the_current_model() -> None:
+    """Each model has pools of its own; what is loaded of the log is so for all of them."""
+    folder, store, log = fresh(deployment(*WORLD)), FakeStore(), shop().drop_duplicates()
+    fit, files = refitted(folder, "fits/1"), [File(log[:60])]
+    passes = Runner(folder, store, lambda _: files).passes(every=0.01)
+    assert next(passes).pool == "pools/1"
+    # The new one is made ready before it is switched to.
+    made = ModelPools(folder, store, "fits/1").update(store.position, store.publish)
+    assert made is not None
+    assert made.name == "fits/1/pools/1"
+    assert (store.pointer("pool"), store.pointer("fits/1/pool")) == ("pools/1", "pools/1")
+    assert next(passes).pool is None
+    store.publish("model", "fits/1")
+    assert next(passes).pool is None
+    assert_same_pool(current(fit, store, "fits/1/pool"), expected_pool(fit, log[:60]))
+    files[0] = File(log)
+    done = next(passes)
+    assert (done.pool, done.loaded.rows) == ("fits/1/pools/2", len(log) - 60)
+    assert_same_pool(current(fit, store, "fits/1/pool"), expected_pool(fit, log))
+    assert store.pointer("pool") == "pools/1"
+    store.publish("model", ".")  # somebody goes back
+    assert next(passes).pool == "pools/2"
+    assert_same_pool(current(folder, store), expected_pool(folder, log))
+    passes.close()
+    assert run(folder, store, File(log)).pool is None  # a new runner finds it all
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "told"),
+    [
+        ("../other", ValueError, "must be a folder below"),
+        ("/etc", ValueError, "must be a folder below"),
+        ("fits/7", OSError, "fits/7"),
+    ],
+)
+def test_a_current_model_that_is_none_is_told(model: str, error: type, told: str) -> None:
+    folder, store = fresh(deployment(*WORLD)), FakeStore()
+    store.publish("model", model)
+    with pytest.raises(error, match=told):
+        run(folder, store, File(shop()))
+    assert store.pointers == {"model": model}
 
 
 def test_a_file_under_another_name_counts_once() -> None:

@@ -11,7 +11,16 @@ import pytest
 import skmars
 from skmars.cli import main
 from skmars.serving import Events, Request, Scorer, Snapshot, logged, open_store, replay
-from tests.serving.shops import LAST, N_ITEMS, N_USERS, Setting, events, first_log, fitted
+from tests.serving.shops import (
+    LAST,
+    N_ITEMS,
+    N_USERS,
+    Setting,
+    events,
+    first_log,
+    fitted,
+    save_params,
+)
 from tests.serving.shops import other_pool as pool_of
 
 pytest.importorskip("safetensors")
@@ -24,14 +33,25 @@ def served(tmp_path_factory):
     """A deployment that has scored requests while events came and versions changed."""
     folder = tmp_path_factory.mktemp("served")
     skmars.save(fitted(SETTING), folder / "model")
-    (folder / "model" / "params").mkdir()
-    skmars.save(fitted(SETTING, 1), folder / "model" / "params" / "1")
+    save_params(folder / "model", "params/1", fitted(SETTING, 1).pipeline[-1])
+    (folder / "model" / "fits").mkdir()
+    skmars.save(fitted(SETTING, 2), folder / "model" / "fits" / "1")
+    save_params(folder / "model", "params/4", fitted(SETTING, 3).pipeline[-1], "fits/1")
+    (folder / "model" / "fits" / "1" / "pools").mkdir()
+    pool_of(SETTING).save(folder / "model" / "fits" / "1" / "pools" / "2")
     (folder / "model" / "pools").mkdir()
     pool_of(SETTING).save(folder / "model" / "pools" / "1")
     store = open_store(f"lmdb:{folder}/store")
     store.append(events(first_log()), streamed=False)
     scorer, rng, records = Scorer(store), np.random.default_rng(0), []
-    for pointers in ({}, {"pool": "pools/1"}, {"params": "params/1"}, {"pool": "pools/1"}):
+    for pointers in (
+        {},
+        {"pool": "pools/1"},
+        {"params": "params/1"},
+        {"fits/1/pool": "pools/2", "model": "fits/1"},
+        {"fits/1/params": "params/4"},
+        {"model": "."},
+    ):
         for name, version in pointers.items():
             store.publish(name, version)
         snapshot = Snapshot.load(folder / "model", store)
@@ -64,13 +84,14 @@ def _request(rng: np.random.Generator) -> Request:
 def test_each_score_is_found_again(served) -> None:
     folder, store, records = served
     found = replay(folder / "model", store, records)
-    assert (found.n_requests, found.n_scores) == (60, 240)
+    assert (found.n_requests, found.n_scores) == (90, 360)
     assert found.max_difference <= 1e-6
     versions = {(".", "fit"), (".", "pools/1"), ("params/1", "pools/1")}
+    versions |= {(params, "fits/1/pools/2") for params in ("fits/1", "fits/1/params/4")}
     assert found.by_version.keys() == versions
-    assert sum(row["scores"] for row in found.by_version.values()) == 240
+    assert sum(row["scores"] for row in found.by_version.values()) == 360
     assert not found.gone
-    assert str(found).startswith("240 scores of 60 requests: the largest difference is ")
+    assert str(found).startswith("360 scores of 90 requests: the largest difference is ")
 
 
 def test_json_lines_and_parquet_hold_the_same(served, tmp_path) -> None:
@@ -81,7 +102,7 @@ def test_json_lines_and_parquet_hold_the_same(served, tmp_path) -> None:
     parquet.write_table(arrow.Table.from_pylist(texts), tmp_path / "log.parquet")
     for name in ("log.jsonl", "log.parquet"):
         found = replay(folder / "model", store, tmp_path / name)
-        assert (found.n_scores, found.max_difference <= 1e-6) == (240, True)
+        assert (found.n_scores, found.max_difference <= 1e-6) == (360, True)
 
 
 @pytest.mark.parametrize("changed", ["probability", "position", "versions"])
@@ -93,7 +114,7 @@ def test_what_was_made_otherwise_is_told(served, changed) -> None:
     elif changed == "position":
         other = [{**record, "position": store.position} for record in other]
     else:
-        other = [{**r, "versions": {**r["versions"], "params": "params/1"}} for r in other]
+        other = [{**r, "versions": {**r["versions"], "params": "params/1"}} for r in other[:45]]
     found = replay(folder / "model", store, other)
     assert found.max_difference > 1e-4
     assert found.worst is not None
@@ -102,14 +123,24 @@ def test_what_was_made_otherwise_is_told(served, changed) -> None:
     )
 
 
-def test_a_version_that_is_gone_is_counted(served, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("gone", "counted"),
+    [
+        ("pools/1", {"pools/1": 45}),
+        ("params/1", {"params/1": 30}),
+        ("fits/1/params/4", {"fits/1/params/4": 15}),
+        ("fits/1/pools/2", {"fits/1/pools/2": 30}),
+        ("fits/1", {"fits/1": 15, "fits/1/params/4": 15, "fits/1/pools/2": 30}),
+    ],
+)
+def test_a_version_that_is_gone_is_counted(served, tmp_path, gone, counted) -> None:
     folder, store, records = served
     model = shutil.copytree(folder / "model", tmp_path / "model")
-    shutil.rmtree(model / "pools" / "1")
+    shutil.rmtree(model / gone)
     found = replay(model, store, records)
-    assert found.gone == {"pools/1": 45}
-    assert (found.n_requests, found.max_difference <= 1e-6) == (15, True)
-    assert "pools/1 is gone: 45 requests" in str(found)
+    assert found.gone == counted
+    assert (found.n_requests, found.max_difference <= 1e-6) == (90 - max(counted.values()), True)
+    assert f"{gone} is gone: {counted[gone]} requests" in str(found)
 
 
 def test_wrong_logs_are_refused(served, tmp_path) -> None:
@@ -120,6 +151,14 @@ def test_wrong_logs_are_refused(served, tmp_path) -> None:
         ("7", "log.jsonl, line 1 holds 7, and no record"),
         ('{"user_id": 1}', "log.jsonl, record 1: 'item_ids' is missing"),
         (json.dumps({**records[0], "versions": {}}), "versions must name 'params' and 'pool'"),
+        (
+            json.dumps({**records[0], "versions": {"params": 1, "pool": "fit"}}),
+            "versions must name 'params' and 'pool'",
+        ),
+        (
+            json.dumps({**records[0], "versions": {"params": ".", "pool": "fits/1/pools/2"}}),
+            "belongs to another model than the parameters",
+        ),
         (json.dumps({**records[0], "probability": [0.5]}), "has 1 probabilities for 4 items"),
         (json.dumps({**records[0], "position": 10**6}), "but the store ends at"),
         (
@@ -142,7 +181,7 @@ def test_the_command_prints_and_judges(served, tmp_path, capsys) -> None:
     command = ["replay", str(path), "--model", str(folder / "model")]
     command += ["--store", f"lmdb:{tmp_path}/store"]
     assert main(command) == 0
-    assert capsys.readouterr().out.startswith("240 scores of 60 requests")
+    assert capsys.readouterr().out.startswith("360 scores of 90 requests")
     records = [{**records[0], "probability": [0.5] * 4}]
     path.write_text(json.dumps(records[0]))
     assert main(command) == 1

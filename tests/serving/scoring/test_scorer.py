@@ -337,57 +337,6 @@ def test_preparing_reads_the_numbers_of_items_once(store, snapshot) -> None:
     assert calls == [0, N_ITEMS]
 
 
-def test_versions_are_loaded_by_what_a_store_says(tmp_path, store) -> None:
-    pytest.importorskip("safetensors")
-    skmars.save(fitted(TIMED), tmp_path / "model")
-    for name in ("params", "pools"):
-        (tmp_path / "model" / name).mkdir()
-    skmars.save(fitted(TIMED, 1), tmp_path / "model" / "params" / "1")
-    other_pool(TIMED).save(tmp_path / "model" / "pools" / "1")
-    pool, fit = other_pool(TIMED), fitted(TIMED)
-    request = [Request(N_USERS - 1, [1, 2, 99], None, HERE)]
-    for pointers, model, donors in [
-        ({}, fit, None),
-        ({"pool": "pools/1"}, fit, pool),
-        ({"params": "params/1", "pool": "pools/1"}, fitted(TIMED, 1), pool),
-        ({"params": "."}, fit, None),
-    ]:
-        store.pointers = pointers
-        found = Snapshot.load(tmp_path / "model", store)
-        assert found.versions == {"params": ".", "pool": "fit", **pointers}
-        wanted = Snapshot.of(model, donors)
-        np.testing.assert_array_equal(
-            Scorer(store).score(found, request)[0].probability,
-            Scorer(store).score(wanted, request)[0].probability,
-        )
-    again = Snapshot.load_versions(tmp_path / "model", ".", "pools/1", loaded=found)
-    assert again.model.histories is found.model.histories  # the model itself is not read again
-    assert Snapshot.load_versions(tmp_path / "model", ".", loaded=found) is found
-    for version in ("../model", "/etc"):
-        with pytest.raises(ValueError, match="must be a folder below"):
-            Snapshot.load_versions(tmp_path / "model", version)
-    with pytest.raises(FileNotFoundError, match="pools/2"):
-        Snapshot.load_versions(tmp_path / "model", None, "pools/2")
-
-
-def test_a_model_that_was_replaced_is_read_again(tmp_path, store) -> None:
-    pytest.importorskip("safetensors")
-    skmars.save(fitted(TIMED), tmp_path / "model")
-    served = Snapshot.load(tmp_path / "model", store)
-    skmars.save(fitted(TIMED, 1), tmp_path / "model")
-    (tmp_path / "model" / "pools").mkdir()
-    other_pool(TIMED).save(tmp_path / "model" / "pools" / "1")
-    store.pointers = {"pool": "pools/1"}
-    request = [Request(N_USERS - 1, [1, 2], None, HERE)]
-    going_on = Snapshot.load_versions(tmp_path / "model", None, "pools/1", loaded=served)
-    begun_anew = Snapshot.load(tmp_path / "model", store)
-    assert going_on.versions == begun_anew.versions
-    np.testing.assert_array_equal(
-        Scorer(store).score(going_on, request)[0].probability,
-        Scorer(store).score(begun_anew, request)[0].probability,
-    )
-
-
 def test_the_probes_of_a_model_are_of_its_kind() -> None:
     assert EVENT.itemsize == 32
     frame = pd.DataFrame({"user_id": ["probe 0", "probe 1"], "item_id": [0, 1]})

@@ -39,7 +39,10 @@ from skmars.serving.service._app import make_app
 from skmars.serving.service._metrics import Metrics
 from skmars.serving.service._protocol import BoundedProtocol
 from skmars.serving.service._service import Service
+from skmars.serving.service._trainer_status import TrainerWatch
 from skmars.serving.store._lmdb import LMDBStore
+from skmars.serving.store._payload import decode
+from tests.serving.fake_store import FakeStore
 from tests.serving.served import NOW, FaultyStore, Loads, model, wait_until
 
 
@@ -156,8 +159,39 @@ def test_events_keep_their_context_and_order(din):
     assert [(e.user_id, e.item_id, e.clicked) for e in kept] == [
         ("a", str(i), i % 2 == 0) for i in range(5)
     ]
-    assert all(json.loads(e.payload) == {"device": "x"} for e in kept)
+    assert all(decode(e.payload) == ({"device": "x"}, None) for e in kept)
     assert all(np.isnan(e.time) for e in kept)
+
+
+def test_events_keep_the_position_of_the_answer_that_was_shown(served):
+    served.click(1, 2)
+    told = served.score({"user_id": 1, "item_ids": [3]}).json()["users"][0]["position"]
+    served.click(1, 4)
+    assert served.click(1, 3, position=told).status_code == 200
+    assert served.click(1, 5, position=0).status_code == 200
+    assert served.click(1, 6, position=None).status_code == 200
+    positions = [decode(e.payload)[1] for e in served.store.stream(0, 10)]
+    assert positions == [None, None, 1, 0, None]
+
+
+@pytest.mark.parametrize("position", [-1, 1.5, "1", True, 2**63, [1]])
+def test_a_position_is_a_whole_number(served, position):
+    answer = served.click(1, 2, position=position)
+    assert (answer.status_code, error(answer)) == (422, ("invalid", "events[0].position"))
+    assert served.store.position == 0
+
+
+def test_a_position_beyond_the_end_of_the_store_is_refused(served):
+    """It is that of another service; nothing of the request is kept."""
+    served.click(1, 2)
+    event = {"user_id": 1, "clicked": True, "time": NOW}
+    answer = served.post(
+        "/events",
+        events=[{**event, "item_id": 3, "position": 1}, {**event, "item_id": 4, "position": 2}],
+    )
+    assert (answer.status_code, error(answer)) == (422, ("wrong_value", "events[1].position"))
+    assert "the store ends at 1" in answer.json()["error"]["message"]
+    assert served.store.position == 1
 
 
 def test_unknown_users_and_items_are_answered(served, din):
@@ -257,7 +291,7 @@ def test_what_may_surprise_is_told_once(tmp_path, caplog, change, told):
 
 
 def test_health_readiness_and_documentation(served):
-    assert served.client.get("/health").json()["status"] == "alive"
+    assert served.client.get("/health").json() == {"status": "alive"}
     ready = served.client.get("/ready")
     assert ready.json() == {"status": "ready", "versions": {"params": ".", "pool": "fit"}}
     document = served.client.get("/openapi.json").json()
@@ -629,6 +663,119 @@ def test_clients_notice_no_switch_of_versions(served):
     assert served.metric("skmars_failed_loads_total") >= 1
     assert served.metric('skmars_version_number{name="pool"}') == 7
     assert served.metric('skmars_version_info{params=".",pool="pools/7"}') == 1
+
+
+def test_full_names_of_versions_are_told(tmp_path):
+    with run(tmp_path) as served:
+        for name, value in (
+            ("fits/2/pool", "pools/7"),
+            ("fits/2/params", "params/5"),
+            ("model", "fits/2"),
+        ):
+            served.store.publish(name, value)
+        versions = {"params": "fits/2/params/5", "pool": "fits/2/pools/7"}
+        wait_until(lambda: served.client.get("/ready").json()["versions"] == versions)
+        assert served.score({"user_id": 1, "item_ids": [1]}).json()["versions"] == versions
+        for name, number in (("model", 2), ("params", 5), ("pool", 7)):
+            assert served.metric(f'skmars_version_number{{name="{name}"}}') == number
+        served.store.publish("fits/2/params", ".")
+        wait_until(lambda: served.metric('skmars_version_number{name="params"}') == 0)
+        assert served.metric('skmars_version_number{name="model"}') == 2
+
+
+STATUS = {
+    **{"version": "params/3", "position": 2, "log_loss": 0.5, "current_log_loss": 0.6},
+    **{"auc": 0.7, "current_auc": None, "rows": 100, "accepted": True, "n_accepted": 3},
+    **{"n_rejected": 1, "n_events": 1234, "time": 1.7e9},
+}
+
+
+def trainer_metrics(served):
+    """Return all that the service shows of the trainer, but ages."""
+    lines = served.client.get("/metrics").text.splitlines()
+    shown = [line.rpartition(" ") for line in lines if line.startswith("skmars_trainer_")]
+    return {
+        name.removeprefix("skmars_trainer_"): float(value)
+        for name, _, value in shown
+        if "age" not in name
+    }
+
+
+def test_the_metrics_show_the_trainer(served):
+    assert trainer_metrics(served) == {}
+    for item in range(5):
+        served.click(1, item)
+    served.store.publish("trainer/status", json.dumps(STATUS))
+    wait_until(lambda: trainer_metrics(served))
+    shown = {
+        "events_total": 1234,
+        "position": 2,
+        "positions_behind": 3,
+        'log_loss{of="candidate"}': 0.5,
+        'log_loss{of="current"}': 0.6,
+        'auc{of="candidate"}': 0.7,
+        "validation_rows": 100,
+        'candidates_total{state="accepted"}': 3,
+        'candidates_total{state="rejected"}': 1,
+    }
+    assert trainer_metrics(served) == shown
+    assert served.metric("skmars_trainer_status_age_seconds") > 1e7
+    served.click(1, 9)
+    wait_until(lambda: trainer_metrics(served) == {**shown, "positions_behind": 4})
+    few = {name: STATUS[name] for name in ("position", "n_events", "time")}
+    served.store.publish("trainer/status", json.dumps({**few, "position": 99}))
+    wait_until(lambda: trainer_metrics(served).get("position") == 99)
+    assert trainer_metrics(served) == {
+        "events_total": 1234,
+        "position": 99,
+        "positions_behind": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["{", "7", "[]", "null", "{}", "[" * 100_000, "9" * 5000]
+    + [
+        json.dumps({**STATUS, **wrong})
+        for wrong in (
+            {"position": None},
+            {"position": -1},
+            {"position": 10**400},
+            {"n_events": "many"},
+            {"time": None},
+            {"auc": "good"},
+            {"n_accepted": 1.5},
+        )
+    ],
+)
+def test_a_broken_status_is_ignored_and_told_once(tmp_path, caplog, broken):
+    store = FakeStore()
+    watch = TrainerWatch(store)
+    store.publish("trainer/status", json.dumps(STATUS))
+    watch.look()
+    good = watch.status
+    assert good is not None
+    store.publish("trainer/status", broken)
+    for _ in range(3):
+        watch.look()
+    assert watch.status == good
+    assert len(caplog.records) == 1
+    store.publish("trainer/status", json.dumps({**STATUS, "log_loss": float("nan"), "later": []}))
+    watch.look()
+    assert np.isnan(watch.status.log_loss)
+
+
+def test_the_ages_of_versions_are_told(tmp_path):
+    known = model()
+    written = {"params": 1.0, "pool": 2.0}
+
+    def loads(wanted, current):
+        return Snapshot(known, {"params": ".", "pool": "fit"}, None, written)
+
+    with run(tmp_path, loads=loads) as served:
+        ages = [served.metric(f'skmars_version_age_seconds{{name="{n}"}}') for n in written]
+        assert 0.9 < ages[0] - ages[1] < 1.1
+        assert ages[0] > 1e9
 
 
 def test_without_a_model_events_are_kept_and_scores_refused(tmp_path):

@@ -13,13 +13,13 @@ from skmars.serving.service._versions import VersionWatcher
 
 class Pointers:
     def __init__(self):
-        self.names = {"params": None, "pool": None}
+        self.names = {}
         self.dead = False
 
     def pointer(self, name):
         if self.dead:
             raise OSError("gone")
-        return self.names[name]
+        return self.names.get(name)
 
 
 @pytest.fixture
@@ -41,11 +41,11 @@ class Loader:
         self.unreadable, self.unfit, self.loaded = set(), set(), []
 
     def __call__(self, wanted, current):
-        pool = wanted["pool"]
+        pool = wanted.pool
         self.loaded.append(pool)
         if pool in self.unreadable:
             raise OSError(f"{pool} is gone")
-        return str(pool)
+        return pool
 
     def check(self, snapshot):
         if snapshot in self.unfit:
@@ -61,13 +61,13 @@ def test_it_follows_the_pointers(pointers):
     versions = watcher(pointers, load, switched=switched.append)
     assert versions.current is None
     versions.look()
-    assert versions.current == "None"
+    assert versions.current == "fit"
     pointers.names["pool"] = "pools/1"
     versions.look()
     versions.look()
     assert versions.current == "pools/1"
-    assert load.loaded == [None, "pools/1"]
-    assert switched == ["None", "pools/1"]
+    assert load.loaded == ["fit", "pools/1"]
+    assert switched == ["fit", "pools/1"]
 
 
 @pytest.mark.parametrize("fault", ["unreadable", "unfit"])
@@ -119,12 +119,46 @@ def test_a_process_that_begins_with_a_bad_version_takes_the_model_as_saved(point
     pointers.names["pool"] = "pools/2"
     versions = watcher(pointers, load)
     versions.look()
-    assert versions.current == "None"
+    assert versions.current == "fit"
     assert versions.looked.is_set()
     load.unfit.clear()
     clock[0] += 100
     versions.look()
     assert versions.current == "pools/2"
+
+
+def test_what_was_there_before_a_broken_version_is_taken_in_turn(pointers, clock):
+    """The model of that version as it was fitted, and then the one that was saved first."""
+    broken, tried = set(), []
+
+    def load(wanted, current):
+        tried.append(str(wanted))
+        if wanted.params in broken:
+            raise OSError("gone")
+        return wanted
+
+    pointers.names = {"model": "fits/2", "fits/2/params": "params/7", "fits/2/pool": "pools/1"}
+    broken.add("fits/2/params/7")
+    versions = VersionWatcher(pointers, load, check=lambda _: None)
+    versions.look()
+    assert str(versions.current) == "params fits/2, pool fit"
+    broken.add("fits/2")
+    tried.clear()
+    versions = VersionWatcher(pointers, load, check=lambda _: None)
+    versions.look()
+    assert str(versions.current) == "params ., pool fit"
+    assert len(tried) == 3
+    broken.clear()
+    clock[0] += 100
+    versions.look()
+    assert str(versions.current) == "params fits/2/params/7, pool fits/2/pools/1"
+
+
+def test_the_log_says_what_is_served(pointers, caplog):
+    pointers.names = {"model": "fits/2", "fits/2/pool": "pools/3"}
+    with caplog.at_level(logging.INFO):
+        watcher(pointers, Loader()).look()
+    assert "Serving version params fits/2, pool fits/2/pools/3." in caplog.messages
 
 
 def test_a_dead_store_changes_nothing(pointers, caplog):
@@ -137,7 +171,7 @@ def test_a_dead_store_changes_nothing(pointers, caplog):
     versions.look()
     pointers.dead = True
     versions.look()
-    assert versions.current == "None"
+    assert versions.current == "fit"
 
 
 def test_it_watches_until_it_is_closed(pointers):

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skmars.cli._source import Source, Words
-from skmars.cli._tables import MISSING, arrow, holds, replaced, without
+from skmars.persistence._tables._arrow import MISSING, Origin, arrow, holds, replaced, without
 
 # Units of numbers, and how many of them make a second.
 UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
@@ -51,13 +50,13 @@ def is_pattern(form: str | None) -> bool:
     return form is not None and form not in UNITS
 
 
-def with_times(table: Any, path: Source | Words, time: str | None, form: str | None) -> Any:
+def with_times(table: Any, path: Origin, time: str | None, form: str | None) -> Any:
     """Return the table with a column of times that holds datetimes, or numbers of seconds.
 
     Parameters
     ----------
     table : pyarrow.Table
-    path : Path or StandardInput
+    path : Origin
         Where it comes from, for messages.
     time : str or None
         Its column of times, which may be missing.
@@ -112,9 +111,7 @@ def is_absolute(table: Any, time: str | None) -> bool | None:
     return not holds(values, "date") and (not holds(values, "timestamp") or bool(values.type.tz))
 
 
-def check_same_clock(
-    table: Any, path: Source | Words, time: str | None, absolute: bool | None
-) -> None:
+def check_same_clock(table: Any, path: Origin, time: str | None, absolute: bool | None) -> None:
     """Raise ValueError if a table has dates without a zone and the model other times, or so."""
     here = is_absolute(table, time)
     if None not in (here, absolute) and here != absolute:

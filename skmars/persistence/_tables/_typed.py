@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from skmars.cli._source import Source, Words
-from skmars.cli._tables import MISSING, arrow, holds, is_csv, replaced, without
+from skmars.persistence._tables._arrow import (
+    MISSING,
+    Origin,
+    arrow,
+    holds,
+    is_csv,
+    replaced,
+    without,
+)
 
 # Numbers that are no codes: 007 and +7 are texts.
 NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
@@ -21,7 +28,7 @@ Kinds = Mapping[str, str | None]
 
 
 def typed_columns(
-    table: Any, path: Source | Words, kinds: Kinds, option: str, separator: str | None = None
+    table: Any, path: Origin, kinds: Kinds, option: str, separator: str | None = None
 ) -> tuple[Any, dict[str, str | None]]:
     """Return the table with columns of these kinds, and the kinds found.
 
@@ -29,7 +36,7 @@ def typed_columns(
     ----------
     table : pyarrow.Table
         These columns hold strings as written, if it comes from a CSV file.
-    path : Path or StandardInput
+    path : Origin
     kinds : mapping of str to {"numbers", "booleans", "strings", "lists", None}
         The columns, and their kind in the model. Where that is None, a column of a CSV file holds
         numbers if all its values are numbers (no 007), booleans if all are true or false.

@@ -1,0 +1,1 @@
+"""What a cluster of Ray costs against one process: scoring and searches."""
