@@ -24,6 +24,7 @@ from skmars.ctr._labelled_rows import Data, LabelledRows, rows_a_step
 from skmars.ctr._layers import frozen_statistics, shared_statistics
 from skmars.ctr._network import DINNetwork, logit_alone, logits, to_tensors
 from skmars.ctr._optimizer import NetworkOptimizer, OptimizerState
+from skmars.ctr._parameters import check_together
 from skmars.ctr._row_encoder import EncodedRows, RowEncoder
 from skmars.ctr._together import own_rows, row_work, sum_gradients
 from skmars.ctr._vocabulary import learn_encoder, with_items_of
@@ -114,7 +115,7 @@ class TrainingRun:
         self.parameters, self.max_iter, self.name = parameters, max_iter, name
         self.group = current_group()
         if self.group is not None:
-            _check_group(parameters, device)
+            check_together(parameters["auxiliary"], device.type)
         if earlier is None:
             self.encoder = learn_encoder(
                 data.X, data.count, **{k: parameters[k] for k in _OF_COLUMNS}
@@ -330,19 +331,6 @@ def calibrate(
     fusion, fused = fuse_if_better(score, columns, data.y, data.weight, weights)
     network.fusion.copy_(torch.from_numpy(fusion))
     return fused
-
-
-def _check_group(parameters: Mapping[str, Any], device: torch.device) -> None:
-    if parameters["auxiliary"] is not None:
-        raise ValueError(
-            f"auxiliary={parameters['auxiliary']!r} needs all rows of a batch in one process, but "
-            "here each of several has a part of them. Fit in one process, or set auxiliary=None."
-        )
-    if device.type != "cpu":
-        raise ValueError(
-            f"several processes train on CPUs, but device={parameters['device']!r} is a GPU here. "
-            "Set device='cpu', or fit in one process."
-        )
 
 
 def _new_network(

@@ -1,6 +1,7 @@
-"""The same functions on a cluster of Ray: scoring of tables, blocks of users for a runner."""
+"""The same functions on Ray: scoring of tables, blocks of users for a runner, training."""
 
 from skmars.distributed._map import RayMap
 from skmars.distributed._predict import predict
+from skmars.distributed._training import fit, partial_fit
 
-__all__ = ["RayMap", "predict"]
+__all__ = ["RayMap", "fit", "partial_fit", "predict"]

@@ -14,7 +14,8 @@ class WorkerGroup:
     """The processes of the default group of `torch.distributed`, as one of them sees it.
 
     All of them call the same methods in the same order, or they wait for each other. All get the
-    same bits, so that whatever they decide by these, they decide alike.
+    same bits, so that whatever they decide by these, they decide alike. ConnectionError is raised
+    if one of them has ended.
 
     Attributes
     ----------
@@ -29,20 +30,31 @@ class WorkerGroup:
 
     def sum_(self, values: Tensor) -> Tensor:
         """Replace a contiguous tensor by its sum over the processes."""
-        distributed.all_reduce(values)
+        with _peers():
+            distributed.all_reduce(values)
         return values
 
     def gather(self, values: Tensor) -> list[Tensor]:
         """Return the tensors of all processes, which have one shape, by rank."""
         found = list(values.new_empty((self.size, *values.shape)).unbind())
-        distributed.all_gather(found, values)
+        with _peers():
+            distributed.all_gather(found, values)
         return found
 
     def agreed(self, value: float) -> float:
         """Return the number that the process of rank 0 has."""
         number = torch.tensor(value, dtype=torch.float64)
-        distributed.broadcast(number, 0)
+        with _peers():
+            distributed.broadcast(number, 0)
         return float(number)
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionError(f"another process that trains along has ended: {error}") from error
 
 
 _GROUP: ContextVar[WorkerGroup | None] = ContextVar("_GROUP", default=None)
