@@ -148,6 +148,10 @@ def sum_gradients(
             p.grad = gradient.view_as(p)
         else:
             p.grad = torch.sparse_coo_tensor(
-                ids[None], gradient.view(len(ids), -1), p.shape, is_coalesced=True
+                ids[None],
+                gradient.view(len(ids), -1),
+                p.shape,
+                is_coalesced=True,
+                check_invariants=False,
             )
     return number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import copy
 from dataclasses import dataclass
 from numbers import Integral
@@ -229,7 +230,7 @@ class _Workers:
                 ),
             )
             try:
-                trained = trainer.fit().return_value
+                trained, warned = trainer.fit().return_value
             except ray_train.TrainingFailedError as error:
                 raise _cause(error) from error
         parameters = classifier.get_params(deep=False)
@@ -237,19 +238,23 @@ class _Workers:
         classifier.__dict__.update({**vars(trained), **parameters})
         if not isinstance(classifier.random_state, Integral):
             check_random_state(classifier.random_state).set_state(trained.random_state.get_state())
+        for warning in warned:
+            warnings.warn(warning, stacklevel=3)
 
 
-def _train(config: dict[str, Any]) -> DINClassifier | None:
-    """Train in a worker; return the classifier if it is the first."""
+def _train(config: dict[str, Any]) -> tuple[DINClassifier, list[Warning]] | None:
+    """Train in a worker; the first one returns the classifier, and what was warned of."""
     import torch
 
     from skmars.utils._worker_group import training_together
 
     torch.set_num_threads(config["n_threads"])
     classifier, method, X, y, more = ray().get(config["task"])
-    with training_together() as group:
+    with training_together() as group, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
         getattr(classifier, method)(X, y, **more)
-    return classifier if group.rank == 0 else None
+    warned = [each.message for each in caught if isinstance(each.message, Warning)]
+    return (classifier, warned) if group.rank == 0 else None
 
 
 def _cause(error: Exception) -> BaseException:

@@ -72,14 +72,19 @@ def _die_once(file: Path) -> None:
 
 
 def test_worker_is_lost(cluster: Any, tmp_path: Path) -> None:
+    """The training may begin anew. What it warns of in a worker is warned of here."""
     model = din()
     model.note = Dies(tmp_path / "first")
     with pytest.raises(RuntimeError, match="a worker was lost.*max_failures"):
         fit(model, X, y, n_workers=2)
     assert not hasattr(model, "classes_")
     model.note = Dies(tmp_path / "second")
-    fit(model, X, y, n_workers=2, max_failures=1)
-    check = din().fit(X, y)
+    few = X[:40], y[:40]
+    with pytest.warns(UserWarning, match="held-out rows") as warned:
+        fit(model, *few, n_workers=2, max_failures=1)
+    assert warned[0].filename == __file__
+    with pytest.warns(UserWarning, match="held-out rows"):
+        check = din().fit(*few)
     np.testing.assert_allclose(model.loss_curve_, check.loss_curve_, rtol=1e-4)
 
 
