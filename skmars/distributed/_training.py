@@ -259,14 +259,13 @@ def _train(config: dict[str, Any]) -> tuple[DINClassifier, list[Warning]] | None
 
 def _cause(error: Exception) -> BaseException:
     """Return the exception of the worker that failed first, as it was there."""
-    failures = getattr(error, "worker_failures", {})
-    # Of Ray's exceptions, those of user code hold the one that was raised.
-    raised = [getattr(failure, "_base_exc", failure) for _, failure in sorted(failures.items())]
-    # Others lose the connection to a worker that has failed.
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    raised = [failure for _, failure in sorted(failures.items())]
+    # Ray tells of workers that are lost; the others then lose their connection.
     own = [
         each
         for each in raised
-        if not isinstance(each, ConnectionError | ray("ray.exceptions").RayError)
+        if not isinstance(each, ConnectionError) and not type(each).__module__.startswith("ray.")
     ]
     if own:
         return own[0]
