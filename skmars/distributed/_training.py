@@ -270,6 +270,7 @@ def _cause(error: Exception) -> BaseException:
     if own:
         return own[0]
     return RuntimeError(
-        f"a worker was lost in training: {raised[0] if raised else error}. The classifier is as it "
-        "was before. Call again, or let max_failures say how often a training may begin anew."
+        "a worker was lost in training; the error before this one has what Ray knows of it. The "
+        "classifier is as it was before. Call again, or let max_failures say how often a training "
+        "may begin anew."
     )
