@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.distributed.scoring --rows 100000 --folder /tmp/scoring
 
-draws a world and rows of users with 100 candidates each, saves model and rows, and prints seconds
+draws a world and rows of users with some candidates each, saves model and rows, and prints seconds
 and CPU of (1) one process: load the model, read files, predict in batches, write files; (2) Ray on
 this machine: start; `predict(...).write_parquet`; and the largest difference of probabilities.
 """
@@ -24,15 +24,14 @@ from skmars import Impressions
 from skmars.persistence import Model
 
 BATCH = 4096
-CANDIDATES = 100
 N_FILES = 8
 
 
-def prepare(n_rows: int, n_donors: int, folder: Path) -> None:
+def prepare(n_rows: int, n_candidates: int, n_donors: int, folder: Path) -> None:
     made = world(n_donors, n_items=2000, dim=256)
     X, _ = Impressions.from_log(made.log(), made.catalog, label="clicked", duplicates="keep")
     skmars.save(Model.of(made.pipeline, X), folder / "model")
-    users, items = made.request(n_rows // CANDIDATES, CANDIDATES, n_events=None)
+    users, items = made.request(n_rows // n_candidates, n_candidates, n_events=None)
     table = pa.table({"user_id": users, "item_id": items, "number": np.arange(len(users))})
     (folder / "rows").mkdir()
     size = -(-len(users) // N_FILES)
@@ -59,7 +58,8 @@ def column(folder: Path) -> np.ndarray:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--donors", type=int, default=2000)
+    parser.add_argument("--candidates", type=int, default=10, help="a user (default: 10)")
+    parser.add_argument("--donors", type=int, default=5000)
     parser.add_argument("--cpus", type=int, default=3)
     parser.add_argument("--actors", type=int, default=2)
     parser.add_argument("--folder", type=Path, required=True, help="is made, and removed")
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> None:
     folder = options.folder.absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    prepare(options.rows, options.donors, folder)
+    prepare(options.rows, options.candidates, options.donors, folder)
     with usage() as used:
         one_process(folder)
     print(f"one process: {used}; {used.cpu / options.rows * 1e6:.0f} µs of CPU a row", flush=True)

@@ -50,26 +50,25 @@ def main(arguments: list[str] | None = None) -> None:
         times[0] += 1
         return object.__reduce_ex__(self, protocol)
 
-    def fit(name: str, backend: str, n_jobs: int) -> Any:
+    def fit(name: str, where: Any) -> Any:
         times[0] = 0
-        counted, where = (
-            patch.object(Impressions, "__reduce_ex__", counting),
-            joblib.parallel_config,
-        )
-        with counted, where(backend, n_jobs=n_jobs), usage() as used:
+        with where, patch.object(Impressions, "__reduce_ex__", counting), usage() as used:
             found = search.fit(X, y).cv_results_["mean_test_score"]
         print(f"{name}: {used}; rows pickled {times[0]} times", flush=True)
         return found
 
-    expected = fit("one process", "loky", 1)
-    others = [fit("loky", "loky", options.cpus)]
+    expected = fit("one process", joblib.parallel_config("loky", n_jobs=1))
+    others = [fit("loky", joblib.parallel_config("loky", n_jobs=options.cpus))]
     with usage() as used:
         ray = start(options.cpus)
     print(f"start of Ray: {used}", flush=True)
     from ray.util.joblib import register_ray
 
+    from skmars.distributed import parallel_backend
+
     register_ray()
-    others.append(fit("Ray", "ray", options.cpus))
+    others.append(fit("Ray's own backend", joblib.parallel_config("ray", n_jobs=options.cpus)))
+    others.append(fit("skmars.distributed.parallel_backend", parallel_backend(options.cpus)))
     ray.shutdown()
     print(f"largest difference of scores: {np.abs(np.array(others) - expected).max():.2g}")
 

@@ -64,6 +64,7 @@ def usage() -> Iterator[Usage]:
 def start(n_cpus: int) -> Any:
     """Start a cluster on this machine, whose workers have one thread each."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as that of the process compared with
     import ray
 
     ray.init(

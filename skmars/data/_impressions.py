@@ -148,14 +148,6 @@ class Impressions:
     def __len__(self) -> int:
         return len(self.user)
 
-    def __sizeof__(self) -> int:
-        # For `sys.getsizeof`, by which Ray's backend of joblib decides what it sends once for all
-        # tasks. The catalogue, which others share, does not count.
-        sequences = [self.history, *([] if self.borrowed is None else [self.borrowed])]
-        held = [*vars(self).values(), *self.context.values()]
-        held += [array for part in sequences for array in vars(part).values()]
-        return object.__sizeof__(self) + sum(int(getattr(array, "nbytes", 0)) for array in held)
-
     @property
     def columns(self) -> list[str]:
         return list(self._frame_columns())

@@ -40,7 +40,7 @@ class RayMap:
 
     Examples
     --------
-    >>> import ray
+    >>> import ray  # doctest: +SKIP
     >>> from skmars.distributed import RayMap
     >>> from skmars.serving import Runner, open_store
     >>> ray.init("auto")  # doctest: +SKIP

@@ -105,7 +105,7 @@ def predict(
 
     Examples
     --------
-    >>> import ray
+    >>> import ray  # doctest: +SKIP
     >>> from skmars.distributed import predict
     >>> rows = ray.data.read_parquet("s3://shop/tomorrow/")  # doctest: +SKIP
     >>> predict("shop", rows).write_parquet("s3://shop/scores/")  # doctest: +SKIP

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ def cluster() -> Iterator[Any]:
     data = pytest.importorskip("ray.data", reason="the package ray[data] is not installed")
     variables = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_worker_niceness", "0")  # or on a busy machine they wait for minutes
+    os.environ.setdefault("RAY_AUTH_TOKEN", token_hex())  # or Ray would write one into the home
     ray.init(
         address="local",
         num_cpus=3,

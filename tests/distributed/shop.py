@@ -20,7 +20,7 @@ from skmars.persistence import Model
 from skmars.serving import Events
 
 # Events of the log that the model knows.
-N_KNOWN = 1500
+N_KNOWN = 1200
 
 
 def make_log() -> Any:

@@ -15,7 +15,7 @@ from skmars.serving import Request, Scorer, Snapshot, open_store
 from tests.distributed.shop import N_KNOWN, append
 
 pd = pytest.importorskip("pandas")
-pytest.importorskip("pyarrow")
+pa = pytest.importorskip("pyarrow")
 pytest.importorskip("safetensors")
 pytest.importorskip("lmdb")
 
@@ -36,11 +36,9 @@ def in_order(scored: Any) -> Any:
 
 
 def test_same_as_in_one_process(cluster: Any, folder: Path, rows: Any, tmp_path: Path) -> None:
-    (tmp_path / "rows").mkdir()
-    for part in range(4):
-        rows[part::4].to_parquet(tmp_path / "rows" / f"{part}.parquet", index=False)
-    scored = in_order(predict(folder, tmp_path / "rows", n_actors=2, batch_size=100))
-    pd.testing.assert_frame_equal(scored[list(rows.columns)], rows)
+    blocks = cluster.data.from_arrow([pa.Table.from_pandas(rows[part::4]) for part in range(4)])
+    scored = in_order(predict(folder, blocks, n_actors=2, batch_size=100))
+    pd.testing.assert_frame_equal(scored[list(rows.columns)], rows, check_dtype=False)
     rows.to_parquet(tmp_path / "all.parquet")
     here = predict_here(skmars.load(folder), tmp_path / "all.parquet")
     expected = np.asarray(here["probability"])
@@ -59,7 +57,8 @@ def test_histories_of_a_store(cluster: Any, folder: Path, log: Any, rows: Any, t
         for row in rows.itertuples()
     ]
     answers = Scorer(store).score(Snapshot.load(folder, store), requests)
-    scored = predict(folder, cluster.data.from_pandas(rows), store=store, n_actors=1)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    scored = predict(folder, tmp_path / "rows.parquet", store=store, n_actors=1)
     append(store, log[N_KNOWN + 200 :])
     found = in_order(scored)["probability"]
     store.close()
@@ -82,7 +81,7 @@ def test_a_row_that_can_not_be_read(cluster: Any, folder: Path, rows: Any, tmp_p
 
 def test_refused_before_anything_is_scored(cluster: Any, folder: Path, rows: Any) -> None:
     data = cluster.data.from_arrow
-    table = pytest.importorskip("pyarrow").Table.from_pandas(rows[:5])
+    table = pa.Table.from_pandas(rows[:5])
     with pytest.raises(ValueError, match="rows has no column 'device'"):
         predict(folder, data(table.drop_columns(["device"])))
     strings = table.drop_columns(["who"]).append_column("who", table["who"].cast("string"))
