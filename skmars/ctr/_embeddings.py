@@ -14,20 +14,10 @@ from skmars.ctr._network import DINNetwork
 from skmars.ctr._row_encoder import ItemFeatures
 
 
-def penalty(
-    network: DINNetwork,
-    batch: Batch[Tensor],
-    counts: Sequence[Tensor],
-    features: ItemFeatures | None = None,
-) -> Tensor:
-    r"""Mini-batch aware regularisation (DIN, Eq. 6), to be scaled by lambda.
-
-    .. math:: \frac{1}{2} \sum_{j \in batch} \frac{1}{n_j} \lVert w_j \rVert^2
-
-    over the distinct ids `j` of the batch, `n_j` their count in training (of the rows of
-    ``network.tables``): its gradient is the published update, and touches no embedding that the
-    batch does not.
-    """
+def used_rows(
+    network: DINNetwork, batch: Batch[Tensor], features: ItemFeatures | None = None
+) -> list[Tensor]:
+    """Return the ids that a batch looks up in each of ``network.tables``; some repeat."""
     used = [batch.categorical[:, j] for j in range(len(network.categories))]
     if network.items is not None:
         assert batch.items is not None
@@ -39,6 +29,18 @@ def penalty(
             assert batch.codes is not None
             entries = [*features.attributes(batch.codes), *entries]
         used += [entry.values for entry in entries]
+    return used
+
+
+def penalty(network: DINNetwork, used: Sequence[Tensor], counts: Sequence[Tensor]) -> Tensor:
+    r"""Mini-batch aware regularisation (DIN, Eq. 6), to be scaled by lambda.
+
+    .. math:: \frac{1}{2} \sum_{j \in batch} \frac{1}{n_j} \lVert w_j \rVert^2
+
+    over the distinct ids `j` of the batch (`used`, see `used_rows`), `n_j` their count in training
+    (of the rows of ``network.tables``): its gradient is the published update, and touches no
+    embedding that the batch does not.
+    """
     total = network.head.output.bias.new_zeros(())
     for table, ids, count in zip(network.tables, used, counts):
         if table is None:

@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skmars.ctr._together import pooled_statistics
+from skmars.utils._worker_group import WorkerGroup
+
 # Numbers in the widest layer's activations of a slice: a megabyte of float32.
 SLICE_NUMBERS = 1 << 18
 
@@ -22,7 +25,7 @@ SLICE_NUMBERS = 1 << 18
 def slices(n: int, width: int) -> list[slice]:
     """Cut n rows into slices that fit the cache, where the widest layer has so many units."""
     rows = max(1, SLICE_NUMBERS // width)
-    return [slice(i, min(i + rows, n)) for i in range(0, n, rows)]
+    return [slice(i, min(i + rows, n)) for i in range(0, max(n, 1), rows)]
 
 
 def dice_perceptron(
@@ -31,18 +34,23 @@ def dice_perceptron(
     biases: Sequence[Tensor],
     alphas: Sequence[Tensor],
     eps: float,
+    group: WorkerGroup | None = None,
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
     """Apply linear layers with Dice between them, with the statistics of this batch.
 
     Parameters
     ----------
     x : Tensor of shape (n, n_inputs), n > 0
+        Of a group, one process at least has rows.
     weights, biases : sequence of Tensor
         Of each layer, the last of which has no activation.
     alphas : sequence of Tensor
         Of each Dice, one at least.
     eps : float
         Added to the variances.
+    group : WorkerGroup or None
+        Processes that have the rows of a batch together. The gradients of the parameters are then
+        parts, to be summed.
 
     Returns
     -------
@@ -50,7 +58,7 @@ def dice_perceptron(
     means, variances : list of Tensor
         Batch statistics of each Dice, without gradient.
     """
-    output, *statistics = _DicePerceptron.apply(x, eps, *weights, *biases, *alphas)
+    output, *statistics = _DicePerceptron.apply(x, eps, group, *weights, *biases, *alphas)
     return output, statistics[: len(alphas)], statistics[len(alphas) :]
 
 
@@ -89,7 +97,7 @@ class _Gate:
 
 class _DicePerceptron(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, eps, *parameters):  # type: ignore[no-untyped-def, override]
+    def forward(ctx, x, eps, group, *parameters):  # type: ignore[no-untyped-def, override]
         weights, biases, alphas = _grouped(parameters)
         parts = slices(len(x), max(len(w) for w in weights))
         rows = parts[0].stop
@@ -99,7 +107,12 @@ class _DicePerceptron(torch.autograd.Function):
         covariance = x.new_zeros((x.shape[1], x.shape[1]))
         for s in parts:
             covariance.addmm_(x[s].T, x[s])
-        covariance /= len(x)
+        n_all = len(x)
+        if group is not None:
+            center = x_mean
+            n_all, x_mean, covariance = pooled_statistics(group, n_all, center, covariance)
+            x += center - x_mean
+        covariance /= n_all
         mean = torch.addmv(biases[0], weights[0], x_mean)
         var = ((weights[0] @ covariance) * weights[0]).sum(1).clamp_min_(0)
 
@@ -133,7 +146,10 @@ class _DicePerceptron(torch.autograd.Function):
                 offset = total / len(x)
                 mean = center + offset
                 var = (squares / len(x) - offset.square()).clamp_min_(0)
-        ctx.gates = gates
+                if group is not None:
+                    _, mean, var = pooled_statistics(group, len(x), mean, var * len(x))
+                    var /= n_all
+        ctx.gates, ctx.n_all, ctx.group = gates, n_all, group
         ctx.save_for_backward(x, x_mean, covariance, *hidden, *parameters)
         ctx.mark_non_differentiable(*means, *variances)
         return after, *means, *variances
@@ -142,7 +158,7 @@ class _DicePerceptron(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, d_output, *_):  # type: ignore[no-untyped-def, override]
         x, x_mean, covariance, *saved = ctx.saved_tensors
-        n_hidden = len(ctx.gates)
+        n_hidden, n_all, group = len(ctx.gates), ctx.n_all, ctx.group
         hidden = saved[: n_hidden - 1]
         weights, biases, alphas = _grouped(saved[n_hidden - 1 :])
         parts = slices(len(x), max(len(w) for w in weights))
@@ -161,7 +177,8 @@ class _DicePerceptron(torch.autograd.Function):
             first = gate.to_z(weights[0]) if i == 0 else None
             spaces = x.new_empty((5, rows, len(alphas[i])))
             z_space, p_space, h_space, u_space, e_space = spaces
-            d_alpha, d_z, d_z_z = x.new_zeros((3, len(alphas[i])))
+            sums = x.new_zeros((3, len(alphas[i])))
+            d_alpha, d_z, d_z_z = sums
             here = d_x if i == 0 else torch.empty_like(hidden[i - 1])
             direct = gate.gain * gate.rstd
             for s in parts:
@@ -190,8 +207,10 @@ class _DicePerceptron(torch.autograd.Function):
                     d_biases[0].add_(e.sum(0))
             d_alphas[i] = d_alpha
             # Through Var[h] and E[h].
-            slope = -gate.gain * gate.rstd.square() * d_z_z / len(x)
-            constant = -gate.gain * gate.rstd * d_z / len(x)
+            if group is not None:
+                group.sum_(sums[1:])
+            slope = -gate.gain * gate.rstd.square() * d_z_z / n_all
+            constant = -gate.gain * gate.rstd * d_z / n_all
             if i:
                 constant = constant - slope * gate.mean
             d = here
@@ -199,10 +218,12 @@ class _DicePerceptron(torch.autograd.Function):
         to_x, to_constant = (weights[0] * slope[:, None]).T @ weights[0], constant @ weights[0]
         for s in parts:
             d_x[s].addmm_(x[s], to_x).add_(to_constant)
-        d_biases[0] = d_biases[0] + constant * len(x)
-        d_weights[0] = first_T.T + slope[:, None] * (weights[0] @ covariance) * len(x)
+        # Of sums over the rows of all processes, each has the same part.
+        n_part = n_all if group is None else n_all / group.size
+        d_biases[0] = d_biases[0] + constant * n_part
+        d_weights[0] = first_T.T + slope[:, None] * (weights[0] @ covariance) * n_part
         d_weights[0] += torch.outer(d_biases[0], x_mean)
-        return d_x, None, *d_weights, *d_biases, *d_alphas
+        return d_x, None, None, *d_weights, *d_biases, *d_alphas
 
 
 def _grouped(parameters: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:

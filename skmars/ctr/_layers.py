@@ -6,7 +6,7 @@ which row each belongs. Nothing is padded, so that neither arithmetic nor statis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skmars.ctr._fused import dice_perceptron, slices
+from skmars.ctr._together import weighed_statistics
+from skmars.utils._worker_group import WorkerGroup
 
 ACTIVATIONS = ("dice", "prelu", "relu", "sigmoid")
 NORMALIZATIONS = (None, "softmax", "sqrt")
@@ -42,6 +44,7 @@ class Dice(nn.Module):
 
     running_mean: Tensor
     running_var: Tensor
+    group: WorkerGroup | None = None  # see `shared_statistics`
 
     def __init__(self, n_units: int, eps: float = 1e-8, momentum: float = 0.1) -> None:
         super().__init__()
@@ -58,9 +61,11 @@ class Dice(nn.Module):
         """
         if not self.training:
             return self.evaluator()(x)
-        if len(x) == 0:
+        if len(x) == 0 and self.group is None:
             return x
-        if weight is None:
+        if self.group is not None:
+            mean, var = weighed_statistics(self.group, x, weight)
+        elif weight is None:
             var, mean = torch.var_mean(x, 0, correction=0)
         else:
             share = (weight / weight.sum())[:, None]
@@ -102,6 +107,23 @@ def frozen_statistics(network: nn.Module) -> Iterator[None]:
             module.momentum = momentum
 
 
+@contextmanager
+def shared_statistics(group: WorkerGroup, modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Let the rows that pass through these modules be a part of a batch, the others' part of which
+    other processes have: statistics are those of the whole batch.
+    """
+    sharing = [
+        part for m in modules for part in m.modules() if isinstance(part, (Dice, Perceptron))
+    ]
+    for module in sharing:
+        module.group = group
+    try:
+        yield
+    finally:
+        for module in sharing:
+            del module.group
+
+
 class Perceptron(nn.Module):
     """Linear layers with an activation after each; `n_outputs` adds a linear layer at the end.
 
@@ -114,6 +136,8 @@ class Perceptron(nn.Module):
     n_outputs : int
         Width of the last, linear layer.
     """
+
+    group: WorkerGroup | None = None  # see `shared_statistics`
 
     def __init__(
         self, n_inputs: int, units: Sequence[int], activation: str, n_outputs: int = 1
@@ -136,7 +160,7 @@ class Perceptron(nn.Module):
         if first is not None:
             matrices[0] = first
         biases = [layer.bias for layer in layers]
-        if x.device.type != "cpu" or len(x) == 0:
+        if x.device.type != "cpu" or (len(x) == 0 and self.group is None):
             return self._layers(x, weight, matrices, biases)
         if not self.training:
             parts = slices(len(x), max(len(bias) for bias in biases))
@@ -147,7 +171,8 @@ class Perceptron(nn.Module):
         if weight is not None or not len(dice) == len(self.activations) > 0:
             return self._layers(x, weight, matrices, biases)
         alphas = [module.alpha for module in dice]
-        x, means, variances = dice_perceptron(x, matrices, biases, alphas, dice[0].eps)
+        eps, group = dice[0].eps, self.group
+        x, means, variances = dice_perceptron(x, matrices, biases, alphas, eps, group)
         for module, mean, var in zip(dice, means, variances):
             module.remember(mean, var)
         return x

@@ -16,7 +16,9 @@ from skmars.baselines._auxiliary import FeatureLookup, Positions
 from skmars.ctr._batches import N_FEEDBACK, Batch, Entries, RaggedItems, Representation
 from skmars.ctr._layers import AttentionPooling, Perceptron, segment_sum
 from skmars.ctr._row_encoder import EncodedRows
+from skmars.ctr._together import own_rows, row_work
 from skmars.utils._torch import resolve_device
+from skmars.utils._worker_group import WorkerGroup
 
 # As small as in the public implementations: larger initial embeddings are noise that a few epochs
 # do not unlearn (AUC -0.003 on MovieLens-1M, far more on small logs).
@@ -344,13 +346,21 @@ def to_tensors(value: T, device: torch.device, dtype: torch.dtype) -> T:
 
 
 @torch.inference_mode()
-def logits(network: DINNetwork, rows: EncodedRows) -> NDArray[np.float64]:
-    """Return the logit of each row, computed block by block where the network is."""
+def logits(
+    network: DINNetwork, rows: EncodedRows, group: WorkerGroup | None = None
+) -> NDArray[np.float64]:
+    """Return the logit of each row, computed block by block where the network is.
+
+    The processes of a group compute some rows each.
+    """
     if network.training:
         network.eval()
     parameter = network.head.output.bias
-    result = np.empty(len(rows))
-    for block in rows.blocks():
+    result = np.empty(len(rows)) if group is None else np.zeros(len(rows))
+    own = slice(None) if group is None else own_rows(row_work(rows), group)
+    for block in rows.blocks(own):
         batch: Any = to_tensors(rows.batch(block, sharing=True), parameter.device, parameter.dtype)
         result[block] = network(batch, rows.features).cpu().numpy()
+    if group is not None:
+        group.sum_(torch.from_numpy(result))
     return result

@@ -61,6 +61,26 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
             _check_names(name, list(value))
 
 
+def check_together(auxiliary: Any, device: str) -> None:
+    """Check the parameters of a classifier that several processes are to train together.
+
+    Raises
+    ------
+    ValueError
+        If there is an auxiliary objective, or the device is none of the CPUs.
+    """
+    if auxiliary is not None:
+        raise ValueError(
+            f"auxiliary={auxiliary!r} needs all rows of a batch in one process, but each of "
+            "several has a part of them. Fit in one process, or set auxiliary=None."
+        )
+    if device != "cpu":
+        raise ValueError(
+            f"several processes train on CPUs, got device={device!r}. Set device='cpu', or fit in "
+            "one process."
+        )
+
+
 def _check_widths(name: str, value: Any) -> None:
     widths = list(value) if hasattr(value, "__iter__") and not isinstance(value, str) else None
     if widths is None or len(widths) > DEEPEST:

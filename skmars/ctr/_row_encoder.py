@@ -317,18 +317,22 @@ class EncodedRows:
             for name, column in self.user_attributes.items()
         )
 
-    def blocks(self) -> Iterator[slice]:
-        """Cut the rows into consecutive blocks of bounded work."""
-        work = np.zeros(len(self), dtype=np.int64)
+    def n_positions(self) -> Codes:
+        """Return the number of history positions of each row, borrowed ones included."""
+        n = np.zeros(len(self), dtype=np.int64)
         for part in (self.history, self.borrowed):
             if part is not None:
-                work += part.length
-        ends = np.cumsum(work)
-        start = 0
-        while start < len(self):
+                n += part.length
+        return n
+
+    def blocks(self, rows: slice = slice(None)) -> Iterator[slice]:
+        """Cut consecutive rows, all by default, into blocks of bounded work."""
+        ends = np.cumsum(self.n_positions())
+        start, end, _ = rows.indices(len(self))
+        while start < end:
             done = ends[start - 1] if start else 0
             stop = int(np.searchsorted(ends, done + BLOCK_POSITIONS, side="right"))
-            stop = min(max(stop, start + 1), start + BLOCK_ROWS)
+            stop = min(max(stop, start + 1), start + BLOCK_ROWS, end)
             yield slice(start, stop)
             start = stop
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -17,17 +18,20 @@ from torch.nn import functional as F
 from skmars.baselines import AuxiliaryLoss
 from skmars.baselines._auxiliary import auxiliary_loss
 from skmars.ctr._batches import Batch
-from skmars.ctr._embeddings import add_items, fill_unseen, penalty
+from skmars.ctr._embeddings import add_items, fill_unseen, penalty, used_rows
 from skmars.ctr._fusion import fuse_if_better
 from skmars.ctr._labelled_rows import Data, LabelledRows, rows_a_step
-from skmars.ctr._layers import frozen_statistics
+from skmars.ctr._layers import frozen_statistics, shared_statistics
 from skmars.ctr._network import DINNetwork, logit_alone, logits, to_tensors
 from skmars.ctr._optimizer import NetworkOptimizer, OptimizerState
+from skmars.ctr._parameters import check_together
 from skmars.ctr._row_encoder import EncodedRows, RowEncoder
+from skmars.ctr._together import own_rows, row_work, sum_gradients
 from skmars.ctr._vocabulary import learn_encoder, with_items_of
 from skmars.data import Impressions
 from skmars.utils._torch import DrawFrom, new_generator, to_cpu
 from skmars.utils._training import EpochCallbacks, TrainingResult, check_finite, train
+from skmars.utils._worker_group import WorkerGroup, current_group
 
 if TYPE_CHECKING:
     from skmars.baselines._auxiliary import TrainingBatch
@@ -61,8 +65,22 @@ class EarlierFit:
     calibrated: bool  # on held-out rows
 
 
+@dataclass(frozen=True)
+class Step:
+    """What a training step reads; of a group, each process has some of the rows."""
+
+    batch: Batch[Tensor]
+    target: Tensor
+    weight: Tensor | None
+    drawn: Any  # by the auxiliary objective
+    whole: Batch[Tensor] | None  # of all processes together; None for one
+    used: list[Tensor] | None  # the rows of embedding tables that all together use
+
+
 class TrainingRun:
     """Makes a network for some rows, or goes on with that of an earlier fit, and trains it.
+
+    In a group (see `training_together`) all processes train the same network together.
 
     Parameters
     ----------
@@ -95,6 +113,9 @@ class TrainingRun:
         name: str,
     ) -> None:
         self.parameters, self.max_iter, self.name = parameters, max_iter, name
+        self.group = current_group()
+        if self.group is not None:
+            check_together(parameters["auxiliary"], device.type)
         if earlier is None:
             self.encoder = learn_encoder(
                 data.X, data.count, **{k: parameters[k] for k in _OF_COLUMNS}
@@ -163,7 +184,7 @@ class TrainingRun:
         fill_unseen(network, self.encoder.table_counts, self.encoder.feedback_count)
         validated = self.held_out is not None or self.keeps_fusion
         if network.n_linear and not validated:
-            calibrate(network, self.data, self.prior)
+            calibrate(network, self.data, self.prior, self.group)
         return self.encoder, to_cpu(network)
 
     def train(self, callbacks: EpochCallbacks) -> TrainingResult:
@@ -200,7 +221,10 @@ class TrainingRun:
             weight = torch.tensor(self.data.weight / self.data.weight.mean(), dtype=dtype)
         n_batches = -(-len(rows) // rows_a_step(parameters["batch_size"], len(rows)))
 
-        def batches(epoch: int) -> Iterator[Any]:
+        group = self.group
+        work = np.zeros(0) if group is None else row_work(rows)
+
+        def batches(epoch: int) -> Iterator[Step]:
             if objective is not None:
                 objective.begin_epoch(epoch, network, features)
             order = np.arange(len(rows))
@@ -208,33 +232,52 @@ class TrainingRun:
                 order = self.random_state.permutation(len(rows))
             # Batches of equal size: a last one of a few rows would spoil the batch statistics.
             for part in np.array_split(order, n_batches):
-                batch, drawn = rows.batch(part), None
+                own, whole, used = part, None, None  # type: Any, Any, Any
+                if group is not None:
+                    whole = to_tensors(rows.batch(part), device, dtype)
+                    used = [ids.unique() for ids in used_rows(network, whole, features)]
+                    own = part[own_rows(work[part], group)]
+                batch, drawn = rows.batch(own), None  # type: Any, Any
                 if objective is not None:
                     of_items = cast("TrainingBatch[NDArray[Any]]", batch)
                     drawn = to_tensors(objective.draw(of_items, self.random_state), device, dtype)
-                yield (
+                yield Step(
                     to_tensors(batch, device, dtype),
-                    y[part].to(device),
-                    None if weight is None else weight[part].to(device),
+                    y[own].to(device),
+                    None if weight is None else weight[own].to(device),
                     drawn,
+                    whole,
+                    used,
                 )
 
-        def loss(step: tuple[Batch[Tensor], Tensor, Tensor | None, Any]) -> Tensor:
-            batch, target, w, drawn = step
-            seen = network.represent(batch, features, w)
-            logit = network.score(seen, w)
+        def loss(step: Step) -> Tensor:
+            batch, target, w = step.batch, step.target, step.weight
+            with self._sharing(step.whole):
+                seen = network.represent(batch, features, w)
+                logit = network.score(seen, w)
             if self.keeps_fusion:
                 logit = network.fuse(logit, seen)
-            value = F.binary_cross_entropy_with_logits(logit, target, weight=w)
+            if group is None or step.whole is None or step.used is None:
+                value = F.binary_cross_entropy_with_logits(logit, target, weight=w)
+                used = used_rows(network, batch, features) if embedding_l2 > 0 else []
+            else:
+                value = F.binary_cross_entropy_with_logits(logit, target, w, reduction="sum")
+                value = value / len(step.whole.dense)
+                used = [ids[group.rank :: group.size] for ids in step.used]
             if embedding_l2 > 0:
-                value = value + embedding_l2 * penalty(network, batch, counts, features)
+                value = value + embedding_l2 * penalty(network, used, counts)
             if objective is not None:
                 of_items = cast("TrainingBatch[Tensor]", batch)
                 with frozen_statistics(network):
                     value = value + objective.loss(
-                        network, of_items, features, target, w, seen, drawn
+                        network, of_items, features, target, w, seen, step.drawn
                     )
             return value
+
+        def exchange(step: Step, part: float) -> float:
+            assert group is not None
+            assert step.used is not None
+            return sum_gradients(network, network.tables, step.used, part, group)
 
         return train(
             network,
@@ -245,27 +288,44 @@ class TrainingRun:
             evaluate=None if self.held_out is None else self._validation_score,
             n_iter_no_change=None if self.held_out is None else parameters["n_iter_no_change"],
             tol=parameters["tol"],
+            exchange=None if group is None else exchange,
             callbacks=callbacks,
             name=self.name,
-            verbose=parameters["verbose"],
+            verbose=parameters["verbose"] if group is None or group.rank == 0 else 0,
         )
+
+    def _sharing(self, whole: Batch[Tensor] | None) -> AbstractContextManager[None]:
+        if self.group is None or whole is None:
+            return nullcontext()
+        network = self.network
+        modules: list[Any] = [network.head]
+        if network.items is not None:
+            pools = (network.interest, whole.history), (network.borrowed, whole.borrowed)
+            # Where no process has a position, nothing is to be shared.
+            modules += [m for m, part in pools if m is not None and part and len(part.item)]
+        return shared_statistics(self.group, modules)
 
     def _validation_score(self) -> float:
         assert self.held_out is not None
         fill_unseen(self.network, self.encoder.table_counts, self.encoder.feedback_count)
-        score = calibrate(self.network, self.held_out, self.prior)
+        score = calibrate(self.network, self.held_out, self.prior, self.group)
         if not np.isfinite(score).all():
             return -np.inf  # the next loss says so
-        return float(roc_auc_score(self.held_out.y, score, sample_weight=self.held_out.weight))
+        auc = float(roc_auc_score(self.held_out.y, score, sample_weight=self.held_out.weight))
+        # Processors of different kinds may differ in the last digit, which may decide.
+        return auc if self.group is None else self.group.agreed(auc)
 
 
 def calibrate(
-    network: DINNetwork, data: LabelledRows[EncodedRows], prior: Tensor
+    network: DINNetwork,
+    data: LabelledRows[EncodedRows],
+    prior: Tensor,
+    group: WorkerGroup | None = None,
 ) -> NDArray[np.floating]:
     """Fit offset and scale of the logit, and what joins it, to rows; return their scores."""
     n, weights = network.n_linear, prior.cpu().numpy()
     network.fusion.copy_(logit_alone(n))
-    score = logits(network, data.X)
+    score = logits(network, data.X, group)
     if not np.isfinite(score).all():
         return score
     columns = data.X.dense[:, data.X.dense.shape[1] - n :]

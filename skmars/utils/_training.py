@@ -77,6 +77,7 @@ def train(
     evaluate: Callable[[], float] | None = None,
     n_iter_no_change: int | None = None,
     tol: float = 1e-4,
+    exchange: Callable[[Batch, float], float] | None = None,
     callbacks: EpochCallbacks | None = None,
     name: str = "estimator",
     verbose: int = 0,
@@ -102,6 +103,10 @@ def train(
         the training loss without one, but not before ``n_iter_no_change * STEPS_AN_EPOCH`` steps:
         epochs of a few steps show little.
     tol : float
+    exchange : callable or None
+        Where several processes train together, ``exchange(batch, loss)`` is called when the
+        gradients of a batch are there. It replaces them by those of all processes, and returns
+        their loss.
     callbacks : EpochCallbacks or None
         One of them may stop the run.
     name : str
@@ -131,7 +136,7 @@ def train(
             if callbacks is not None:
                 callbacks.begin(epoch)
             mean_loss, n_steps = _run_epoch(
-                module, batches(epoch), loss, optimizer, name=name, epoch=epoch
+                module, batches(epoch), loss, optimizer, exchange, name=name, epoch=epoch
             )
             result.loss_curve.append(mean_loss)
             score = -mean_loss
@@ -196,6 +201,7 @@ def _run_epoch(
     batches: Iterable[Batch],
     loss: Callable[[Batch], torch.Tensor],
     optimizer: torch.optim.Optimizer,
+    exchange: Callable[[Batch, float], float] | None,
     *,
     name: str,
     epoch: int,
@@ -206,7 +212,10 @@ def _run_epoch(
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
         value = loss(batch)
+        value.backward()
         number = float(value.detach())
+        if exchange is not None:
+            number = exchange(batch, number)
         if not math.isfinite(number):
             rate = optimizer.param_groups[0]["lr"]
             raise FloatingPointError(
@@ -214,7 +223,6 @@ def _run_epoch(
                 f"Most likely the learning rate is too large (learning_rate={rate:g}) or a "
                 "numeric input has extreme values: lower learning_rate, or scale the input."
             )
-        value.backward()
         optimizer.step()
         total += number
         n_batches += 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from skmars.ctr._embeddings import add_items, fill_unseen, penalty
+from skmars.ctr._embeddings import add_items, fill_unseen, penalty, used_rows
 from skmars.ctr._network import DINNetwork, to_tensors
 from skmars.ctr._optimizer import NetworkOptimizer
 from skmars.ctr._row_encoder import EncodedRows
@@ -66,7 +66,7 @@ def test_mini_batch_aware_regularisation() -> None:
     network, batch = make_network(), batch_of(make_rows(), slice(0, 2))
     count = torch.arange(N_ITEMS + 1, dtype=torch.float64) * 3
     categories = torch.tensor([0.0, 5.0, 7.0, 1.0], dtype=torch.float64)
-    penalty(network, batch, [count, categories]).backward()
+    penalty(network, used_rows(network, batch), [count, categories]).backward()
     for table, ids, n in (
         (network.items, batch.items, count),
         (network.categories[0], batch.categorical.unique(), categories),
