@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.cli._arguments import add_deployment
-from skmars.cli._tables import arrow
 from skmars.persistence import Columns
+from skmars.persistence._tables._arrow import arrow
 from skmars.utils._files import write_whole
 
 

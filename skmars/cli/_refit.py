@@ -116,9 +116,9 @@ def _tables(arguments: argparse.Namespace, store: Any) -> dict[str, Any]:
     """Read the tables of items and users, as the current model has their columns."""
     if not arguments.items and arguments.user_table is None:
         return {}
-    from skmars.cli._columns import ids_of
     from skmars.cli._entities import read_attributes, read_items
     from skmars.persistence._saved import load_model
+    from skmars.persistence._tables._columns import ids_of
     from skmars.serving.store._current import Current, version_folder
 
     model = load_model(version_folder(arguments.model, Current.of(store).model))

@@ -235,7 +235,7 @@ class _Predictor:
         rows = with_ids_of(model, rows, self._name)
         users, _ = factorize(named(self._name, Table(rows, ROWS).ids, model.columns.user))
         events, _ = source.store.histories(users.tolist())
-        histories = user_histories(users, until(events, source.position), self._numbers, model)
+        histories, _ = user_histories(users, until(events, source.position), self._numbers, model)
         return probabilities(model, rows, self._name, histories)
 
 
