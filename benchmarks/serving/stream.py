@@ -46,7 +46,7 @@ from skmars.serving.trainer._training_rows import training_rows
 LEARNERS: dict[str, dict[str, Any]] = {
     "frozen": {},
     "step": {},
-    "slow-step": {"learning_rate": 0.1},
+    "slow-step": {"learning_rate": 0.3},
     "batch": {"n_steps": 25},
     "slow-batch": {"learning_rate": 0.3, "n_steps": 25},
     "uncalibrated": {"uncalibrated": True},
