@@ -61,7 +61,7 @@ def told() -> dict[str, set[str]]:
     metrics.store_misses.labels("late").inc()
     metrics.histories.labels("current").inc()
     metrics.events.labels("new").inc()
-    metrics.trainer.status = TrainerStatus(**STATUS)
+    metrics.trainer.seen = TrainerStatus(**STATUS), 3
     found: dict[str, set[str]] = {}
     for family in parser.text_string_to_metric_families(metrics.text().decode()):
         for sample in family.samples:
@@ -72,6 +72,7 @@ def told() -> dict[str, set[str]]:
 STATUS = {
     **{"position": 10, "n_events": 10, "time": time.time(), "log_loss": 0.6, "auc": 0.7},
     **{"current_log_loss": 0.7, "current_auc": 0.6, "rows": 9, "n_accepted": 1, "n_rejected": 0},
+    "n_skipped": 0,
 }
 
 

@@ -147,7 +147,9 @@ def test_a_version_outside_of_the_folder_of_the_model_is_refused(tmp_path: Path)
 
     for name in ("../other", "pools/../../other", "/etc", "fits/../../other"):
         for pointers in ({"params": name}, {"pool": name}):
-            with pytest.raises(ValueError, match="must be a folder below"):
+            with pytest.raises(
+                ValueError, match="must be a folder below|of another model|another model than"
+            ):
                 Snapshot.load_versions(_small_model(tmp_path), **pointers)
 
 
