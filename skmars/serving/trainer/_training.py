@@ -18,6 +18,7 @@ from skmars.serving.store._store import Store, Streamed
 from skmars.serving.trainer._beginning import beginning
 from skmars.serving.trainer._checkpoint import CHECKPOINT, begun, resumed
 from skmars.serving.trainer._learning import Rows, check_trainable, made_rows
+from skmars.utils._files import sync_folder
 from skmars.utils._folder import checksum_of
 from skmars.utils._ids import as_ids, check_same_kind
 
@@ -59,22 +60,19 @@ class Training:
         self.folder = NumberedFolder.of_params(deployment, store, current.model)
         self._pools = NumberedFolder.of_pools(deployment, store, current.model)
         self._version: tuple[str, Parameters | None] = AS_SAVED, None
-        state, amiss = resumed(self.folder.path, self._folder_of(current), self.digest)
+        version = None
+        try:
+            version = self._folder_of(current)
+        except ValueError as error:  # a pointer to somewhere else
+            told(f"the current parameters can't be used, and are left out: {error}")
+        state, amiss = resumed(self.folder.path, version, self.digest)
         for line in amiss:
             told(line)
         if state is None:
             position = beginning(current.model, self.snapshot.model, store)
             state = begun(classifier_in(self.snapshot.pipeline), self.digest, position)
             state = self.with_next_pool(state)
-        try:
-            self.snapshot = self.borrowing_from(state.pool)
-        except (OSError, ValueError) as error:
-            pool = self.pool_of(current)
-            if state.pool in (pool, OF_FIT):
-                raise
-            told(f"the pool {state.pool} can't be used, and {pool} takes its place: {error}")
-            self.snapshot, state = self.borrowing_from(pool), replace(state, pool=pool)
-        self.state = state
+        self.state = self._with_usable_pool(state, self.pool_of(current), told)
 
     def is_of(self, current: Current) -> bool:
         """Return whether this model is the current one, and is still what its folder holds."""
@@ -97,7 +95,9 @@ class Training:
 
     def save(self) -> None:
         """Write the checkpoint: a folder that is replaced at once."""
-        self.folder.path.mkdir(exist_ok=True)
+        if not self.folder.path.is_dir():
+            self.folder.path.mkdir(exist_ok=True)
+            sync_folder(self.folder.path.parent)
         self.state.save(self.folder.path / CHECKPOINT)
 
     def current(self) -> Parameters | None:
@@ -107,10 +107,10 @@ class Training:
         """
         name = Current.of(self._store).params
         if name != self._version[0]:
-            found, path = None, self._folder_of(Current(self.name, name))
-            if path is not None:
-                with suppress(FileNotFoundError, NotADirectoryError, ValueError):
-                    found = Parameters.load(path)
+            found = None
+            with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+                path = self._folder_of(Current(self.name, name))
+                found = None if path is None else Parameters.load(path)
             if found is not None and found.model != self.digest:
                 found = None
             self._version = name, found
@@ -141,6 +141,21 @@ class Training:
         if state.next_pool or pool == state.pool:
             return state
         return replace(state, next_pool=pool, next_from=self._store.position)
+
+    def _with_usable_pool(
+        self, state: Parameters, current: str, told: Callable[[str], Any]
+    ) -> Parameters:
+        """Take the pool of a state, or else the current one, or else that of the fit."""
+        for pool in dict.fromkeys([state.pool, current, OF_FIT]):
+            try:
+                self.snapshot = self.borrowing_from(pool)
+            except (OSError, ValueError) as error:
+                if pool == OF_FIT:
+                    raise
+                told(f"the pool {pool} can't be used, and another one takes its place: {error}")
+            else:
+                break
+        return replace(state, pool=pool)
 
     def switch_pool(self, position: int) -> None:
         """Let rows borrow from the next pool, if this position is beyond what it knows."""
