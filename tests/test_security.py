@@ -217,6 +217,7 @@ def test_no_address_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == []
 
 
+@pytest.mark.filterwarnings("ignore:.*PyExtensionType")  # what pyarrow 18 says of it
 def test_tables_are_not_unpickled(tmp_path: Path) -> None:
     """Old versions of pyarrow made objects of a pickle that stood in a table's schema."""
     pa = pytest.importorskip("pyarrow")
