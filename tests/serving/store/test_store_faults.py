@@ -407,6 +407,8 @@ def test_an_emptied_server_is_not_taken_for_the_store(folder: Path) -> None:
 def test_a_removed_folder_keeps_no_events_that_nobody_will_find(
     lmdb: Any, tmp_path: Path, then: str
 ) -> None:
+    if then == "another" and lmdb.__version__ < "3":
+        pytest.skip("lmdb before 3 knows what is open by its path, and refuses the other one")
     store = open_store(f"lmdb:{tmp_path / 'store'}")
     store.append(one("ann", 1))
     lease = store.acquire("runner", "me", 60)
