@@ -88,6 +88,15 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are(told: dict[str, set
     assert not wrong
 
 
+def test_what_is_set_against_each_other_differs_in_no_label() -> None:
+    """Prometheus joins series by their labels, so that others never meet without `ignoring`."""
+    operator = r"\b(?:and|or|unless)\b(?!\s*(?:ignoring|on)\b)"
+    for expression in asked():
+        if not re.search(r"\b(?:sum|max|min|histogram_quantile)\b", expression):
+            sides = [sorted(re.findall(r"\w+=[^,}]*", s)) for s in re.split(operator, expression)]
+            assert all(side == sides[0] for side in sides), expression
+
+
 def test_every_metric_is_on_the_dashboard(told: dict[str, set[str]]) -> None:
     text = (RECIPES / "prometheus/dashboard.json").read_text()
     endings = r"_(total|bucket|sum|count|created|info)$"

@@ -29,7 +29,7 @@ from skmars.serving.refits._trial import Trial, tried
 from skmars.serving.runner._model_pools import ModelPools
 from skmars.serving.scoring._parameters import Parameters
 from skmars.serving.scoring._snapshot import Snapshot
-from skmars.serving.store._current import POSITION, Current, below, version_folder
+from skmars.serving.store._current import OF_FIT, POSITION, Current, below, version_folder
 from skmars.serving.store._held_lease import HeldLease
 from skmars.serving.store._numbered_folder import NumberedFolder
 from skmars.serving.store._store import Store, StreamTrimmed
@@ -173,6 +173,7 @@ def refit(
             check_fits(model, current.model, store)
             position = known_position(model, store)
             begun = max(position, _learnt(deployment, now, current.model, store))
+            current = _as_it_was(deployment, now, current)
         # What the current model has learnt of the stream, it had learnt when it was loaded.
         trial = tried(model, current.model, store, begun)
         n_users, n_items = len(model.histories.users), len(model.histories.catalog)
@@ -203,6 +204,23 @@ def _learnt(deployment: Path, now: Current, model: Model, store: Store) -> int:
         return beginning(now.model, model, store)
     except StreamTrimmed:
         return store.position
+
+
+def _as_it_was(deployment: Path, now: Current, current: Snapshot) -> Snapshot:
+    """Return the current model with a pool that knows nothing of what its parameters did not know.
+
+    The current pool is newer, and may know what became of the events of a trial.
+    """
+    pool = OF_FIT
+    if now.params != now.model:
+        pool = Parameters.load(version_folder(deployment, now.params)).pool
+    for name in dict.fromkeys([pool, OF_FIT]):
+        try:
+            return Snapshot.load_versions(deployment, now.params, name, loaded=current)
+        except (OSError, ValueError):
+            if name == OF_FIT:
+                raise
+    raise AssertionError
 
 
 def _fitted_anew(

@@ -376,14 +376,12 @@ class Trainer:
         state = at.with_next_pool(at.state)
         at.hold(at.state, state, publish=lease.publish)  # until a checkpoint has the new one
         pool = at.pool_of(Current.of(self._store))
+        try:
+            snapshot = at.borrowing_from(pool)
+        except FileNotFoundError as error:  # no reason to learn no more: the runner makes others
+            raise ValueError(f"no version can be tried with the current pool: {error}") from error
         version = publish_version(
-            self._deployment,
-            at.folder,
-            state,
-            rows.X,
-            p,
-            at.borrowing_from(pool),
-            lease.publish,
+            self._deployment, at.folder, state, rows.X, p, snapshot, lease.publish
         )
         at.state = state
         self._checkpoint(lease)

@@ -51,6 +51,7 @@ class Training:
         self, deployment: Path, store: Store, current: Current, told: Callable[[str], Any]
     ) -> None:
         self.name, self._deployment, self._store = current.model, deployment, store
+        self._told = told
         self.digest = digest_of(deployment, current.model)
         self.snapshot = Snapshot.load_versions(deployment, current.model)
         check_trainable(self.snapshot.model)
@@ -72,7 +73,7 @@ class Training:
             position = beginning(current.model, self.snapshot.model, store)
             state = begun(classifier_in(self.snapshot.pipeline), self.digest, position)
             state = self.with_next_pool(state)
-        self.state = self._with_usable_pool(state, self.pool_of(current), told)
+        self.state = self._with_usable_pool(state)
 
     def is_of(self, current: Current) -> bool:
         """Return whether this model is the current one, and is still what its folder holds."""
@@ -142,26 +143,33 @@ class Training:
             return state
         return replace(state, next_pool=pool, next_from=self._store.position)
 
-    def _with_usable_pool(
-        self, state: Parameters, current: str, told: Callable[[str], Any]
-    ) -> Parameters:
-        """Take the pool of a state, or else the current one, or else that of the fit."""
-        for pool in dict.fromkeys([state.pool, current, OF_FIT]):
-            try:
-                self.snapshot = self.borrowing_from(pool)
-            except (OSError, ValueError) as error:
-                if pool == OF_FIT:
-                    raise
-                told(f"the pool {pool} can't be used, and another one takes its place: {error}")
-            else:
-                break
-        return replace(state, pool=pool)
+    def _with_usable_pool(self, state: Parameters) -> Parameters:
+        """Take the pool of a state or, if it can't be used, that of the fit.
+
+        Not the current one: it may know what became of the events that come next.
+        """
+        try:
+            self.snapshot = self.borrowing_from(state.pool)
+        except (OSError, ValueError) as error:
+            if state.pool == OF_FIT:
+                raise
+            self._told(f"the pool {state.pool} can't be used, and that of the fit is: {error}")
+            self.snapshot = self.borrowing_from(OF_FIT)
+            state = self.with_next_pool(replace(state, pool=OF_FIT, next_pool="", next_from=0))
+        return state
 
     def switch_pool(self, position: int) -> None:
-        """Let rows borrow from the next pool, if this position is beyond what it knows."""
-        pool = self.state.next_pool
+        """Let rows borrow from the next pool, if this position is beyond what it knows.
+
+        If it can't be used, they go on with the one that they borrow from.
+        """
+        pool, kept = self.state.next_pool, self.state.pool
         if pool and position > self.state.next_from:
-            self.snapshot = self.borrowing_from(pool)
+            try:
+                self.snapshot = self.borrowing_from(pool)
+            except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+                self._told(f"the pool {pool} can't be used, and {kept} stays: {error}")
+                pool = kept
             self.state = replace(self.state, pool=pool, next_pool="", next_from=0)
 
     def hold(self, *states: Parameters, publish: Publish) -> None:

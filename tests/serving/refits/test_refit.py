@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,13 +23,14 @@ import skmars
 from skmars import ItemCatalog
 from skmars.model_selection import sample_negatives
 from skmars.persistence import Model
+from skmars.pipeline._steps import augmenter_in
 from skmars.retrieval import DonorPool
 
 pytest.importorskip("lmdb")
 pytest.importorskip("pyarrow")
 pytest.importorskip("safetensors")
 
-from skmars.serving import LeaseHeld, Snapshot, StoreError, Trial, refit
+from skmars.serving import LeaseHeld, Runner, Snapshot, StoreError, Trial, refit
 from skmars.serving.refits import _refit as module
 from skmars.serving.refits._trial import _with_negatives
 from skmars.serving.scoring._parameters import Parameters
@@ -318,6 +320,36 @@ def test_the_trial_of_a_model_from_elsewhere(
     done = refit(folder, store, fitted=elsewhere(tmp_path, by_hand()), worse_by=None)
     assert done.position == 380
     assert done.trial.rows == 530 - (learnt or 380)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_in_the_trial_of_a_model_from_elsewhere_no_pool_knows_the_answers(
+    folder: Path, store: LMDBStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    """The current model borrows from the pool that its parameters were to learn on with."""
+    list(Runner(folder, store).passes())
+    shop.fill(store, shop.log(150, seed=5, begin=200), streamed=True)
+    list(Runner(folder, store).passes())
+    (folder / "params").mkdir()
+    digest = (checksum_of(folder) or b"").hex()
+    state = Parameters(shop.model().pipeline[-1], digest, 460, np.zeros(0, np.uint64), "pools/1")
+    state.save(folder / "params/1")
+    store.publish("params", "params/1")
+    if gone:
+        shutil.rmtree(folder / "pools/1")
+    seen = []
+    tried = module.tried
+
+    def spied(new: Model, current: Model, *rest: Any) -> Any:
+        seen.append(augmenter_in(current.pipeline).pool_)
+        return tried(new, current, *rest)
+
+    monkeypatch.setattr(module, "tried", spied)
+    refit(folder, store, fitted=elsewhere(tmp_path, by_hand()), worse_by=None)
+    pool = augmenter_in(shop.model().pipeline).pool_
+    expected = pool if gone else DonorPool.load(folder / "pools/1")
+    assert expected.ids.tolist() == seen[0].ids.tolist()
+    np.testing.assert_array_equal(expected.history.items, seen[0].history.items)
 
 
 def test_context_is_that_of_the_payload(tmp_path: Path, store: LMDBStore) -> None:

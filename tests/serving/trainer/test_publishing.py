@@ -142,18 +142,44 @@ def test_rows_borrow_from_one_pool_until_a_version_is_published(store: Any) -> N
 
 
 @pytest.mark.parametrize("store_kind", ["lmdb"])
-def test_a_pool_that_is_gone(store: Any) -> None:
-    folder, log, lines = fresh(), log_of(120, 1, NOW), []
+@pytest.mark.parametrize("borrows", [True, False])
+def test_a_pool_that_is_gone(store: Any, borrows: bool) -> None:
+    """What takes its place knows nothing of the events to come, as the current pool does."""
+    folder, log, lines, pools = fresh(), log_of(160, 1, NOW), [], []
     store.append(events_of(log[:40]))
     list(Runner(folder, store).passes())
     run(folder, store)
-    state = replace(checkpoint(folder), pool="pools/7", position=10**6)
-    state = replace(state, position=checkpoint(folder).position)
-    state.save(folder / "params" / "checkpoint")
-    store.publish("params", ".")
-    store.append(events_of(log[40:], 40))
+    if borrows:
+        store.append(events_of(log[40:80], 40))
+        run(folder, store)
+    state, told = checkpoint(folder), status(store)
+    assert (state.pool if borrows else state.next_pool) == "pools/1"
+    store.append(events_of(log[80:], 80))
+    list(Runner(folder, store).passes())
+    known = store.position
+    shutil.rmtree(folder / "pools/1")
+    trainer = Trainer(folder, store, **OPTIONS, told=lines.append)
+    for step in trainer.steps(until_idle=True):
+        state = trainer._training.state
+        assert step.position <= known
+        pools.append(state.pool)
+    assert set(pools) == {"fit"}
+    assert any("the pool pools/1 can't be used" in line for line in lines)
+    assert (state.next_pool, state.next_from) == ("pools/2", known)
+    assert status(store)["n_accepted"] > told["n_accepted"]
+
+
+@pytest.mark.parametrize("store_kind", ["lmdb"])
+def test_the_current_pool_is_gone(store: Any) -> None:
+    """It learns on, and publishes nothing that could not be served."""
+    folder, log, lines = fresh(), log_of(80, 1, NOW), []
+    store.append(events_of(log))
+    list(Runner(folder, store).passes())
+    shutil.rmtree(folder / "pools/1")
     run(folder, store, told=lines.append)
-    assert "the pool pools/7 can't be used, and pools/1 takes its place" in lines[0]
+    assert checkpoint(folder).position == store.position - OPTIONS["validate_on"]
+    assert Current.of(store).params == "."
+    assert any("pools/1" in line for line in lines)
 
 
 def test_a_new_model_is_followed_from_where_its_fit_ended(store: Any) -> None:
