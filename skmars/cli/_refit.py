@@ -87,6 +87,7 @@ def run(arguments: argparse.Namespace, results: TextIO) -> int:
         )
     from skmars.cli._worker import Terminated, run_worker
     from skmars.serving import refit
+    from skmars.serving.refits._trial import LEAST
 
     def work(store: Any) -> None:
         with signal_raises(signal.SIGTERM, Terminated):
@@ -108,6 +109,13 @@ def run(arguments: argparse.Namespace, results: TextIO) -> int:
             )
         if not arguments.quiet:
             print(f"skmars refit: {_in_words(done)}", file=sys.stderr, flush=True)
+        if not done.trial.rows:
+            print(
+                f"skmars refit: {done.model} was not tried: fewer than {LEAST} events came while "
+                "it was fitted. Watch it; `skmars rollback` goes back.",
+                file=sys.stderr,
+                flush=True,
+            )
 
     return run_worker("refit", arguments.store, work)
 
@@ -145,7 +153,7 @@ def _in_words(done: Any) -> str:
 
 def _told(trial: Any) -> str:
     if not trial.rows:
-        return "too few events came since to try it"
+        return "it was not tried"
     loss, current = _number(trial.log_loss), _number(trial.current_log_loss)
     auc, current_auc = _number(trial.auc), _number(trial.current_auc)
     told = f"log loss {loss} (the current one: {current}), AUC {auc} ({current_auc})"

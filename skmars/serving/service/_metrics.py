@@ -180,14 +180,18 @@ class _Trainer(Collector):
             "skmars_trainer_log_loss",
             "Log loss on the newest rows, before they were learnt.",
             "of",
-            {"candidate": told.log_loss, "current": told.current_log_loss},
+            {
+                "candidate": told.log_loss,
+                "current": told.current_log_loss,
+                "fit": told.fit_log_loss,
+            },
         )
         yield _labelled(
             GaugeMetricFamily,
             "skmars_trainer_auc",
             "AUC on the newest rows, before they were learnt.",
             "of",
-            {"candidate": told.auc, "current": told.current_auc},
+            {"candidate": told.auc, "current": told.current_auc, "fit": told.fit_auc},
         )
         if told.rows is not None:
             yield GaugeMetricFamily(

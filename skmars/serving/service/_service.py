@@ -6,7 +6,7 @@ import asyncio
 import errno
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from skmars.pipeline._steps import augmenter_in
-from skmars.serving.scoring._request import Request, read_requests
+from skmars.serving.scoring._request import Request, context_columns, read_requests
 from skmars.serving.scoring._scorer import Answer, Scorer
 from skmars.serving.scoring._snapshot import Snapshot
 from skmars.serving.service import _schemas as schemas
@@ -467,6 +467,8 @@ def _events(given: Sequence[schemas.Event], snapshot: Snapshot | None) -> Events
             check_same_unit(time, "time", np.array([now]), "the log of the model")
         except ValueError as error:
             raise Refusal(422, "wrong_unit", str(error), "events[*].time") from error
+    if snapshot is not None and snapshot.columns.context:
+        _check_contexts(given, snapshot.columns.context)
     ids = [event.id for event in given]
     if None in ids and any(i is not None for i in ids):
         raise Refusal(
@@ -483,6 +485,22 @@ def _events(given: Sequence[schemas.Event], snapshot: Snapshot | None) -> Events
         ids=None if None in ids else ids,  # type: ignore[arg-type]
         payload=[encode(e.context or {}, e.position) for e in given],
     )
+
+
+def _check_contexts(given: Sequence[schemas.Event], kinds: Mapping[str, str | None]) -> None:
+    """Raise a Refusal if nothing could be learnt of an event because of its context.
+
+    One without any context is kept, as a part of histories alone.
+    """
+    one = np.ones(1, dtype=np.int64)
+    for at, event in enumerate(given):
+        if not event.context:
+            continue
+        try:
+            known = {name: value for name, value in event.context.items() if name in kinds}
+            context_columns([known], one, kinds)
+        except (TypeError, ValueError) as error:
+            raise Refusal(422, "wrong_value", str(error), f"events[{at}].context") from error
 
 
 def _store_failed(error: OSError) -> Refusal:

@@ -20,8 +20,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 class TrainerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How training goes; None where the trainer did not tell.
 
-    Losses and AUCs are those of the last rows that neither the candidate nor the current version
-    had learnt.
+    Losses and AUCs are those of the last rows that none of the candidate, the current version and
+    the fit had learnt.
     """
 
     position: Count
@@ -29,8 +29,10 @@ class TrainerStatus(msgspec.Struct, frozen=True, kw_only=True):
     time: float
     log_loss: float | None = None
     current_log_loss: float | None = None
+    fit_log_loss: float | None = None
     auc: float | None = None
     current_auc: float | None = None
+    fit_auc: float | None = None
     rows: Count | None = None
     n_skipped: Count | None = None
     n_accepted: Count | None = None

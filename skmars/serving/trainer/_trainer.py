@@ -33,6 +33,7 @@ LEASE = "trainer"
 # Pointer of the store that tells how the trainer goes, as JSON.
 STATUS = "trainer/status"
 LONGEST_PAUSE = 60.0  # seconds until what failed is tried again
+TELL_EVERY = 30.0  # seconds, while nothing is new
 MOST_REASONS = 100  # why events are left out is told so often at most
 BLOCK = 4096  # events that are read at a time to see where the stream ends
 
@@ -88,7 +89,7 @@ class Trainer:
         Events on which a version is tried before it is published.
     worse_by : float, default=0.02
         A version is published unless its log loss is larger by more than this than that of the
-        current one.
+        current one, or of the parameters of the fit.
     checkpoint_every : float, default=60.0
         Seconds between two checkpoints.
     keep : int, default=3
@@ -141,7 +142,7 @@ class Trainer:
         self._said: set[str] = set()
         self._training: Training | None = None
         self._kept: Parameters | None = None  # the state that is the checkpoint, and since when
-        self._kept_at, self._failures = 0.0, 0
+        self._kept_at, self._told_at, self._failures = 0.0, 0.0, 0
         model = Current.of(store).model
         check_trainable(Snapshot.load_versions(deployment, model).model)
 
@@ -213,6 +214,8 @@ class Trainer:
                 elif until_idle:
                     break
                 else:
+                    if time.monotonic() >= self._told_at + TELL_EVERY:
+                        self._tell(lease)
                     yield Step(self._at.state.position)
                     self._stopped.wait(every)
         except GeneratorExit:
@@ -357,9 +360,15 @@ class Trainer:
         rows, _ = usable_rows(at.make, events)
         if rows is not None and len(rows.y):
             current = at.current()
-            before = classifier_in(at.snapshot.pipeline) if current is None else current.classifier
+            fitted = classifier_in(at.snapshot.pipeline)
             judgement, p = judged(
-                at.state.position, rows.X, rows.y, at.state.classifier, before, self._worse_by
+                at.state.position,
+                rows.X,
+                rows.y,
+                at.state.classifier,
+                fitted if current is None else current.classifier,
+                fitted,
+                self._worse_by,
             )
             if judgement.accepted:
                 try:
@@ -417,3 +426,4 @@ class Trainer:
             "time": time.time(),
         }
         lease.publish(STATUS, json.dumps(status))
+        self._told_at = time.monotonic()

@@ -47,8 +47,8 @@ def training_rows(
     -------
     X : Impressions of n_rows rows
         In the order of the events. An event is left out, and a line of the log of the process says
-        so, if it lacks a number that the model predicts from or has a value of another kind, or
-        repeats an earlier one in a log whose repetitions the model drops. Strings may be missing.
+        so, if it lacks a context column that the model predicts from or has a value of another
+        kind, or repeats an earlier one in a log whose repetitions the model drops.
     y : ndarray of shape (n_rows,), int64
         1 where the item was clicked, else 0.
 
@@ -77,10 +77,11 @@ def training_rows(
         fits &= np.isin(position, log_and_positions(users, stored, form)[1])
     if not fits.all():
         log.warning(
-            "%d of %d events are not learnt: their context does not fit the model, or they repeat "
-            "others (the first at position %d)",
+            "%d of %d events are not learnt: a context column of the model (%s) is missing or of "
+            "another kind, or they repeat others. The first one is at position %d.",
             np.count_nonzero(~fits),
             len(events),
+            ", ".join(model.columns.context) or "it has none",
             position[~fits][0],
         )
     items = as_ids([event.item_id for event in events], "the items of events")
@@ -125,6 +126,7 @@ def _payloads(
     n = len(events)
     shown, fits = np.full(n, np.iinfo(np.uint64).max), np.ones(n, dtype=bool)
     given: list[dict[str, Any]] = []
+    anything = {name: 0.0 if kind == "numbers" else "" for name, kind in kinds.items()}
     for i, event in enumerate(events):
         told: Mapping[str, Any] = {}
         try:
@@ -134,12 +136,12 @@ def _payloads(
         else:
             if at is not None:
                 shown[i] = at
-        given.append({name: told.get(name) for name in kinds})
+        fits[i] &= told.keys() >= kinds.keys()
+        given.append({name: told[name] for name in kinds} if fits[i] else anything)
     one = np.ones(1, dtype=np.int64)
     try:
         return context_columns(given, np.ones(n, dtype=np.int64), kinds), shown, fits
     except (TypeError, ValueError):
-        anything = {name: 0.0 if kind == "numbers" else "" for name, kind in kinds.items()}
         for i, mine in enumerate(given):
             try:
                 context_columns([mine], one, kinds)

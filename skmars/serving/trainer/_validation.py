@@ -1,4 +1,4 @@
-"""How new parameters and the current ones predict rows that neither has learnt."""
+"""How new parameters, the current ones and those of the fit predict rows that none has learnt."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ class Judgement:
     position : int
         Of the last event that the candidate has learnt.
     rows : int
-        On so many both were tried.
-    log_loss, current_log_loss : float or None
-        Of the candidate and of the current version; None without rows.
-    auc, current_auc : float or None
+        On so many all were tried.
+    log_loss, current_log_loss, fit_log_loss : float or None
+        Of the candidate, of the current version and of the parameters of the fit; None without
+        rows.
+    auc, current_auc, fit_auc : float or None
         None also where the rows are of one class.
     accepted : bool
         Whether the candidate was published.
@@ -35,8 +36,10 @@ class Judgement:
     rows: int = 0
     log_loss: float | None = None
     current_log_loss: float | None = None
+    fit_log_loss: float | None = None
     auc: float | None = None
     current_auc: float | None = None
+    fit_auc: float | None = None
     accepted: bool = False
 
 
@@ -46,6 +49,7 @@ def judged(
     y: NDArray[np.int64],
     candidate: Any,
     current: Any,
+    fitted: Any,
     worse_by: float,
 ) -> tuple[Judgement, NDArray[np.float64]]:
     """Return whether a classifier predicts rows well enough, and its probabilities.
@@ -57,9 +61,12 @@ def judged(
     X : Impressions of n_rows rows
         As they come to the classifiers; one row at least.
     y : ndarray of shape (n_rows,), of 0 and 1
-    candidate, current : classifier
+    candidate, current, fitted : classifier
+        The last one with the parameters of the fit: were there only the current one, many versions
+        that are worse by a little would add up.
     worse_by : float
-        The log loss of the candidate may be larger by so much.
+        The log loss of the candidate may be larger by so much than that of the better of the other
+        two.
 
     Returns
     -------
@@ -67,11 +74,17 @@ def judged(
     ndarray of shape (n_rows,)
         Of the candidate.
     """
-    (p, loss, auc), (_, current_loss, current_auc) = (
-        scored(classifier, X, y) for classifier in (candidate, current)
+    p, loss, auc = scored(candidate, X, y)
+    _, current_loss, current_auc = scored(current, X, y)
+    fit_loss, fit_auc = current_loss, current_auc
+    if fitted is not current:
+        _, fit_loss, fit_auc = scored(fitted, X, y)
+    others = [other for other in (current_loss, fit_loss) if other is not None]
+    accepted = loss is not None and loss <= min(others, default=math.inf) + worse_by
+    found = Judgement(
+        position, len(y), loss, current_loss, fit_loss, auc, current_auc, fit_auc, accepted
     )
-    accepted = loss is not None and (current_loss is None or loss <= current_loss + worse_by)
-    return Judgement(position, len(y), loss, current_loss, auc, current_auc, accepted), p
+    return found, p
 
 
 def scored(

@@ -149,9 +149,12 @@ def test_an_event_counts_once(served):
     assert served.metric('skmars_events_total{state="known"}') == 2
 
 
+CONTEXT = {"device": "x", "price": 3}
+
+
 def test_events_keep_their_context_and_order(din):
     events = [
-        {"user_id": "a", "item_id": str(i), "clicked": i % 2 == 0, "context": {"device": "x"}}
+        {"user_id": "a", "item_id": str(i), "clicked": i % 2 == 0, "context": CONTEXT}
         for i in range(5)
     ]
     assert din.post("/events", events=events).json() == {"position": 5, "new": 5}
@@ -159,8 +162,19 @@ def test_events_keep_their_context_and_order(din):
     assert [(e.user_id, e.item_id, e.clicked) for e in kept] == [
         ("a", str(i), i % 2 == 0) for i in range(5)
     ]
-    assert all(decode(e.payload) == ({"device": "x"}, None) for e in kept)
+    assert all(decode(e.payload) == (CONTEXT, None) for e in kept)
     assert all(np.isnan(e.time) for e in kept)
+
+
+def test_events_are_refused_whose_context_nothing_can_be_learnt_of(din):
+    event = {"user_id": "a", "item_id": "1", "clicked": True}
+    wrong = [{"devise": "x", "price": 3}, {"price": 3}, {"device": "x", "price": "much"}, {"a": 1}]
+    for context in wrong:
+        answer = din.post("/events", events=[event, {**event, "context": context}])
+        assert (answer.status_code, error(answer)) == (422, ("wrong_value", "events[1].context"))
+    assert din.store.position == 0
+    for context in (None, {}, {**CONTEXT, "further": 1}):
+        assert din.post("/events", events=[{**event, "context": context}]).status_code == 200
 
 
 def test_events_keep_the_position_of_the_answer_that_was_shown(served):

@@ -18,6 +18,7 @@ import skmars
 from skmars.serving import Runner, Snapshot, Trainer
 from skmars.serving.scoring._parameters import Parameters
 from skmars.serving.store._current import Current
+from skmars.serving.trainer._validation import judged
 from tests.serving.trainer.shop import (
     NOW,
     OPTIONS,
@@ -310,3 +311,26 @@ def test_refuses_what_can_not_learn(tmp_path: Path, store: Any) -> None:
     for name, value in {"batch": 0, "keep": 0, "sync_every": 0.0, "worse_by": -1.0}.items():
         with pytest.raises(ValueError, match=name):
             Trainer(saved(), store, **{name: value})
+
+
+class Sure:
+    """Predicts the same for all rows."""
+
+    def __init__(self, p: float) -> None:
+        self.p = p
+
+    def predict_proba(self, X: Any) -> Any:
+        return np.column_stack([np.full(len(X), 1 - self.p), np.full(len(X), self.p)])
+
+
+@pytest.mark.parametrize(
+    ("candidate", "current", "fitted", "accepted"),
+    [(0.5, 0.5, 0.5, True), (0.6, 0.5, 0.5, False), (0.6, 0.6, 0.5, False), (0.6, 0.6, 0.6, True)],
+)
+def test_small_losses_do_not_add_up(
+    candidate: float, current: float, fitted: float, accepted: bool
+) -> None:
+    X, y = np.zeros((10, 1)), np.array([0, 1] * 5)
+    found, _ = judged(0, X, y, Sure(candidate), Sure(current), Sure(fitted), 0.01)
+    assert found.accepted is accepted
+    assert found.fit_log_loss == pytest.approx(-np.log(fitted * (1 - fitted)) / 2)

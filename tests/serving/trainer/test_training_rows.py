@@ -106,9 +106,7 @@ class Shop:
 
     def happens(self, event: Happened) -> Streamed:
         shown = None if event.ago is None else max(self.store.position + 1 - event.ago, 0)
-        context = {"hour": event.hour}
-        if event.device is not None:
-            context["device"] = event.device
+        context = {"hour": event.hour, "device": event.device}
         row = {
             "user_id": event.user,
             "item_id": event.item,
@@ -222,7 +220,7 @@ def test_strings_as_ids_and_a_shop_that_the_model_does_not_know():
         in_batches(wrong, model, [])
 
 
-def test_events_of_which_the_model_lacks_a_number_are_not_learnt(caplog):
+def test_events_that_lack_a_column_of_context_are_not_learnt(caplog):
     shop, model = Shop(), model_of(SETTINGS[0])
     user, item = N_USERS - 1, 3
     payloads = {
@@ -231,7 +229,8 @@ def test_events_of_which_the_model_lacks_a_number_are_not_learnt(caplog):
         encode({"hour": "late", "device": "desk"}): False,
         encode({"hour": 1.5, "device": 7}): False,
         b"of another program": False,
-        encode({"hour": 1.5}): True,
+        encode({"hour": 1.5}): False,
+        encode({"hour": 1.5, "device": None}): True,
         encode({"hour": 1.5, "device": "desk", "further": 3}): True,
     }
     for i, payload in enumerate(payloads):
@@ -244,9 +243,9 @@ def test_events_of_which_the_model_lacks_a_number_are_not_learnt(caplog):
     assert y.tolist() == [events[i].clicked for i in taken]
     assert X.context["hour"].tolist() == [1.5, 1.5]
     assert X.context["device"].tolist() == ["", "desk"]
-    assert "5 of 7 events are not learnt" in caplog.text
+    assert "6 of 8 events are not learnt" in caplog.text
     # All of them are in the histories of later rows.
-    assert X.history.length[1] - X.history.length[0] == events[5].clicked
+    assert X.history.length[1] - X.history.length[0] == events[6].clicked
     X, y = training_rows(model, ItemNumbers(shop.store), events[:2], shop.store)
     assert len(X) == len(y) == 0
 
