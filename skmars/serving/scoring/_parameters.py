@@ -45,6 +45,8 @@ class Parameters:
         How many events were left out, since no row can be made of them.
     began : float
         Arrival of the first event of the period that the last one belongs to; NaN before the first.
+    n_items : int
+        How many items the store had by the last event; 0 where no negatives are drawn of them.
     """
 
     classifier: BaseEstimator
@@ -57,6 +59,7 @@ class Parameters:
     n_events: int = 0
     n_skipped: int = 0
     began: float = math.nan
+    n_items: int = 0
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write them as a folder; what was there is replaced at once, or stays as it is."""

@@ -56,18 +56,22 @@ class Rows:
     n_events: int
 
 
-def made_rows(model: Model, numbers: ItemNumbers, store: Store, events: Sequence[Streamed]) -> Rows:
+def made_rows(
+    model: Model, numbers: ItemNumbers, store: Store, events: Sequence[Streamed], n_items: int
+) -> Rows:
     """Return the rows of some events as the steps before the classifier make them.
 
     Of a model that was fitted to clicks alone, other events make no rows, and negatives are drawn:
-    of all items that the store had by then, with a seed that is the position of the last event.
+    of all items that the store had by then, the first `n_items` or more, with a seed that is the
+    position of the last event.
     """
     X, y = training_rows(model, numbers, events, store)
     n_events = len(y)
     if model.negatives:
         X, y = X[y == 1], y[y == 1]
         if len(y):
-            X = X.with_catalog(X.catalog.extend(_items_by_then(numbers, events)))
+            n_items = max(n_items, items_by_then(numbers, events))
+            X = X.with_catalog(X.catalog.extend(numbers.all_ids()[:n_items]))
             X, y = sample_negatives(
                 X,
                 n_negatives=model.negatives,
@@ -79,13 +83,12 @@ def made_rows(model: Model, numbers: ItemNumbers, store: Store, events: Sequence
     return Rows(X, y, n_events)
 
 
-def _items_by_then(numbers: ItemNumbers, events: Sequence[Streamed]) -> NDArray[Any]:
-    """Return the ids of all items that a store numbered before it had the last of some events."""
+def items_by_then(numbers: ItemNumbers, events: Sequence[Streamed]) -> int:
+    """Return how many items a store has numbered up to the newest item of some events."""
     numbers.read(2**32)
-    ids = numbers.all_ids()
     items = as_ids([event.item_id for event in events], "the items of events")
-    of_events = Lookup(ids, "the store")(items, "the items of events")
-    return ids[: int(of_events.max()) + 1]
+    of_events = Lookup(numbers.all_ids(), "the store")(items, "the items of events")
+    return int(of_events.max()) + 1
 
 
 def usable_rows(

@@ -91,7 +91,7 @@ class Trainer:
         A version is published unless its log loss is larger by more than this than that of the
         current one, or of the parameters of the fit.
     checkpoint_every : float, default=60.0
-        Seconds between two checkpoints.
+        Seconds between two checkpoints. So often it tells that it lives where nothing is new, too.
     keep : int, default=3
         How many versions are kept, the current one among them.
     lease : float, default=60.0
@@ -203,6 +203,8 @@ class Trainer:
                     if until_idle and end is None:
                         end = self._before_last(lease)
                     done = self._step(lease, end)
+                    if done is None and time.monotonic() >= self._told_at + self._checkpoint_every:
+                        self._tell(lease)  # that it lives, though nothing is new
                 except OSError as error:
                     if until_idle:
                         raise
@@ -281,6 +283,7 @@ class Trainer:
             n_events=at.state.n_events + n,
             n_skipped=at.state.n_skipped + skipped,
             began=began,
+            n_items=at.items_by_then(events),
         )
         if reason and reason not in self._said and len(self._said) < MOST_REASONS:
             self._said.add(reason)

@@ -17,7 +17,7 @@ from skmars.serving.store._numbered_folder import NumberedFolder, Publish
 from skmars.serving.store._store import Store, Streamed
 from skmars.serving.trainer._beginning import beginning
 from skmars.serving.trainer._checkpoint import CHECKPOINT, begun, resumed
-from skmars.serving.trainer._learning import Rows, check_trainable, made_rows
+from skmars.serving.trainer._learning import Rows, check_trainable, items_by_then, made_rows
 from skmars.utils._files import sync_folder
 from skmars.utils._folder import checksum_of
 from skmars.utils._ids import as_ids, check_same_kind
@@ -81,7 +81,14 @@ class Training:
 
     def make(self, events: Sequence[Streamed]) -> Rows:
         """Return the rows of some events as they come to the classifier."""
-        return made_rows(self.snapshot.model, self._numbers, self._store, events)
+        known = self.state.n_items
+        return made_rows(self.snapshot.model, self._numbers, self._store, events, known)
+
+    def items_by_then(self, events: Sequence[Streamed]) -> int:
+        """Return how many items the store had by some events, if negatives are drawn of them."""
+        if not self.snapshot.model.negatives:
+            return 0
+        return max(self.state.n_items, items_by_then(self._numbers, events))
 
     def check_kinds(self, event: Streamed) -> None:
         """Raise TypeError if ids of the store are of another kind than those of the model."""

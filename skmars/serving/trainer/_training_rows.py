@@ -13,7 +13,7 @@ from skmars.data import Impressions
 from skmars.persistence import Model
 from skmars.serving.scoring._histories import ItemNumbers
 from skmars.serving.scoring._request import Asked, context_columns
-from skmars.serving.scoring._rows import log_and_positions, log_format
+from skmars.serving.scoring._rows import log_and_positions, log_format, until
 from skmars.serving.scoring._served_rows import candidate_rows, served_rows
 from skmars.serving.store._payload import decode
 from skmars.serving.store._store import Store, Streamed
@@ -71,6 +71,8 @@ def training_rows(
     context, shown, fits = _payloads(events, model.columns.context)
     position = np.array([event.position for event in events], dtype=np.uint64)
     form = log_format(model)
+    # Not even the items of what came later: whoever looks earlier does not know them.
+    stored = until(stored, int(position.max()))
     there = np.concatenate([mine["position"] for mine in stored])
     _require(np.isin(position, there), events)
     if form.duplicates == "drop":

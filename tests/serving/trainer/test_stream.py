@@ -23,7 +23,7 @@ from skmars.serving import (
 )
 from skmars.serving.store._current import Current
 from skmars.serving.store._payload import encode
-from skmars.serving.trainer import _checkpoint
+from skmars.serving.trainer import _checkpoint, _learning
 from skmars.serving.trainer._beginning import known_position
 from tests.serving.trainer.shop import (
     NOW,
@@ -309,6 +309,50 @@ def test_it_writes_a_checkpoint_when_it_is_stopped(store: Any) -> None:
             trainer.stop()
     assert checkpoint(folder).position == BASE + 16
     store.acquire("trainer", "another", 1)  # the lease was given back
+
+
+@lmdb_alone
+def test_it_tells_that_it_lives_where_nothing_is_new(store: Any) -> None:
+    folder, ages = fresh(), []
+    store.append(events_of(log_of(20, 1, NOW)))
+    for every in (0.0, 60.0):
+        steps = Trainer(folder, store, **OPTIONS, checkpoint_every=every).steps(every=0.001)
+        while next(steps).learnt:
+            pass
+        before = status(store)
+        for _ in range(3):
+            next(steps)
+        assert {**status(store), "time": 0.0} == {**before, "time": 0.0}
+        ages.append(status(store)["time"] > before["time"])
+        steps.close()
+    assert ages == [True, False]
+
+
+@lmdb_alone
+def test_negatives_are_of_all_items_that_the_store_had_by_then(
+    store: Any, monkeypatch: Any
+) -> None:
+    """Also of those that no event of the batch is of, though they are newer than its items."""
+    folder, of_catalog = fresh("clicks"), []
+    draw = _learning.sample_negatives
+
+    def spied(X: Any, **options: Any) -> Any:
+        if len(X) <= 2:  # not those that come later, by which a version is judged
+            of_catalog.append(set(X.catalog.ids.tolist()))
+        return draw(X, **options)
+
+    monkeypatch.setattr(_learning, "sample_negatives", spied)
+    items = [0, 77, *[1, 2] * 6, 78, *[1] * 9]
+    log = log_of(len(items), 1, NOW).assign(item_id=items, clicked=1)
+    store.append(replace(events_of(log), payload=None))
+    for _ in range(2):  # the second goes on from the checkpoint
+        run(folder, store, batch=2, validate_on=3)
+        log = log_of(4, 2, NOW).assign(item_id=1, clicked=1)
+        store.append(replace(events_of(log, 100), payload=None))
+    known = [ids & {77, 78} for ids in of_catalog]
+    assert known[0] == {77}
+    assert {77, 78} in known
+    assert known == sorted(known, key=len)
 
 
 @lmdb_alone

@@ -214,3 +214,26 @@ def test_whenever_it_looks(shop: Any, undisturbed: Any) -> None:
     run(folder, store)
     assert_same(checkpoint(folder), undisturbed[0])
     assert_same(version(folder, store), undisturbed[1])
+
+
+@pytest.mark.parametrize("store_kind", ["lmdb"])
+@pytest.mark.parametrize("kind", ["mars", "clicks"])
+def test_items_that_nobody_knows_yet_do_not_matter(new_store: Any, kind: str) -> None:
+    """Those of events that came before the trainer looked, but after the batch."""
+    log, rng = log_of(72, 1, NOW), np.random.default_rng(0)
+    log["item_id"] = np.where(rng.random(72) < 0.4, rng.integers(50, 70, size=72), log.item_id)
+    if kind == "clicks":
+        log["clicked"] = 1
+    found = []
+    for n in (72, 8):
+        store, folder = opened(new_store(), 0.1 * np.arange(72), kind), fresh(kind)
+        for begin in range(0, 72, n):
+            events = events_of(log[begin : begin + n], begin)
+            store.append(replace(events, payload=None) if kind == "clicks" else events)
+            steps = Trainer(folder, store, **OPTIONS).steps(every=0.001)
+            while next(steps).learnt:
+                pass
+            steps.close()
+        found.append(checkpoint(folder))
+    assert found[0].n_events == 72
+    assert_same(*found)
