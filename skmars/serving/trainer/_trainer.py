@@ -33,7 +33,6 @@ LEASE = "trainer"
 # Pointer of the store that tells how the trainer goes, as JSON.
 STATUS = "trainer/status"
 LONGEST_PAUSE = 60.0  # seconds until what failed is tried again
-TELL_EVERY = 30.0  # seconds, while nothing is new
 MOST_REASONS = 100  # why events are left out is told so often at most
 BLOCK = 4096  # events that are read at a time to see where the stream ends
 
@@ -216,8 +215,6 @@ class Trainer:
                 elif until_idle:
                     break
                 else:
-                    if time.monotonic() >= self._told_at + TELL_EVERY:
-                        self._tell(lease)
                     yield Step(self._at.state.position)
                     self._stopped.wait(every)
         except GeneratorExit:

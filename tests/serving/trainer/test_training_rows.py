@@ -264,7 +264,7 @@ def test_a_row_shown_without_a_history_is_learnt_without_one():
     for i in range(3):
         shop.happens(Happened(N_USERS, i, LAST + i, True, 0.0, "desk", None))
     row = {"user_id": N_USERS, "item_id": 3, "timestamp": LAST + 9.0, "clicked": 1}
-    event = shop.append(row, encode({"hour": 0.0}, 0))
+    event = shop.append(row, encode({"hour": 0.0, "device": "desk"}, 0))
     X, _ = training_rows(model, ItemNumbers(shop.store), [event], shop.store)
     assert X.history.length.tolist() == [0]
 
