@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data import Impressions
+from skmars.data._folds import OWN
 from skmars.model_selection import sample_negatives
 from skmars.persistence import Model
 from skmars.pipeline._steps import before_classifier, classifier_in
@@ -49,11 +50,14 @@ class Rows:
     y : ndarray of shape (n_rows,), of 0 and 1
     n_events : int
         How many events can be used.
+    reason : str
+        Why others can't, as far as it is known here.
     """
 
     X: Impressions
     y: NDArray[np.int64]
     n_events: int
+    reason: str = ""
 
 
 def made_rows(
@@ -63,7 +67,8 @@ def made_rows(
 
     Of a model that was fitted to clicks alone, other events make no rows, and negatives are drawn:
     of all items that the store had by then, the first `n_items` or more, with a seed that is the
-    position of the last event.
+    position of the last event. Rows whose features may know their click are left out, as `update`
+    does.
     """
     X, y = training_rows(model, numbers, events, store)
     n_events = len(y)
@@ -78,9 +83,15 @@ def made_rows(
                 exclude="before",
                 random_state=events[-1].position % 2**32,
             )
-    if len(y):
-        _, X = before_classifier(model.pipeline, X)
-    return Rows(X, y, n_events)
+    if len(y) == 0:
+        return Rows(X, y, n_events)
+    _, X = before_classifier(model.pipeline, X)
+    late = np.zeros(len(y), dtype=bool) if X.fold is None else X.fold == OWN
+    if not late.any():
+        return Rows(X, y, n_events)
+    n_late = int(np.count_nonzero(late & (y == 1) if model.negatives else late))
+    reason = "came late: the fit knows what their users did since, and may know their click"
+    return Rows(X[~late], y[~late], n_events - n_late, reason)
 
 
 def items_by_then(numbers: ItemNumbers, events: Sequence[Streamed]) -> int:
@@ -157,7 +168,7 @@ def learnt(classifier: Any, make: Any, events: Sequence[Streamed], seed: int) ->
     reason = ""
     for singly in (False, True):
         rows, why = usable_rows(tried if singly else make, events, singly=singly)
-        reason = reason or why
+        reason = reason or why or ("" if rows is None else rows.reason)
         if rows is None or len(rows.y) == 0:
             return (0 if rows is None else rows.n_events), reason
         try:
