@@ -301,7 +301,8 @@ def add_runner(sub: Parser) -> None:
         "--every",
         metavar="TIME",
         type=duration,
-        help="go on, with a pass every so often: 60s, 5m or 1h (default: one pass)",
+        help="go on, with a pass every so often: 60s, 5m, 1h, or a number of seconds (default: one "
+        "pass)",
     )
     sub.add_argument(
         "--keep",
@@ -315,7 +316,8 @@ def add_runner(sub: Parser) -> None:
         metavar="TIME",
         type=duration,
         default=60.0,
-        help="how long others wait for a runner that was killed (default: 60s)",
+        help="how long others wait for a runner that was killed: 60s, 5m, 1h, or a number of "
+        "seconds (default: 60s)",
     )
     sub.add_argument("--quiet", action="store_true", help="no progress")
 
@@ -385,7 +387,9 @@ def duration(text: str) -> float:
         seconds = float(text[:-1] if unit else text) * (unit or 1)
         if 0 < seconds <= threading.TIMEOUT_MAX:
             return seconds
-    raise argparse.ArgumentTypeError(f"write a time span such as 60s, 5m or 1h, got {text!r}")
+    raise argparse.ArgumentTypeError(
+        f"write a time span such as 60s, 5m or 1h, or a number of seconds, got {text!r}"
+    )
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:

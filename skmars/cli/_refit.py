@@ -72,7 +72,8 @@ def add_refit(sub: argparse.ArgumentParser) -> None:
         metavar="TIME",
         type=duration,
         default=60.0,
-        help="how long others wait for a refit that was killed (default: 60s)",
+        help="how long others wait for a refit that was killed: 60s, 5m, 1h, or a number of "
+        "seconds (default: 60s)",
     )
     add_seed(sub)
     sub.add_argument("--quiet", action="store_true", help="no progress")

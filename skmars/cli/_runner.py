@@ -25,8 +25,12 @@ def run(arguments: argparse.Namespace) -> int:
             log = None if arguments.log is None else LogFiles(arguments.log)
             options = {"keep": arguments.keep, "lease": arguments.lease, "told": told}
             runner = Runner(arguments.model, store, log, **options)
+            failed = ""
             with closing(runner.passes(arguments.every)) as passes:
                 for done in passes:
+                    if done.failed and done.failed != failed:  # told once, also with --quiet
+                        _say(f"{done.failed} (It is tried again.)", arguments.every)
+                    failed = done.failed
                     if not arguments.quiet:
                         _say(_in_words(done), arguments.every)
 

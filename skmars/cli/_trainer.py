@@ -21,7 +21,7 @@ def add_trainer(sub: argparse.ArgumentParser) -> None:
         metavar="TIME",
         type=duration,
         default=1200.0,
-        help="how often a version is published: 20m, 1h (default: 20m)",
+        help="how often a version is published: 20m, 1h, or a number of seconds (default: 20m)",
     )
     sub.add_argument(
         "--batch",
@@ -58,7 +58,8 @@ def add_trainer(sub: argparse.ArgumentParser) -> None:
         metavar="TIME",
         type=duration,
         default=60.0,
-        help="how long others wait for a trainer that was killed (default: 60s)",
+        help="how long others wait for a trainer that was killed: 60s, 5m, 1h, or a number of "
+        "seconds (default: 60s)",
     )
     sub.add_argument(
         "--once",

@@ -225,7 +225,9 @@ def test_bad_files_are_named(saved: Callable[..., Path], tmp_path: Path, capsys:
 def test_every_is_a_time_span(every: str, capsys: Any) -> None:
     with pytest.raises(SystemExit):
         main(["runner", "--model", "m", "--store", "lmdb:s", f"--every={every}"])
-    assert "time span such as 60s" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "time span such as 60s" in told
+    assert "a number of seconds" in told
 
 
 def test_killed_and_begun_again_or_asked_to_end(

@@ -14,7 +14,7 @@ from skmars.serving.runner._loading import Loaded, LogFile, load_log
 from skmars.serving.runner._model_pools import ModelPools
 from skmars.serving.store._current import AS_SAVED, MODEL
 from skmars.serving.store._held_lease import HeldLease
-from skmars.serving.store._store import Store
+from skmars.serving.store._store import StaleLease, Store, StoreError
 
 LEASE = "runner"
 
@@ -34,6 +34,8 @@ class Pass:
         new.
     n_users, n_donors : int
         Of this pool.
+    failed : str
+        What prevented the pass, or the rest of it; the next one tries it again.
     """
 
     loaded: Loaded
@@ -41,6 +43,7 @@ class Pass:
     pool: str | None = None
     n_users: int = 0
     n_donors: int = 0
+    failed: str = ""
 
 
 class Runner:
@@ -102,6 +105,7 @@ class Runner:
         self._told, self._map = told or (lambda what, done, of: None), map
         self._deployment = Path(deployment)
         self._pools: ModelPools | None = None
+        self._position = 0  # of the store, in the last pass
         self._pools_of_current()
 
     def _pools_of_current(self) -> ModelPools:
@@ -114,32 +118,62 @@ class Runner:
     def passes(self, every: float | None = None) -> Generator[Pass]:
         """Do one pass, or one every so many seconds, and yield what was done in each.
 
+        With `every`, it goes on where a single pass ends with an error: the pass that is yielded
+        tells what `failed`, the current pool stays as it is, and the next pass tries again. A lease
+        that ran out, since the store did not answer, is taken again.
+
         Raises
         ------
         LeaseHeld
-            If another runner works for this store: the message says which, and until when.
+            If another runner works for this store: the message says which, and until when. With
+            `every`, also if it took the lease since.
         StaleLease
-            If another runner may have begun since: nothing was published then.
+            Without `every`, if another runner may have begun since: nothing was published then.
         OSError
-            If something can't be written. The current pool stays as it is.
+            Without `every`, if something can't be read or written; with it, if the store can't be
+            asked at the beginning.
         ValueError
-            If the log can't be read, or a new pool does not work.
+            Without `every`, if the log can't be read, or a new pool does not work.
         """
-        with HeldLease(self._store, LEASE, self._seconds) as lease:
-            while True:
-                began = time.monotonic()
+        lease, began = HeldLease(self._store, LEASE, self._seconds), False
+        if every is None:
+            with lease:
                 yield self._pass(lease)
-                if every is None:
-                    return
-                time.sleep(max(0.0, began + every - time.monotonic()))
-                lease.check()
+            return
+        while True:
+            try:
+                with lease:
+                    began = True
+                    yield from self._passes(lease, every)
+            except StaleLease:
+                # Nobody else works if it can be taken again; a pass begins where the store says.
+                yield self._failed("the lease was lost, and is taken again")
+            except StoreError as error:
+                if not began:
+                    raise
+                yield self._failed(str(error))
+                time.sleep(every)
+
+    def _passes(self, lease: HeldLease, every: float) -> Generator[Pass]:
+        while True:
+            began = time.monotonic()
+            try:
+                done = self._pass(lease)
+            except (OSError, ValueError) as error:
+                done = self._failed(str(error))
+            yield done
+            time.sleep(max(0.0, began + every - time.monotonic()))
+            lease.check()
+
+    def _failed(self, reason: str) -> Pass:
+        return Pass(Loaded(), self._position, failed=" ".join(reason.split()))
 
     def _pass(self, lease: HeldLease) -> Pass:
         pools, loaded = self._pools_of_current(), Loaded()
         pools.remove_old(self._keep)
         if self._log is not None:
             loaded = load_log(self._log(pools.model), self._store, lease.publish, self._told)
-        position = self._store.position
+        position = self._position = self._store.position
         done = pools.update(position, lease.publish)
         if done is None:
             return Pass(loaded, position)

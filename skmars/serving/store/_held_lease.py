@@ -16,6 +16,9 @@ from skmars.serving.store._store import Lease, LeaseHeld, StaleLease, Store
 class HeldLease:
     """A lease that a thread renews until the end of a `with` statement.
 
+    It may be entered again after it was lost, and is the same holder's for the store then: what is
+    left of it there is no other's.
+
     Parameters
     ----------
     store : Store
@@ -33,12 +36,12 @@ class HeldLease:
         self._store, self._name, self._seconds = store, name, seconds
         self._holder = f"{socket.gethostname()}, process {os.getpid()}, {uuid4().hex[:8]}"
         # Every renewal has a new token, so that nothing may be published meanwhile.
-        self._lock, self._done = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._renew_in_time, daemon=True)
-        self._lost = ""
+        self._lock = threading.Lock()
 
     def __enter__(self) -> HeldLease:
+        self._lost, self._done = "", threading.Event()
         self._acquire()
+        self._thread = threading.Thread(target=self._renew_in_time, daemon=True)
         self._thread.start()
         return self
 

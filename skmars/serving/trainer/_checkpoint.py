@@ -81,8 +81,14 @@ def next_events(store: Store, state: Parameters, limit: int) -> list[Streamed]:
     StreamTrimmed
         If some of the events are gone.
     """
-    if store.position < state.position:
-        raise _another_store(f"it ends with position {store.position}")
+    end = store.position
+    if end == 0 < state.position:
+        raise ValueError(
+            f"the store {store!r} is empty: is its address right? The parameters have learnt up "
+            f"to position {state.position} of the store's stream."
+        )
+    if end < state.position:
+        raise _another_store(f"it ends with position {end}")
     if not len(state.learnt):
         return _stream(store, state, limit)
     try:

@@ -176,11 +176,11 @@ class Trainer:
         OSError
             With `until_idle`, if something can't be read or written. Otherwise it is tried again.
         """
-        began = False
+        held, began = HeldLease(self._store, LEASE, self._seconds), False
         while not self._stopped.is_set():
             self._training, self._failures = None, 0
             try:
-                with HeldLease(self._store, LEASE, self._seconds) as lease:
+                with held as lease:
                     began = True
                     yield from self._steps(lease, until_idle, every)
                     return

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ from skmars import (
 )
 from skmars.persistence import Model
 from skmars.retrieval import DonorPool
-from skmars.serving import Events, LeaseHeld, Pass, Runner, StaleLease
+from skmars.serving import Events, LeaseHeld, Pass, Runner, StaleLease, StoreError
+from skmars.serving.runner import _runner
 from skmars.serving.runner._loading import load_log
 from skmars.serving.runner._model_pools import ModelPools
 from skmars.serving.scoring._rows import log_format
@@ -378,6 +380,122 @@ def test_a_stale_lease_publishes_nothing(monkeypatch: Any) -> None:
         run(folder, store, File(log))
     assert store.pointer("pool") == "pools/1"
     assert store.leases["runner"].holder == "another"
+
+
+class Failing:
+    """A store that does not answer while it is away."""
+
+    def __init__(self, store: FakeStore, left: int = 0) -> None:
+        self.store, self.left = store, left  # calls that are answered still, before the others fail
+        self.away = False
+
+    def _ask(self) -> FakeStore:
+        self.left -= 1
+        if self.away and self.left < 0:
+            raise StoreError("the store does not answer")
+        return self.store
+
+    @property
+    def position(self) -> int:
+        return self._ask().position
+
+    def __getattr__(self, name: str) -> Any:
+        def ask(*args: Any, **options: Any) -> Any:
+            return getattr(self._ask(), name)(*args, **options)
+
+        return ask
+
+
+@pytest.mark.parametrize("answered", [0, 5, 10])
+@pytest.mark.parametrize("lease", [60, 0.5])
+def test_a_store_that_is_away_for_a_while(answered: int, lease: float) -> None:
+    """With a lease that lasts, and with one that runs out meanwhile."""
+    lost, away, log = "the lease was lost, and is taken again", "the store does not answer", shop()
+    folder, store, files = fresh(deployment(*WORLD)), FakeStore(), [File(log[:60])]
+    failing = Failing(store)
+    passes = Runner(folder, failing, lambda _: files, lease=lease).passes(every=0.02)
+    while next(passes).pool is None:
+        pass
+    files[0] = File(log)
+    failing.left, failing.away = answered, True
+    failed: set[str] = set()
+    while not failed >= ({away, lost} if lease < 1 else {away}):
+        failed.add(next(passes).failed)
+    failing.away = False
+    while (done := next(passes)).failed:
+        pass
+    passes.close()
+    assert failed - {""} == ({away, lost} if lease < 1 else {away})
+    assert done.position == store.position == len(log)
+    assert store.leases == {}
+    assert_same_pool(current(folder, store), expected_pool(folder, log))
+
+
+def test_a_store_that_is_away_at_first_is_told() -> None:
+    failing = Failing(FakeStore())
+    runner = Runner(fresh(deployment(*WORLD)), failing)
+    failing.away = True
+    with pytest.raises(StoreError, match="does not answer"):
+        next(runner.passes(every=0.01))
+
+
+def test_a_lease_that_ran_out_between_passes(monkeypatch: Any) -> None:
+    """It is taken again, unless another one has it."""
+    folder, store = fresh(deployment(*WORLD)), FakeStore()
+    acquire, others = store.acquire, [False, True]
+
+    def away(*_: Any) -> Any:
+        raise StoreError("the store does not answer")
+
+    def sleep(_: float) -> None:
+        store.acquire = away  # type: ignore[method-assign]
+        time.sleep(0.8)
+        store.acquire = acquire  # type: ignore[method-assign]
+        if others.pop(0):
+            acquire("runner", "another", 60)
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=sleep)
+    monkeypatch.setattr(_runner, "time", clock)
+    passes = Runner(folder, store, lambda _: [File(shop())], lease=0.6).passes(every=1)
+    next(passes)
+    assert "taken again" in next(passes).failed
+    assert not next(passes).failed
+    assert "taken again" in next(passes).failed
+    with pytest.raises(LeaseHeld, match="another"):
+        next(passes)
+    assert store.leases["runner"].holder == "another"
+
+
+def test_a_pass_that_fails_is_tried_again(monkeypatch: Any) -> None:
+    """A current model that is not there, a full disk, and a log that has changed."""
+    log = shop()
+    folder, store, files = fresh(deployment(*WORLD)), FakeStore(), [File(log[:60])]
+    passes = Runner(folder, store, lambda _: files).passes(every=0.01)
+    assert next(passes).pool == "pools/1"
+    before = current(folder, store)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store.publish("model", "fits/7")
+    assert "fits/7" in next(passes).failed
+    store.publish("model", "../other")
+    assert "must be a folder below" in next(passes).failed
+    store.publish("model", ".")
+    files[0] = File(log[:50])
+    assert "log has changed: the first 60 rows" in next(passes).failed
+    files[0] = File(log)
+    with monkeypatch.context() as broken:
+        broken.setattr(DonorPool, "save", full)
+        assert "No space left" in next(passes).failed
+        assert "No space left" in next(passes).failed
+    assert store.pointer("pool") == "pools/1"
+    assert_same_pool(current(folder, store), before)
+    done = next(passes)
+    assert not done.failed
+    assert done.pool is not None
+    assert_same_pool(current(folder, store), expected_pool(folder, log))
+    passes.close()
 
 
 def test_old_pools_go_and_the_current_one_stays() -> None:

@@ -187,6 +187,9 @@ def test_another_store_is_refused(new_store: Any) -> None:
         shorter = opened(new_store(), ARRIVALS)
         with pytest.raises(ValueError, match="not the one whose stream"):
             run(folder, shorter)
+        with pytest.raises(ValueError, match="is empty: is its address right") as caught:
+            run(folder, new_store())
+        assert "folder params" not in str(caught.value)
     other = opened(new_store(), ARRIVALS)
     other.append(events_of(log_of(40, 2, NOW), 1000))
     with pytest.raises(ValueError, match="another event there"):
