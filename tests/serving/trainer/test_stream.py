@@ -397,3 +397,19 @@ def test_nothing_to_learn(store: Any) -> None:
     assert status(store)["n_events"] == 0
     store.append(events_of(log_of(OPTIONS["validate_on"], 1, NOW)))
     assert run(folder, store) == []  # they are for the first version to be tried on
+
+
+@lmdb_alone
+def test_rows_whose_features_know_their_click_are_not_learnt(store: Any) -> None:
+    """Events that come late, of users whose later behaviour the fit has learnt."""
+    folder, told = fresh(), []
+    store.append(events_of(log_of(30, 1, NOW)))
+    late = base_log()[:20].assign(price=0.0, item_id=5)
+    store.append(events_of(late, 10**7))
+    store.append(events_of(log_of(30, 2, NOW + 1000), 10**8))
+    run(folder, store, told=told.append, **AT_ONCE)
+    found = checkpoint(folder)
+    # Not all: of some of these users, the fit has seen no click since.
+    assert 10 < found.n_skipped <= 20
+    assert found.n_events + found.n_skipped == 80 - AT_ONCE["validate_on"]
+    assert any("came late" in line for line in told)
