@@ -22,6 +22,8 @@ from skmars.cli._refit import add_refit
 from skmars.cli._refit import run as refit
 from skmars.cli._replay import add_replay
 from skmars.cli._replay import run as replay
+from skmars.cli._rollback import add_rollback
+from skmars.cli._rollback import run as rollback
 from skmars.cli._serve import add_serve
 from skmars.cli._serve import run as serve
 from skmars.cli._terminal import Interrupted, one_line_warnings, progress, signal_raises
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0, 1 if the data or the model can't be used, 130 if interrupted, 141 if the reader of stdout
         stopped; of `runner`, `trainer` and `refit` also 75 if another one works, and 143 if it was
-        asked to end.
+        asked to end; of `rollback` 75 if one of them works.
 
     Raises
     ------
@@ -161,6 +163,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_refit(command("refit", refit, what, texts.REFIT_EXAMPLES))
     what = "let the model learn from the events that come, and publish its parameters"
     add_trainer(command("trainer", trainer, what, texts.TRAINER_EXAMPLES))
+    what = "go back to an earlier version of the parameters, the pool or the model"
+    add_rollback(command("rollback", rollback, what, texts.ROLLBACK_EXAMPLES))
     what = "write the events of a store to a Parquet file, in order of arrival"
     add_export(command("export", export, what, texts.EXPORT_EXAMPLES))
     what = "answer requests for predictions over HTTP, and keep the events that it is told"

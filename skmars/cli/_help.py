@@ -197,6 +197,20 @@ exit codes: 75 if another trainer works for the store, or may have begun since; 
 asked to end (SIGTERM): it writes a checkpoint first. A trainer that was killed is begun again with
 the same command, and learns what it would have."""
 
+ROLLBACK_EXAMPLES = """\
+examples:
+  skmars rollback params/2 --model shop/ --store lmdb:shop.store
+  skmars rollback fits/1 --model shop/ --store lmdb:shop.store
+
+The version is loaded and tried before it takes over. Parameters and pools are those of the current
+model, and what makes them must not run: stop the trainer for the one, the runner for the other.
+Begun again, the trainer goes on from these parameters, and learns again what came since; the next
+pass of the runner makes a new pool. A model comes back with the parameters and the pool that it
+had.
+
+exit codes: 1 if there is no such version or it does not work, and nothing has changed; 75 if a
+trainer (runner, refit) works for the store: stop it first."""
+
 EXPORT_EXAMPLES = """\
 examples:
   skmars export --model shop/ --store lmdb:shop.store --out log.parquet

@@ -43,9 +43,9 @@ class Current:
     pool: str = OF_FIT
 
     @classmethod
-    def of(cls, store: Store) -> Current:
-        """Ask a store."""
-        model = store.pointer(MODEL) or AS_SAVED
+    def of(cls, store: Store, model: str | None = None) -> Current:
+        """Ask a store, of the current model if none is named."""
+        model = model or store.pointer(MODEL) or AS_SAVED
         params, pool = store.pointer(below(model, PARAMS)), store.pointer(below(model, POOL))
         return cls(
             model,
