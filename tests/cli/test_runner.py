@@ -29,7 +29,8 @@ from sklearn.pipeline import Pipeline  # noqa: E402
 
 from skmars.cli import _log_files  # noqa: E402
 from skmars.retrieval import DonorPool  # noqa: E402
-from skmars.serving import open_store  # noqa: E402
+from skmars.serving import Pass, Runner, open_store  # noqa: E402
+from skmars.serving.runner._loading import Loaded  # noqa: E402
 
 N_ITEMS = 6
 COLUMNS = Columns(user="who", item="what", time="when", label="liked", absolute=True)
@@ -228,6 +229,16 @@ def test_every_is_a_time_span(every: str, capsys: Any) -> None:
     told = capsys.readouterr().err
     assert "time span such as 60s" in told
     assert "a number of seconds" in told
+
+
+def test_why_a_pass_fails_is_told_once(
+    saved: Callable[..., Path], tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    passes = [Pass(Loaded(), 0, failed=why) for why in ("away", "away", "full", "", "full")]
+    monkeypatch.setattr(Runner, "passes", lambda *_: (done for done in passes))
+    assert run(tmp_path, saved(), tmp_path / "store", "--every", "60", "--quiet") == 0
+    lines = [f"skmars runner: {why} (It is tried again.)" for why in ("away", "full", "full")]
+    assert capsys.readouterr().err.splitlines() == lines
 
 
 def test_killed_and_begun_again_or_asked_to_end(
