@@ -241,6 +241,7 @@ def test_why_a_pass_fails_is_told_once(
     assert capsys.readouterr().err.splitlines() == lines
 
 
+@pytest.mark.slow
 def test_killed_and_begun_again_or_asked_to_end(
     saved: Callable[..., Path], tmp_path: Path, capsys: Any
 ) -> None:

@@ -81,6 +81,7 @@ def test_wrong_arguments(option: list[str], capsys: Any) -> None:
     assert option[0] in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_killed_and_begun_again_or_asked_to_end(capsys: Any) -> None:
     """A real process: SIGKILL at any time, another one beside it, SIGTERM."""
     (model, store), (expected, other) = deployment(), deployment()

@@ -45,6 +45,7 @@ def test_same_as_alone(cluster: Any) -> None:
     assert together.random_state.randint(1 << 30) == alone.random_state.randint(1 << 30)
 
 
+@pytest.mark.slow
 def test_errors_of_workers(cluster: Any) -> None:
     """They come as they are in one process, and leave the classifier as it was."""
     model = din(learning_rate=1e30, max_iter=20, early_stopping=False)
@@ -71,6 +72,7 @@ def _die_once(file: Path) -> None:
     os.kill(os.getpid(), 9)
 
 
+@pytest.mark.slow
 def test_worker_is_lost(cluster: Any, tmp_path: Path) -> None:
     """The training may begin anew. What it warns of in a worker is warned of here."""
     model = din()

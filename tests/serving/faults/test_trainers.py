@@ -146,6 +146,7 @@ def test_the_current_pool_is_damaged(stream: Any, tmp_path: Path) -> None:
     assert checkpoint(folder).n_events == len(ARRIVALS) + 40 - OPTIONS["validate_on"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_arrivals_that_jump(tmp_path: Path, seed: int) -> None:
     """Every event is learnt once, and the same, wherever the trainer was interrupted."""
