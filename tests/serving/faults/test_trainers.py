@@ -143,7 +143,9 @@ def test_the_current_pool_is_damaged(stream: Any, tmp_path: Path) -> None:
     stream.arrivals.extend([410.0] * 20)
     stream.append(events_of(log_of(20, 4, NOW), 3000))
     run(folder, stream)
-    assert checkpoint(folder).n_events == len(ARRIVALS) + 40 - OPTIONS["validate_on"]
+    found = checkpoint(folder)  # some events are older than what the pool knows of their users
+    assert found.n_events + found.n_skipped == len(ARRIVALS) + 40 - OPTIONS["validate_on"]
+    assert found.n_skipped < 10
 
 
 @pytest.mark.slow
