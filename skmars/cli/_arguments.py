@@ -269,6 +269,27 @@ def add_evaluate(sub: Parser) -> None:
     add_output(sub)
 
 
+def add_keep_and_lease(
+    sub: argparse.ArgumentParser, versions: str, worker: str, *, keep: int
+) -> None:
+    """Add how many versions stay on the disk, and how long others wait for a killed process."""
+    sub.add_argument(
+        "--keep",
+        metavar="N",
+        type=integer(1, 1000),
+        default=keep,
+        help=f"how many {versions} stay on the disk, the current one among them (default: {keep})",
+    )
+    sub.add_argument(
+        "--lease",
+        metavar="TIME",
+        type=duration,
+        default=60.0,
+        help=f"how long others wait for a {worker} that was killed: 60s, 5m, 1h, or a number of "
+        "seconds (default: 60s)",
+    )
+
+
 def add_deployment(sub: Parser) -> None:
     """Add what is served: a model, with the folders of its versions, and a store."""
     sub.set_defaults(out=None)
@@ -304,21 +325,7 @@ def add_runner(sub: Parser) -> None:
         help="go on, with a pass every so often: 60s, 5m, 1h, or a number of seconds (default: one "
         "pass)",
     )
-    sub.add_argument(
-        "--keep",
-        metavar="N",
-        type=integer(1, 1000),
-        default=3,
-        help="how many pools stay on the disk, the current one among them (default: 3)",
-    )
-    sub.add_argument(
-        "--lease",
-        metavar="TIME",
-        type=duration,
-        default=60.0,
-        help="how long others wait for a runner that was killed: 60s, 5m, 1h, or a number of "
-        "seconds (default: 60s)",
-    )
+    add_keep_and_lease(sub, "pools", "runner", keep=3)
     sub.add_argument("--quiet", action="store_true", help="no progress")
 
 

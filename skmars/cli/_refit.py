@@ -10,13 +10,12 @@ from typing import Any, TextIO
 
 from skmars.cli._arguments import (
     add_deployment,
+    add_keep_and_lease,
     add_seed,
-    duration,
-    integer,
     not_negative,
 )
 from skmars.cli._source import as_source
-from skmars.cli._terminal import progress, signal_raises
+from skmars.cli._terminal import measure, progress, signal_raises
 
 
 def add_refit(sub: argparse.ArgumentParser) -> None:
@@ -60,21 +59,7 @@ def add_refit(sub: argparse.ArgumentParser) -> None:
         const=None,
         help="refuse none, however it does",
     )
-    sub.add_argument(
-        "--keep",
-        metavar="N",
-        type=integer(1, 1000),
-        default=2,
-        help="how many fits stay on the disk, the current one among them (default: 2)",
-    )
-    sub.add_argument(
-        "--lease",
-        metavar="TIME",
-        type=duration,
-        default=60.0,
-        help="how long others wait for a refit that was killed: 60s, 5m, 1h, or a number of "
-        "seconds (default: 60s)",
-    )
+    add_keep_and_lease(sub, "fits", "refit", keep=2)
     add_seed(sub)
     sub.add_argument("--quiet", action="store_true", help="no progress")
 
@@ -155,11 +140,7 @@ def _in_words(done: Any) -> str:
 def _told(trial: Any) -> str:
     if not trial.rows:
         return "it was not tried"
-    loss, current = _number(trial.log_loss), _number(trial.current_log_loss)
-    auc, current_auc = _number(trial.auc), _number(trial.current_auc)
+    loss, current = measure(trial.log_loss), measure(trial.current_log_loss)
+    auc, current_auc = measure(trial.auc), measure(trial.current_auc)
     told = f"log loss {loss} (the current one: {current}), AUC {auc} ({current_auc})"
     return f"on the {trial.rows:,} rows since, {told}"
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"

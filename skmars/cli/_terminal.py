@@ -75,3 +75,8 @@ def signal_calls(number: int, handle: Callable[[int], Any]) -> Iterator[None]:
         yield
     finally:
         signal.signal(number, previous)
+
+
+def measure(value: float | None) -> str:
+    """Return a log loss or an AUC as it is told, "none" where it can't be."""
+    return "none" if value is None else f"{value:.4f}"

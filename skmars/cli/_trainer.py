@@ -9,8 +9,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from skmars.cli._arguments import add_deployment, duration, integer, not_negative
-from skmars.cli._terminal import Interrupted, signal_calls
+from skmars.cli._arguments import (
+    add_deployment,
+    add_keep_and_lease,
+    duration,
+    integer,
+    not_negative,
+)
+from skmars.cli._terminal import Interrupted, measure, signal_calls
 
 
 def add_trainer(sub: argparse.ArgumentParser) -> None:
@@ -46,21 +52,7 @@ def add_trainer(sub: argparse.ArgumentParser) -> None:
         help="publish no version whose log loss is larger than that of the current one by more "
         "than this (default: 0.02)",
     )
-    sub.add_argument(
-        "--keep",
-        metavar="N",
-        type=integer(1, 1000),
-        default=3,
-        help="how many versions stay on the disk, the current one among them (default: 3)",
-    )
-    sub.add_argument(
-        "--lease",
-        metavar="TIME",
-        type=duration,
-        default=60.0,
-        help="how long others wait for a trainer that was killed: 60s, 5m, 1h, or a number of "
-        "seconds (default: 60s)",
-    )
+    add_keep_and_lease(sub, "versions", "trainer", keep=3)
     sub.add_argument(
         "--once",
         action="store_true",
@@ -134,16 +126,12 @@ def _in_words(step: Any) -> str:
     what = "kept the current version" if step.version is None else f"published {step.version}"
     if not found.rows:
         return f"{what}: no row can be made of the events that came next"
-    loss, current = _number(found.log_loss), _number(found.current_log_loss)
-    auc, current_auc = _number(found.auc), _number(found.current_auc)
+    loss, current = measure(found.log_loss), measure(found.current_log_loss)
+    auc, current_auc = measure(found.auc), measure(found.current_auc)
     return (
         f"{what}, learnt up to position {found.position}: log loss {loss} (before: {current}), AUC "
         f"{auc} ({current_auc}) on the next {found.rows:,} rows"
     )
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
 
 
 def _say(line: str) -> None:

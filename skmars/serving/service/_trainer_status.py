@@ -8,11 +8,10 @@ from typing import Annotated
 
 import msgspec
 
+from skmars.serving.store._current import TRAINER_STATUS
 from skmars.serving.store._store import Store
 
 log = logging.getLogger(__name__)
-
-POINTER = "trainer/status"
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -62,7 +61,7 @@ class TrainerWatch:
     def look(self) -> None:
         """Read it, if the store answers. A status that can't be read is told once, and ignored."""
         try:
-            text = self._store.pointer(POINTER) or ""
+            text = self._store.pointer(TRAINER_STATUS) or ""
             end = self._store.position if text else 0
         except OSError:  # told by those who need it
             return

@@ -18,6 +18,8 @@ from skmars.serving.store._store import Store
 # Names of the model as it was saved first, of its parameters, and of the pool of its fit.
 AS_SAVED, OF_FIT = ".", "fit"
 MODEL, PARAMS, POOL = "model", "params", "pool"
+# Pointer that tells how the trainer goes, as JSON.
+TRAINER_STATUS = "trainer/status"
 # Of a model that was fitted anew: the position of the store up to which it knows the stream.
 POSITION = "position"
 # Names of the folders that hold versions.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from skmars.pipeline._steps import classifier_in
 from skmars.serving.scoring._parameters import Parameters
 from skmars.serving.scoring._snapshot import Snapshot
-from skmars.serving.store._current import Current
+from skmars.serving.store._current import TRAINER_STATUS, Current
 from skmars.serving.store._held_lease import HeldLease
 from skmars.serving.store._store import StaleLease, Store, StoreError, Streamed
 from skmars.serving.trainer._batches import batch_length, begins_period
@@ -30,8 +30,6 @@ from skmars.serving.trainer._training import Training
 from skmars.serving.trainer._validation import Judgement, judged
 
 LEASE = "trainer"
-# Pointer of the store that tells how the trainer goes, as JSON.
-STATUS = "trainer/status"
 LONGEST_PAUSE = 60.0  # seconds until what failed is tried again
 MOST_REASONS = 100  # why events are left out is told so often at most
 BLOCK = 4096  # events that are read at a time to see where the stream ends
@@ -403,7 +401,7 @@ class Trainer:
         """Return what was told last of the same model."""
         status: Any = {}
         with suppress(ValueError):
-            status = json.loads(self._store.pointer(STATUS) or "{}")
+            status = json.loads(self._store.pointer(TRAINER_STATUS) or "{}")
         if not isinstance(status, dict) or status.get("digest") != self._at.digest:
             status = {}
         return {"judged": -1, "n_accepted": 0, "n_rejected": 0, "version": None, **status}
@@ -425,5 +423,5 @@ class Trainer:
             "n_skipped": at.state.n_skipped,
             "time": time.time(),
         }
-        lease.publish(STATUS, json.dumps(status))
+        lease.publish(TRAINER_STATUS, json.dumps(status))
         self._told_at = time.monotonic()
