@@ -38,7 +38,9 @@ docs: $(VENV)/.docs
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
+COMPILED := hatch_build.py $(wildcard skmars/ctr/_kernel/*.cpp skmars/ctr/_kernel/*.h)
+
+$(VENV)/.test: pyproject.toml constraints.txt $(COMPILED) | $(VENV)/bin/python
 	$(PIP) -e ".[test,lint]"
 	touch $@
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skmars.ctr._fused import dice_perceptron, slices
+from skmars.ctr._compiled import Histories, Layers, Result, attention, can_run, perceptron
 from skmars.ctr._together import weighed_statistics
 from skmars.utils._worker_group import WorkerGroup
 
 ACTIVATIONS = ("dice", "prelu", "relu", "sigmoid")
 NORMALIZATIONS = (None, "softmax", "sqrt")
+# Numbers in the widest layer's activations that prediction has at a time: a megabyte of float32.
+SLICE_NUMBERS = 1 << 18
 
 
 class Dice(nn.Module):
@@ -155,27 +157,38 @@ class Perceptron(nn.Module):
 
         `weight` (n,) is for the batch statistics; `first` stands in for the first layer's matrix.
         """
+        if layers := self.compiled(x, first):
+            return self.learnt(perceptron(x, layers, weight if self.training else None))
+        matrices, biases = self._matrices(first)
+        if self.training:
+            return self._layers(x, weight, matrices, biases)
+        parts = slices(len(x), max(len(bias) for bias in biases))
+        return torch.cat([self._layers(x[s], None, matrices, biases) for s in parts])
+
+    def compiled(self, x: Tensor, first: Tensor | None) -> Layers | None:
+        """Return what the compiled code needs, if it can do this; parameters as for `forward`."""
+        dice = [module for module in self.activations if isinstance(module, Dice)]
+        if not len(dice) == len(self.activations) > 0 or (len(x) == 0 and self.group is None):
+            return None
+        statistics = None
+        if not self.training:
+            statistics = ([d.running_mean for d in dice], [d.running_var for d in dice])
+        alphas = [module.alpha for module in dice]
+        layers = Layers(*self._matrices(first), alphas, dice[0].eps, statistics, self.group)
+        return layers if can_run(layers, x) else None
+
+    def learnt(self, result: Result) -> Tensor:
+        """Remember the statistics of a compiled result; return its output."""
+        for module, mean, var in zip(self.activations, result.means, result.variances):
+            cast("Dice", module).remember(mean, var)
+        return result.output
+
+    def _matrices(self, first: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
         layers: list[Any] = [*self.layers, self.output]
         matrices = [layer.weight for layer in layers]
         if first is not None:
             matrices[0] = first
-        biases = [layer.bias for layer in layers]
-        if x.device.type != "cpu" or (len(x) == 0 and self.group is None):
-            return self._layers(x, weight, matrices, biases)
-        if not self.training:
-            parts = slices(len(x), max(len(bias) for bias in biases))
-            if len(parts) == 1:
-                return self._layers(x, None, matrices, biases)
-            return torch.cat([self._layers(x[s], None, matrices, biases) for s in parts])
-        dice = [module for module in self.activations if isinstance(module, Dice)]
-        if weight is not None or not len(dice) == len(self.activations) > 0:
-            return self._layers(x, weight, matrices, biases)
-        alphas = [module.alpha for module in dice]
-        eps, group = dice[0].eps, self.group
-        x, means, variances = dice_perceptron(x, matrices, biases, alphas, eps, group)
-        for module, mean, var in zip(dice, means, variances):
-            module.remember(mean, var)
-        return x
+        return matrices, [layer.bias for layer in layers]
 
     def _layers(
         self, x: Tensor, weight: Tensor | None, matrices: list[Tensor], biases: list[Tensor]
@@ -216,16 +229,19 @@ class LocalActivationUnit(Perceptron):
         self, query: Tensor, key: Tensor, row: Tensor, weight: Tensor | None = None
     ) -> Tensor:
         """Score all positions, shape (n_positions,); parameters are those of the pooling."""
-        layer: Any = self.layers[0] if len(self.layers) else self.output
-        w1, w2, w3, w4 = layer.weight.chunk(4, dim=1)
         q = query.index_select(0, row)
         # One matrix product over [k, q * k, q]: for embeddings of usual width it is cheaper
         # to repeat q than to repeat its (wider) projection.
         x = torch.cat([key, q * key, q], dim=1)
         if weight is not None:
             weight = weight.index_select(0, row)
-        first = torch.cat([w2 - w3, w4, w1 + w3], dim=1)
-        return super().forward(x, weight, first).squeeze(1)
+        return super().forward(x, weight, self.first()).squeeze(1)
+
+    def first(self) -> Tensor:
+        """Return the matrix of ``[k, q * k, q]``."""
+        layer: Any = self.layers[0] if len(self.layers) else self.output
+        w1, w2, w3, w4 = layer.weight.chunk(4, dim=1)
+        return torch.cat([w2 - w3, w4, w1 + w3], dim=1)
 
     def scores(self, queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yield for each history, in evaluation, the scores of all its keys for its queries.
@@ -288,6 +304,7 @@ class AttentionPooling(nn.Module):
         row: Tensor,
         length: Tensor,
         weight: Tensor | None = None,
+        at: Tensor | None = None,
     ) -> Tensor:
         """Pool each row's keys; a row without any position gets zeros.
 
@@ -295,41 +312,67 @@ class AttentionPooling(nn.Module):
         ----------
         query : Tensor of shape (n_rows, n_features)
         key : Tensor of shape (n_positions, n_features)
-            Row after row.
+            Row after row; with `at` in any order, each once or more.
         row : LongTensor of shape (n_positions,)
             The row to which each position belongs.
         length : LongTensor of shape (n_rows,)
             Number of positions of each row.
         weight : Tensor of shape (n_rows,), optional
             Row weights in the batch statistics.
+        at : LongTensor of shape (n_positions,), optional
+            The key of each position.
 
         Returns
         -------
         Tensor of shape (n_rows, n_features)
         """
-        score = self.unit(query, key, row, weight)
+        layers = self._compiled(query) if len(row) or self.unit.group else None
+        if layers is not None:
+            histories = Histories(key, at, torch.cumsum(length, 0) - length, length)
+            result = attention(query, histories, layers, weight if self.training else None)
+            pooled = self.unit.learnt(result)
+        else:
+            key = key if at is None else key.index_select(0, at)
+            score = self.unit(query, key, row, weight)
+            if self.normalization == "softmax":
+                score = segment_softmax(score, row, length)
+            pooled = segment_sum(score[:, None] * key, length)
+        return self._scaled(pooled, length)
+
+    def _compiled(self, query: Tensor) -> Layers | None:
         if self.normalization == "softmax":
-            score = segment_softmax(score, row, length)
-        pooled = segment_sum(score[:, None] * key, length)
+            return None
+        return self.unit.compiled(query, self.unit.first())
+
+    def _scaled(self, pooled: Tensor, length: Tensor) -> Tensor:
         if self.normalization == "sqrt":
-            pooled = pooled * length.clamp(min=1).to(pooled.dtype).rsqrt()[:, None]
+            return pooled * length.clamp(min=1).to(pooled.dtype).rsqrt()[:, None]
         return pooled
 
-    def shared(self, query: Tensor, key: Tensor, n_rows: Tensor, length: Tensor) -> Tensor:
+    def shared(
+        self, query: Tensor, key: Tensor, n_rows: Tensor, length: Tensor, at: Tensor | None = None
+    ) -> Tensor:
         """Do as `forward` in evaluation, where consecutive rows share a history.
 
         Parameters
         ----------
         query : Tensor of shape (n_rows, n_features)
         key : Tensor of shape (n_positions, n_features)
-            History after history.
+            History after history; with `at` as for `forward`.
         n_rows, length : LongTensor of shape (n_histories,)
             Number of rows that share a history, and of its positions.
+        at : LongTensor of shape (n_positions,), optional
 
         Returns
         -------
         Tensor of shape (n_rows, n_features)
         """
+        if layers := self._compiled(query):
+            of_row = (torch.cumsum(length, 0) - length).repeat_interleave(n_rows)
+            length = length.repeat_interleave(n_rows)
+            result = attention(query, Histories(key, at, of_row, length), layers)
+            return self._scaled(result.output, length)
+        key = key if at is None else key.index_select(0, at)
         keys = key.split(length.tolist())
         pooled = []
         for k, score in zip(keys, self.unit.scores(query.split(n_rows.tolist()), keys)):
@@ -337,6 +380,12 @@ class AttentionPooling(nn.Module):
             scale = max(1, k.shape[0]) ** -0.5 if self.normalization == "sqrt" else 1.0
             pooled.append(share @ (k * scale))  # zeros for an empty history
         return torch.cat(pooled)
+
+
+def slices(n: int, width: int) -> list[slice]:
+    """Cut n rows into slices that fit the cache, where the widest layer has so many units."""
+    rows = max(1, SLICE_NUMBERS // width)
+    return [slice(i, min(i + rows, n)) for i in range(0, max(n, 1), rows)]
 
 
 def segment_sum(x: Tensor, length: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from skmars.ctr._batches import N_FEEDBACK, Batch, Entries, RaggedItems, Represe
 from skmars.ctr._layers import AttentionPooling, Perceptron, segment_sum
 from skmars.ctr._row_encoder import EncodedRows
 from skmars.ctr._together import own_rows, row_work
+from skmars.utils._threads import one_thread_each
 from skmars.utils._torch import resolve_device
 from skmars.utils._worker_group import WorkerGroup
 
@@ -170,21 +171,26 @@ class DINNetwork(nn.Module):
         item = self.item_embedding(batch.items, batch.codes, item_features)
         target, tagged = item.index_select(0, batch.target), self._tagged(item)
 
-        def pool(pooling: AttentionPooling, positions: RaggedItems[Tensor], key: Tensor) -> Tensor:
-            pooled: Tensor = pooling(target, key, positions.row, positions.length, weight)
+        def pool(
+            pooling: AttentionPooling, positions: RaggedItems[Tensor], key: Tensor, at: Any
+        ) -> Tensor:
+            pooled: Tensor = pooling(target, key, positions.row, positions.length, weight, at)
             return pooled
 
-        key = self._look_up(tagged, batch.history)
+        key, at = self._look_up(tagged, batch.history)
+        if mix is not None:
+            key, at = mix(key if at is None else key.index_select(0, at)), None
         if batch.n_sharing is None:
-            interest = pool(self.interest, batch.history, key if mix is None else mix(key))
+            interest = pool(self.interest, batch.history, key, at)
         else:
-            interest = self.interest.shared(target, key, batch.n_sharing, batch.history.length)
+            interest = self.interest.shared(target, key, batch.n_sharing, batch.history.length, at)
         product, borrowed = interest * target, None
         if self.borrowed is not None:
             borrowed = torch.zeros_like(interest)
             if batch.borrowed is not None:
-                key = self._look_up(tagged, batch.borrowed)
-                borrowed = pool(self.borrowed, batch.borrowed, key)
+                borrowed = pool(
+                    self.borrowed, batch.borrowed, *self._look_up(tagged, batch.borrowed)
+                )
         if self.activity_feature:
             context.insert(0, torch.log1p(batch.length.to(target.dtype))[:, None])
         context += [table(a) for table, a in zip(self.user_attributes, batch.user_attributes)]
@@ -222,7 +228,8 @@ class DINNetwork(nn.Module):
             As for `forward`.
         """
         item = self.item_embedding(items, codes, item_features)
-        return self._look_up(self._tagged(item), positions)
+        key, at = self._look_up(self._tagged(item), positions)
+        return key if at is None else key.index_select(0, at)
 
     def item_embedding(
         self, items: Tensor, codes: Tensor, item_features: FeatureLookup | None = None
@@ -252,18 +259,21 @@ class DINNetwork(nn.Module):
             tag = (tag[:, None] + self.provenance).flatten(0, 1)
         return item[:, None] + tag
 
-    def _look_up(self, tagged: Tensor, positions: Positions[Tensor]) -> Tensor:
+    def _look_up(
+        self, tagged: Tensor, positions: Positions[Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return keys, and which of them each position has; None for one each, in order."""
         n_tags = tagged.shape[1]
         at = positions.item * n_tags
         if self.feedback is not None:
             at = at + positions.feedback * (n_tags // N_FEEDBACK)
         if self.provenance is not None:
             at = at + positions.borrowed
-        key = tagged.flatten(0, 1).index_select(0, at)
+        key = tagged.flatten(0, 1)
         similarity: Tensor | None = getattr(positions, "similarity", None)
         if self.similarity is None or similarity is None:
-            return key
-        return torch.addcmul(key, similarity[:, None], self.similarity)
+            return key, at
+        return torch.addcmul(key.index_select(0, at), similarity[:, None], self.similarity), None
 
     def attach(self, auxiliary: nn.Module | None) -> bool:
         """Train another module along, which scoring does not use.
@@ -358,9 +368,11 @@ def logits(
     parameter = network.head.output.bias
     result = np.empty(len(rows)) if group is None else np.zeros(len(rows))
     own = slice(None) if group is None else own_rows(row_work(rows), group)
-    for block in rows.blocks(own):
-        batch: Any = to_tensors(rows.batch(block, sharing=True), parameter.device, parameter.dtype)
-        result[block] = network(batch, rows.features).cpu().numpy()
+    with one_thread_each():
+        for block in rows.blocks(own):
+            arrays = rows.batch(block, sharing=True)
+            batch: Any = to_tensors(arrays, parameter.device, parameter.dtype)
+            result[block] = network(batch, rows.features).cpu().numpy()
     if group is not None:
         group.sum_(torch.from_numpy(result))
     return result

@@ -29,6 +29,7 @@ from skmars.ctr._row_encoder import EncodedRows, RowEncoder
 from skmars.ctr._together import own_rows, row_work, sum_gradients
 from skmars.ctr._vocabulary import learn_encoder, with_items_of
 from skmars.data import Impressions
+from skmars.utils._threads import one_thread_each
 from skmars.utils._torch import DrawFrom, new_generator, to_cpu
 from skmars.utils._training import EpochCallbacks, TrainingResult, check_finite, train
 from skmars.utils._worker_group import WorkerGroup, current_group
@@ -279,20 +280,21 @@ class TrainingRun:
             assert step.used is not None
             return sum_gradients(network, network.tables, step.used, part, group)
 
-        return train(
-            network,
-            batches,
-            loss,
-            self.optimizer,  # type: ignore[arg-type]
-            max_iter=self.max_iter,
-            evaluate=None if self.held_out is None else self._validation_score,
-            n_iter_no_change=None if self.held_out is None else parameters["n_iter_no_change"],
-            tol=parameters["tol"],
-            exchange=None if group is None else exchange,
-            callbacks=callbacks,
-            name=self.name,
-            verbose=parameters["verbose"] if group is None or group.rank == 0 else 0,
-        )
+        with one_thread_each():
+            return train(
+                network,
+                batches,
+                loss,
+                self.optimizer,  # type: ignore[arg-type]
+                max_iter=self.max_iter,
+                evaluate=None if self.held_out is None else self._validation_score,
+                n_iter_no_change=None if self.held_out is None else parameters["n_iter_no_change"],
+                tol=parameters["tol"],
+                exchange=None if group is None else exchange,
+                callbacks=callbacks,
+                name=self.name,
+                verbose=parameters["verbose"] if group is None or group.rank == 0 else 0,
+            )
 
     def _sharing(self, whole: Batch[Tensor] | None) -> AbstractContextManager[None]:
         if self.group is None or whole is None:

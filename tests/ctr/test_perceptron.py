@@ -1,4 +1,4 @@
-"""Dice, and the perceptron that goes through it slice by slice."""
+"""Dice, and the perceptron with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from skmars.ctr import _fused as fused
+from skmars.ctr import _layers
 from skmars.ctr._layers import Dice, Perceptron
 
 from .modules import randomized
@@ -54,33 +54,7 @@ def test_dice_of_hardly_any_rows_is_finite(n: int) -> None:
     torch.testing.assert_close(dice.running_var, torch.full((3,), 0.9 if n else 1.0))
 
 
-@pytest.mark.parametrize("units", [(4,), (6, 3), (5, 4, 3)])
-@pytest.mark.parametrize("n", [1, 2, 7, 50])
-def test_slices_make_no_difference(
-    units: tuple[int, ...], n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Values, statistics and gradients are those of layer after layer, in one piece."""
-    monkeypatch.setattr(fused, "SLICE_NUMBERS", 7 * max(units))
-    x = torch.randn(n, 3, dtype=torch.float64) * torch.tensor([1.0, 0.1, 10.0]) + 5
-    outcomes = []
-    for in_slices in (True, False):
-        network = randomized(Perceptron(3, units, "dice", n_outputs=2)).train()
-        inputs = x.clone().requires_grad_()
-        if in_slices:
-            out = network(inputs)
-        else:
-            layers = [*network.layers, network.output]
-            weights, biases = [a.weight for a in layers], [a.bias for a in layers]
-            out = network._layers(inputs, None, weights, biases)
-        out.sin().sum().backward()
-        gradients = [inputs.grad, *(p.grad for p in network.parameters())]
-        outcomes.append([out, *network.buffers(), *gradients])
-    for fast, slow in zip(*outcomes):
-        torch.testing.assert_close(fast, slow)
-
-
-def test_gradients_of_the_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "SLICE_NUMBERS", 16)
+def test_gradients_of_the_perceptron() -> None:
     network = randomized(Perceptron(3, (4, 2), "dice")).train()
     x = torch.randn(11, 3, dtype=torch.float64, requires_grad=True)
     names, values = zip(*network.named_parameters())
@@ -104,7 +78,7 @@ def test_single_precision_with_a_large_mean() -> None:
 
 
 def test_prediction_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "SLICE_NUMBERS", 16)
+    monkeypatch.setattr(_layers, "SLICE_NUMBERS", 16)
     network = randomized(Perceptron(3, (4, 2), "dice")).eval()
     x = torch.randn(11, 3, dtype=torch.float64)
     layers = [*network.layers, network.output]

@@ -1,0 +1,94 @@
+"""The compiled perceptron: built with the package where there is a compiler, else not there.
+
+Its reference is `skmars.ctr._layers`, which takes its place. Imports torch: import it lazily.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.ctypeslib import as_array
+from torch import Tensor
+
+from skmars.utils._worker_group import WorkerGroup
+
+# Of the compiled files, which instructions they need, as torch names them.
+FILES = {"AVX512": "perceptron-x86-64-v4.so", "AVX2": "perceptron-x86-64-v3.so"}
+
+_POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int64
+_SUM = ctypes.CFUNCTYPE(None, ctypes.POINTER(ctypes.c_double), _NUMBER)
+
+
+class Perceptron(ctypes.Structure):
+    """What the compiled functions read; see `perceptron.cpp`."""
+
+    _fields_ = [
+        *((name, _NUMBER) for name in ("n_rows", "n_inputs", "n_layers", "n_threads")),
+        *((name, _POINTER) for name in ("widths", "start", "offset", "query", "table", "at")),
+        ("row_weight", _POINTER),
+        *((name, _POINTER) for name in ("weight", "bias", "alpha", "mean", "variance")),
+        ("eps", ctypes.c_double),
+        *((name, _POINTER) for name in ("hidden", "score", "pooled", "d_score", "d_pooled")),
+        *((name, _POINTER) for name in ("d_weight", "d_bias", "d_alpha", "d_query", "d_table")),
+        ("n_table", _NUMBER),
+        ("sum_over_processes", _SUM),
+    ]
+
+
+@cache
+def library() -> Any:
+    """Return the compiled functions; None where they were not built, or can't run here."""
+    name = FILES.get(torch.backends.cpu.get_cpu_capability(), "perceptron-native.so")
+    file = Path(__file__).with_name(name)
+    try:
+        return ctypes.CDLL(str(file)) if file.exists() else None
+    except OSError:
+        return None
+
+
+def padded(width: int) -> int:
+    """Return a number of columns, rounded up to whole vectors."""
+    lanes: int = library().skmars_lanes()
+    return -(-width // lanes) * lanes
+
+
+def _as_field(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        assert value.is_contiguous()
+        return value.data_ptr()
+    if isinstance(value, Sequence):
+        return ctypes.cast((_POINTER * len(value))(*map(_as_field, value)), _POINTER)
+    return value
+
+
+def call(name: str, group: WorkerGroup | None, **arrays: Any) -> None:
+    """Call a compiled function; tensors are C-contiguous, of float32 or int64.
+
+    Parameters
+    ----------
+    name : {"train", "predict", "backward"}
+    group : WorkerGroup or None
+        Processes that have the rows of a batch together.
+    **arrays : Tensor, sequence of Tensor, int, float or None
+        The fields of `Perceptron`; None and what is not given are null.
+    """
+    values = {field: _as_field(value) for field, value in arrays.items()}
+    errors: list[BaseException] = []
+    if group is not None:
+
+        def sum_over_processes(numbers: Any, n: int) -> None:
+            array = torch.from_numpy(as_array(numbers, (n,)))
+            try:
+                array.copy_(group.sum_(array.clone()))
+            except BaseException as error:  # which compiled code can't hand on
+                errors.append(error)
+
+        values["sum_over_processes"] = _SUM(sum_over_processes)
+    getattr(library(), f"skmars_{name}")(ctypes.byref(Perceptron(**values)))
+    if errors:
+        raise errors[0]

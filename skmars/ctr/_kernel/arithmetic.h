@@ -1,0 +1,189 @@
+// Vectors of floats, their products in registers, and threads that share out parts.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace {
+
+// A block of a product is ROWS x VECTORS accumulators, as many as there are registers.
+#if defined(__AVX512F__)
+constexpr int LANES = 16, ROWS = 5, VECTORS = 5;
+#else
+constexpr int LANES = 8, ROWS = 2, VECTORS = 5;
+#endif
+
+typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t Integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+inline int64_t padded(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
+inline Vector load(const float* p) { return *reinterpret_cast<const Vector*>(p); }
+inline void store(float* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
+
+inline float sum_of(Vector v) {
+    float sum = 0;
+    for (int i = 0; i < LANES; ++i) sum += v[i];
+    return sum;
+}
+
+// 1 / (1 + exp(-x)). The exponential is that of Cephes: a polynomial on [-ln 2 / 2, ln 2 / 2].
+inline Vector sigmoid(Vector x) {
+    constexpr float MAGIC = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+    Vector t = -x;
+    t = t > 88.0f ? Vector{} + 88.0f : t;
+    t = t < -87.0f ? Vector{} - 87.0f : t;
+    Vector n = t * 1.44269504f + MAGIC;
+    const Integers exponent = ((Integers)n << 23) + 0x3f800000;
+    n -= MAGIC;
+    Vector r = t - n * 0.693359375f;
+    r -= n * -2.12194440e-4f;
+    Vector p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    return 1.0f / (1.0f + p * (Vector)exponent);
+}
+
+template <int M, int N>
+inline void product_block(int64_t depth, const float* a, int64_t a_row, int64_t a_column, const float* b,
+                          int64_t b_row, const float* start, float* c, int64_t c_row) {
+    Vector sums[M][N];
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i)
+#pragma GCC unroll 8
+        for (int j = 0; j < N; ++j) sums[i][j] = load(start ? start + j * LANES : c + i * c_row + j * LANES);
+    for (int64_t k = 0; k < depth; ++k) {
+        Vector right[N];
+#pragma GCC unroll 8
+        for (int j = 0; j < N; ++j) right[j] = load(b + k * b_row + j * LANES);
+#pragma GCC unroll 8
+        for (int i = 0; i < M; ++i) {
+            const Vector left = Vector{} + a[i * a_row + k * a_column];
+#pragma GCC unroll 8
+            for (int j = 0; j < N; ++j) sums[i][j] += left * right[j];
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i)
+#pragma GCC unroll 8
+        for (int j = 0; j < N; ++j) store(c + i * c_row + j * LANES, sums[i][j]);
+}
+
+template <int N>
+inline void product_columns(int64_t rows, int64_t depth, const float* a, int64_t a_row, int64_t a_column,
+                            const float* b, int64_t b_row, const float* start, float* c, int64_t c_row) {
+    int64_t i = 0;
+    for (; i + ROWS <= rows; i += ROWS)
+        product_block<ROWS, N>(depth, a + i * a_row, a_row, a_column, b, b_row, start, c + i * c_row, c_row);
+    for (; i + 2 <= rows; i += 2)
+        product_block<2, N>(depth, a + i * a_row, a_row, a_column, b, b_row, start, c + i * c_row, c_row);
+    for (; i < rows; ++i)
+        product_block<1, N>(depth, a + i * a_row, a_row, a_column, b, b_row, start, c + i * c_row, c_row);
+}
+
+// C = start + A B, or C += A B without start. A is (rows, depth) with any strides; B (depth, columns),
+// C (rows, columns) and start (columns) are padded to whole vectors. Each number of C is summed in
+// the order of the depth, whatever stands beside it.
+inline void product(int64_t rows, int64_t columns, int64_t depth, const float* a, int64_t a_row,
+                    int64_t a_column, const float* b, int64_t b_row, const float* start, float* c,
+                    int64_t c_row) {
+    int64_t j = 0;
+    const auto at = [&](const float* s) { return s ? s + j : nullptr; };
+    for (; j + VECTORS * LANES <= columns; j += VECTORS * LANES)
+        product_columns<VECTORS>(rows, depth, a, a_row, a_column, b + j, b_row, at(start), c + j, c_row);
+    for (; j + 3 * LANES <= columns; j += 3 * LANES)
+        product_columns<3>(rows, depth, a, a_row, a_column, b + j, b_row, at(start), c + j, c_row);
+    for (; j + 2 * LANES <= columns; j += 2 * LANES)
+        product_columns<2>(rows, depth, a, a_row, a_column, b + j, b_row, at(start), c + j, c_row);
+    for (; j < columns; j += LANES)
+        product_columns<1>(rows, depth, a, a_row, a_column, b + j, b_row, at(start), c + j, c_row);
+}
+
+// Threads that take parts of the work, whichever is free. The caller's thread takes parts, too, and
+// waits for parts, not for threads: one that gets no core delays nobody.
+class Team {
+  public:
+    explicit Team(int n_threads) {
+        for (int i = 1; i < n_threads; ++i) threads_.emplace_back([this, i] { serve(i); });
+    }
+
+    ~Team() {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            closed_ = true;
+            ++generation_;
+        }
+        wake_.notify_all();
+        for (auto& thread : threads_) thread.join();
+    }
+
+    int size() const { return static_cast<int>(threads_.size()) + 1; }
+
+    // Call work(part, thread) for each part; return when all are done.
+    void share_out(int64_t n_parts, const std::function<void(int64_t, int)>& work) {
+        if (threads_.empty() || n_parts <= 1) {
+            for (int64_t part = 0; part < n_parts; ++part) work(part, 0);
+            return;
+        }
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            work_ = &work, n_parts_ = n_parts, next_ = 0, n_done_ = 0;
+            ++generation_;
+        }
+        wake_.notify_all();
+        take_parts(0);
+        for (int i = 0; i < SPINS && n_done_ < n_parts; ++i) std::this_thread::yield();
+        std::unique_lock<std::mutex> lock(mutex_);
+        done_.wait(lock, [&] { return n_done_ == n_parts; });
+        work_ = nullptr, n_parts_ = 0;
+    }
+
+  private:
+    static constexpr int SPINS = 100;  // some twenty microseconds, as long as waking a thread takes
+
+    void take_parts(int thread) {
+        for (;;) {
+            int64_t part;
+            const std::function<void(int64_t, int)>* work;
+            {
+                std::lock_guard<std::mutex> lock(mutex_);
+                if (next_ >= n_parts_) return;
+                part = next_++, work = work_;
+            }
+            (*work)(part, thread);
+            std::lock_guard<std::mutex> lock(mutex_);
+            if (++n_done_ == n_parts_) done_.notify_one();
+        }
+    }
+
+    void serve(int thread) {
+        int64_t seen = 0;
+        for (;;) {
+            for (int i = 0; i < SPINS && generation_ == seen; ++i) std::this_thread::yield();
+            {
+                std::unique_lock<std::mutex> lock(mutex_);
+                wake_.wait(lock, [&] { return generation_ != seen; });
+                seen = generation_;
+                if (closed_) return;
+            }
+            take_parts(thread);
+        }
+    }
+
+    std::vector<std::thread> threads_;
+    std::mutex mutex_;
+    std::condition_variable wake_, done_;
+    std::atomic<int64_t> generation_{0}, n_done_{0};
+    int64_t n_parts_ = 0, next_ = 0;
+    const std::function<void(int64_t, int)>* work_ = nullptr;
+    bool closed_ = false;
+};
+
+}  // namespace

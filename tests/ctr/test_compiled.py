@@ -1,0 +1,231 @@
+"""The compiled perceptron is that of the layers, in value and gradient, on any number of threads."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from skmars import DINClassifier
+from skmars.ctr import _kernel
+from skmars.ctr._kernel.build import build
+from skmars.ctr._layers import AttentionPooling, Perceptron
+from skmars.datasets import make_multimodal_ctr
+
+needs_compiled = pytest.mark.skipif(
+    _kernel.library() is None, reason="compiled code was not built, or can't run here"
+)
+WIDTHS = st.lists(st.integers(1, 40), min_size=1, max_size=3)
+
+
+@pytest.fixture
+def without_compiled(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    return lambda: monkeypatch.setattr(_kernel, "library", lambda: None)
+
+
+@pytest.fixture(params=[1, 3])
+def n_threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def random_parameters(network: torch.nn.Module, seed: int) -> Any:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in [*network.parameters(), *network.buffers()]:
+            p.copy_(torch.rand(p.shape, generator=generator) - 0.4)
+        for name, buffer in network.named_buffers():
+            if name.endswith("running_var"):
+                buffer.abs_().add_(0.1)
+    return network
+
+
+def outcome(
+    network: Any, inputs: list[Tensor], run: Callable[..., Tensor], *, double: bool
+) -> list[Tensor]:
+    """Output, gradients of inputs and parameters, and statistics, all as float64."""
+    kind = torch.float64 if double else torch.float32
+    network = network.to(kind)
+    leaves = [x.to(kind).clone().requires_grad_() for x in inputs]
+    out = run(network, *leaves)
+    if network.training:
+        weight = torch.linspace(-1, 2, out.numel(), dtype=kind).view_as(out)
+        (out * weight).sum().backward()
+    gradients = [x.grad for x in leaves] + [p.grad for p in network.parameters()]
+    found = [out.detach(), *(g for g in gradients if g is not None), *network.buffers()]
+    return [x.double().clone() for x in found]
+
+
+def assert_alike(found: list[Tensor], exact: list[Tensor]) -> None:
+    assert len(found) == len(exact)
+    for here, there in zip(found, exact):
+        scale = max(1.0, float(there.abs().amax()))
+        torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-4 * scale)
+
+
+@needs_compiled
+@given(
+    widths=WIDTHS,
+    n=st.integers(2, 300),
+    n_inputs=st.integers(1, 37),
+    training=st.booleans(),
+    weighed=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_rows(
+    widths: list[int], n: int, n_inputs: int, training: bool, weighed: bool, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, n_inputs, generator=generator)
+    weight = torch.rand(n, generator=generator) + 0.1 if weighed else None
+
+    def run(network: Perceptron, x: Tensor) -> Tensor:
+        assert (network.compiled(x, None) is not None) == (x.dtype == torch.float32)
+        return network(x, None if weight is None else weight.to(x.dtype))
+
+    found = []
+    for double in (False, True):
+        network = random_parameters(Perceptron(n_inputs, widths, "dice"), seed).train(training)
+        with torch.set_grad_enabled(training):
+            found.append(outcome(network, [x], run, double=double))
+    assert_alike(*found)
+
+
+@needs_compiled
+@given(
+    widths=WIDTHS,
+    lengths=st.lists(st.integers(0, 90), min_size=1, max_size=30),
+    n_inputs=st.integers(1, 37),
+    normalization=st.sampled_from([None, "sqrt"]),
+    training=st.booleans(),
+    weighed=st.booleans(),
+    gathered=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_histories(
+    widths: list[int],
+    lengths: list[int],
+    n_inputs: int,
+    normalization: str | None,
+    training: bool,
+    weighed: bool,
+    gathered: bool,
+    seed: int,
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    length = torch.tensor([*lengths, 2])
+    n = int(length.sum())
+    row = torch.arange(len(length)).repeat_interleave(length)
+    query = torch.randn(len(length), n_inputs, generator=generator)
+    key = torch.randn(7 if gathered else n, n_inputs, generator=generator)
+    at = torch.randint(0, 7, (n,), generator=generator) if gathered else None
+    weight = torch.rand(len(length), generator=generator) + 0.1 if weighed else None
+
+    def run(pooling: AttentionPooling, query: Tensor, key: Tensor) -> Tensor:
+        w = None if weight is None else weight.to(query.dtype)
+        return pooling(query, key, row, length, w, at)
+
+    found = []
+    for double in (False, True):
+        pooling = AttentionPooling(n_inputs, widths, "dice", normalization).train(training)
+        random_parameters(pooling, seed)
+        with torch.set_grad_enabled(training):
+            found.append(outcome(pooling, [query, key], run, double=double))
+    assert_alike(*found)
+
+
+@needs_compiled
+def test_rows_that_share_a_history_read_it_once() -> None:
+    pooling = random_parameters(AttentionPooling(6, (8, 4), "dice"), 0).eval()
+    query, key = torch.randn(7, 6), torch.randn(9, 6)
+    n_rows, length = torch.tensor([3, 0, 4]), torch.tensor([5, 0, 4])
+    with torch.no_grad():
+        shared = pooling.shared(query, key, n_rows, length)
+        keys = torch.cat([key[:5]] * 3 + [key[5:]] * 4)
+        each = length.repeat_interleave(n_rows)
+        row = torch.arange(7).repeat_interleave(each)
+        assert torch.equal(shared, pooling(query, keys, row, each))
+
+
+@needs_compiled
+def test_a_row_does_not_depend_on_its_batch() -> None:
+    """To the bit: what is summed for a row is summed in the same order, wherever it stands."""
+    pooling = random_parameters(AttentionPooling(10, (80, 40), "dice"), 0).eval()
+    length = torch.randint(0, 150, (60,), generator=torch.Generator().manual_seed(0))
+    query, key = torch.randn(60, 10), torch.randn(int(length.sum()), 10)
+    row = torch.arange(60).repeat_interleave(length)
+    begin = torch.cumsum(length, 0) - length
+    with torch.no_grad():
+        whole = pooling(query, key, row, length)
+        for r in range(60):
+            own = slice(int(begin[r]), int(begin[r] + length[r]))
+            alone = pooling(query[r : r + 1], key[own], row[own] * 0, length[r : r + 1])
+            assert torch.equal(alone[0], whole[r])
+
+
+@needs_compiled
+def test_the_number_of_threads_changes_no_bit() -> None:
+    X, y, _ = make_multimodal_ctr(200, 100, random_state=0, return_truth=True)
+    before, found = torch.get_num_threads(), []
+    for n in (1, 2, 5):
+        torch.set_num_threads(n)
+        try:
+            model = DINClassifier(max_iter=2, random_state=0).fit(X, y)
+            found.append(model.predict_proba(X))
+        finally:
+            torch.set_num_threads(before)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
+@needs_compiled
+def test_a_fit_is_that_of_the_layers_but_for_rounding(without_compiled: Callable[[], None]) -> None:
+    X, y = make_multimodal_ctr(200, 100, random_state=0)
+    model = DINClassifier(max_iter=2, early_stopping=False, random_state=0)
+    compiled = model.fit(X, y).predict_proba(X)
+    without_compiled()
+    np.testing.assert_allclose(model.fit(X, y).predict_proba(X), compiled, atol=2e-3)
+
+
+@needs_compiled
+def test_a_small_spread_about_a_large_mean_survives(n_threads: int) -> None:
+    network = random_parameters(Perceptron(8, (16, 8), "dice"), 0).train()
+    x = 1000 + torch.randn(5000, 8)
+    exact = random_parameters(Perceptron(8, (16, 8), "dice"), 0).train().double()
+    network(x), exact(x.double())
+    for fast, slow in zip(network.buffers(), exact.buffers()):
+        torch.testing.assert_close(fast.double(), slow, rtol=1e-3, atol=1e-3)
+
+
+def test_what_is_not_compiled_is_computed_by_the_layers() -> None:
+    x = torch.randn(4, 3)
+    for other in (Perceptron(3, (4,), "relu"), Perceptron(3, (4,), "dice", n_outputs=2)):
+        assert other.train().compiled(x, None) is None
+    network = Perceptron(3, (4,), "dice").double()
+    assert network.compiled(x.double(), None) is None
+    assert Perceptron(3, (4,), "dice").eval().compiled(x, None) is None  # with gradients
+    assert AttentionPooling(3, (4,), "dice", "softmax")._compiled(x) is None
+
+
+def test_without_a_compiler_nothing_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(RuntimeError, match="no C\\+\\+ compiler was found"):
+        build(tmp_path)
+    failing = shutil.which("false")
+    if failing:
+        monkeypatch.setenv("CXX", failing)
+        with pytest.raises(RuntimeError, match="failed"):
+            build(tmp_path)
+    assert not list(tmp_path.iterdir())
