@@ -7,7 +7,7 @@ agree up to rounding. The number of threads changes no bit. Imports torch: impor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -102,27 +102,27 @@ class _Compiled(torch.autograd.Function):
         table = table.contiguous()
         parameters = tuple(p.contiguous() for p in parameters)
         widths = [len(alpha) for alpha in layers.alphas]
-        rows: dict[str, Any] = {
+        numbers = {
             "n_rows": len(table) if query is None else len(query),
             "n_inputs": table.shape[1],
             "n_layers": len(widths),
             "n_table": len(table),
+            "eps": layers.eps,
+        }
+        rows = {
             "widths": torch.tensor(widths),
             "table": table,
             "row_weight": None if weight is None else weight.contiguous(),
-            "eps": layers.eps,
         }
         n = len(table)
         if query is not None:
-            offset = F.pad(torch.cumsum(histories.length, 0), (1, 0))
-            n = int(offset[-1])
-            place = {"at": histories.at, "start": histories.start, "offset": offset}
-            rows |= {"query": query.contiguous(), **place}
+            rows |= {"query": query.contiguous(), "at": histories.at, "start": histories.start}
+            rows["offset"] = F.pad(torch.cumsum(histories.length, 0), (1, 0))
+            n = int(rows["offset"][-1])
         is_training = layers.statistics is None
         means, variances = layers.statistics or (
             [torch.empty_like(alpha) for alpha in layers.alphas] for _ in range(2)
         )
-        rows |= {"mean": means, "variance": variances}
         if query is None or is_training:
             rows["score"] = table.new_empty((n, 1))
         if query is not None:
@@ -130,45 +130,39 @@ class _Compiled(torch.autograd.Function):
         if is_training:
             kept = widths if query is None else widths[1:]
             rows["hidden"] = table.new_empty(n * sum(map(_kernel.padded, kept)))
-        with one_thread_each() as n_threads:
+        lists = {**_grouped(parameters), "mean": means, "variance": variances}
+        with one_thread_each() as numbers["n_threads"]:
             name = "train" if is_training else "predict"
-            _kernel.call(name, layers.group, n_threads=n_threads, **rows, **_grouped(parameters))
-        ctx.rows, ctx.group = rows, layers.group
-        ctx.save_for_backward(*parameters)
-        output = rows["score" if query is None else "pooled"]
+            _kernel.call(name, layers.group, numbers, rows, lists)
+        # Whoever keeps its own output is never freed.
+        output = rows.pop("score" if query is None else "pooled")
         if not is_training:
             return (output,)
+        ctx.group, ctx.numbers, ctx.rows, ctx.lists = layers.group, numbers, rows, lists
         ctx.mark_non_differentiable(*means, *variances)
         return output, *means, *variances
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, d_output, *_):  # type: ignore[no-untyped-def, override]
-        rows, parameters = ctx.rows, ctx.saved_tensors
+        rows, lists = ctx.rows, ctx.lists
         is_plain = "query" not in rows
-        gradients = [torch.empty_like(p) for p in parameters]
+        gradients = {f"d_{name}": [*map(torch.empty_like, lists[name])] for name in _PARAMETERS}
         d_rows = {
             "d_table": torch.empty_like(rows["table"]),
             "d_query": None if is_plain else torch.zeros_like(rows["query"]),
+            "d_score" if is_plain else "d_pooled": d_output.contiguous(),
         }
-        of_parameters = {f"d_{name}": parts for name, parts in _grouped(gradients).items()}
-        of_output = {"d_score" if is_plain else "d_pooled": d_output.contiguous()}
-        with one_thread_each() as n_threads:
-            _kernel.call(
-                "backward",
-                ctx.group,
-                n_threads=n_threads,
-                **rows,
-                **_grouped(parameters),
-                **of_output,
-                **d_rows,
-                **of_parameters,
-            )
-        return None, None, None, d_rows["d_table"], d_rows["d_query"], *gradients
+        with one_thread_each() as ctx.numbers["n_threads"]:
+            _kernel.call("backward", ctx.group, ctx.numbers, rows | d_rows, lists | gradients)
+        d_parameters = [each for group in gradients.values() for each in group]
+        return None, None, None, d_rows["d_table"], d_rows["d_query"], *d_parameters
 
 
-def _grouped(parameters: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+_PARAMETERS = ("weight", "bias", "alpha")
+
+
+def _grouped(parameters: Sequence[Tensor]) -> dict[str, Sequence[Tensor]]:
     """Matrices and biases of L + 1 layers, and alphas of L."""
     n = (len(parameters) + 1) // 3
-    parts = list(parameters)
-    return {"weight": parts[:n], "bias": parts[n : 2 * n], "alpha": parts[2 * n :]}
+    return dict(zip(_PARAMETERS, (parameters[:n], parameters[n : 2 * n], parameters[2 * n :])))

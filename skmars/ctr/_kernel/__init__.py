@@ -6,7 +6,7 @@ Its reference is `skmars.ctr._layers`, which takes its place. Imports torch: imp
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,27 +57,31 @@ def padded(width: int) -> int:
     return -(-width // lanes) * lanes
 
 
-def _as_field(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        assert value.is_contiguous()
-        return value.data_ptr()
-    if isinstance(value, Sequence):
-        return ctypes.cast((_POINTER * len(value))(*map(_as_field, value)), _POINTER)
-    return value
-
-
-def call(name: str, group: WorkerGroup | None, **arrays: Any) -> None:
-    """Call a compiled function; tensors are C-contiguous, of float32 or int64.
+def call(
+    name: str,
+    group: WorkerGroup | None,
+    numbers: Mapping[str, float],
+    tensors: Mapping[str, Tensor | None],
+    lists: Mapping[str, Sequence[Tensor]],
+) -> None:
+    """Call a compiled function.
 
     Parameters
     ----------
     name : {"train", "predict", "backward"}
     group : WorkerGroup or None
         Processes that have the rows of a batch together.
-    **arrays : Tensor, sequence of Tensor, int, float or None
-        The fields of `Perceptron`; None and what is not given are null.
+    numbers, tensors, lists : mapping of str to number, (Tensor or None), sequence of Tensor
+        The fields of `Perceptron`; None and what is not given are null. Tensors are C-contiguous,
+        of float32 or int64.
     """
-    values = {field: _as_field(value) for field, value in arrays.items()}
+    fields = Perceptron(**numbers)
+    for field, tensor in tensors.items():
+        if tensor is not None:
+            setattr(fields, field, tensor.data_ptr())
+    kept = [(_POINTER * len(each))(*[t.data_ptr() for t in each]) for each in lists.values()]
+    for field, pointers in zip(lists, kept):
+        setattr(fields, field, ctypes.addressof(pointers))
     errors: list[BaseException] = []
     if group is not None:
 
@@ -88,7 +92,7 @@ def call(name: str, group: WorkerGroup | None, **arrays: Any) -> None:
             except BaseException as error:  # which compiled code can't hand on
                 errors.append(error)
 
-        values["sum_over_processes"] = _SUM(sum_over_processes)
-    getattr(library(), f"skmars_{name}")(ctypes.byref(Perceptron(**values)))
+        fields.sum_over_processes = _SUM(sum_over_processes)
+    getattr(library(), f"skmars_{name}")(ctypes.byref(fields))
     if errors:
         raise errors[0]

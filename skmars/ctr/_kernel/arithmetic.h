@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include <unistd.h>
+
 namespace {
 
 // A block of a product is ROWS x VECTORS accumulators, as many as there are registers.
@@ -106,35 +108,29 @@ inline void product(int64_t rows, int64_t columns, int64_t depth, const float* a
         product_columns<1>(rows, depth, a, a_row, a_column, b + j, b_row, at(start), c + j, c_row);
 }
 
-// Threads that take parts of the work, whichever is free. The caller's thread takes parts, too, and
-// waits for parts, not for threads: one that gets no core delays nobody.
-class Team {
+// The threads of the process, which wait for work. Each takes parts of it, whichever is free. The
+// caller's thread takes parts, too, and waits for parts, not for threads: one that gets no core
+// delays nobody.
+class Threads {
   public:
-    explicit Team(int n_threads) {
-        for (int i = 1; i < n_threads; ++i) threads_.emplace_back([this, i] { serve(i); });
+    // Those of this process: a forked one has none of its parent's.
+    static Threads& here() {
+        static std::mutex making;
+        static Threads* made = nullptr;  // never deleted: they wait until the process ends
+        std::lock_guard<std::mutex> lock(making);
+        if (made == nullptr || made->process_ != getpid()) made = new Threads();
+        return *made;
     }
 
-    ~Team() {
+    std::mutex in_use;
+
+    // Call work(part, thread) for each part, on some threads of numbers below n_threads.
+    void share_out(int64_t n_parts, int n_threads, const std::function<void(int64_t, int)>& work) {
+        while (static_cast<int>(threads_.size()) + 1 < n_threads)
+            threads_.emplace_back([this, i = static_cast<int>(threads_.size()) + 1] { serve(i); });
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            closed_ = true;
-            ++generation_;
-        }
-        wake_.notify_all();
-        for (auto& thread : threads_) thread.join();
-    }
-
-    int size() const { return static_cast<int>(threads_.size()) + 1; }
-
-    // Call work(part, thread) for each part; return when all are done.
-    void share_out(int64_t n_parts, const std::function<void(int64_t, int)>& work) {
-        if (threads_.empty() || n_parts <= 1) {
-            for (int64_t part = 0; part < n_parts; ++part) work(part, 0);
-            return;
-        }
-        {
-            std::lock_guard<std::mutex> lock(mutex_);
-            work_ = &work, n_parts_ = n_parts, next_ = 0, n_done_ = 0;
+            work_ = &work, n_parts_ = n_parts, n_threads_ = n_threads, next_ = 0, n_done_ = 0;
             ++generation_;
         }
         wake_.notify_all();
@@ -142,7 +138,7 @@ class Team {
         for (int i = 0; i < SPINS && n_done_ < n_parts; ++i) std::this_thread::yield();
         std::unique_lock<std::mutex> lock(mutex_);
         done_.wait(lock, [&] { return n_done_ == n_parts; });
-        work_ = nullptr, n_parts_ = 0;
+        n_parts_ = 0;
     }
 
   private:
@@ -154,7 +150,7 @@ class Team {
             const std::function<void(int64_t, int)>* work;
             {
                 std::lock_guard<std::mutex> lock(mutex_);
-                if (next_ >= n_parts_) return;
+                if (next_ >= n_parts_ || thread >= n_threads_) return;
                 part = next_++, work = work_;
             }
             (*work)(part, thread);
@@ -164,26 +160,46 @@ class Team {
     }
 
     void serve(int thread) {
-        int64_t seen = 0;
-        for (;;) {
+        for (int64_t seen = 0;;) {
             for (int i = 0; i < SPINS && generation_ == seen; ++i) std::this_thread::yield();
             {
                 std::unique_lock<std::mutex> lock(mutex_);
                 wake_.wait(lock, [&] { return generation_ != seen; });
                 seen = generation_;
-                if (closed_) return;
             }
             take_parts(thread);
         }
     }
 
+    const pid_t process_ = getpid();
     std::vector<std::thread> threads_;
     std::mutex mutex_;
     std::condition_variable wake_, done_;
     std::atomic<int64_t> generation_{0}, n_done_{0};
     int64_t n_parts_ = 0, next_ = 0;
+    int n_threads_ = 1;
     const std::function<void(int64_t, int)>* work_ = nullptr;
-    bool closed_ = false;
+};
+
+// The use of some threads for a while; of the caller's alone, where somebody else uses them.
+class Team {
+  public:
+    explicit Team(int n_threads) : threads_(Threads::here()), lock_(threads_.in_use, std::defer_lock) {
+        if (n_threads > 1 && lock_.try_lock()) n_threads_ = n_threads;
+    }
+
+    int size() const { return n_threads_; }
+
+    // Call work(part, thread) for each part; return when all are done.
+    void share_out(int64_t n_parts, const std::function<void(int64_t, int)>& work) {
+        if (n_threads_ > 1 && n_parts > 1) return threads_.share_out(n_parts, n_threads_, work);
+        for (int64_t part = 0; part < n_parts; ++part) work(part, 0);
+    }
+
+  private:
+    Threads& threads_;
+    std::unique_lock<std::mutex> lock_;
+    int n_threads_ = 1;
 };
 
 }  // namespace

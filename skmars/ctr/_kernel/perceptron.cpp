@@ -50,8 +50,9 @@ struct Perceptron {
 namespace {
 
 constexpr int64_t TILE = 40;             // positions that go through a layer together
-constexpr int64_t SHARD_POSITIONS = 512;  // about so many make a shard, plain: SHARD_ROWS
-constexpr int64_t SHARD_ROWS = 64;
+constexpr int64_t SHARDS = 16;           // of a batch, unless they become too small or large
+constexpr int64_t LEAST_POSITIONS = 128, MOST_POSITIONS = 2048;
+constexpr int64_t ROWS_A_SHARD = 64;     // plain
 
 using Buffer = std::vector<float>;
 
@@ -152,7 +153,7 @@ class Pass {
 
     static int n_useful_threads(const Perceptron& of) {
         const bool plain = of.query == nullptr;
-        const int64_t work = plain ? of.n_rows / SHARD_ROWS : of.offset[of.n_rows] / SHARD_POSITIONS;
+        const int64_t work = plain ? of.n_rows / ROWS_A_SHARD : of.offset[of.n_rows] / LEAST_POSITIONS;
         return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(of.n_threads, work)));
     }
 
@@ -169,13 +170,10 @@ class Pass {
     int64_t offset(int64_t row) const { return plain_ ? row : of_.offset[row]; }
 
     void cut() {
+        const int64_t size = plain_ ? ROWS_A_SHARD : std::clamp(n_positions_ / SHARDS, LEAST_POSITIONS, MOST_POSITIONS);
         shards_.push_back(0);
-        if (plain_) {
-            for (int64_t r = SHARD_ROWS; r < of_.n_rows; r += SHARD_ROWS) shards_.push_back(r);
-        } else {
-            for (int64_t r = 1; r < of_.n_rows; ++r)
-                if (offset(r) - offset(shards_.back()) >= SHARD_POSITIONS) shards_.push_back(r);
-        }
+        for (int64_t r = 1; r < of_.n_rows; ++r)
+            if (offset(r) - offset(shards_.back()) >= size) shards_.push_back(r);
         shards_.push_back(of_.n_rows);
     }
 
@@ -211,9 +209,14 @@ class Pass {
             next_.push_back(next), back_.push_back(back);
         }
         if (!plain_) {
-            table_.assign(of_.n_table * wide_inputs_, 0.0f);
-            for (int64_t k = 0; k < of_.n_table; ++k)
-                std::copy(of_.table + k * D, of_.table + (k + 1) * D, &table_[k * wide_inputs_]);
+            table_.reset(new float[of_.n_table * wide_inputs_]);
+            constexpr int64_t CHUNK = 512;
+            team_.share_out((of_.n_table + CHUNK - 1) / CHUNK, [&](int64_t part, int) {
+                for (int64_t k = part * CHUNK; k < std::min(of_.n_table, (part + 1) * CHUNK); ++k) {
+                    float* to = table_.get() + k * wide_inputs_;
+                    std::fill(std::copy(of_.table + k * D, of_.table + (k + 1) * D, to), to + wide_inputs_, 0.0f);
+                }
+            });
         }
         zeros_.assign(std::max(*std::max_element(wide_.begin(), wide_.end()), wide_inputs_), 0.0f);
     }
@@ -311,7 +314,7 @@ class Pass {
             const int64_t begin = of_.start[segment.row] + segment.first;
             float* to = &thread.keys[segment.in_tile * wide_inputs_];
             for (int64_t p = begin; p < begin + segment.count; ++p) {
-                const float* key = &table_[(of_.at ? of_.at[p] : p) * wide_inputs_];
+                const float* key = table_.get() + (of_.at ? of_.at[p] : p) * wide_inputs_;
                 for (int64_t i = 0; i < wide_inputs_; i += LANES, to += LANES) store(to, load(key + i));
             }
         }
@@ -750,10 +753,10 @@ class Pass {
     Team team_;
     int64_t n_inputs_, wide_inputs_, n_positions_, n_gradients_ = 0, output_at_ = 0;
     std::vector<int64_t> width_, wide_, shards_, bias_at_, weight_at_, sums_at_;
-    Buffer blocks_, blocks_T_, table_, zeros_;
+    Buffer blocks_, blocks_T_, zeros_;
     std::vector<Buffer> bias_, next_, back_, gradients_;
     std::vector<Gate> gates_;
-    std::unique_ptr<float[]> direct_, d_key_, d_matrices_;
+    std::unique_ptr<float[]> table_, direct_, d_key_, d_matrices_;
     std::vector<std::unique_ptr<Thread>> threads_;
 };
 
