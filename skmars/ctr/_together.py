@@ -43,37 +43,6 @@ def own_rows(work: NDArray[Any], group: WorkerGroup) -> slice:
     return slice(int(start), int(stop))
 
 
-def pooled_statistics(
-    group: WorkerGroup, n: int, mean: Tensor, scatter: Tensor
-) -> tuple[int, Tensor, Tensor]:
-    """Return number, mean and scatter of the rows of all processes, of those of each.
-
-    One message: the statistics of parts are merged without their common mean (Chan, Golub and
-    LeVeque, The American Statistician 37, 1983).
-
-    Parameters
-    ----------
-    group : WorkerGroup
-    n : int
-        If it is 0, mean and scatter are not looked at.
-    mean : Tensor of shape (n_units,)
-    scatter : Tensor of shape (n_units,) or (n_units, n_units)
-        Sums of the squares, or of all products, of differences to `mean`.
-    """
-    message = torch.cat([mean.new_tensor([n]), mean, scatter.flatten()])
-    sizes = (1, mean.numel(), scatter.numel())
-    parts = [part.split(sizes) for part in group.gather(message)]
-    parts = [part for part in parts if part[0] > 0]
-    total = sum(int(n) for n, _, _ in parts)
-    mean = sum(n / total * m for n, m, _ in parts)  # type: ignore[assignment]
-    together = torch.zeros_like(scatter)
-    for n_part, m, s in parts:
-        away = m - mean
-        spread = torch.outer(away, away) if scatter.ndim == 2 else away.square()
-        together += s.view_as(scatter) + n_part * spread
-    return total, mean, together
-
-
 def weighed_statistics(
     group: WorkerGroup, x: Tensor, weight: Tensor | None
 ) -> tuple[Tensor, Tensor]:

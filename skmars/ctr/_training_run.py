@@ -29,7 +29,7 @@ from skmars.ctr._row_encoder import EncodedRows, RowEncoder
 from skmars.ctr._together import own_rows, row_work, sum_gradients
 from skmars.ctr._vocabulary import learn_encoder, with_items_of
 from skmars.data import Impressions
-from skmars.utils._threads import ahead, one_thread_each
+from skmars.utils._threads import one_thread_each
 from skmars.utils._torch import DrawFrom, new_generator, to_cpu
 from skmars.utils._training import EpochCallbacks, TrainingResult, check_finite, train
 from skmars.utils._worker_group import WorkerGroup, current_group
@@ -280,12 +280,10 @@ class TrainingRun:
             assert step.used is not None
             return sum_gradients(network, network.tables, step.used, part, group)
 
-        with one_thread_each() as n_threads:
-            # An objective reads the network when it draws.
-            is_ahead = n_threads > 1 and objective is None and group is None
+        with one_thread_each():
             return train(
                 network,
-                (lambda epoch: ahead(batches(epoch))) if is_ahead else batches,
+                batches,
                 loss,
                 self.optimizer,  # type: ignore[arg-type]
                 max_iter=self.max_iter,

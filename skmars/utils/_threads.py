@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -65,18 +61,3 @@ def one_thread_each() -> Iterator[int]:
             _BLOCK.n_open -= 1
             if _BLOCK.n_open == 0:
                 torch.set_num_threads(_BLOCK.n_threads)
-
-
-def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Make each next item in a thread while the one before is used; None ends them.
-
-    Examples
-    --------
-    >>> list(ahead(iter("abc")))
-    ['a', 'b', 'c']
-    """
-    with ThreadPoolExecutor(1) as maker:
-        coming = maker.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = maker.submit(next, items, None)
-            yield item

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -195,6 +197,71 @@ def test_a_fit_is_that_of_the_layers_but_for_rounding(without_compiled: Callable
     compiled = model.fit(X, y).predict_proba(X)
     without_compiled()
     np.testing.assert_allclose(model.fit(X, y).predict_proba(X), compiled, atol=2e-3)
+
+
+class Group:
+    """What two threads have of a group of processes."""
+
+    def __init__(self) -> None:
+        self.size, self.parts = 2, [None, None]
+        self.barrier = threading.Barrier(2, timeout=60)
+
+    def of(self, rank: int) -> SimpleNamespace:
+        def sum_(values: Tensor) -> Tensor:
+            self.parts[rank] = values.clone()
+            self.barrier.wait()
+            total = self.parts[0] + self.parts[1]
+            self.barrier.wait()
+            return values.copy_(total)
+
+        return SimpleNamespace(rank=rank, size=2, sum_=sum_)
+
+
+@needs_compiled
+@pytest.mark.parametrize("n_first", [0, 3, 40])
+@pytest.mark.parametrize("weighed", [False, True])
+def test_processes_that_have_parts_of_a_batch(n_first: int, weighed: bool) -> None:
+    """Statistics are those of all rows; gradients of parameters are parts of theirs."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 5, generator=generator)
+    weight = torch.rand(60, generator=generator) if weighed else None
+
+    def run(rows: slice, group: Any, found: dict[int, list[Tensor]], rank: int) -> None:
+        network = random_parameters(Perceptron(5, (6, 4), "dice"), 0).train()
+        network.group = group
+        part = x[rows].clone().requires_grad_()
+        out = network(part, None if weight is None else weight[rows])
+        out.sin().sum().backward()
+        gradients = [part.grad, *(p.grad for p in network.parameters())]
+        found[rank] = [out.detach(), *gradients, *network.buffers()]
+
+    group, found = Group(), {}  # type: Any, dict[int, list[Tensor]]
+    threads = [
+        threading.Thread(target=run, args=(rows, group.of(rank), found, rank))
+        for rank, rows in enumerate((slice(n_first), slice(n_first, None)))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    run(slice(None), None, found, 2)
+    n_parameters = len(list(Perceptron(5, (6, 4), "dice").parameters()))
+    for i, (one, two, all_rows) in enumerate(zip(*(found[rank] for rank in range(3)))):
+        of_parameter = one + two if i < 2 + n_parameters else one
+        together = torch.cat([one, two]) if i < 2 else of_parameter
+        torch.testing.assert_close(together, all_rows, rtol=1e-4, atol=1e-4)
+
+
+@needs_compiled
+def test_an_error_of_another_process_is_raised() -> None:
+    network = Perceptron(5, (6, 4), "dice").train()
+
+    def sum_(values: Tensor) -> Tensor:
+        raise ConnectionError("another process has ended")
+
+    network.group = SimpleNamespace(rank=0, size=2, sum_=sum_)  # type: ignore[assignment]
+    with pytest.raises(ConnectionError, match="another process has ended"):
+        network(torch.randn(7, 5))
 
 
 @needs_compiled

@@ -14,7 +14,7 @@ from skmars.data import Sequences
 from .hops import files_of
 from .impressions import din, lend
 
-MOST_FILES = 8
+MOST_FILES = 11  # with those of the compiled perceptron
 
 
 def described(X: Impressions) -> Impressions:

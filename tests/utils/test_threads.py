@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from skmars.utils._threads import ahead, one_thread_each
+from skmars.utils._threads import one_thread_each
 
 
 @pytest.fixture(autouse=True)
@@ -45,28 +45,3 @@ def test_threads_are_given_back_after_an_error():
     with pytest.raises(ZeroDivisionError), one_thread_each():
         raise ZeroDivisionError
     assert torch.get_num_threads() == 2
-
-
-def test_the_next_item_is_made_while_one_is_used():
-    made = threading.Event()
-
-    def items():
-        yield 1
-        made.set()
-        yield 2
-
-    found = ahead(items())
-    assert next(found) == 1
-    assert made.wait(10)
-    assert list(found) == [2]
-
-
-def test_an_error_in_making_an_item_reaches_who_uses_it():
-    def items():
-        yield 1
-        raise OSError("gone")
-
-    found = ahead(items())
-    assert next(found) == 1
-    with pytest.raises(OSError, match="gone"):
-        next(found)
