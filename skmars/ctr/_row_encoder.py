@@ -129,15 +129,31 @@ class RowEncoder:
             user_attributes=self.coded_users(X),
         )
 
-    def table_rows(self, catalog: ItemCatalog) -> list[Codes]:
-        """Return the embedding row of each item of each part of a catalogue, 0 for none."""
+    def table_rows(self, catalog: ItemCatalog) -> TableRows:
+        """Return the embedding row of each item of a catalogue."""
         assert self.items is not None
-        known = self.items
+        first = self.items.parts[0]
 
         def look_up(part: ItemCatalog) -> Codes:
-            return known(part.ids, "item_id of X").astype(np.int64) + 1
+            return first(part.ids, "item_id of X").astype(np.int64) + 1
 
-        return [self._table_rows.get(part, look_up) for part in catalog.parts]
+        parts = [self._table_rows.get(part, look_up) for part in catalog.parts]
+        return TableRows(parts, catalog, self.items if len(self.items.parts) > 1 else None)
+
+    def with_items(
+        self, items: Lookup, item_count: Codes, feedback_count: Codes
+    ) -> RowEncoder:
+        """Return the encoder with other counts, and further items behind the known ones.
+
+        What was read of a catalogue is kept, since a catalogue may be far larger than what is new.
+        """
+        assert self.items is not None
+        new = replace(self, items=items, item_count=item_count, feedback_count=feedback_count)
+        kept = {"_coded": self._coded}
+        if items.parts[0] is self.items.parts[0]:
+            kept["_table_rows"] = self._table_rows  # type: ignore[assignment]
+        vars(new).update(kept)  # past the frozen attributes
+        return new
 
     def coded_items(self, catalog: ItemCatalog) -> dict[str, list[Attribute]]:
         """Return the parts of each coded attribute of the items of a catalogue."""
@@ -164,6 +180,44 @@ class RowEncoder:
         # A pool, or a mark, for borrowed items that no borrowed item has trained adds noise.
         heed = self.has_borrowed or self.borrowed == "joint"
         return cut(X.history, X.borrowed if heed else None, self.max_length)
+
+
+class TableRows:
+    """The embedding row of each item of a catalogue, 0 for none.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray of shape (n_items of the part,), int64
+        Rows of the items that the first part of the vocabulary has.
+    catalog : ItemCatalog
+    known : Lookup or None
+        The whole vocabulary, where it has further parts: items of these are looked up when they
+        are needed, as they are few, and were new in one of the last calls of `partial_fit`.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Codes],
+        catalog: ItemCatalog | None = None,
+        known: Lookup | None = None,
+    ) -> None:
+        self._parts, self._catalog, self._known = parts, catalog, known
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def take(self, items: Codes) -> Codes:
+        """Return the embedding rows of some items, as a new array."""
+        rows = take_rows(self._parts, items)
+        if self._known is not None and self._catalog is not None:
+            others = np.flatnonzero(rows == 0)
+            ids = self._catalog.take_ids(items[others])
+            rows[others] = self._known(ids, "item_id of X").astype(np.int64) + 1
+        return rows
+
+    def all(self) -> Codes:
+        """Return the embedding rows of all items."""
+        return self.take(np.arange(len(self)))
 
 
 class ItemFeatures:
@@ -245,7 +299,7 @@ class EncodedRows:
 
     dense: NDArray[Any]  # shape (n_rows, n_dense)
     categorical: Codes  # shape (n_rows, n_categorical)
-    table_rows: Sequence[Codes] = ()  # embedding row of each item, one array a part, 0 for none
+    table_rows: TableRows | None = None
     target: NDArray[Any] | None = None  # item codes
     length: NDArray[Any] | None = None  # of the user's own history, before it was cut
     history: UsedItems | None = None
@@ -263,6 +317,7 @@ class EncodedRows:
         dense, categorical = self.dense[rows], self.categorical[rows]
         if self.history is None:
             return Batch(dense, categorical)
+        assert self.table_rows is not None
         assert self.target is not None
         assert self.length is not None
         own = [(self.history, False)]
@@ -272,7 +327,7 @@ class EncodedRows:
         of_history = rows if first is None else first
         gathered = [_gather(pool, of) for pool, of in zip(pools, (of_history, rows))]
         used = [self.target[rows], *(positions.item for positions in gathered)]
-        n_items = n_codes = sum(map(len, self.table_rows))
+        n_items = n_codes = len(self.table_rows)
         if self.shift is not None:
             shifts = [self.shift[of] for of in (of_history, rows)]
             moved = (part.item + shift[part.row] for part, shift in zip(gathered, shifts))
@@ -283,7 +338,7 @@ class EncodedRows:
         return Batch(
             dense,
             categorical,
-            items=take_rows(self.table_rows, codes % n_items),
+            items=self.table_rows.take(codes % n_items),
             codes=codes,
             target=target,
             length=self.length[rows],

@@ -170,7 +170,7 @@ class TrainingRun:
                 f"auxiliary={auxiliary!r} works on histories, but X is a plain numeric array. "
                 "Pass impressions, or set auxiliary=None."
             )
-        table_row = np.concatenate(self.encoder.table_rows(X.catalog))
+        table_row = self.encoder.table_rows(X.catalog).all()
         with DrawFrom(new_generator(self.random_state)):
             return auxiliary_loss(auxiliary, X, table_row, self.network.item_dim, n_epochs)
 

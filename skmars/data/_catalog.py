@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 TITLE_LENGTH = 60
 # An extension of an extension has one part more; beyond so many, the small ones are joined.
 MAX_PARTS = 8
-# A table with an entry for every code is faster than sorting while it is no larger than this many
-# times the codes that occur.
+# A table with an entry for every code is faster than sorting while it has no more entries than this
+# many times the codes that are given: few, however large the catalogue is.
 _LARGE_TABLE = 16
 
 
@@ -738,7 +738,7 @@ def distinct_codes(
     """
     n = sum(map(len, arrays))
     if n_codes > _LARGE_TABLE * n:
-        distinct, places = np.unique(np.concatenate(arrays, dtype=np.int64), return_inverse=True)
+        distinct, places = _sorted_codes(np.concatenate(arrays, dtype=np.int64), n_codes)
         return distinct, np.split(places, np.cumsum([len(codes) for codes in arrays])[:-1])
     seen = np.zeros(n_codes, dtype=bool)
     for codes in arrays:
@@ -747,3 +747,21 @@ def distinct_codes(
     place = np.empty(n_codes, dtype=np.int64)
     place[distinct] = np.arange(len(distinct))
     return distinct, [place[codes] for codes in arrays]
+
+
+def _sorted_codes(
+    codes: NDArray[np.int64], n_codes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct codes, and each as a position in these, at a cost of what is given."""
+    n_bits = len(codes).bit_length()
+    if n_codes.bit_length() + n_bits > 63:
+        distinct, places = np.unique(codes, return_inverse=True)
+        return distinct, places
+    # Code and place as one number each: numbers are sorted faster than places by their codes.
+    both = np.sort(codes << n_bits | np.arange(len(codes)))
+    at, ordered = both & ((1 << n_bits) - 1), both >> n_bits
+    new = np.ones(len(codes), dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    places = np.empty(len(codes), dtype=np.int64)
+    places[at] = np.cumsum(new) - 1
+    return ordered[new], places
