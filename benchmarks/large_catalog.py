@@ -197,10 +197,10 @@ def main(command: list[str] | None = None) -> None:
         for part in arguments.parts:
             for n in arguments.sizes:
                 command = ["--point", part, str(n), "--threads", str(arguments.threads)]
-                for name, numbers in (in_process("benchmarks.large_catalog", *command) or {}).items():
-                    first, mb, again, mb_again, traced = numbers
-                    cells = f"{first:.3f} | {mb:,.0f} | {again:.4f} | {mb_again:,.0f} | {traced:,.1f}"
-                    print(f"| {part} | {name} | {n:,} | {cells} |", flush=True)
+                found = in_process("benchmarks.large_catalog", *command)
+                for name, (first, mb, again, mb_again, traced) in (found or {}).items():
+                    cells = f"{first:.3f} | {mb:,.0f} | {again:.4f} | {mb_again:,.0f}"
+                    print(f"| {part} | {name} | {n:,} | {cells} | {traced:,.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -102,6 +102,8 @@ def continued_encoder(encoder: AlignmentEncoder, X: Impressions) -> AlignmentEnc
     ids = X.catalog.ids[occurring_items(X)]
     new = ids[encoder.items(ids, "item_id of X") < 0]
     network = deepcopy(encoder.network)
+    if len(new) == 0:
+        return encoder.with_network(network)  # what was read of the catalogue is kept
     network.extend_ids(len(new))
     return AlignmentEncoder(network, encoder.items.extended(new), encoder.factors)
 

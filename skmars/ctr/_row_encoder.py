@@ -140,9 +140,7 @@ class RowEncoder:
         parts = [self._table_rows.get(part, look_up) for part in catalog.parts]
         return TableRows(parts, catalog, self.items if len(self.items.parts) > 1 else None)
 
-    def with_items(
-        self, items: Lookup, item_count: Codes, feedback_count: Codes
-    ) -> RowEncoder:
+    def with_items(self, items: Lookup, item_count: Codes, feedback_count: Codes) -> RowEncoder:
         """Return the encoder with other counts, and further items behind the known ones.
 
         What was read of a catalogue is kept, since a catalogue may be far larger than what is new.

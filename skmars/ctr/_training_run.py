@@ -180,8 +180,10 @@ class TrainingRun:
         Unless training is `done`, the network is a copy: whoever keeps it has the model of that
         epoch, not a training one.
         """
-        network = self.network if done else deepcopy(self.network)
-        fill_unseen(network, self.encoder.table_counts, self.encoder.feedback_count)
+        network = self.network
+        if not done:  # else `train` has filled
+            network = deepcopy(network)
+            fill_unseen(network, self.encoder.table_counts, self.encoder.feedback_count)
         validated = self.held_out is not None or self.keeps_fusion
         if network.n_linear and not validated:
             calibrate(network, self.data, self.prior, self.group)
@@ -211,8 +213,8 @@ class TrainingRun:
         network, rows, parameters = self.network, self.data.X, self.parameters
         device, dtype = network.head.output.bias.device, network.head.output.bias.dtype
         features, embedding_l2 = rows.features, parameters["embedding_l2"]
-        counts = [
-            torch.tensor(count, dtype=dtype, device=device) for count in self.encoder.table_counts
+        counts: list[Any] = [
+            to_tensors(count, device, dtype) for count in self.encoder.table_counts
         ]
         y = torch.tensor(self.data.y, dtype=dtype)
         weight = None

@@ -28,10 +28,10 @@ from skmars.data._item_columns import (
     rows_at,
     stacked,
 )
-from skmars.utils._ids import Lookup, as_ids, check_joinable, factorize, joined
+from skmars.utils._ids import Lookup, are_distinct, as_ids, check_joinable, factorize, joined
 from skmars.utils._ragged import offsets
 from skmars.utils._stacked import take_rows
-from skmars.utils._values import as_matrix
+from skmars.utils._values import BLOCK, as_matrix
 
 if TYPE_CHECKING:
     from skmars.data._frames import Frame
@@ -139,8 +139,8 @@ class ItemCatalog:
                 "becomes a catalogue with ItemCatalog.from_frame(items)."
             )
         known = as_ids(ids, "ids of the catalogue")
-        distinct, codes = factorize(known)
-        if len(distinct) != len(known):
+        if not are_distinct(known):
+            distinct, codes = factorize(known)
             count = np.bincount(codes)
             raise ValueError(
                 f"ids of the catalogue must be distinct, but {np.count_nonzero(count > 1)} of them "
@@ -703,14 +703,21 @@ def side_by_side(
     The rows of each modality are scaled to unit length, so that none outweighs the others; an item
     that lacks it has zeros. The matrix has shape (n_items, n_features), float32.
     """
-    codes = np.arange(len(catalog)) if items is None else items
-    blocks = [np.zeros((len(codes), 0))]
-    for name in names:
-        block = catalog.take_features(name, codes).astype(np.float64)  # squares overflow float32
-        norm = np.linalg.norm(block, axis=1, keepdims=True)
-        with np.errstate(invalid="ignore"):  # steps refuse infinite features themselves
-            blocks.append(block / np.where(norm > 0, norm, 1.0))
-    return np.concatenate(blocks, axis=1).astype(np.float32)
+    names = list(names)
+    n = len(catalog) if items is None else len(items)
+    result = np.empty((n, sum(catalog.widths[name] for name in names)), dtype=np.float32)
+    for at in range(0, n, BLOCK):  # so that all items of a large catalogue take no copies
+        rows = slice(at, min(at + BLOCK, n))
+        codes = np.arange(rows.start, rows.stop) if items is None else items[rows]
+        begin = 0
+        for name in names:
+            block = catalog.take_features(name, codes)
+            block = block.astype(np.float64)  # squares overflow float32
+            norm = np.linalg.norm(block, axis=1, keepdims=True)
+            with np.errstate(invalid="ignore"):  # steps refuse infinite features themselves
+                result[rows, begin : begin + block.shape[1]] = block / np.where(norm > 0, norm, 1.0)
+            begin += block.shape[1]
+    return result
 
 
 def distinct_codes(

@@ -204,6 +204,14 @@ def joined(*parts: Ids) -> Ids:
     return np.concatenate(filled)
 
 
+def are_distinct(ids: Ids) -> bool:
+    """Return whether no id is there twice."""
+    if ids.dtype.kind == "O":
+        return len(set(ids)) == len(ids)
+    ordered = np.sort(ids)
+    return not (ordered[1:] == ordered[:-1]).any()
+
+
 def factorize(ids: Ids) -> tuple[Ids, NDArray[np.int32]]:
     """Return the sorted distinct ids, and each id as a code into them."""
     if ids.dtype.kind in "iu":

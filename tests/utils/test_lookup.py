@@ -33,9 +33,10 @@ def test_an_extended_lookup_finds_what_a_lookup_of_all_ids_finds(
     lookup = Lookup(pieces[0], "fit")
     for piece in pieces[1:]:
         lookup = lookup.extended(piece)
-    code = {int(i) if kind != "strings" else i: k for k, i in enumerate(
-        i for piece in pieces for i in piece.tolist()
-    )}
+    code = {
+        int(i) if kind != "strings" else i: k
+        for k, i in enumerate(i for piece in pieces for i in piece.tolist())
+    }
     expected = [code.get(i, -1) for i in asked.tolist()]
     assert len(lookup) == len(lookup.ids) == len(code)
     assert lookup.ids.tolist() == list(code)
