@@ -29,6 +29,7 @@ from skmars.data._memo import Memo
 from skmars.data._sequences import Sequences
 from skmars.utils._ids import Lookup
 from skmars.utils._stacked import take_rows
+from skmars.utils._values import BLOCK
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +81,7 @@ class RowEncoder:
     item_attributes: dict[str, LearntAttribute] = field(default_factory=dict)
     user_attributes: dict[str, LearntAttribute] = field(default_factory=dict)
     _coded: Memo[list[Attribute]] = field(default_factory=Memo, init=False)
-    _table_rows: Memo[Codes] = field(default_factory=Memo, init=False)
+    _table_rows: Memo[NDArray[np.int32]] = field(default_factory=Memo, init=False)
 
     @property
     def table_counts(self) -> list[Codes]:
@@ -134,8 +135,11 @@ class RowEncoder:
         assert self.items is not None
         first = self.items.parts[0]
 
-        def look_up(part: ItemCatalog) -> Codes:
-            return first(part.ids, "item_id of X").astype(np.int64) + 1
+        def look_up(part: ItemCatalog) -> NDArray[np.int32]:
+            rows = np.empty(len(part), dtype=np.int32)
+            for at in range(0, len(part), BLOCK):  # a large catalogue takes no further arrays
+                rows[at : at + BLOCK] = first(part.ids[at : at + BLOCK], "item_id of X") + 1
+            return rows
 
         parts = [self._table_rows.get(part, look_up) for part in catalog.parts]
         return TableRows(parts, catalog, self.items if len(self.items.parts) > 1 else None)
@@ -185,7 +189,7 @@ class TableRows:
 
     Parameters
     ----------
-    parts : sequence of ndarray of shape (n_items of the part,), int64
+    parts : sequence of ndarray of shape (n_items of the part,), int
         Rows of the items that the first part of the vocabulary has.
     catalog : ItemCatalog
     known : Lookup or None
@@ -195,7 +199,7 @@ class TableRows:
 
     def __init__(
         self,
-        parts: Sequence[Codes],
+        parts: Sequence[NDArray[np.integer]],
         catalog: ItemCatalog | None = None,
         known: Lookup | None = None,
     ) -> None:
@@ -206,7 +210,7 @@ class TableRows:
 
     def take(self, items: Codes) -> Codes:
         """Return the embedding rows of some items, as a new array."""
-        rows = take_rows(self._parts, items)
+        rows: Codes = take_rows(self._parts, items).astype(np.int64)
         if self._known is not None and self._catalog is not None:
             others = np.flatnonzero(rows == 0)
             ids = self._catalog.take_ids(items[others])

@@ -213,8 +213,10 @@ class TrainingRun:
         network, rows, parameters = self.network, self.data.X, self.parameters
         device, dtype = network.head.output.bias.device, network.head.output.bias.dtype
         features, embedding_l2 = rows.features, parameters["embedding_l2"]
-        counts: list[Any] = [
-            to_tensors(count, device, dtype) for count in self.encoder.table_counts
+        # Shared where they can be written to, which those of a model that was loaded can't.
+        counts = [
+            torch.from_numpy(n if n.flags.writeable else n.copy()).to(device)
+            for n in self.encoder.table_counts
         ]
         y = torch.tensor(self.data.y, dtype=dtype)
         weight = None

@@ -12,6 +12,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skmars.utils._stacked import take_rows
 from skmars.utils._values import (
     as_objects,
     exact_integers,
@@ -280,6 +281,13 @@ class Lookup:
     @cached_property
     def ids(self) -> Ids:  # type: ignore[no-redef]
         return joined(*(part.ids for part in self._parts))
+
+    def take(self, codes: NDArray[np.integer]) -> Ids:
+        """Return the ids of some codes, at a cost of these alone."""
+        parts = [part.ids for part in self.parts]
+        if len({part.dtype for part in parts}) == 1:
+            return take_rows(parts, codes)
+        return self.ids[codes]
 
     def __len__(self) -> int:
         return sum(len(part.ids) for part in self.parts)

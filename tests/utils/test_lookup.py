@@ -40,6 +40,7 @@ def test_an_extended_lookup_finds_what_a_lookup_of_all_ids_finds(
     expected = [code.get(i, -1) for i in asked.tolist()]
     assert len(lookup) == len(lookup.ids) == len(code)
     assert lookup.ids.tolist() == list(code)
+    assert lookup.take(np.arange(len(code))[::-1]).tolist() == list(code)[::-1]
     for each in (lookup, pickle.loads(pickle.dumps(lookup))):
         assert each(asked, "X").tolist() == expected
     sizes = [len(part) for part in lookup.parts]
