@@ -133,16 +133,17 @@ class RowEncoder:
     def table_rows(self, catalog: ItemCatalog) -> TableRows:
         """Return the embedding row of each item of a catalogue."""
         assert self.items is not None
-        first = self.items.parts[0]
+        known = self.items
 
         def look_up(part: ItemCatalog) -> NDArray[np.int32]:
+            first = known.parts[0]
             rows = np.empty(len(part), dtype=np.int32)
             for at in range(0, len(part), BLOCK):  # a large catalogue takes no further arrays
                 rows[at : at + BLOCK] = first(part.ids[at : at + BLOCK], "item_id of X") + 1
             return rows
 
         parts = [self._table_rows.get(part, look_up) for part in catalog.parts]
-        return TableRows(parts, catalog, self.items if len(self.items.parts) > 1 else None)
+        return TableRows(parts, catalog, known if known._parts else None)
 
     def with_items(self, items: Lookup, item_count: Codes, feedback_count: Codes) -> RowEncoder:
         """Return the encoder with other counts, and further items behind the known ones.
