@@ -35,7 +35,7 @@ from skmars.data import Impressions
 from skmars.data._checks import check_target
 from skmars.data._columns import FACTORS
 from skmars.data._folds import EVERYBODY, user_folds
-from skmars.utils._ids import Lookup, joined
+from skmars.utils._ids import Lookup
 from skmars.utils._stacked import take_rows
 from skmars.utils._torch import to_cpu
 
@@ -102,9 +102,10 @@ def continued_encoder(encoder: AlignmentEncoder, X: Impressions) -> AlignmentEnc
     ids = X.catalog.ids[occurring_items(X)]
     new = ids[encoder.items(ids, "item_id of X") < 0]
     network = deepcopy(encoder.network)
+    if len(new) == 0:
+        return encoder.with_network(network)  # what was read of the catalogue is kept
     network.extend_ids(len(new))
-    items = Lookup(joined(encoder.items.ids, new), encoder.items.name)
-    return AlignmentEncoder(network, items, encoder.factors)
+    return AlignmentEncoder(network, encoder.items.extended(new), encoder.factors)
 
 
 def folds_of_rows(X: Impressions, n_folds: int, known: ItemFactors | None) -> NDArray[np.int8]:

@@ -410,11 +410,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         result = run.train(callbacks)
         losses = self.loss_curve_ if resume else []
         scores = (self.validation_scores_ or []) if resume else []
-        self.__dict__.pop("item_ids_", None)
         self._optimizer_state = run.optimizer.state()
         self.__dict__.update(fitted(done=True))
-        if self._encoder.items is not None:
-            self.item_ids_ = self._encoder.items.ids
         self.loss_curve_ = losses + result.loss_curve
         self.validation_scores_ = (scores + result.validation_curve) or None
         self.n_iter_ = len(self.loss_curve_)
@@ -486,6 +483,13 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         """
         positive = self.decision_function(X) > 0
         return self.classes_[positive.astype(np.int64)]
+
+    @property
+    def item_ids_(self) -> NDArray[Any]:
+        items = self._encoder.items if "_encoder" in vars(self) else None
+        if items is None:
+            raise AttributeError(f"{type(self).__name__} was fitted to no items.")
+        return items.ids
 
     # --- input ------------------------------------------------------------------------------
 

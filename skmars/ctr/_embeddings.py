@@ -47,7 +47,8 @@ def penalty(network: DINNetwork, used: Sequence[Tensor], counts: Sequence[Tensor
             continue
         distinct = ids.unique()
         squares = table(distinct).square().sum(dim=1)
-        total = total + 0.5 * (squares / count[distinct].clamp(min=1)).sum()
+        n_each = count[distinct].to(squares.dtype).clamp(min=1)
+        total = total + 0.5 * (squares / n_each).sum()
     return total
 
 

@@ -29,6 +29,7 @@ from skmars.data._memo import Memo
 from skmars.data._sequences import Sequences
 from skmars.utils._ids import Lookup
 from skmars.utils._stacked import take_rows
+from skmars.utils._values import BLOCK
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +81,7 @@ class RowEncoder:
     item_attributes: dict[str, LearntAttribute] = field(default_factory=dict)
     user_attributes: dict[str, LearntAttribute] = field(default_factory=dict)
     _coded: Memo[list[Attribute]] = field(default_factory=Memo, init=False)
-    _table_rows: Memo[Codes] = field(default_factory=Memo, init=False)
+    _table_rows: Memo[NDArray[np.int32]] = field(default_factory=Memo, init=False)
 
     @property
     def table_counts(self) -> list[Codes]:
@@ -129,15 +130,33 @@ class RowEncoder:
             user_attributes=self.coded_users(X),
         )
 
-    def table_rows(self, catalog: ItemCatalog) -> list[Codes]:
-        """Return the embedding row of each item of each part of a catalogue, 0 for none."""
+    def table_rows(self, catalog: ItemCatalog) -> TableRows:
+        """Return the embedding row of each item of a catalogue."""
         assert self.items is not None
         known = self.items
 
-        def look_up(part: ItemCatalog) -> Codes:
-            return known(part.ids, "item_id of X").astype(np.int64) + 1
+        def look_up(part: ItemCatalog) -> NDArray[np.int32]:
+            first = known.parts[0]
+            rows = np.empty(len(part), dtype=np.int32)
+            for at in range(0, len(part), BLOCK):  # a large catalogue takes no further arrays
+                rows[at : at + BLOCK] = first(part.ids[at : at + BLOCK], "item_id of X") + 1
+            return rows
 
-        return [self._table_rows.get(part, look_up) for part in catalog.parts]
+        parts = [self._table_rows.get(part, look_up) for part in catalog.parts]
+        return TableRows(parts, catalog, known if known._parts else None)
+
+    def with_items(self, items: Lookup, item_count: Codes, feedback_count: Codes) -> RowEncoder:
+        """Return the encoder with other counts, and further items behind the known ones.
+
+        What was read of a catalogue is kept, since a catalogue may be far larger than what is new.
+        """
+        assert self.items is not None
+        new = replace(self, items=items, item_count=item_count, feedback_count=feedback_count)
+        kept = {"_coded": self._coded}
+        if items.parts[0] is self.items.parts[0]:
+            kept["_table_rows"] = self._table_rows  # type: ignore[assignment]
+        vars(new).update(kept)  # past the frozen attributes
+        return new
 
     def coded_items(self, catalog: ItemCatalog) -> dict[str, list[Attribute]]:
         """Return the parts of each coded attribute of the items of a catalogue."""
@@ -164,6 +183,44 @@ class RowEncoder:
         # A pool, or a mark, for borrowed items that no borrowed item has trained adds noise.
         heed = self.has_borrowed or self.borrowed == "joint"
         return cut(X.history, X.borrowed if heed else None, self.max_length)
+
+
+class TableRows:
+    """The embedding row of each item of a catalogue, 0 for none.
+
+    Parameters
+    ----------
+    parts : sequence of ndarray of shape (n_items of the part,), int
+        Rows of the items that the first part of the vocabulary has.
+    catalog : ItemCatalog
+    known : Lookup or None
+        The whole vocabulary, where it has further parts: items of these are looked up when they
+        are needed, as they are few, and were new in one of the last calls of `partial_fit`.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[NDArray[np.integer]],
+        catalog: ItemCatalog | None = None,
+        known: Lookup | None = None,
+    ) -> None:
+        self._parts, self._catalog, self._known = parts, catalog, known
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def take(self, items: Codes) -> Codes:
+        """Return the embedding rows of some items, as a new array."""
+        rows: Codes = take_rows(self._parts, items).astype(np.int64)
+        if self._known is not None and self._catalog is not None:
+            others = np.flatnonzero(rows == 0)
+            ids = self._catalog.take_ids(items[others])
+            rows[others] = self._known(ids, "item_id of X").astype(np.int64) + 1
+        return rows
+
+    def all(self) -> Codes:
+        """Return the embedding rows of all items."""
+        return self.take(np.arange(len(self)))
 
 
 class ItemFeatures:
@@ -245,7 +302,7 @@ class EncodedRows:
 
     dense: NDArray[Any]  # shape (n_rows, n_dense)
     categorical: Codes  # shape (n_rows, n_categorical)
-    table_rows: Sequence[Codes] = ()  # embedding row of each item, one array a part, 0 for none
+    table_rows: TableRows | None = None
     target: NDArray[Any] | None = None  # item codes
     length: NDArray[Any] | None = None  # of the user's own history, before it was cut
     history: UsedItems | None = None
@@ -263,6 +320,7 @@ class EncodedRows:
         dense, categorical = self.dense[rows], self.categorical[rows]
         if self.history is None:
             return Batch(dense, categorical)
+        assert self.table_rows is not None
         assert self.target is not None
         assert self.length is not None
         own = [(self.history, False)]
@@ -272,7 +330,7 @@ class EncodedRows:
         of_history = rows if first is None else first
         gathered = [_gather(pool, of) for pool, of in zip(pools, (of_history, rows))]
         used = [self.target[rows], *(positions.item for positions in gathered)]
-        n_items = n_codes = sum(map(len, self.table_rows))
+        n_items = n_codes = len(self.table_rows)
         if self.shift is not None:
             shifts = [self.shift[of] for of in (of_history, rows)]
             moved = (part.item + shift[part.row] for part, shift in zip(gathered, shifts))
@@ -283,7 +341,7 @@ class EncodedRows:
         return Batch(
             dense,
             categorical,
-            items=take_rows(self.table_rows, codes % n_items),
+            items=self.table_rows.take(codes % n_items),
             codes=codes,
             target=target,
             length=self.length[rows],

@@ -171,7 +171,7 @@ class TrainingRun:
                 f"auxiliary={auxiliary!r} works on histories, but X is a plain numeric array. "
                 "Pass impressions, or set auxiliary=None."
             )
-        table_row = np.concatenate(self.encoder.table_rows(X.catalog))
+        table_row = self.encoder.table_rows(X.catalog).all()
         with DrawFrom(new_generator(self.random_state)):
             return auxiliary_loss(auxiliary, X, table_row, self.network.item_dim, n_epochs)
 
@@ -181,8 +181,10 @@ class TrainingRun:
         Unless training is `done`, the network is a copy: whoever keeps it has the model of that
         epoch, not a training one.
         """
-        network = self.network if done else deepcopy(self.network)
-        fill_unseen(network, self.encoder.table_counts, self.encoder.feedback_count)
+        network = self.network
+        if not done:  # else `train` has filled
+            network = deepcopy(network)
+            fill_unseen(network, self.encoder.table_counts, self.encoder.feedback_count)
         validated = self.held_out is not None or self.keeps_fusion
         if network.n_linear and not validated:
             calibrate(network, self.data, self.prior, self.group)
@@ -212,8 +214,10 @@ class TrainingRun:
         network, rows, parameters = self.network, self.data.X, self.parameters
         device, dtype = network.head.output.bias.device, network.head.output.bias.dtype
         features, embedding_l2 = rows.features, parameters["embedding_l2"]
+        # Shared where they can be written to, which those of a model that was loaded can't.
         counts = [
-            torch.tensor(count, dtype=dtype, device=device) for count in self.encoder.table_counts
+            torch.from_numpy(n if n.flags.writeable else n.copy()).to(device)
+            for n in self.encoder.table_counts
         ]
         y = torch.tensor(self.data.y, dtype=dtype)
         weight = None

@@ -24,8 +24,10 @@ from skmars.ctr._row_encoder import (
 )
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._attributes import Attribute, take_entries
+from skmars.data._catalog import distinct_codes
 from skmars.data._columns import CLICK_LOGIT, FACTORS, LOOKALIKES
-from skmars.utils._ids import Lookup, joined
+from skmars.utils import _ragged as ragged
+from skmars.utils._ids import Lookup
 
 
 def learn_encoder(
@@ -69,16 +71,18 @@ def learn_encoder(
         scaler,
         categories,
         category_counts,
-        items=Lookup(X.catalog.ids[:0], "item_id of the rows of fit"),
+        items=Lookup(X.catalog.take_ids(np.zeros(0, dtype=np.int64)), "item_id of the rows of fit"),
         item_features=_chosen_features(X.catalog, item_features),
         has_feedback=any(part is not None and part.feedback is not None for part in parts),
         has_borrowed=has_borrowed,
     )
     encoder = with_items_of(encoder, X)
-    seen = X.catalog.codes(encoder.items.ids)  # type: ignore[union-attr]
     user, n_rows = np.unique(X.user, return_counts=True)
     names = X.catalog.parts[0].attributes
-    of_items = {name: X.catalog.take_attribute(name, seen) for name in names}
+    of_items = {}
+    if names:
+        seen = X.catalog.codes(encoder.items.ids)  # type: ignore[union-attr]
+        of_items = {name: X.catalog.take_attribute(name, seen) for name in names}
     of_users = {name: take_entries([v], user) for name, v in X.user_attributes.items()}
     return replace(
         encoder,
@@ -100,20 +104,15 @@ def with_items_of(encoder: RowEncoder, X: Impressions) -> RowEncoder:
     """Return the encoder with the rows' items counted, and new ones behind the known ones."""
     assert encoder.items is not None
     history, borrowed = encoder.used_items(X)
-    count = count_items(len(X.catalog), X.target, history, borrowed)
-    seen = np.flatnonzero(count)
-    row = encoder.items(X.catalog.ids[seen], "item_id of X")
-    new, there = seen[row < 0], row >= 0
+    seen, count = count_items(len(X.catalog), X.target, history, borrowed)
+    ids = X.catalog.take_ids(seen)
+    row = encoder.items(ids, "item_id of X")
+    new, there = row < 0, row >= 0
     item_count = np.append(encoder.item_count, count[new])
-    item_count[row[there] + 1] += count[seen[there]]
-    ids = joined(encoder.items.ids, X.catalog.ids[new])
+    item_count[row[there] + 1] += count[there]
     used = [part for part in (history, borrowed) if part is not None]
-    return replace(
-        encoder,
-        items=Lookup(ids, encoder.items.name),
-        item_count=item_count,
-        feedback_count=encoder.feedback_count + sum(_count_feedback(part) for part in used),
-    )
+    feedback_count = encoder.feedback_count + sum(_count_feedback(part) for part in used)
+    return encoder.with_items(encoder.items.extended(ids[new]), item_count, feedback_count)
 
 
 def _linear_columns(
@@ -151,23 +150,37 @@ def _chosen_features(catalog: ItemCatalog, names: str | Sequence[str] | None) ->
     return {name: offered[name] for name in names}
 
 
-def count_items(n_items: int, target: NDArray[Any], *parts: UsedItems | None) -> Codes:
-    """Count how often each item code occurs in the rows: as target, in histories, borrowed.
+def count_items(
+    n_codes: int, target: NDArray[Any], *parts: UsedItems | None
+) -> tuple[Codes, Codes]:
+    """Return the distinct item codes of the rows, ascending, and how often each occurs.
 
-    Histories are views, so that the times each flat position is used are counted (a running sum
-    over starts and ends) instead of walking through the views.
+    As target, in histories, borrowed. The cost is that of the rows: neither of the catalogue, which
+    has `n_codes` items, nor of a log of which these are a few rows.
     """
-    count = np.bincount(target, minlength=n_items)
+    codes, times = [target], [np.ones(len(target))]
     for part in parts:
-        if part is not None:
-            n = len(part.items)
+        if part is None:
+            continue
+        n = len(part.items)
+        if part.length.sum(dtype=np.int64) < n:
+            at = ragged.ranges(part.start, part.length)
+            n_times = np.ones(len(at))
+        else:
+            # Histories are views, so that the times each flat position is used are counted (a
+            # running sum over starts and ends) instead of walking through the views.
             steps = np.bincount(part.start, minlength=n + 1) - np.bincount(
                 part.start + part.length, minlength=n + 1
             )
             used = np.cumsum(steps)[:n]
-            # Exact: integers below 2**53 are exact as float64 weights.
-            count = count + np.bincount(part.items, used, minlength=n_items).astype(np.int64)
-    return count
+            at = np.flatnonzero(used)
+            n_times = used[at].astype(np.float64)
+        codes.append(part.items[at])
+        times.append(n_times)
+    distinct, places = distinct_codes(codes, n_codes)
+    # Exact: integers below 2**53 are exact as float64 weights.
+    count = np.bincount(np.concatenate(places), np.concatenate(times), minlength=len(distinct))
+    return distinct, count.astype(np.int64)
 
 
 def _count_feedback(part: UsedItems) -> Codes:
@@ -176,4 +189,7 @@ def _count_feedback(part: UsedItems) -> Codes:
         count[UNKNOWN_FEEDBACK] = part.length.sum(dtype=np.int64)
         return count
     seen = part._replace(items=part.feedback.astype(np.int32))
-    return count_items(N_FEEDBACK, np.zeros(0, dtype=np.int64), seen)
+    codes, n_each = count_items(N_FEEDBACK, np.zeros(0, dtype=np.int64), seen)
+    count = np.zeros(N_FEEDBACK, dtype=np.int64)
+    count[codes] = n_each
+    return count

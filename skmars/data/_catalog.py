@@ -28,10 +28,10 @@ from skmars.data._item_columns import (
     rows_at,
     stacked,
 )
-from skmars.utils._ids import Lookup, as_ids, check_joinable, factorize, joined
+from skmars.utils._ids import Lookup, are_distinct, as_ids, check_joinable, factorize, joined
 from skmars.utils._ragged import offsets
 from skmars.utils._stacked import take_rows
-from skmars.utils._values import as_matrix
+from skmars.utils._values import BLOCK, as_matrix
 
 if TYPE_CHECKING:
     from skmars.data._frames import Frame
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 TITLE_LENGTH = 60
 # An extension of an extension has one part more; beyond so many, the small ones are joined.
 MAX_PARTS = 8
-# A table with an entry for every code is faster than sorting while it is no larger than this many
-# times the codes that occur.
+# A table with an entry for every code is faster than sorting while it has no more entries than this
+# many times the codes that are given: few, however large the catalogue is.
 _LARGE_TABLE = 16
 
 
@@ -139,8 +139,8 @@ class ItemCatalog:
                 "becomes a catalogue with ItemCatalog.from_frame(items)."
             )
         known = as_ids(ids, "ids of the catalogue")
-        distinct, codes = factorize(known)
-        if len(distinct) != len(known):
+        if not are_distinct(known):
+            distinct, codes = factorize(known)
             count = np.bincount(codes)
             raise ValueError(
                 f"ids of the catalogue must be distinct, but {np.count_nonzero(count > 1)} of them "
@@ -703,14 +703,21 @@ def side_by_side(
     The rows of each modality are scaled to unit length, so that none outweighs the others; an item
     that lacks it has zeros. The matrix has shape (n_items, n_features), float32.
     """
-    codes = np.arange(len(catalog)) if items is None else items
-    blocks = [np.zeros((len(codes), 0))]
-    for name in names:
-        block = catalog.take_features(name, codes).astype(np.float64)  # squares overflow float32
-        norm = np.linalg.norm(block, axis=1, keepdims=True)
-        with np.errstate(invalid="ignore"):  # steps refuse infinite features themselves
-            blocks.append(block / np.where(norm > 0, norm, 1.0))
-    return np.concatenate(blocks, axis=1).astype(np.float32)
+    names = list(names)
+    n = len(catalog) if items is None else len(items)
+    result = np.empty((n, sum(catalog.widths[name] for name in names)), dtype=np.float32)
+    for at in range(0, n, BLOCK):  # so that all items of a large catalogue take no copies
+        rows = slice(at, min(at + BLOCK, n))
+        codes = np.arange(rows.start, rows.stop) if items is None else items[rows]
+        begin = 0
+        for name in names:
+            block = catalog.take_features(name, codes)
+            block = block.astype(np.float64)  # squares overflow float32
+            norm = np.linalg.norm(block, axis=1, keepdims=True)
+            with np.errstate(invalid="ignore"):  # steps refuse infinite features themselves
+                result[rows, begin : begin + block.shape[1]] = block / np.where(norm > 0, norm, 1.0)
+            begin += block.shape[1]
+    return result
 
 
 def distinct_codes(
@@ -738,7 +745,7 @@ def distinct_codes(
     """
     n = sum(map(len, arrays))
     if n_codes > _LARGE_TABLE * n:
-        distinct, places = np.unique(np.concatenate(arrays, dtype=np.int64), return_inverse=True)
+        distinct, places = _sorted_codes(np.concatenate(arrays, dtype=np.int64), n_codes)
         return distinct, np.split(places, np.cumsum([len(codes) for codes in arrays])[:-1])
     seen = np.zeros(n_codes, dtype=bool)
     for codes in arrays:
@@ -747,3 +754,21 @@ def distinct_codes(
     place = np.empty(n_codes, dtype=np.int64)
     place[distinct] = np.arange(len(distinct))
     return distinct, [place[codes] for codes in arrays]
+
+
+def _sorted_codes(
+    codes: NDArray[np.int64], n_codes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct codes, and each as a position in these, at a cost of what is given."""
+    n_bits = len(codes).bit_length()
+    if n_codes.bit_length() + n_bits > 63:
+        distinct, places = np.unique(codes, return_inverse=True)
+        return distinct, places
+    # Code and place as one number each: numbers are sorted faster than places by their codes.
+    both = np.sort(codes << n_bits | np.arange(len(codes)))
+    at, ordered = both & ((1 << n_bits) - 1), both >> n_bits
+    new = np.ones(len(codes), dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
+    places = np.empty(len(codes), dtype=np.int64)
+    places[at] = np.cumsum(new) - 1
+    return ordered[new], places

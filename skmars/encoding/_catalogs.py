@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from skmars.data import ItemCatalog
-from skmars.encoding._encode import Features, precomputed
+from skmars.encoding._content import NO_CONTENT
+from skmars.encoding._encode import Features, not_finite, precomputed
+from skmars.utils._values import rows_not_finite
 
 _N_NAMED = 3  # kinds of problems that a message names, and items of each
 
@@ -48,8 +49,18 @@ def precomputed_of(catalog: ItemCatalog, name: str) -> Features:
     if name not in catalog.features:
         raise lacks(catalog, name)
     vectors, missing = catalog.features[name], catalog.missing[name]
-    column = [None if absent else row for row, absent in zip(vectors, missing)]
-    return replace(precomputed(column, name, catalog.ids), missing=missing)
+    bad = rows_not_finite(vectors)
+    bad = bad[~missing[bad]]
+    if len(bad):
+        raise not_finite(name, catalog.ids[bad])
+    absent = np.flatnonzero(missing)
+    if len(absent) == len(missing):
+        return nothing_usable(dict.fromkeys(absent.tolist(), NO_CONTENT), catalog)
+    if len(absent):
+        vectors = vectors.copy()
+        vectors[absent] = 0.0
+        vectors.flags.writeable = False  # so that the catalogue need not copy it
+    return Features(vectors, missing, dict.fromkeys(absent.tolist(), NO_CONTENT))
 
 
 def with_features_of(catalog: ItemCatalog, features: Mapping[str, Features]) -> ItemCatalog:

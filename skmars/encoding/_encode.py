@@ -26,6 +26,7 @@ from skmars.encoding._cache import Encoded, Folder, Matrix, encoded_by
 from skmars.encoding._content import NO_CONTENT, Items, Readable, content_type, majority_type
 from skmars.encoding._fingerprint import fingerprint
 from skmars.utils._progress import as_tasks, report
+from skmars.utils._values import rows_not_finite
 
 Chunks = list[list[int]]
 Watch = Callable[[Chunks], Iterable[list[int]]]
@@ -325,14 +326,19 @@ def as_features(vectors: Any, name: str, ids: NDArray[Any]) -> Matrix:
             f"The {name} encoder must return one vector an item: shape ({len(ids)}, n_features), "
             f"got shape {matrix.shape}."
         )
-    bad = ~np.isfinite(matrix).all(axis=1)
-    if bad.any():
-        raise BadVectors(
-            f"The {name} encoder returned NaN or infinity for {np.count_nonzero(bad)} items "
-            f"(ids {', '.join(map(str, ids[bad][:5]))}). Clean their content, or set it to None "
-            "to mask them."
-        )
+    bad = rows_not_finite(matrix)
+    if len(bad):
+        raise not_finite(name, ids[bad])
     return matrix
+
+
+def not_finite(name: str, ids: NDArray[Any]) -> BadVectors:
+    """Return the error for vectors of items that are not finite."""
+    return BadVectors(
+        f"The {name} encoder returned NaN or infinity for {len(ids)} items "
+        f"(ids {', '.join(map(str, ids[:5]))}). Clean their content, or set it to None "
+        "to mask them."
+    )
 
 
 def precomputed(values: NDArray[Any] | Sequence[Any], name: str, ids: NDArray[Any]) -> Features:

@@ -125,7 +125,7 @@ def recommend(
         "row": row,
         "user_id": rows.user_ids[row],
         "rank": rank,
-        "item_id": rows.catalog.ids[item],
+        "item_id": rows.catalog.take_ids(item),
         "title": item_titles(rows.catalog, item),
         "probability": probability,
     }
@@ -139,22 +139,23 @@ _NONE = np.zeros(0, dtype=np.int64)
 
 def _choices(X: Impressions, candidates: Any, exclude_seen: bool) -> Iterator[_Codes]:
     """Yield the distinct codes that each row may get, ascending."""
-    codes: _Codes = np.arange(len(X.catalog))
     ends = None
-    if candidates is not None:
+    if candidates is None:
+        codes: _Codes = np.arange(len(X.catalog))
+    else:
         ids, count = item_ids(candidates, len(X), "candidates")
         codes = known_codes(ids, X.catalog, "candidates")
         if count is None:
             codes = np.unique(codes)
         else:
             ends = ragged.offsets(count)
-    seen = np.zeros(len(X.catalog), dtype=bool)
     for i in range(len(X)):
         mine = codes if ends is None else np.unique(codes[ends[i] : ends[i + 1]])
         if exclude_seen:
-            seen[X.history.row(i)] = True
-            mine = mine[~seen[mine]]
-            seen[X.history.row(i)] = False
+            seen = np.unique(X.history.row(i))
+            at = np.searchsorted(mine, seen)
+            there = at < len(mine)
+            mine = np.delete(mine, at[there][mine[at[there]] == seen[there]])
         yield mine
 
 

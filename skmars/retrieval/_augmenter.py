@@ -348,6 +348,7 @@ class SequenceRetrievalAugmenter(
         activity = self.low_threshold_, self.high_threshold_
         fold, parts = fold_of_users(rows, self.cv), []
         for group in groups:
+            seen = rows.catalog.in_fold(group.feature_fold)
             pool = collect_donors(
                 donors[fold[donors.user] != group.fold],
                 group.feature_fold,
@@ -355,8 +356,9 @@ class SequenceRetrievalAugmenter(
                 self.neighbors,
                 self.n_jobs,
                 activity,
+                self.pool_.items if seen is rows.catalog else None,
             )
-            part = rows[group.rows].with_catalog(rows.catalog.in_fold(group.feature_fold))
+            part = rows[group.rows].with_catalog(seen)
             nobody = np.full(len(part), -1, dtype=np.int32)
             parts.append(self._retrieve(part, nobody, pool, context))
         augmented = join_groups(rows, groups, parts, self.donor_ids_)

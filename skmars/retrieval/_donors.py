@@ -295,13 +295,15 @@ def collect_donors(
     neighbors: str | NeighborIndex,
     n_jobs: int | None,
     activity: tuple[float, float],
+    items: ItemSpace | None = None,
 ) -> DonorPool:
     """Make the pool of these donors, one row each, with features made without a fold's users.
 
-    `activity` are the two thresholds.
+    `activity` are the two thresholds, and `items` the space of the catalogue, if it is known.
     """
     X = X.with_catalog(X.catalog.in_fold(fold)).with_fold(np.full(len(X), fold, dtype=np.int8))
-    items = ItemSpace(X.catalog, settings.item_representation, settings.center)
+    if items is None:
+        items = ItemSpace(X.catalog, settings.item_representation, settings.center)
     if items.vectors is not None and settings.user_representation == "history":
         kind = "units"
     elif X._embedding is not None or X._encoder is not None:

@@ -16,6 +16,7 @@ from skmars.data._memo import Memo
 from skmars.utils._ids import Lookup
 from skmars.utils._ragged import offsets
 from skmars.utils._stacked import take_rows
+from skmars.utils._values import BLOCK, rows_not_finite
 
 Vectors = NDArray[np.float32]
 _Part = tuple[NDArray[np.int32], tuple[Vectors, Vectors] | None]
@@ -39,17 +40,22 @@ def center_of(vectors: NDArray[Any], centred: bool) -> NDArray[np.float64]:
     known = has_embedding(vectors)
     if not centred or not known.any():
         return np.zeros(vectors.shape[1])
-    return vectors[known].mean(axis=0, dtype=np.float64)
+    return (vectors if known.all() else vectors[known]).mean(axis=0, dtype=np.float64)
 
 
 def centred_units(vectors: NDArray[Any], center: NDArray[np.float64]) -> Vectors:
     """Subtract `center` and scale each row to length 1; no embedding stays a zero vector."""
-    centred = vectors - center
-    centred[~has_embedding(vectors)] = 0.0
-    norm = np.linalg.norm(centred, axis=1, keepdims=True)
-    # An embedding at the centre has no direction, only rounding errors.
-    norm[norm <= 1e-12 * np.linalg.norm(center)] = np.inf
-    return (centred / norm).astype(np.float32)
+    result = np.empty(vectors.shape, dtype=np.float32)
+    least = 1e-12 * np.linalg.norm(center)
+    for at in range(0, len(vectors), BLOCK):
+        rows = slice(at, at + BLOCK)
+        centred = vectors[rows] - center
+        centred[~has_embedding(vectors[rows])] = 0.0
+        norm = np.linalg.norm(centred, axis=1, keepdims=True)
+        # An embedding at the centre has no direction, only rounding errors.
+        norm[norm <= least] = np.inf
+        result[rows] = centred / norm
+    return result
 
 
 def unit(vectors: ArrayLike) -> Vectors:
@@ -81,10 +87,10 @@ def pairwise_cosine(
 
 def check_finite(vectors: NDArray[Any], name: str) -> NDArray[Any]:
     """Return `vectors`; ValueError if some are NaN or infinite."""
-    wrong = ~np.isfinite(vectors).all(axis=1)
-    if wrong.any():
+    wrong = rows_not_finite(vectors)
+    if len(wrong):
         raise ValueError(
-            f"{name} holds NaN or infinite values in {np.count_nonzero(wrong)} of {len(wrong)} "
+            f"{name} holds NaN or infinite values in {len(wrong)} of {len(vectors)} "
             "rows. Replace them; a row of zeros stands for 'no embedding'."
         )
     return vectors
@@ -244,7 +250,8 @@ def _sampled_columns(embedding: Vectors | None) -> Vectors | None:
     if embedding is None or embedding.shape[1] == 0:
         return None
     columns = embedding[:, [0, embedding.shape[1] // 2, -1]]
-    return np.column_stack([columns, np.abs(embedding).max(axis=1)])
+    largest = np.abs(np.maximum(embedding.max(axis=1), -embedding.min(axis=1)))
+    return np.column_stack([columns, largest])
 
 
 def _check_same_space(

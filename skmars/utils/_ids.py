@@ -12,6 +12,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skmars.utils._stacked import take_rows
 from skmars.utils._values import (
     as_objects,
     exact_integers,
@@ -204,6 +205,14 @@ def joined(*parts: Ids) -> Ids:
     return np.concatenate(filled)
 
 
+def are_distinct(ids: Ids) -> bool:
+    """Return whether no id is there twice."""
+    if ids.dtype.kind == "O":
+        return len(set(ids)) == len(ids)
+    ordered = np.sort(ids)
+    return not (ordered[1:] == ordered[:-1]).any()
+
+
 def factorize(ids: Ids) -> tuple[Ids, NDArray[np.int32]]:
     """Return the sorted distinct ids, and each id as a code into them."""
     if ids.dtype.kind in "iu":
@@ -230,17 +239,65 @@ class Lookup:
         Distinct.
     name : str
         Whose ids they are, for messages: "the catalogue of fit".
+
+    Attributes
+    ----------
+    parts : tuple of Lookup
+        The lookup alone, or those whose ids stand behind one another.
     """
 
     def __init__(self, ids: Ids, name: str) -> None:
         self.ids, self.name = ids, name
+        self._parts: tuple[Lookup, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Lookup, ...]:
+        return self._parts or (self,)
+
+    def extended(self, ids: Ids) -> Lookup:
+        """Return a lookup with further ids behind these, which it must not have yet.
+
+        The parts of this one are kept, so that the cost is that of the new ids: each id is joined
+        to others as often as the logarithm of their number.
+
+        Raises
+        ------
+        ValueError
+            If no integer type holds all ids.
+        """
+        if len(ids) == 0:
+            return self
+        parts = [*self.parts, Lookup(ids, self.name)]
+        check_joinable(*(part.ids for part in parts))
+        while len(parts) > 1 and len(parts[-2]) < 2 * len(parts[-1]):
+            *parts, one, other = parts
+            parts.append(Lookup(joined(one.ids, other.ids), self.name))
+        if len(parts) == 1:
+            return parts[0]
+        new = Lookup.__new__(Lookup)
+        new.name, new._parts = self.name, tuple(parts)
+        return new
+
+    @cached_property
+    def ids(self) -> Ids:  # type: ignore[no-redef]
+        return joined(*(part.ids for part in self._parts))
+
+    def take(self, codes: NDArray[np.integer]) -> Ids:
+        """Return the ids of some codes, at a cost of these alone."""
+        parts = [part.ids for part in self.parts]
+        if len({part.dtype for part in parts}) == 1:
+            return take_rows(parts, codes)
+        return self.ids[codes]
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return sum(len(part.ids) for part in self.parts)
 
     def __getstate__(self) -> dict[str, Any]:
         # Sorting or hashing again is faster than reading the result.
         return {"ids": self.ids, "name": self.name}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _parts=())
 
     @cached_property
     def _sorted(self) -> tuple[Ids, NDArray[np.int64]]:
@@ -259,7 +316,18 @@ class Lookup:
         TypeError
             If one holds integers and the other strings. `name` says whose ids these are.
         """
-        check_same_kind(ids, name, self.ids, self.name)
+        first, *later = self.parts
+        check_same_kind(ids, name, first.ids, self.name)
+        codes = first._find(ids)
+        begin = len(first)
+        for part in later:
+            new = np.flatnonzero(codes < 0)
+            found = part._find(ids[new])
+            codes[new] = np.where(found < 0, found, found + np.int32(begin))
+            begin += len(part)
+        return codes
+
+    def _find(self, ids: Ids) -> NDArray[np.int32]:
         if len(self.ids) == 0 or len(ids) == 0:
             return np.full(len(ids), -1, dtype=np.int32)
         if ids.dtype.kind == "O":

@@ -145,8 +145,11 @@ def train(
                 score = evaluate()
                 result.validation_curve.append(score)
                 if score > best_score or best_weights is None:
-                    best_score, best_weights = score, deepcopy(module.state_dict())
-                    result.best_epoch = epoch
+                    best_score, result.best_epoch = score, epoch
+                    if best_weights is None:
+                        best_weights = deepcopy(module.state_dict())
+                    else:
+                        _copy_weights(module, best_weights)
             else:
                 result.best_epoch = epoch
             _report(name, epoch, max_iter, result, verbose)
@@ -167,6 +170,8 @@ def train(
                 break
     except KeyboardInterrupt:
         result.stopped_by = "interrupt"
+        if best_weights is not None and result.best_epoch == epoch:  # perhaps copied by half
+            _copy_weights(module, best_weights)
         warnings.warn(
             f"{name}: training was interrupted in epoch {result.n_iter}. The "
             f"{'best' if best_weights else 'latest'} weights so far are kept and the "
@@ -181,6 +186,15 @@ def train(
     return result
 
 
+def _copy_weights(module: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Copy the weights of a module to where those of an earlier epoch are.
+
+    Embedding tables may be large, so that there should be no third copy of them.
+    """
+    for name, value in module.state_dict().items():
+        weights[name].copy_(value)
+
+
 def check_finite(
     values: Iterable[torch.Tensor], optimizer: torch.optim.Optimizer, *, epoch: int, name: str
 ) -> None:
@@ -188,12 +202,17 @@ def check_finite(
 
     No loss is computed after the last step, which could show it.
     """
-    if not all(bool(torch.isfinite(value).all()) for value in values):
+    if not all(map(_is_finite, values)):
         raise FloatingPointError(
             f"{name}: weights or predictions became infinite or NaN in epoch {epoch}. Most likely "
             f"the learning rate is too large (learning_rate={optimizer.param_groups[0]['lr']:g}): "
             "lower learning_rate."
         )
+
+
+def _is_finite(value: torch.Tensor) -> bool:
+    # A finite sum shows it without a copy of a large table; the sum of large numbers may overflow.
+    return bool(torch.isfinite(value.detach().sum())) or bool(torch.isfinite(value).all())
 
 
 def _run_epoch(

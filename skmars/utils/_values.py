@@ -11,6 +11,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+# Rows of a large matrix that are worked on at a time.
+BLOCK = 1 << 16
 # Up to this number, floats hold every integer exactly.
 EXACT_FLOATS = 2**53
 NUMBERS = {"bool", "int", "float", "Decimal"}
@@ -264,6 +266,15 @@ def as_matrix(values: Any, name: str, n_rows: int) -> NDArray[np.float32]:
             "the vectors."
         )
     return converted
+
+
+def rows_not_finite(matrix: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the numbers of the rows that hold NaN or infinity; it needs little memory."""
+    found = [
+        at + np.flatnonzero(~np.isfinite(matrix[at : at + BLOCK]).all(axis=1))
+        for at in range(0, len(matrix), BLOCK)
+    ]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *found])
 
 
 def check_same_unit(

@@ -260,7 +260,7 @@ def trained_parts(auxiliary, data, **parameters):
     model = din(activation="prelu", max_iter=1, **parameters).fit(X, y)
     network, rows = model._network.train(), model._encoder.encode(X)
     batch = rows.batch(np.arange(40))
-    objective = auxiliary.objective(X, np.concatenate(rows.table_rows), network.item_dim)
+    objective = auxiliary.objective(X, rows.table_rows.all(), network.item_dim)
     network.attach(objective.module)
     for p in network.parameters():  # far from the tiny initial embeddings
         p.data += 0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0))
@@ -364,7 +364,7 @@ def test_coserec_finds_similar_items_anew_after_warm_up(data):
     assert np.array_equal(objective.choice.similar, before)
     objective.begin_epoch(1, network, {})
     X = data[0]
-    vectors = network.items(torch.from_numpy(np.concatenate(rows.table_rows))).detach().numpy()
+    vectors = network.items(torch.from_numpy(rows.table_rows.all())).detach().numpy()
     together = item_cf_iuf(user_sequences(X), len(X.catalog))
     known = objective.choice.vocabulary
     expected = hybrid_nearest(together, vectors[known], known)

@@ -9,7 +9,7 @@ import torch
 from skmars.ctr._embeddings import add_items, fill_unseen, penalty, used_rows
 from skmars.ctr._network import DINNetwork, to_tensors
 from skmars.ctr._optimizer import NetworkOptimizer
-from skmars.ctr._row_encoder import EncodedRows
+from skmars.ctr._row_encoder import EncodedRows, TableRows
 from skmars.data import Sequences
 
 N_ITEMS = 6
@@ -33,7 +33,7 @@ def make_rows(*, borrowed: bool = False, merge: bool = False, n: int = 5) -> Enc
     return EncodedRows(
         rng.normal(size=(n, 2)),
         rng.integers(0, 4, (n, 1)),
-        table_rows=[np.arange(1, N_ITEMS + 1)],
+        table_rows=TableRows([np.arange(1, N_ITEMS + 1)]),
         target=rng.integers(0, N_ITEMS, n),
         length=history.length,
         history=history,

@@ -59,10 +59,13 @@ def test_equal_neighbours_share_one_view(s: Sequences, groups: list[int]) -> Non
             assert shared.start[i] == shared.start[i - 1]
 
 
-@given(st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=1, max_size=3), st.booleans())
-def test_distinct_codes_by_table_and_by_sorting(lists: list[list[int]], large: bool) -> None:
+@given(
+    st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=1, max_size=3),
+    st.sampled_from([10, 10**7, 2**62]),
+)
+def test_distinct_codes_by_table_and_by_sorting(lists: list[list[int]], n_codes: int) -> None:
     arrays = [np.array(codes, dtype=np.int32) for codes in lists]
-    distinct, places = distinct_codes(arrays, 10**7 if large else 10)
+    distinct, places = distinct_codes(arrays, n_codes)
     assert distinct.tolist() == sorted({code for codes in lists for code in codes})
     for array, place in zip(arrays, places):
         assert np.array_equal(distinct[place], array)

@@ -281,6 +281,26 @@ def test_an_encoder_that_does_not_return_a_vector_an_item(shape):
         MultimodalEncoder({"text": wrong}).fit(ItemCatalog([1], content={"text": ["a"]}))
 
 
+def test_precomputed_features_are_shared_and_masked_ones_zero():
+    vectors = np.arange(12.0, dtype=np.float32).reshape(4, 3)
+    vectors[2] = np.nan
+    vectors.flags.writeable = False
+    catalog = ItemCatalog(
+        np.arange(4), features={"audio": vectors}, missing={"audio": np.arange(4) == 2}
+    )
+    encoder = MultimodalEncoder({"audio": "precomputed"})
+    with pytest.warns(UserWarning, match="audio: 1 of 4 items"):
+        made = encoder.fit(catalog).transform(catalog)
+    expected = np.where(np.arange(4)[:, None] == 2, 0, vectors)
+    np.testing.assert_array_equal(made.features["audio"], expected)
+    assert made.missing["audio"].tolist() == [False, False, True, False]
+    broken = ItemCatalog(np.arange(4), features={"audio": vectors})
+    with pytest.raises(ValueError, match=r"NaN or infinity for 1 items \(ids 2\)"):
+        encoder.fit(broken)
+    whole = ItemCatalog(np.arange(2), features={"audio": vectors[:2]})
+    assert encoder.fit(whole).catalog_.features["audio"] is whole.features["audio"]
+
+
 def test_precomputed_vectors_of_different_lengths():
     catalog = ItemCatalog([1, 2], content={"audio": [[1.0, 2.0], [1.0]]})
     with pytest.raises(ValueError, match="item 1 has 2 numbers, item 2 has 1"):

@@ -17,7 +17,8 @@ from skmars.data._user_histories import UserHistories
 from skmars.persistence import Model
 from skmars.serving.scoring._rows import log_and_positions, log_format
 from skmars.serving.store._store import Store
-from skmars.utils._ids import Ids, as_ids, joined
+from skmars.utils._growing import GrowingArray
+from skmars.utils._ids import Ids, Lookup, as_ids
 
 # Catalogues whose codes are kept: the present one, and one that is to come or has been.
 N_CATALOGS = 2
@@ -34,25 +35,29 @@ class ItemNumbers:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = Lock()
-        self._ids: Ids = np.zeros(0, dtype=np.int64)
-        self._codes: OrderedDict[str, NDArray[np.int32]] = OrderedDict()
+        self._known = Lookup(np.zeros(0, dtype=np.int64), "the store")
+        self._codes: OrderedDict[str, GrowingArray] = OrderedDict()
 
     def read(self, n: int = 1) -> None:
         """Read from the store the ids of the items that are not known yet, unless `n` items are."""
-        if len(self._ids) >= n:
+        if len(self._known) >= n:
             return
         with self._lock:
-            new = self._store.item_ids(len(self._ids))
+            new = self._store.item_ids(len(self._known))
             if new:
-                self._ids = joined(self._ids, as_ids(new, "item ids of the store", "item"))
+                self._known = self._known.extended(as_ids(new, "item ids of the store", "item"))
 
     def ids(self, numbers: NDArray[Any]) -> Ids:
         """Return the ids of these items."""
-        return self._ids[numbers]
+        return self._known.take(numbers)
 
     def all_ids(self) -> Ids:
         """Return the ids of all items that are known, by their numbers."""
-        return self._ids
+        return self._known.ids
+
+    def numbers(self, ids: Ids, name: str) -> NDArray[np.int32]:
+        """Return the number of each item, -1 where it is not known; `name` is for messages."""
+        return self._known(ids, name)
 
     def codes(self, catalog: ItemCatalog) -> NDArray[np.int32]:
         """Return the code of each item in a catalogue, -1 where it lacks the item.
@@ -62,17 +67,18 @@ class ItemNumbers:
         TypeError
             If ids are integers in the store and strings in the catalogue, or the other way round.
         """
-        key, ids = catalog.fingerprint, self._ids
+        key, known = catalog.fingerprint, self._known
         with self._lock:
-            known = self._codes.get(key, np.zeros(0, dtype=np.int32))
-            if len(known) < len(ids):
-                new = catalog.codes(ids[len(known) :], "item ids of the store")
-                self._codes[key] = known = np.concatenate([known, new])
+            codes = self._codes.get(key) or GrowingArray(np.int32)
+            if len(codes) < len(known):
+                new = known.take(np.arange(len(codes), len(known)))
+                codes.append(catalog.codes(new, "item ids of the store"))
+                self._codes[key] = codes
             if key in self._codes:
                 self._codes.move_to_end(key)
             if len(self._codes) > N_CATALOGS:
                 self._codes.popitem(last=False)
-        return known
+            return codes.values
 
 
 def user_histories(

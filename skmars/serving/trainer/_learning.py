@@ -18,7 +18,7 @@ from skmars.pipeline._steps import before_classifier, classifier_in
 from skmars.serving.scoring._histories import ItemNumbers
 from skmars.serving.store._store import Store, Streamed
 from skmars.serving.trainer._training_rows import training_rows
-from skmars.utils._ids import Lookup, as_ids
+from skmars.utils._ids import as_ids
 
 # What is raised where data can't be used; all else is no fault of the events.
 BAD_DATA = (TypeError, ValueError, ArithmeticError)
@@ -98,8 +98,7 @@ def items_by_then(numbers: ItemNumbers, events: Sequence[Streamed]) -> int:
     """Return how many items a store has numbered up to the newest item of some events."""
     numbers.read(2**32)
     items = as_ids([event.item_id for event in events], "the items of events")
-    of_events = Lookup(numbers.all_ids(), "the store")(items, "the items of events")
-    return int(of_events.max()) + 1
+    return int(numbers.numbers(items, "the items of events").max()) + 1
 
 
 def usable_rows(
