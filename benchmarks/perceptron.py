@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from statistics import median
 from typing import Any
 
@@ -54,6 +55,26 @@ def work(n_positions: int) -> dict[str, tuple[Callable[[], Any], float]]:
     return {"training step": (both, 3 * useful), "prediction": (predict, useful)}
 
 
+def rounds(call: Callable[[], Any], n_threads: int, n_repeats: int) -> dict[str, list[float]]:
+    """Return the seconds of both in each round, and operations a second of a matrix product."""
+    clock = time.process_time if n_threads == 1 else time.perf_counter
+    found: dict[str, list[float]] = {"sgemm": [], "layers": [], "compiled": []}
+    with threads(n_threads):
+        for _ in range(n_repeats):
+            found["sgemm"].append(sgemm_rate())
+            for contender in ("layers", "compiled"):
+                is_compiled = contender == "compiled"
+                _kernel.library = LIBRARY if is_compiled else lambda: None
+                with one_thread_each() if is_compiled else nullcontext():
+                    for _ in range(3):  # torch's threads go on spinning for a while
+                        call()
+                    begin = clock()
+                    for _ in range(3):
+                        call()
+                    found[contender].append((clock() - begin) / 3)
+    return found
+
+
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
@@ -69,24 +90,12 @@ def main() -> None:
     for n_positions in arguments.positions:
         for name, (call, useful) in work(n_positions).items():
             for n_threads in arguments.threads:
-                clock = time.process_time if n_threads == 1 else time.perf_counter
-                found: dict[str, list[float]] = {"layers": [], "compiled": [], "sgemm": []}
-                for _ in range(arguments.repeats):
-                    with threads(n_threads):
-                        found["sgemm"].append(sgemm_rate())
-                        for contender in ("layers", "compiled"):
-                            _kernel.library = LIBRARY if contender == "compiled" else lambda: None
-                            with (
-                                one_thread_each() if contender == "compiled" else threads(n_threads)
-                            ):
-                                call()
-                                begin = clock()
-                                call()
-                                found[contender].append(clock() - begin)
-                layers, compiled, rate = (median(found[k]) for k in found)
+                found = rounds(call, n_threads, arguments.repeats)
+                layers, compiled, rate = (median(found[k]) for k in ("layers", "compiled", "sgemm"))
                 print(
                     f"| {n_positions:,} | {name} | {n_threads} | {layers * 1e3:.2f} | "
-                    f"{compiled * 1e3:.2f} | {layers / compiled:.2f} | {useful / compiled / rate:.0%} |",
+                    f"{compiled * 1e3:.2f} | {layers / compiled:.2f} | "
+                    f"{useful / compiled / rate:.0%} |",
                     flush=True,
                 )
 

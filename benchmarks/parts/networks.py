@@ -70,6 +70,8 @@ class Skmars:
             hidden_units=HIDDEN_UNITS,
             attention_normalization=None,
             item_features=None,
+            item_attributes=None,  # the others read ids alone
+            user_attributes=None,
             activity_feature=False,
             embedding_l2=0.0,
             learning_rate=LEARNING_RATE,

@@ -123,6 +123,9 @@ class Threads {
     }
 
     std::mutex in_use;
+    // Large arrays of the last call: memory that is given back and asked for again in each training
+    // step comes as new pages each time, which takes a tenth of the step.
+    std::vector<std::vector<float>> kept;
 
     // Call work(part, thread) for each part, on some threads of numbers below n_threads.
     void share_out(int64_t n_parts, int n_threads, const std::function<void(int64_t, int)>& work) {
@@ -181,11 +184,12 @@ class Threads {
     const std::function<void(int64_t, int)>* work_ = nullptr;
 };
 
-// The use of some threads for a while; of the caller's alone, where somebody else uses them.
+// The use of the threads and the memory for a while; where somebody else uses them, the caller's
+// thread works alone.
 class Team {
   public:
-    explicit Team(int n_threads) : threads_(Threads::here()), lock_(threads_.in_use, std::defer_lock) {
-        if (n_threads > 1 && lock_.try_lock()) n_threads_ = n_threads;
+    explicit Team(int n_threads) : threads_(Threads::here()), lock_(threads_.in_use, std::try_to_lock) {
+        if (lock_) n_threads_ = n_threads;
     }
 
     int size() const { return n_threads_; }
@@ -196,10 +200,21 @@ class Team {
         for (int64_t part = 0; part < n_parts; ++part) work(part, 0);
     }
 
+    // An array of this size, of any content.
+    float* array(int64_t size) {
+        auto& kept = lock_ ? threads_.kept : own_;
+        if (kept.size() == n_arrays_) kept.emplace_back();
+        auto& found = kept[n_arrays_++];
+        if (found.size() < static_cast<size_t>(size)) found = std::vector<float>(size);
+        return found.data();
+    }
+
   private:
     Threads& threads_;
     std::unique_lock<std::mutex> lock_;
     int n_threads_ = 1;
+    size_t n_arrays_ = 0;
+    std::vector<std::vector<float>> own_;
 };
 
 }  // namespace

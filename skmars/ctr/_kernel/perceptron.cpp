@@ -113,13 +113,13 @@ class Pass {
         gates_.resize(depth_);
         for (int64_t l = 0; l < depth_; ++l) make_gate(l);
         lay_out_gradients();
-        direct_.reset(new float[hidden(depth_) - of_.hidden]);
+        direct_ = team_.array(hidden(depth_) - of_.hidden);
         if (!plain_) {
-            d_key_.reset(new float[n_positions_ * wide_inputs_]);
-            d_matrices_.reset(new float[of_.n_rows * (n_inputs_ + 1) * wide_[0]]);
+            d_key_ = team_.array(n_positions_ * wide_inputs_);
+            d_matrices_ = team_.array(of_.n_rows * (n_inputs_ + 1) * wide_[0]);
         }
-        gradients_.resize(n_shards());
-        team_.share_out(n_shards(), [&](int64_t s, int) { gradients_[s].assign(n_gradients_, 0.0f); });
+        gradients_ = team_.array(n_shards() * n_gradients_);
+        team_.share_out(n_shards(), [&](int64_t s, int) { std::fill_n(gradients_of(s), n_gradients_, 0.0f); });
         for (int64_t l = depth_ - 1; l >= 0; --l) {
             team_.share_out(n_shards(), [&](int64_t s, int i) { backward_pass(s, l, *threads_[i]); });
             through_statistics(l);
@@ -157,6 +157,7 @@ class Pass {
         return static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(of.n_threads, work)));
     }
 
+    float* gradients_of(int64_t shard) const { return gradients_ + shard * n_gradients_; }
     int64_t n_shards() const { return static_cast<int64_t>(shards_.size()) - 1; }
     // Pre-activations are kept of the second and later layers; the first one's are made again, but
     // for those of plain rows.
@@ -165,7 +166,7 @@ class Pass {
         for (int64_t i = plain_ ? 0 : 1; i < l; ++i) before += wide_[i];
         return of_.hidden + before * n_positions_;
     }
-    float* direct(int64_t l) const { return direct_.get() + (hidden(l) - of_.hidden); }
+    float* direct(int64_t l) const { return direct_ + (hidden(l) - of_.hidden); }
     float row_weight(int64_t row) const { return of_.row_weight ? of_.row_weight[row] : 1.0f; }
     int64_t offset(int64_t row) const { return plain_ ? row : of_.offset[row]; }
 
@@ -209,11 +210,11 @@ class Pass {
             next_.push_back(next), back_.push_back(back);
         }
         if (!plain_) {
-            table_.reset(new float[of_.n_table * wide_inputs_]);
+            table_ = team_.array(of_.n_table * wide_inputs_);
             constexpr int64_t CHUNK = 512;
             team_.share_out((of_.n_table + CHUNK - 1) / CHUNK, [&](int64_t part, int) {
                 for (int64_t k = part * CHUNK; k < std::min(of_.n_table, (part + 1) * CHUNK); ++k) {
-                    float* to = table_.get() + k * wide_inputs_;
+                    float* to = table_ + k * wide_inputs_;
                     std::fill(std::copy(of_.table + k * D, of_.table + (k + 1) * D, to), to + wide_inputs_, 0.0f);
                 }
             });
@@ -314,7 +315,7 @@ class Pass {
             const int64_t begin = of_.start[segment.row] + segment.first;
             float* to = &thread.keys[segment.in_tile * wide_inputs_];
             for (int64_t p = begin; p < begin + segment.count; ++p) {
-                const float* key = table_.get() + (of_.at ? of_.at[p] : p) * wide_inputs_;
+                const float* key = table_ + (of_.at ? of_.at[p] : p) * wide_inputs_;
                 for (int64_t i = 0; i < wide_inputs_; i += LANES, to += LANES) store(to, load(key + i));
             }
         }
@@ -494,7 +495,7 @@ class Pass {
     }
 
     void backward_pass(int64_t shard, int64_t l, Thread& thread) const {
-        float* gradients = const_cast<float*>(gradients_[shard].data());
+        float* gradients = gradients_of(shard);
         const Gate& gate = gates_[l];
         const int64_t wide = wide_[l], next = l + 1 < depth_ ? wide_[l + 1] : 1;
         const bool is_last = l + 1 == depth_, in_place = l == 0 && !plain_;
@@ -558,8 +559,8 @@ class Pass {
         std::vector<double> sums(2 * n + 1);
         for (int64_t u = 0; u < n; ++u) {
             double d_alpha = 0;
-            for (const Buffer& part : gradients_) {
-                const float* at = &part[sums_at_[l] + u];
+            for (int64_t s = 0; s < n_shards(); ++s) {
+                const float* at = gradients_of(s) + sums_at_[l] + u;
                 d_alpha += at[0], sums[u] += at[wide], sums[n + u] += at[2 * wide];
             }
             of_.d_alpha[l][u] = static_cast<float>(d_alpha);
@@ -576,7 +577,7 @@ class Pass {
 
     // Plain: the gradients of the first layer and of the rows.
     void last_pass_of_rows(int64_t shard, Thread& thread) const {
-        float* gradients = const_cast<float*>(gradients_[shard].data());
+        float* gradients = gradients_of(shard);
         const int64_t wide = wide_[0], D = n_inputs_;
         for_tiles(shard, thread, [&](int64_t begin, int64_t n) {
             const float* d = whole_gradient(0, begin, n, thread, thread.two.data());
@@ -594,7 +595,7 @@ class Pass {
     void d_pooling(const Segment& segment, int64_t begin, Thread& thread) const {
         const float* score = of_.score + begin + segment.in_tile;
         const float* d = widened(of_.d_pooled + segment.row * n_inputs_, thread);
-        float* d_key = d_key_.get() + (begin + segment.in_tile) * wide_inputs_;
+        float* d_key = d_key_ + (begin + segment.in_tile) * wide_inputs_;
         for (int64_t j = 0; j < segment.count; ++j)
             for (int64_t i = 0; i < wide_inputs_; i += LANES, d_key += LANES) store(d_key, score[j] * load(d + i));
     }
@@ -610,7 +611,7 @@ class Pass {
     }
 
     // Gradients of the matrix and the vector of a row, one after another.
-    float* d_matrix_of(int64_t row) const { return d_matrices_.get() + row * (n_inputs_ + 1) * wide_[0]; }
+    float* d_matrix_of(int64_t row) const { return d_matrices_ + row * (n_inputs_ + 1) * wide_[0]; }
 
     // By the gradient d at pre-activations of the first layer, but for what reaches them through
     // their statistics.
@@ -626,14 +627,14 @@ class Pass {
         product(D, wide, n, keys, 1, wide_inputs_, d, wide, nullptr, d_matrix, wide);
         add_rows(d, n, wide, d_vector);
         product(n, wide_inputs_, width_[0], d, wide, 1, thread.matrix_T.data(), wide_inputs_, nullptr,
-                d_key_.get() + (begin + segment.in_tile) * wide_inputs_, wide_inputs_);
+                d_key_ + (begin + segment.in_tile) * wide_inputs_, wide_inputs_);
     }
 
     // What reaches the pre-activations h = M^T k + c of a row through their statistics is linear in
     // them, S h + t, and so in the keys: their gradients are M S M^T k + M (S c + t), that of the matrix
     // K M S + s (S c + t)^T, with the sum s of the keys and K of their outer products.
     void last_pass_of_histories(int64_t shard, Thread& thread) const {
-        float* gradients = const_cast<float*>(gradients_[shard].data());
+        float* gradients = gradients_of(shard);
         const int64_t wide = wide_[0], D = n_inputs_, wide_D = wide_inputs_;
         const float *slope = gates_[0].slope.data(), *constant = gates_[0].constant.data();
         float *sloped = thread.sloped.data(), *offset = thread.offset.data();  // M S, S c + t
@@ -669,7 +670,7 @@ class Pass {
             product(D, wide_D, width_[0], sloped, wide, 1, matrix_T, wide_D, zeros_.data(), to_key, wide_D);
             product(1, wide_D, width_[0], offset, wide, 1, matrix_T, wide_D, zeros_.data(), to_key_0, wide_D);
             for_row(row, thread, [&](int64_t first, int64_t count) {
-                float* d_key = d_key_.get() + (begin + first) * wide_D;
+                float* d_key = d_key_ + (begin + first) * wide_D;
                 product(count, wide_D, D, thread.keys.data(), wide_D, 1, to_key, wide_D, nullptr, d_key, wide_D);
                 for (int64_t j = 0; j < count; ++j)
                     for (int64_t i = 0; i < wide_D; i += LANES, d_key += LANES) store(d_key, load(d_key) + load(to_key_0 + i));
@@ -714,8 +715,8 @@ class Pass {
         constexpr int64_t CHUNK = 4096;
         team_.share_out((n_gradients_ + CHUNK - 1) / CHUNK, [&](int64_t part, int) {
             const int64_t stop = std::min(n_gradients_, (part + 1) * CHUNK);
-            for (const Buffer& shard : gradients_)
-                for (int64_t i = part * CHUNK; i < stop; ++i) total[i] += shard[i];
+            for (int64_t s = 0; s < n_shards(); ++s)
+                for (int64_t i = part * CHUNK; i < stop; ++i) total[i] += gradients_of(s)[i];
         });
         const int64_t D = n_inputs_, wide = wide_[0], n_blocks = plain_ ? 1 : 3;
         for (int64_t b = 0; b < n_blocks; ++b)
@@ -741,7 +742,7 @@ class Pass {
                 const int64_t key = of_.at ? of_.at[p] : p;
                 if (key < low || key >= high) continue;
                 float* to = of_.d_table + key * n_inputs_;
-                const float* from = d_key_.get() + p * wide_inputs_;
+                const float* from = d_key_ + p * wide_inputs_;
                 for (int64_t i = 0; i < n_inputs_; ++i) to[i] += from[i];
             }
         });
@@ -754,9 +755,9 @@ class Pass {
     int64_t n_inputs_, wide_inputs_, n_positions_, n_gradients_ = 0, output_at_ = 0;
     std::vector<int64_t> width_, wide_, shards_, bias_at_, weight_at_, sums_at_;
     Buffer blocks_, blocks_T_, zeros_;
-    std::vector<Buffer> bias_, next_, back_, gradients_;
+    std::vector<Buffer> bias_, next_, back_;
     std::vector<Gate> gates_;
-    std::unique_ptr<float[]> table_, direct_, d_key_, d_matrices_;
+    float *table_ = nullptr, *gradients_ = nullptr, *direct_ = nullptr, *d_key_ = nullptr, *d_matrices_ = nullptr;
     std::vector<std::unique_ptr<Thread>> threads_;
 };
 
