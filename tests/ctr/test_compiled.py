@@ -247,8 +247,9 @@ def test_processes_that_have_parts_of_a_batch(n_first: int, weighed: bool) -> No
     run(slice(None), None, found, 2)
     n_parameters = len(list(Perceptron(5, (6, 4), "dice").parameters()))
     for i, (one, two, all_rows) in enumerate(zip(*(found[rank] for rank in range(3)))):
-        of_parameter = one + two if i < 2 + n_parameters else one
-        together = torch.cat([one, two]) if i < 2 else of_parameter
+        kind = "rows" if i < 2 else "gradient" if i < 2 + n_parameters else "statistic"
+        whole = {"rows": lambda a, b: torch.cat([a, b]), "gradient": torch.add}
+        together = whole[kind](one, two) if kind in whole else one
         torch.testing.assert_close(together, all_rows, rtol=1e-4, atol=1e-4)
 
 
