@@ -25,7 +25,8 @@ from skmars.ctr._row_encoder import (
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._attributes import Attribute, take_entries
 from skmars.data._columns import CLICK_LOGIT, FACTORS, LOOKALIKES
-from skmars.utils._ids import Lookup, joined
+from skmars.utils._ids import Lookup, factorize, joined
+from skmars.utils._on_disk import MANY, blocks, count_codes, release
 
 
 def learn_encoder(
@@ -52,11 +53,9 @@ def learn_encoder(
     scaler = categories = None
     category_counts: list[Codes] = []
     if numeric:
-        scaler = StandardScaler().fit(numbers(X, numeric), sample_weight=weight)
+        scaler = _learn_scales(X, numeric, weight)
     if categorical:
-        categories = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-        codes = np.asarray(categories.fit_transform(strings(X, categorical)), np.int64) + 1
-        category_counts = [np.bincount(c) for c in codes.T]
+        categories, category_counts = _learn_categories(X, categorical)
     has_borrowed = X.borrowed is not None and bool(X.borrowed.length.any())
     parts = [X.history, X.borrowed if has_borrowed else None]
     encoder = RowEncoder(
@@ -76,7 +75,9 @@ def learn_encoder(
     )
     encoder = with_items_of(encoder, X)
     seen = X.catalog.codes(encoder.items.ids)  # type: ignore[union-attr]
-    user, n_rows = np.unique(X.user, return_counts=True)
+    n_rows = count_codes(X.user, len(X.users))
+    user = np.flatnonzero(n_rows)
+    n_rows = n_rows[user]
     names = X.catalog.parts[0].attributes
     of_items = {name: X.catalog.take_attribute(name, seen) for name in names}
     of_users = {name: take_entries([v], user) for name, v in X.user_attributes.items()}
@@ -85,6 +86,34 @@ def learn_encoder(
         item_attributes=_learnt(of_items, item_attributes, encoder.item_count[1:], "item"),
         user_attributes=_learnt(of_users, user_attributes, n_rows, "user"),
     )
+
+
+def _learn_scales(
+    X: Impressions, numeric: list[str], weight: NDArray[np.float64] | None
+) -> StandardScaler:
+    """Learn mean and variance of numeric columns; of more than MANY rows, block by block."""
+    scaler = StandardScaler()
+    for rows in blocks(len(X), max(len(X), 1) if len(X) <= MANY else None):
+        of_rows = None if weight is None else weight[rows]
+        scaler.partial_fit(numbers(X[rows], numeric), sample_weight=of_rows)
+        release(*X.context.values())
+    return scaler
+
+
+def _learn_categories(X: Impressions, categorical: list[str]) -> tuple[OrdinalEncoder, list[Codes]]:
+    """Learn the categories of columns of strings, and how many rows have each, none the first."""
+    found: list[dict[str, int]] = [{} for _ in categorical]
+    for rows in blocks(len(X)):
+        for count, column in zip(found, strings(X[rows], categorical).T):
+            distinct, codes = factorize(column)
+            for word, n in zip(distinct.tolist(), np.bincount(codes).tolist()):
+                count[word] = count.get(word, 0) + n
+    n_most = max(map(len, found))
+    # Columns of one length for the encoder: the last category again.
+    table = [[*sorted(count), *[max(count)] * (n_most - len(count))] for count in found]
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    encoder.fit(np.array(table, dtype=object).T)
+    return encoder, [np.array([0, *(count[c] for c in sorted(count))]) for count in found]
 
 
 def _learnt(
@@ -157,16 +186,21 @@ def count_items(n_items: int, target: NDArray[Any], *parts: UsedItems | None) ->
     Histories are views, so that the times each flat position is used are counted (a running sum
     over starts and ends) instead of walking through the views.
     """
-    count = np.bincount(target, minlength=n_items)
+    count = count_codes(target, n_items)
     for part in parts:
         if part is not None:
-            n = len(part.items)
-            steps = np.bincount(part.start, minlength=n + 1) - np.bincount(
-                part.start + part.length, minlength=n + 1
-            )
-            used = np.cumsum(steps)[:n]
-            # Exact: integers below 2**53 are exact as float64 weights.
-            count = count + np.bincount(part.items, used, minlength=n_items).astype(np.int64)
+            steps = np.zeros(len(part.items) + 1, dtype=np.int64)
+            for rows in blocks(len(part.start)):
+                start, length = part.start[rows], part.length[rows]
+                np.add.at(steps, start, 1)
+                np.subtract.at(steps, start + length, 1)
+                release(part.start, part.length)
+            used = np.cumsum(steps, out=steps)
+            for values in blocks(len(part.items)):
+                # Exact: integers below 2**53 are exact as float64 weights.
+                found = np.bincount(part.items[values], used[values], minlength=n_items)
+                count += found.astype(np.int64)
+                release(part.items)
     return count
 
 
@@ -175,5 +209,5 @@ def _count_feedback(part: UsedItems) -> Codes:
         count = np.zeros(N_FEEDBACK, dtype=np.int64)
         count[UNKNOWN_FEEDBACK] = part.length.sum(dtype=np.int64)
         return count
-    seen = part._replace(items=part.feedback.astype(np.int32))
+    seen = part._replace(items=part.feedback)  # type: ignore[arg-type]
     return count_items(N_FEEDBACK, np.zeros(0, dtype=np.int64), seen)

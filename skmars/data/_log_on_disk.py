@@ -41,7 +41,7 @@ from skmars.data._log import (
 from skmars.data._parquet import ParquetFiles
 from skmars.data._sequences import Sequences
 from skmars.utils._ids import Ids, Lookup, factorize, joined
-from skmars.utils._on_disk import ArrayFile, Disk, blocks, not_written
+from skmars.utils._on_disk import ArrayFile, Disk, blocks, cut_groups, not_written
 from skmars.utils._ragged import offsets
 from skmars.utils._values import as_objects
 
@@ -189,7 +189,7 @@ class _Rows:
     ) -> None:
         self.folder, self.form, self.time = folder, form, time
         self.users, self.n_rows = users.ids, int(ends[-1])
-        self.first_user = _cut(ends, max(BUCKET_ROWS, self.n_rows // MOST_BUCKETS))
+        self.first_user = cut_groups(ends, max(BUCKET_ROWS, self.n_rows // MOST_BUCKETS))
         n_each = np.diff(self.first_user)
         self.bucket_of = np.repeat(np.arange(len(n_each), dtype=np.int16), n_each)
         self.n_timed = 0
@@ -350,18 +350,6 @@ class _Rows:
 
     def _bucket(self, b: int) -> Path:
         return self.folder / f"{b}.bucket"
-
-
-def _cut(ends: NDArray[np.int64], n_rows: int) -> list[int]:
-    """Return the first user of each bucket of at most `n_rows` rows, and the number of users.
-
-    `ends` are the cumulative numbers of rows of the users, beginning with 0.
-    """
-    first = [0]
-    while first[-1] < len(ends) - 1:
-        reached = np.searchsorted(ends, ends[first[-1]] + n_rows, side="right") - 1
-        first.append(max(int(reached), first[-1] + 1))
-    return first
 
 
 def _codes(ids: Ids, lookup: Lookup) -> NDArray[np.int32]:

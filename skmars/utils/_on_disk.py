@@ -45,9 +45,39 @@ def count_codes(codes: NDArray[np.integer], n_codes: int) -> NDArray[np.int64]:
     """
     count = np.zeros(n_codes, dtype=np.int64)
     for block in blocks(len(codes)):
-        count += np.bincount(codes[block], minlength=n_codes)
+        if n_codes > BLOCK:
+            np.add.at(count, codes[block], 1)
+        else:
+            count += np.bincount(codes[block], minlength=n_codes)
         release(codes)
     return count
+
+
+def cut_groups(ends: NDArray[np.int64], n_rows: int) -> list[int]:
+    """Cut consecutive groups into stretches of at most `n_rows` rows each, or of one group.
+
+    Parameters
+    ----------
+    ends : ndarray of shape (n_groups + 1,)
+        Cumulative numbers of rows, beginning with 0.
+    n_rows : int
+
+    Returns
+    -------
+    list of int
+        The first group of each stretch, and the number of groups.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cut_groups(np.array([0, 2, 3, 9, 10]), 4)
+    [0, 2, 3, 4]
+    """
+    first = [0]
+    while first[-1] < len(ends) - 1:
+        reached = np.searchsorted(ends, ends[first[-1]] + n_rows, side="right") - 1
+        first.append(max(int(reached), first[-1] + 1))
+    return first
 
 
 def release(*arrays: NDArray[Any] | None) -> None:
