@@ -370,5 +370,6 @@ def _start_at_base_rate(network: DINNetwork, data: LabelledRows[EncodedRows]) ->
         y = data.y[rows]
         weight = np.ones(len(y)) if data.weight is None else data.weight[rows]
         positive, negative = positive + float(weight @ y), negative + float(weight @ (1 - y))
+        release(data.y, data.weight)
     with torch.no_grad():
         network.head.output.bias.fill_(float(np.log((positive + 0.5) / (negative + 0.5))))

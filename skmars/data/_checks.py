@@ -18,7 +18,7 @@ from skmars.data._columns import REQUIRED, RESERVED
 from skmars.data._frames import column_names, is_frame
 from skmars.data._impressions import Impressions
 from skmars.data._user_columns import is_user_column
-from skmars.utils._on_disk import BLOCK, blocks
+from skmars.utils._on_disk import BLOCK, blocks, release
 
 # Largest number that a network takes: its products with weights stay within float32 (3.4e38).
 LARGEST = 1e30
@@ -178,6 +178,7 @@ def check_target(
         )
     kind = type_of_target(y[:BLOCK], input_name="y", raise_unknown=True)
     classes = np.unique(np.concatenate([np.unique(y[block]) for block in blocks(len(y))]))
+    release(y)
     if len(y) > BLOCK:
         some = np.concatenate([y[:BLOCK], classes])
         kind = type_of_target(some, input_name="y", raise_unknown=True)
@@ -193,4 +194,6 @@ def check_target(
             f"Only binary classification is supported. The type of the target is {kind}; y holds "
             f"{len(classes)} distinct values. Make it binary, for example y = rating >= 4."
         )
-    return (y == classes[1]).astype(np.float32), classes
+    codes = (y == classes[1]).astype(np.float32)
+    release(y)
+    return codes, classes

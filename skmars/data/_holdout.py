@@ -72,7 +72,7 @@ def hold_out(
     n_wanted = max(1, round(n_wanted))
     if how != "users":
         group, turn = moments_of(X, y)
-        size = count_codes(group, len(turn))
+        size = count_codes(group, len(turn)).astype(turn.dtype)
         n_later = size[turn < NEVER].sum()
         if how == "auto" and n_later < n_wanted / 2 and np.ptp(X.user) > 0:
             how = "users"
@@ -136,7 +136,6 @@ def moments_of(X: Impressions, y: NDArray[Any]) -> tuple[Rows, Rows]:
         moment[rows] = number + n_before
         n_before += len(turn)
         turns.append(turn.astype(moment.dtype))
-        release(X.user, X.history.start, X.history.length, X.time)
     return moment, np.concatenate(turns)
 
 
@@ -151,14 +150,21 @@ def _rows_of_users(X: Impressions) -> Iterator[Rows | slice]:
         for block in blocks(len(X)):
             user = X.user[block]
             found.append(np.flatnonzero((user >= low) & (user < high)) + block.start)
+        release(X.user)
         yield np.concatenate(found)
 
 
 def _moments_of_users(X: Impressions, y: NDArray[Any], rows: Rows | slice) -> tuple[Rows, Rows]:
     """Do as `moments_of` for all rows of some users."""
-    user, length, start = X.user[rows], X.history.length[rows], X.history.start[rows]
-    n, y = len(user), y[rows]
-    time = np.zeros(n) if X.time is None else X.time[rows]
+
+    def take(column: NDArray[Any]) -> NDArray[Any]:
+        values = column[rows]
+        release(column)
+        return values
+
+    user, length, y = take(X.user), take(X.history.length), take(y)
+    n = len(user)
+    time = np.zeros(n) if X.time is None else take(X.time)
     order = np.lexsort((np.arange(n), length, time, user))
     user, length, time = user[order], length[order], time[order]
     new_user = np.append(True, user[1:] != user[:-1])[:n]
@@ -170,7 +176,7 @@ def _moments_of_users(X: Impressions, y: NDArray[Any], rows: Rows | slice) -> tu
         # Rows of one history follow one another, unless the first of them should be in the
         # history of the next (a click, or any event of histories with feedback), or unless
         # each has a copy of it, as in tables.
-        start = start[order]
+        start = take(X.history.start)[order]
         clicks = np.cumsum(y[order]) - y[order]
         first = np.maximum.accumulate(np.where(new_history, np.arange(n), 0))
         copied = start != start[first]
