@@ -179,7 +179,8 @@ def encode_target(
             f"Found input variables with inconsistent numbers of samples: X has {n_rows} rows, y "
             f"has {len(y)} entries. Pass X and y of the same rows."
         )
-    unknown = y[~np.isin(y, classes)]
+    some = [part[~np.isin(part, classes)] for part in (y[rows] for rows in blocks(len(y)))]
+    unknown = np.concatenate(some)
     if len(unknown):
         raise ValueError(
             f"y has the label {unknown[:1].tolist()[0]!r}, which is not among the classes "
