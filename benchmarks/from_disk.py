@@ -98,7 +98,7 @@ def run(where: str, path: Path, folder: Path, options: dict[str, Any]) -> dict[s
         if options["share"] < 1 and n_steps >= most:
             raise EnoughStepsError
 
-    register_optimizer_step_post_hook(count)
+    hook = register_optimizer_step_post_hook(count)
     model: Any = DINClassifier(
         batch_size=options["batch_size"],
         max_length=options["max_length"],
@@ -123,6 +123,7 @@ def run(where: str, path: Path, folder: Path, options: dict[str, Any]) -> dict[s
             measured["steps"] = n_steps
 
     step("fit", fit)
+    hook.remove()
     if options["share"] >= 1:
         measured["loss"] = model.loss_curve_[0]
     return measured
