@@ -691,9 +691,9 @@ class Impressions:
         -------
         X : Impressions of n_rows rows
             Arrays that are made of more than four million of its rows, such as those of
-            ``X[train]``, are temporary files in the same folder. `DINClassifier` and
-            `SteinAligner` go through these rows in an order that reads files in large pieces.
-            Joblib's workers open the same files; a pickle holds all values.
+            ``X[train]``, are temporary files in the same folder. `DINClassifier` goes through so
+            many rows in an order that reads files in large pieces. Joblib's workers open the same
+            files; a pickle holds all values.
         y : ndarray of shape (n_rows,), int64, or None
             A file, too.
 
