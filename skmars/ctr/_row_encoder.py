@@ -45,6 +45,7 @@ BLOCK_POSITIONS = 1 << 16
 BLOCK_ROWS = 1 << 13
 # Histories that fewer consecutive rows share, on average, are scored row by row.
 SHORT_RUN = 8
+ALL = slice(None)
 
 Codes = NDArray[np.int64]
 
@@ -103,14 +104,14 @@ class RowEncoder:
         n_rows, disk = len(X.target), X._disk
         columns = list(X.context.values())
         try:
-            dense = computed(n_rows, lambda block: self._dense(X[block]), disk, *columns)
+            dense = _each(n_rows, lambda rows: self._dense(X, rows), disk, *columns)
         except ValueError:
-            self._dense(X)  # says which row of all it is
+            self._dense(X, ALL)  # says which row of all it is
             raise
         history, borrowed = self.used_items(X)
         return EncodedRows(
             dense,
-            computed(n_rows, lambda block: self._categorical(X[block]), disk, *columns),
+            _each(n_rows, lambda rows: self._categorical(X, rows), disk, *columns),
             table_rows=self.table_rows(X.catalog),
             target=X.target,
             length=X.history.length,
@@ -124,11 +125,11 @@ class RowEncoder:
             disk=disk,
         )
 
-    def _dense(self, X: Impressions) -> NDArray[np.float32]:
-        """Return the numeric columns, scaled."""
+    def _dense(self, X: Impressions, rows: slice) -> NDArray[np.float32]:
+        """Return the numeric columns of some rows, scaled."""
         if self.scaler is None:
-            return np.zeros((len(X.target), 0), dtype=np.float32)
-        dense = numbers(X, self.numeric)
+            return np.zeros((len(X.target[rows]), 0), dtype=np.float32)
+        dense = numbers(X, self.numeric, rows)
         dense = (dense - self.scaler.mean_) / self.scaler.scale_  # checked above
         in_range(dense, self.numeric, "is scaled to")
         # A weight that was learnt of small values must not decide a row by a large one.
@@ -136,11 +137,11 @@ class RowEncoder:
         np.clip(joins, -LARGEST_JOINING, LARGEST_JOINING, out=joins)
         return dense.astype(np.float32)
 
-    def _categorical(self, X: Impressions) -> Codes:
-        """Return the categorical columns as rows of their embedding tables."""
+    def _categorical(self, X: Impressions, rows: slice) -> Codes:
+        """Return the categorical columns of some rows as rows of their embedding tables."""
         if self.categories is None:
-            return np.zeros((len(X.target), 0), dtype=np.int64)
-        words = strings(X, self.categorical)
+            return np.zeros((len(X.target[rows]), 0), dtype=np.int64)
+        words = strings(X, self.categorical, rows)
         if not len(words):
             return words.astype(np.int64)
         return np.asarray(self.categories.transform(words), np.int64) + 1
@@ -408,7 +409,7 @@ def cut(
         def start(rows: slice) -> NDArray[np.int64]:
             return part.start[rows] + (part.length[rows] - length(rows))
 
-        starts, lengths = (computed(len(part), make, disk, *sources) for make in (start, length))
+        starts, lengths = (_each(len(part.start), make, disk, *sources) for make in (start, length))
         return UsedItems(part.items, starts, lengths, part.feedback, part.similarity)
 
     used = last(history, lambda _: max_length)
@@ -432,13 +433,20 @@ def _shift(X: Impressions) -> Codes | None:
             raise factors_of_all_users()
         return None
     fold, n_items = X.fold, np.int64(len(X.catalog))
-    return computed(len(X), lambda rows: np.maximum(fold[rows] + 1, 0) * n_items, X._disk, fold)
+    return _each(len(fold), lambda rows: np.maximum(fold[rows] + 1, 0) * n_items, X._disk, fold)
 
 
-def numbers(X: Impressions, names: Sequence[str]) -> NDArray[np.float64]:
+def _each(
+    n_rows: int, make: Callable[[slice], NDArray[Any]], disk: Disk | None, *sources: Any
+) -> NDArray[Any]:
+    """Do as `computed`, without a further step for the rows of a request."""
+    return make(slice(0, n_rows)) if disk is None else computed(n_rows, make, disk, *sources)
+
+
+def numbers(X: Impressions, names: Sequence[str], rows: slice = ALL) -> NDArray[np.float64]:
     """Return numeric context columns, shape (n_rows, n_names); errors name what is amiss."""
-    columns = [_column(X, name, numeric=True) for name in names]
-    stacked = np.column_stack(columns) if columns else np.zeros((len(X.target), 0))
+    columns = [_column(X, name, numeric=True)[rows] for name in names]
+    stacked = np.column_stack(columns) if columns else np.zeros((len(X.target[rows]), 0))
     return in_range(stacked.astype(np.float64), names)
 
 
@@ -446,16 +454,16 @@ def check_numbers(X: Impressions, names: Sequence[str]) -> None:
     """Raise as `numbers` does, at no cost of memory for all rows."""
     for block in blocks(len(X)):
         try:
-            numbers(X[block], names)
+            numbers(X, names, block)
         except ValueError:
             numbers(X, names)  # says which row of all it is
             raise
         release(*X.context.values())
 
 
-def strings(X: Impressions, names: Sequence[str]) -> NDArray[Any]:
+def strings(X: Impressions, names: Sequence[str], rows: slice = ALL) -> NDArray[Any]:
     """Return categorical context columns as strings, shape (n_rows, n_names)."""
-    columns = [_column(X, name, numeric=False) for name in names]
+    columns = [_column(X, name, numeric=False)[rows] for name in names]
     return np.column_stack([column.astype(str).astype(object) for column in columns])
 
 

@@ -95,7 +95,7 @@ def _learn_scales(
     scaler = StandardScaler()
     for rows in blocks(len(X), max(len(X), 1) if len(X) <= MANY else None):
         of_rows = None if weight is None else weight[rows]
-        scaler.partial_fit(numbers(X[rows], numeric), sample_weight=of_rows)
+        scaler.partial_fit(numbers(X, numeric, rows), sample_weight=of_rows)
         release(*X.context.values())
     return scaler
 
@@ -104,7 +104,7 @@ def _learn_categories(X: Impressions, categorical: list[str]) -> tuple[OrdinalEn
     """Learn the categories of columns of strings, and how many rows have each, none the first."""
     found: list[dict[str, int]] = [{} for _ in categorical]
     for rows in blocks(len(X)):
-        for count, column in zip(found, strings(X[rows], categorical).T):
+        for count, column in zip(found, strings(X, categorical, rows).T):
             distinct, codes = factorize(column)
             for word, n in zip(distinct.tolist(), np.bincount(codes).tolist()):
                 count[word] = count.get(word, 0) + n
