@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("benchmarks.peers", reason="the benchmarks are not part of a source package")
-from benchmarks import growth, interactions, measure, peers
+from benchmarks import from_disk, growth, interactions, measure, peers
 from benchmarks.parts import networks
 from benchmarks.serving import request
 from benchmarks.serving.world import world
@@ -80,6 +80,16 @@ def test_growth_is_drawn(tmp_path) -> None:
     growth.draw(points, tmp_path / "growth.svg")
     assert (tmp_path / "growth.svg").stat().st_size > 0
     assert "| 1.00 |" in growth.exponents(points)
+
+
+@pytest.mark.parametrize("model", ["din", "aligner"])
+def test_rows_on_disk_are_trained_on(model: str, tmp_path) -> None:
+    pytest.importorskip("pyarrow")
+    from_disk.write_log(tmp_path / "log-600.parquet", 600, 12, 20)
+    small = ["--rows", "600", "--items", "20", "--model", model, "--folder", str(tmp_path)]
+    disk, memory = (from_disk.main([*small, f"--only={w}"])[0] for w in ("disk", "memory"))
+    assert disk["loss"] == memory["loss"]
+    assert disk["fit"]["peak_mb"] > 0
 
 
 def test_a_world_has_the_donors_that_it_was_asked_for_and_is_kept(tmp_path) -> None:

@@ -26,7 +26,7 @@ from skmars.ctr._labelled_rows import (
     weighed,
 )
 from skmars.ctr._parameters import CONSTRAINTS, check_parameters
-from skmars.ctr._row_encoder import RowEncoder, numbers, numeric_columns
+from skmars.ctr._row_encoder import RowEncoder, check_numbers, numeric_columns
 from skmars.data import Impressions
 from skmars.data._checks import as_impressions, check_columns, check_range
 from skmars.utils._base import SkmarsMixin, all_or_nothing, with_callbacks
@@ -365,10 +365,11 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         if isinstance(rows, Impressions):
             # Messages name rows by their number here, before some of them are held out.
             numeric = self._encoder.numeric if resume else numeric_columns(rows)
-            numbers(rows, numeric)
+            check_numbers(rows, numeric)
         warn_of_own_answers(rows, name)
         y01, classes = encode_target(y, self.classes_ if resume else classes, len(rows), name)
         data = weighed(LabelledRows(rows, y01), sample_weight, self.class_weight, classes)
+        del y01  # which costs memory, if there are many rows
         held_out: Data | None = None
         if X_val is not None or y_val is not None:
             if X_val is None or y_val is None:
@@ -379,7 +380,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
                 X_val = self._check_rows(X_val, has_items=isinstance(rows, Impressions))
                 if isinstance(X_val, Impressions):
                     check_columns(self, X_val, reset=False)
-                    numbers(X_val, numeric)
+                    check_numbers(X_val, numeric)
             held_out = validation_rows(X_val, y_val, self.class_weight, classes)
         elif not incremental and holds_out(self.early_stopping, rows):
             held = self.holdout, self.validation_fraction

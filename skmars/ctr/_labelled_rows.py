@@ -19,6 +19,7 @@ from skmars.data._checks import LARGEST, check_sample_weight, check_target
 from skmars.data._folds import OWN
 from skmars.data._holdout import SHARE, hold_out
 from skmars.utils._base import STEPS_AN_EPOCH
+from skmars.utils._on_disk import Disk, blocks, computed, taken
 
 # From this many rows of an array on, early_stopping="auto" holds some out.
 AUTO_EARLY_STOPPING = 1000
@@ -47,9 +48,15 @@ Data = LabelledRows[Any]
 
 def select(data: Data, rows: NDArray[np.int64]) -> Data:
     """Return some of the rows."""
-    count = None if data.count is None else data.count[rows]
-    weight = None if data.weight is None else data.weight[rows]
-    return LabelledRows(data.X[rows], data.y[rows], count, weight)
+    disk = disk_of(data.X)
+    count = None if data.count is None else taken(data.count, rows, disk)
+    weight = None if data.weight is None else taken(data.weight, rows, disk)
+    return LabelledRows(data.X[rows], taken(data.y, rows, disk), count, weight)
+
+
+def disk_of(X: Any) -> Disk | None:
+    """Return where arrays of many rows of `X` are put; None for memory."""
+    return X._disk if isinstance(X, Impressions) else None
 
 
 def weighed(
@@ -67,15 +74,21 @@ def weighed(
             data = select(data, kept)
     if class_weight is None:
         return replace(data, weight=data.count)
-    code = data.y.astype(np.int64)
     if isinstance(class_weight, str):
         # "balanced", as if rows were repeated: it is weights that are counted, not rows.
-        total = np.bincount(code, data.count, minlength=2)
+        total = np.zeros(2)
+        for rows in blocks(len(data)):
+            of_rows = None if data.count is None else data.count[rows]
+            total += np.bincount(data.y[rows].astype(np.int64), of_rows, minlength=2)
         of_class = np.divide(total.sum(), 2 * total, out=np.ones(2), where=total > 0)
     else:
         of_class = _class_weights(class_weight, classes)
-    weight = of_class[code] if data.count is None else of_class[code] * data.count
-    return replace(data, weight=weight)
+
+    def weight(block: slice) -> NDArray[np.float64]:
+        of_row = of_class[data.y[block].astype(np.int64)]
+        return of_row if data.count is None else of_row * data.count[block]
+
+    return replace(data, weight=computed(len(data), weight, disk_of(data.X)))
 
 
 def _class_weights(class_weight: Mapping[Any, float], classes: NDArray[Any]) -> NDArray[np.float64]:
@@ -166,7 +179,8 @@ def encode_target(
             f"Found input variables with inconsistent numbers of samples: X has {n_rows} rows, y "
             f"has {len(y)} entries. Pass X and y of the same rows."
         )
-    unknown = y[~np.isin(y, classes)]
+    some = [part[~np.isin(part, classes)] for part in (y[rows] for rows in blocks(len(y)))]
+    unknown = np.concatenate(some)
     if len(unknown):
         raise ValueError(
             f"y has the label {unknown[:1].tolist()[0]!r}, which is not among the classes "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +28,7 @@ from skmars.data._columns import FACTORS
 from skmars.data._memo import Memo
 from skmars.data._sequences import Sequences
 from skmars.utils._ids import Lookup
+from skmars.utils._on_disk import Disk, blocks, computed, release
 from skmars.utils._stacked import take_rows
 from skmars.utils._values import BLOCK
 
@@ -45,6 +46,7 @@ BLOCK_POSITIONS = 1 << 16
 BLOCK_ROWS = 1 << 13
 # Histories that fewer consecutive rows share, on average, are scored row by row.
 SHORT_RUN = 8
+ALL = slice(None)
 
 Codes = NDArray[np.int64]
 
@@ -100,25 +102,17 @@ class RowEncoder:
             scaled = np.asarray(self.scaler.transform(X))  # whatever `set_config` asks for
             nothing = np.zeros((len(X), 0), dtype=np.int64)
             return EncodedRows(in_range(scaled, None, "is scaled to"), nothing)
-        n_rows = len(X.target)
-        dense, categorical = np.zeros((n_rows, 0)), np.zeros((n_rows, 0), dtype=np.int64)
-        if self.scaler is not None:
-            dense = numbers(X, self.numeric)
-            dense = (dense - self.scaler.mean_) / self.scaler.scale_  # checked above
-            in_range(dense, self.numeric, "is scaled to")
-            # A weight that was learnt of small values must not decide a row by a large one.
-            joins = dense[:, dense.shape[1] - self.n_linear :]
-            np.clip(joins, -LARGEST_JOINING, LARGEST_JOINING, out=joins)
-        if self.categories is not None:
-            words = strings(X, self.categorical)
-            if n_rows:
-                categorical = np.asarray(self.categories.transform(words), np.int64) + 1
-            else:
-                categorical = words.astype(np.int64)
+        n_rows, disk = len(X.target), X._disk
+        columns = list(X.context.values())
+        try:
+            dense = _each(n_rows, lambda rows: self._dense(X, rows), disk, *columns)
+        except ValueError:
+            self._dense(X, ALL)  # says which row of all it is
+            raise
         history, borrowed = self.used_items(X)
         return EncodedRows(
-            dense.astype(np.float32),
-            categorical,
+            dense,
+            _each(n_rows, lambda rows: self._categorical(X, rows), disk, *columns),
             table_rows=self.table_rows(X.catalog),
             target=X.target,
             length=X.history.length,
@@ -128,7 +122,30 @@ class RowEncoder:
             merge=self.borrowed != "separate",
             features=ItemFeatures(X.catalog, self.item_features, self.coded_items(X.catalog)),
             user_attributes=self.coded_users(X),
+            user=X.user if disk is not None and self.user_attributes else None,
+            disk=disk,
         )
+
+    def _dense(self, X: Impressions, rows: slice) -> NDArray[np.float32]:
+        """Return the numeric columns of some rows, scaled."""
+        if self.scaler is None:
+            return np.zeros((len(X.target[rows]), 0), dtype=np.float32)
+        dense = numbers(X, self.numeric, rows)
+        dense = (dense - self.scaler.mean_) / self.scaler.scale_  # checked above
+        in_range(dense, self.numeric, "is scaled to")
+        # A weight that was learnt of small values must not decide a row by a large one.
+        joins = dense[:, dense.shape[1] - self.n_linear :]
+        np.clip(joins, -LARGEST_JOINING, LARGEST_JOINING, out=joins)
+        return dense.astype(np.float32)
+
+    def _categorical(self, X: Impressions, rows: slice) -> Codes:
+        """Return the categorical columns of some rows as rows of their embedding tables."""
+        if self.categories is None:
+            return np.zeros((len(X.target[rows]), 0), dtype=np.int64)
+        words = strings(X, self.categorical, rows)
+        if not len(words):
+            return words.astype(np.int64)
+        return np.asarray(self.categories.transform(words), np.int64) + 1
 
     def table_rows(self, catalog: ItemCatalog) -> TableRows:
         """Return the embedding row of each item of a catalogue."""
@@ -171,10 +188,12 @@ class RowEncoder:
         return {name: [part[i] for part in parts] for i, name in enumerate(learnt)}
 
     def coded_users(self, X: Impressions) -> dict[str, Attribute]:
-        """Return the coded attributes of the user of each row."""
+        """Return the coded attributes of the user of each row; on disk, of all of ``X.users``."""
         if not self.user_attributes:
             return {}
-        rows = {k: take_entries([v], X.user) for k, v in X.user_attributes.items()}
+        rows = dict(X.user_attributes)
+        if X._disk is None:
+            rows = {k: take_entries([v], X.user) for k, v in rows.items()}
         coded = coded_attributes(rows, self.user_attributes, "user")
         return dict(zip(self.user_attributes, coded))
 
@@ -182,7 +201,7 @@ class RowEncoder:
         """Return histories and borrowed items, cut to what is used."""
         # A pool, or a mark, for borrowed items that no borrowed item has trained adds noise.
         heed = self.has_borrowed or self.borrowed == "joint"
-        return cut(X.history, X.borrowed if heed else None, self.max_length)
+        return cut(X.history, X.borrowed if heed else None, self.max_length, X._disk)
 
 
 class TableRows:
@@ -311,9 +330,18 @@ class EncodedRows:
     merge: bool = False  # whether borrowed items join `history` in the batches
     features: ItemFeatures | None = None
     user_attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    user: NDArray[Any] | None = None  # of each row, where attributes are not those of rows
+    disk: Disk | None = None  # where arrays of many rows are put; None for memory
 
     def __len__(self) -> int:
         return len(self.dense)
+
+    def release(self) -> None:
+        """Let go of the pages of arrays in files."""
+        release(self.dense, self.categorical, self.target, self.length, self.shift, self.user)
+        for part in (self.history, self.borrowed):
+            if part is not None:
+                release(*part)
 
     def batch(self, rows: Codes | slice, *, sharing: bool = False) -> Batch[NDArray[Any]]:
         """Gather the batch of the given rows; with `sharing`, shared histories once."""
@@ -357,7 +385,7 @@ class EncodedRows:
         There are none if runs are short.
         """
         assert self.history is not None
-        at = np.arange(len(self))[rows]
+        at = self._numbers(rows)
         changes = np.zeros(len(at), dtype=bool)
         changes[:1] = True
         for column in (self.history.start, self.history.length, self.shift):
@@ -369,28 +397,32 @@ class EncodedRows:
         return at[first], np.diff(first, append=len(at))
 
     def _user_entries(self, rows: Codes | slice) -> tuple[Entries[NDArray[Any]], ...]:
-        at = np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+        at = self._numbers(rows)
+        at = at if self.user is None else self.user[at]
         return tuple(
             entries_of([column], at, f"attribute {name!r} of users")
             for name, column in self.user_attributes.items()
         )
 
-    def n_positions(self) -> Codes:
-        """Return the number of history positions of each row, borrowed ones included."""
-        n = np.zeros(len(self), dtype=np.int64)
+    def _numbers(self, rows: Codes | slice) -> Codes:
+        return np.arange(*rows.indices(len(self))) if isinstance(rows, slice) else rows
+
+    def n_positions(self, rows: slice = slice(None)) -> Codes:
+        """Return the number of history positions of rows, borrowed ones included."""
+        n = np.zeros(len(self.dense[rows]), dtype=np.int64)
         for part in (self.history, self.borrowed):
             if part is not None:
-                n += part.length
+                n += part.length[rows]
         return n
 
     def blocks(self, rows: slice = slice(None)) -> Iterator[slice]:
         """Cut consecutive rows, all by default, into blocks of bounded work."""
-        ends = np.cumsum(self.n_positions())
         start, end, _ = rows.indices(len(self))
         while start < end:
-            done = ends[start - 1] if start else 0
-            stop = int(np.searchsorted(ends, done + BLOCK_POSITIONS, side="right"))
-            stop = min(max(stop, start + 1), start + BLOCK_ROWS, end)
+            most = min(start + BLOCK_ROWS, end)
+            ends = np.cumsum(self.n_positions(slice(start, most)))
+            n_rows = int(np.searchsorted(ends, BLOCK_POSITIONS, side="right"))
+            stop = min(start + max(n_rows, 1), most)
             yield slice(start, stop)
             start = stop
 
@@ -422,17 +454,26 @@ def _gather(pool: list[tuple[UsedItems, bool]], rows: Codes | slice) -> RaggedIt
 
 
 def cut(
-    history: Sequences, borrowed: Sequences | None, max_length: int
+    history: Sequences, borrowed: Sequences | None, max_length: int, disk: Disk | None = None
 ) -> tuple[UsedItems, UsedItems | None]:
     """Keep the last `max_length` items of each row; borrowed ones, which stand left, go first."""
 
-    def last(part: Sequences, n: Any) -> UsedItems:
-        length = np.minimum(part.length, n)
-        start = part.start + (part.length - length)
-        return UsedItems(part.items, start, length, part.feedback, part.similarity)
+    def last(part: Sequences, n_of: Callable[[slice], Any]) -> UsedItems:
+        sources = part.start, part.length
 
-    used = last(history, max_length)
-    return used, None if borrowed is None else last(borrowed, max_length - used.length)
+        def length(rows: slice) -> NDArray[np.int32]:
+            return np.minimum(part.length[rows], n_of(rows))
+
+        def start(rows: slice) -> NDArray[np.int64]:
+            return part.start[rows] + (part.length[rows] - length(rows))
+
+        starts, lengths = (_each(len(part.start), make, disk, *sources) for make in (start, length))
+        return UsedItems(part.items, starts, lengths, part.feedback, part.similarity)
+
+    used = last(history, lambda _: max_length)
+    if borrowed is None:
+        return used, None
+    return used, last(borrowed, lambda rows: max_length - used.length[rows])
 
 
 def feature_widths(catalog: ItemCatalog) -> dict[str, int]:
@@ -449,19 +490,38 @@ def _shift(X: Impressions) -> Codes | None:
         if (X.fold >= 0).any() and FACTORS in X.catalog.widths:
             raise factors_of_all_users()
         return None
-    return np.maximum(X.fold + 1, 0) * np.int64(len(X.catalog))
+    fold, n_items = X.fold, np.int64(len(X.catalog))
+    return _each(len(fold), lambda rows: np.maximum(fold[rows] + 1, 0) * n_items, X._disk, fold)
 
 
-def numbers(X: Impressions, names: Sequence[str]) -> NDArray[np.float64]:
+def _each(
+    n_rows: int, make: Callable[[slice], NDArray[Any]], disk: Disk | None, *sources: Any
+) -> NDArray[Any]:
+    """Do as `computed`, without a further step for the rows of a request."""
+    return make(slice(0, n_rows)) if disk is None else computed(n_rows, make, disk, *sources)
+
+
+def numbers(X: Impressions, names: Sequence[str], rows: slice = ALL) -> NDArray[np.float64]:
     """Return numeric context columns, shape (n_rows, n_names); errors name what is amiss."""
-    columns = [_column(X, name, numeric=True) for name in names]
-    stacked = np.column_stack(columns) if columns else np.zeros((len(X.target), 0))
+    columns = [_column(X, name, numeric=True)[rows] for name in names]
+    stacked = np.column_stack(columns) if columns else np.zeros((len(X.target[rows]), 0))
     return in_range(stacked.astype(np.float64), names)
 
 
-def strings(X: Impressions, names: Sequence[str]) -> NDArray[Any]:
+def check_numbers(X: Impressions, names: Sequence[str]) -> None:
+    """Raise as `numbers` does, at no cost of memory for all rows."""
+    for block in blocks(len(X)):
+        try:
+            numbers(X, names, block)
+        except ValueError:
+            numbers(X, names)  # says which row of all it is
+            raise
+        release(*X.context.values())
+
+
+def strings(X: Impressions, names: Sequence[str], rows: slice = ALL) -> NDArray[Any]:
     """Return categorical context columns as strings, shape (n_rows, n_names)."""
-    columns = [_column(X, name, numeric=False) for name in names]
+    columns = [_column(X, name, numeric=False)[rows] for name in names]
     return np.column_stack([column.astype(str).astype(object) for column in columns])
 
 

@@ -29,6 +29,8 @@ from skmars.ctr._row_encoder import EncodedRows, RowEncoder
 from skmars.ctr._together import own_rows, row_work, sum_gradients
 from skmars.ctr._vocabulary import learn_encoder, with_items_of
 from skmars.data import Impressions
+from skmars.utils._on_disk import blocks, release
+from skmars.utils._shuffling import equal_batches, shuffled
 from skmars.utils._threads import one_thread_each
 from skmars.utils._torch import DrawFrom, new_generator, to_cpu
 from skmars.utils._training import EpochCallbacks, TrainingResult, check_finite, train
@@ -219,11 +221,9 @@ class TrainingRun:
             torch.from_numpy(n if n.flags.writeable else n.copy()).to(device)
             for n in self.encoder.table_counts
         ]
-        y = torch.tensor(self.data.y, dtype=dtype)
-        weight = None
-        if self.data.weight is not None:
-            # Mean one, so that neither the learning rate nor the batch decides what a weight means.
-            weight = torch.tensor(self.data.weight / self.data.weight.mean(), dtype=dtype)
+        y, weight = self.data.y, self.data.weight
+        # Mean one, so that neither the learning rate nor the batch decides what a weight means.
+        mean = 1.0 if weight is None else weight.mean()
         n_batches = -(-len(rows) // rows_a_step(parameters["batch_size"], len(rows)))
 
         group = self.group
@@ -232,24 +232,25 @@ class TrainingRun:
         def batches(epoch: int) -> Iterator[Step]:
             if objective is not None:
                 objective.begin_epoch(epoch, network, features)
-            order = np.arange(len(rows))
+            parts = iter([np.arange(len(rows))])
             if n_batches > 1:
-                order = self.random_state.permutation(len(rows))
+                parts = shuffled(len(rows), self.random_state, rows.disk)
             # Batches of equal size: a last one of a few rows would spoil the batch statistics.
-            for part in np.array_split(order, n_batches):
+            for part in equal_batches(self._released(parts), len(rows), n_batches):
                 own, whole, used = part, None, None  # type: Any, Any, Any
                 if group is not None:
                     whole = to_tensors(rows.batch(part), device, dtype)
                     used = [ids.unique() for ids in used_rows(network, whole, features)]
                     own = part[own_rows(work[part], group)]
                 batch, drawn = rows.batch(own), None  # type: Any, Any
+                w = None if weight is None else weight[own] / mean
                 if objective is not None:
                     of_items = cast("TrainingBatch[NDArray[Any]]", batch)
                     drawn = to_tensors(objective.draw(of_items, self.random_state), device, dtype)
                 yield Step(
                     to_tensors(batch, device, dtype),
-                    y[own].to(device),
-                    None if weight is None else weight[own].to(device),
+                    torch.from_numpy(y[own]).to(device, dtype),
+                    None if w is None else torch.from_numpy(w).to(device, dtype),
                     drawn,
                     whole,
                     used,
@@ -299,6 +300,13 @@ class TrainingRun:
                 name=self.name,
                 verbose=parameters["verbose"] if group is None or group.rank == 0 else 0,
             )
+
+    def _released(self, parts: Iterator[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+        """Hand on parts of an epoch; of rows on disk, let go of each when the next one comes."""
+        for part in parts:
+            yield part
+            self.data.X.release()
+            release(self.data.y, self.data.weight)
 
     def _sharing(self, whole: Batch[Tensor] | None) -> AbstractContextManager[None]:
         if self.group is None or whole is None:
@@ -363,7 +371,11 @@ def _start_at_base_rate(network: DINNetwork, data: LabelledRows[EncodedRows]) ->
 
     As if there were half a row more of each class: a first `partial_fit` may see one class only.
     """
-    weight = np.ones(len(data)) if data.weight is None else data.weight
-    positive, negative = weight @ data.y, weight @ (1 - data.y)
+    positive, negative = 0.0, 0.0
+    for rows in blocks(len(data)):
+        y = data.y[rows]
+        weight = np.ones(len(y)) if data.weight is None else data.weight[rows]
+        positive, negative = positive + float(weight @ y), negative + float(weight @ (1 - y))
+        release(data.y, data.weight)
     with torch.no_grad():
         network.head.output.bias.fill_(float(np.log((positive + 0.5) / (negative + 0.5))))

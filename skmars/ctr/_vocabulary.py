@@ -27,7 +27,8 @@ from skmars.data._attributes import Attribute, take_entries
 from skmars.data._catalog import distinct_codes
 from skmars.data._columns import CLICK_LOGIT, FACTORS, LOOKALIKES
 from skmars.utils import _ragged as ragged
-from skmars.utils._ids import Lookup
+from skmars.utils._ids import Lookup, factorize
+from skmars.utils._on_disk import MANY, blocks, count_codes, release
 
 
 def learn_encoder(
@@ -54,11 +55,9 @@ def learn_encoder(
     scaler = categories = None
     category_counts: list[Codes] = []
     if numeric:
-        scaler = StandardScaler().fit(numbers(X, numeric), sample_weight=weight)
+        scaler = _learn_scales(X, numeric, weight)
     if categorical:
-        categories = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-        codes = np.asarray(categories.fit_transform(strings(X, categorical)), np.int64) + 1
-        category_counts = [np.bincount(c) for c in codes.T]
+        categories, category_counts = _learn_categories(X, categorical)
     has_borrowed = X.borrowed is not None and bool(X.borrowed.length.any())
     parts = [X.history, X.borrowed if has_borrowed else None]
     encoder = RowEncoder(
@@ -77,7 +76,9 @@ def learn_encoder(
         has_borrowed=has_borrowed,
     )
     encoder = with_items_of(encoder, X)
-    user, n_rows = np.unique(X.user, return_counts=True)
+    n_rows = count_codes(X.user, len(X.users))
+    user = np.flatnonzero(n_rows)
+    n_rows = n_rows[user]
     names = X.catalog.parts[0].attributes
     of_items = {}
     if names:
@@ -89,6 +90,34 @@ def learn_encoder(
         item_attributes=_learnt(of_items, item_attributes, encoder.item_count[1:], "item"),
         user_attributes=_learnt(of_users, user_attributes, n_rows, "user"),
     )
+
+
+def _learn_scales(
+    X: Impressions, numeric: list[str], weight: NDArray[np.float64] | None
+) -> StandardScaler:
+    """Learn mean and variance of numeric columns; of more than MANY rows, block by block."""
+    scaler = StandardScaler()
+    for rows in blocks(len(X), max(len(X), 1) if len(X) <= MANY else None):
+        of_rows = None if weight is None else weight[rows]
+        scaler.partial_fit(numbers(X, numeric, rows), sample_weight=of_rows)
+        release(*X.context.values())
+    return scaler
+
+
+def _learn_categories(X: Impressions, categorical: list[str]) -> tuple[OrdinalEncoder, list[Codes]]:
+    """Learn the categories of columns of strings, and how many rows have each, none the first."""
+    found: list[dict[str, int]] = [{} for _ in categorical]
+    for rows in blocks(len(X)):
+        for count, column in zip(found, strings(X, categorical, rows).T):
+            distinct, codes = factorize(column)
+            for word, n in zip(distinct.tolist(), np.bincount(codes).tolist()):
+                count[word] = count.get(word, 0) + n
+    n_most = max(map(len, found))
+    # Columns of one length for the encoder: the last category again.
+    table = [[*sorted(count), *[max(count)] * (n_most - len(count))] for count in found]
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
+    encoder.fit(np.array(table, dtype=object).T)
+    return encoder, [np.array([0, *(count[c] for c in sorted(count))]) for count in found]
 
 
 def _learnt(
@@ -158,6 +187,11 @@ def count_items(
     As target, in histories, borrowed. The cost is that of the rows: neither of the catalogue, which
     has `n_codes` items, nor of a log of which these are a few rows.
     """
+    n_used = len(target) + sum(part.length.sum(dtype=np.int64) for part in parts if part)
+    if n_used > MANY:
+        count = _count_by_blocks(n_codes, target, *parts)
+        distinct = np.flatnonzero(count)
+        return distinct, count[distinct]
     codes, times = [target], [np.ones(len(target))]
     for part in parts:
         if part is None:
@@ -183,12 +217,32 @@ def count_items(
     return distinct, count.astype(np.int64)
 
 
+def _count_by_blocks(n_codes: int, target: NDArray[Any], *parts: UsedItems | None) -> Codes:
+    """Count each code, of rows that may be on disk."""
+    count = count_codes(target, n_codes)
+    for part in parts:
+        if part is not None:
+            steps = np.zeros(len(part.items) + 1, dtype=np.int64)
+            for rows in blocks(len(part.start)):
+                start, length = part.start[rows], part.length[rows]
+                np.add.at(steps, start, 1)
+                np.subtract.at(steps, start + length, 1)
+                release(part.start, part.length)
+            used = np.cumsum(steps, out=steps)
+            for values in blocks(len(part.items)):
+                # Exact: integers below 2**53 are exact as float64 weights.
+                found = np.bincount(part.items[values], used[values], minlength=n_codes)
+                count += found.astype(np.int64)
+                release(part.items)
+    return count
+
+
 def _count_feedback(part: UsedItems) -> Codes:
     if part.feedback is None:
         count = np.zeros(N_FEEDBACK, dtype=np.int64)
         count[UNKNOWN_FEEDBACK] = part.length.sum(dtype=np.int64)
         return count
-    seen = part._replace(items=part.feedback.astype(np.int32))
+    seen = part._replace(items=part.feedback)  # type: ignore[arg-type]
     codes, n_each = count_items(N_FEEDBACK, np.zeros(0, dtype=np.int64), seen)
     count = np.zeros(N_FEEDBACK, dtype=np.int64)
     count[codes] = n_each

@@ -11,7 +11,6 @@ from scipy.sparse import issparse
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import (
     _check_sample_weight,
-    check_consistent_length,
     column_or_1d,
 )
 
@@ -19,6 +18,7 @@ from skmars.data._columns import REQUIRED, RESERVED
 from skmars.data._frames import column_names, is_frame
 from skmars.data._impressions import Impressions
 from skmars.data._user_columns import is_user_column
+from skmars.utils._on_disk import BLOCK, blocks, release
 
 # Largest number that a network takes: its products with weights stay within float32 (3.4e38).
 LARGEST = 1e30
@@ -176,8 +176,12 @@ def check_target(
             f"Found input variables with inconsistent numbers of samples: X has {n_rows} rows, y "
             f"has {len(y)} entries. Pass X and y of the same rows."
         )
-    kind = type_of_target(y, input_name="y", raise_unknown=True)
-    classes, codes = np.unique(y, return_inverse=True)
+    kind = type_of_target(y[:BLOCK], input_name="y", raise_unknown=True)
+    classes = np.unique(np.concatenate([np.unique(y[block]) for block in blocks(len(y))]))
+    release(y)
+    if len(y) > BLOCK:
+        some = np.concatenate([y[:BLOCK], classes])
+        kind = type_of_target(some, input_name="y", raise_unknown=True)
     if len(classes) == 1:
         only = classes.tolist()[0]
         draw = " To a log of clicks alone, skmars.sample_negatives(X) adds them." if only else ""
@@ -190,5 +194,6 @@ def check_target(
             f"Only binary classification is supported. The type of the target is {kind}; y holds "
             f"{len(classes)} distinct values. Make it binary, for example y = rating >= 4."
         )
-    check_consistent_length(codes, y)
-    return codes.astype(np.float32), classes
+    codes = (y == classes[1]).astype(np.float32)
+    release(y)
+    return codes, classes

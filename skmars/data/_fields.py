@@ -14,6 +14,7 @@ from skmars.data._columns import RESERVED
 from skmars.data._sequences import Sequences, check_codes
 from skmars.data._user_columns import is_user_column, of_columns
 from skmars.utils._ids import as_ids, factorize
+from skmars.utils._on_disk import Disk
 from skmars.utils._values import as_column
 
 
@@ -33,6 +34,7 @@ class Fields(TypedDict, total=False):
     _embedding: NDArray[np.float32] | None
     _log: Any  # LogRecord, of impressions that hold all rows of a log
     _zone: str | None
+    _disk: Disk | None
     _checked: bool
 
 

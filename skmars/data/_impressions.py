@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from os import PathLike
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
@@ -27,10 +28,12 @@ from skmars.data._folds import EVERYBODY
 from skmars.data._frames import Table, is_frame, make_frame
 from skmars.data._known_users import KnownUsers
 from skmars.data._log import Events, LogFormat, LogRecord, column_names, read_log
+from skmars.data._log_on_disk import read_parquet_log
 from skmars.data._rows import read_rows
 from skmars.data._sequences import Sequences
 from skmars.data._user_columns import column_name, named_in_log, of_rows, of_table
 from skmars.utils._ids import Lookup, as_ids
+from skmars.utils._on_disk import Disk, count_codes, taken
 
 if TYPE_CHECKING:
     from skmars.data._frames import Frame
@@ -116,6 +119,7 @@ class Impressions:
     _log: LogRecord | None = None  # only where the rows are all those of a log
 
     _zone: str | None = None  # in which the log had its times, to show them
+    _disk: Disk | None = None  # where arrays of many rows are put; None for memory
 
     # Selections and other copies that `replace` makes are not checked again.
     _checked: bool = False
@@ -169,15 +173,16 @@ class Impressions:
                         f"got dtype {rows.dtype}. Columns: X.user_ids, X.item_ids, X.to_frame()."
                     )
                 rows = rows.astype(np.int64)
+        disk = self._disk
         return self._with(
-            user=self.user[rows],
-            target=self.target[rows],
-            history=self.history[rows],
-            time=None if self.time is None else self.time[rows],
-            context={name: column[rows] for name, column in self.context.items()},
-            borrowed=None if self.borrowed is None else self.borrowed[rows],
-            fold=None if self.fold is None else self.fold[rows],
-            _embedding=None if self._embedding is None else self._embedding[rows],
+            user=taken(self.user, rows, disk),
+            target=taken(self.target, rows, disk),
+            history=self.history.taken(rows, disk),
+            time=None if self.time is None else taken(self.time, rows, disk),
+            context={name: taken(column, rows, disk) for name, column in self.context.items()},
+            borrowed=None if self.borrowed is None else self.borrowed.taken(rows, disk),
+            fold=None if self.fold is None else taken(self.fold, rows, disk),
+            _embedding=None if self._embedding is None else taken(self._embedding, rows, disk),
             _log=None,
         )
 
@@ -608,6 +613,130 @@ class Impressions:
         read, y = read_log(log, catalog, form)
         return cls(**read)._with_users_of(users, log, form), y
 
+    @overload
+    @classmethod
+    def from_parquet(
+        cls,
+        files: Any,
+        catalog: ItemCatalog | None = ...,
+        *,
+        folder: str | PathLike[str] | None = ...,
+        user: str = ...,
+        item: str = ...,
+        time: str | None = ...,
+        order: str | None = ...,
+        label: str,
+        history: str = ...,
+        context: Iterable[str] = ...,
+        users: Frame | None = ...,
+        duplicates: str = ...,
+    ) -> tuple[Impressions, NDArray[np.int64]]: ...
+    @overload
+    @classmethod
+    def from_parquet(
+        cls,
+        files: Any,
+        catalog: ItemCatalog | None = ...,
+        *,
+        folder: str | PathLike[str] | None = ...,
+        user: str = ...,
+        item: str = ...,
+        time: str | None = ...,
+        order: str | None = ...,
+        label: None = ...,
+        history: str = ...,
+        context: Iterable[str] = ...,
+        users: Frame | None = ...,
+        duplicates: str = ...,
+    ) -> tuple[Impressions, None]: ...
+    @classmethod
+    def from_parquet(
+        cls,
+        files: Any,
+        catalog: ItemCatalog | None = None,
+        *,
+        folder: str | PathLike[str] | None = None,
+        user: str = "user_id",
+        item: str = "item_id",
+        time: str | None = "timestamp",
+        order: str | None = None,
+        label: str | None = None,
+        history: str = "positive",
+        context: Iterable[str] = (),
+        users: Frame | None = None,
+        duplicates: str = "warn",
+    ) -> tuple[Impressions, NDArray[np.int64] | None]:
+        """Turn an interaction log that is larger than memory into impressions.
+
+        They are those that `from_log` makes of the table in the files, but their arrays are files,
+        of which the system reads what is needed. The log is read some rows at a time. In memory
+        stand the distinct ids of users and items, and strings of `context` (8 bytes a row).
+
+        Parameters
+        ----------
+        files : str or Path, or list of these
+            Parquet files, whose rows follow one another. A folder stands for the files in it whose
+            names end in ``.parquet``, in the order of their names.
+        catalog : ItemCatalog, default=None
+            As for `from_log`.
+        folder : str or Path, default=None
+            A new folder for the arrays, about 50 bytes a row, which stays. None puts them where
+            temporary files are, and removes them when nobody needs them any more.
+        user, item, time, order, label, history, context, duplicates
+            As for `from_log`.
+        users : DataFrame or Table, default=None
+            Attributes of users: a table with one row a user and the column `user`.
+
+        Returns
+        -------
+        X : Impressions of n_rows rows
+            Arrays that are made of more than four million of its rows, such as those of
+            ``X[train]``, are temporary files in the same folder. `DINClassifier` goes through so
+            many rows in an order that reads files in large pieces. Joblib's workers open the same
+            files; a pickle holds all values.
+        y : ndarray of shape (n_rows,), int64, or None
+            A file, too.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `from_log`. If a file is no Parquet file or cut short, or the files differ in
+            their columns.
+        OSError
+            If a file is not there, `folder` is there and not empty, or it can't be written:
+            nothing half-made stays.
+        ImportError
+            If pyarrow is not installed.
+
+        Warns
+        -----
+        UserWarning
+            As for `from_log`.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import polars as pl
+        >>> from pathlib import Path
+        >>> log = pl.DataFrame(
+        ...     {"user_id": ["a", "b", "a"], "item_id": [1, 2, 3], "timestamp": [1, 2, 3]})
+        >>> path = Path(tempfile.mkdtemp()) / "log.parquet"
+        >>> log.write_parquet(path)
+        >>> X, _ = Impressions.from_parquet(path)
+        >>> X.catalog.ids[X.history.row(2)]
+        array([1])
+        """
+        if users is not None and not is_frame(users):
+            raise TypeError(
+                "users must be a table with one row a user, got "
+                f"{type(users).__name__}. Make one of columns of the log, for example with "
+                "pyarrow.dataset."
+            )
+        form = LogFormat(user, item, time, order, label, history, column_names(context), duplicates)
+        read, y = read_parquet_log(files, catalog, form, folder)
+        X = cls(**read)
+        return (X if users is None else X.with_users(users, user=user)), y
+
     def append(
         self,
         log: Frame,
@@ -783,7 +912,8 @@ class Impressions:
     # --- how it looks ---------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        parts = [f"{len(self)} rows", f"{len(np.unique(self.user))} users"]
+        n_users = np.count_nonzero(count_codes(self.user, len(self.users)))
+        parts = [f"{len(self)} rows", f"{n_users} users"]
         parts.append(f"{len(self.catalog)} items")
         if len(self):
             parts.append(f"history {self.history.length.min()}-{self.history.length.max()}")

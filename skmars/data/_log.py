@@ -90,7 +90,7 @@ class Events:
         )
 
 
-_RENAME = "Rename a column, or say which one is meant, for example user='customer' or item='sku'."
+RENAME = "Rename a column, or say which one is meant, for example user='customer' or item='sku'."
 
 
 def read_log(
@@ -101,13 +101,9 @@ def read_log(
     The rows of `log` come behind those of an earlier one, `behind`, whose items have the codes of
     `catalog` (see `Impressions.append`).
     """
-    _check_choice("history", form.history, ("positive", "all"))
-    _check_choice("duplicates", form.duplicates, ("warn", "keep", "drop"))
-    roles = {"user": form.user, "item": form.item, "label": form.label, "order": form.order}
-    _check_names({**roles, "time": form.time}, form.context)
-    table = Table(log, "log", _RENAME if behind is None else "The columns are those of from_log.")
-    time = _time_column(table, form.time, used=roles.values())
-    _check_roles(table, {**roles, "time": time}, form.context)
+    check_format(form)
+    table = Table(log, "log", RENAME if behind is None else "The columns are those of from_log.")
+    roles = roles_of(table, form)
     users, user = factorize(table.ids(form.user))
     item_ids = table.ids(form.item)
     if len(table) == 0:
@@ -115,19 +111,19 @@ def read_log(
             assert catalog is not None
             return log_fields(behind, catalog, form)
         raise ValueError("log has no rows; impressions need at least one event.")
-    label = None if form.label is None else _binary(table, form.label)
-    seconds = None if time is None else _seconds(table, time)
-    place = None if form.order is None else table.places(form.order)
+    time = roles["time"]
+    label, seconds, place = moments_and_labels(table, roles)
+    if seconds is not None:
+        check_some_time(bool(np.isfinite(seconds).any()), table, time)
     context = {name: table.context(name) for name in form.context}
-    catalog = _catalog_of(item_ids, catalog, table.describe(form.item), further=behind is not None)
+    catalog = catalog_of(item_ids, catalog, table.describe(form.item), further=behind is not None)
     zoned = None if time is None else table.has_zone(time)
     events = Events(users, user, catalog.codes(item_ids), label, seconds, place, context, zoned)
     if behind is not None:
-        named = {**roles, "time": time}
-        events = _joined(behind, events, {k: table.describe(v or k) for k, v in named.items()})
+        events = _joined(behind, events, {k: table.describe(v or k) for k, v in roles.items()})
     n_before = 0 if behind is None else len(behind)
     if seconds is not None and place is None:
-        _warn_of_unknown_times(seconds)
+        warn_of_unknown_times(int(np.count_nonzero(np.isnan(seconds))))
     keep = first_of_duplicates(events, form.duplicates, n_before)
     fields, y = log_fields(events if keep is None else events.take(keep), catalog, form)
     fields["_zone"] = None if time is None else table.zone(time)
@@ -138,13 +134,8 @@ def log_fields(
     events: Events, catalog: ItemCatalog, form: LogFormat
 ) -> tuple[Fields, NDArray[np.int64] | None]:
     """Return the fields of `Impressions`, one row an event, and the labels."""
-    moment, row_time, timeline, done, _ = _gathered(events, form)
-    user, y = events.user, events.label
-    past = replace(
-        done,
-        start=done.start[user],
-        length=timeline.count_before(user, moment).astype(np.int32),
-    )
+    row_time, past = histories_of(events, form)
+    y = events.label
     record = LogRecord(
         form,
         None if y is None else y.astype(np.int8),
@@ -155,7 +146,7 @@ def log_fields(
     fields: Fields = {
         "catalog": catalog,
         "users": events.users,
-        "user": user,
+        "user": events.user,
         "target": events.target,
         "history": past,
         "time": row_time,
@@ -164,6 +155,17 @@ def log_fields(
         "_checked": True,
     }
     return fields, y
+
+
+def histories_of(events: Events, form: LogFormat) -> tuple[NDArray[np.float64] | None, Sequences]:
+    """Return the time of each row of a log, None without times, and its history.
+
+    They depend on the rows of the same user alone. The flat arrays of the histories hold what each
+    user has done, user after user.
+    """
+    moment, row_time, timeline, done, _ = _gathered(events, form)
+    length = timeline.count_before(events.user, moment).astype(np.int32)
+    return row_time, replace(done, start=done.start[events.user], length=length)
 
 
 def events_of_users(events: Events, form: LogFormat) -> tuple[Sequences, NDArray[np.int64]]:
@@ -261,6 +263,43 @@ def _behind(old: NDArray[Any], new: NDArray[Any], name: str) -> NDArray[Any]:
     return joined(old, new) if whole == {True} else np.concatenate([old, new])
 
 
+def check_format(form: LogFormat) -> None:
+    """Raise ValueError or TypeError if what is told of a log can't be meant."""
+    _check_choice("history", form.history, ("positive", "all"))
+    _check_choice("duplicates", form.duplicates, ("warn", "keep", "drop"))
+    roles = {"user": form.user, "item": form.item, "label": form.label, "order": form.order}
+    _check_names({**roles, "time": form.time}, form.context)
+
+
+def roles_of(table: Table, form: LogFormat) -> dict[str, Any]:
+    """Return which columns of a log hold users, items, labels, order and times, None for none.
+
+    Raises
+    ------
+    ValueError
+        If a column is named twice, or there are several that may hold the times.
+    """
+    roles = {"user": form.user, "item": form.item, "label": form.label, "order": form.order}
+    roles["time"] = _time_column(table, form.time, used=roles.values())
+    _check_roles(table, roles, form.context)
+    return roles
+
+
+def moments_and_labels(
+    table: Table, roles: Mapping[str, Any]
+) -> tuple[NDArray[np.int64] | None, NDArray[np.float64] | None, NDArray[Any] | None]:
+    """Return the labels of a log, its times (NaN where unknown) and what orders it.
+
+    None for what it does not have.
+    """
+    label, time, order = roles["label"], roles["time"], roles["order"]
+    return (
+        None if label is None else _binary(table, label),
+        None if time is None else _seconds(table, time),
+        None if order is None else table.places(order),
+    )
+
+
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in choices:
         words = ", ".join(map(repr, choices[:-1])) + f" or {choices[-1]!r}"
@@ -338,13 +377,16 @@ def _seconds(table: Table, time: str) -> NDArray[np.float64]:
         raise TypeError(
             f"{error} Pass time=None if the order of the log is that of the events."
         ) from error
-    seconds = np.where(np.isfinite(seconds), seconds, np.nan)
-    if np.isnan(seconds).all():
+    return np.where(np.isfinite(seconds), seconds, np.nan)
+
+
+def check_some_time(known: bool, table: Table, time: str) -> None:
+    """Raise ValueError unless some time of a log is known."""
+    if not known:
         raise ValueError(
             f"{table.describe(time)} holds no time at all. Fill it, or pass time=None if the order "
             "of the log is that of the events."
         )
-    return seconds
 
 
 def _binary(table: Table, label: str) -> NDArray[np.int64]:
@@ -373,32 +415,45 @@ def first_of_duplicates(events: Events, duplicates: str, n_before: int) -> NDArr
 
     Of rows that were read before, the first `n_before`, nothing is said again.
     """
-    # Without times a repeated item may well be a second visit.
-    seconds = events.seconds
-    if seconds is None or duplicates == "keep":
+    if duplicates == "keep":
         return None
-    keys = np.stack([events.user, events.target, np.nan_to_num(seconds, nan=-np.inf)], axis=1)
-    order = np.lexsort(keys.T)
-    same = (keys[order][1:] == keys[order][:-1]).all(axis=1)
-    same &= ~np.isnan(seconds[order][1:])
-    repeated = np.zeros(len(events), dtype=bool)
-    repeated[order[1:][same]] = True
+    repeated = repeated_rows(events)
     n_repeated = int(np.count_nonzero(repeated[n_before:]))
     if n_repeated == 0:
         return None
     if duplicates == "warn":
-        warnings.warn(
-            f"{n_repeated} rows of log repeat the user, item and time of another row. They are "
-            "kept. Pass duplicates='drop' to leave them out, or duplicates='keep' if they are "
-            "intended.",
-            UserWarning,
-            stacklevel=4,
-        )
+        warn_of_duplicates(n_repeated, stacklevel=5)
         return None
     return np.flatnonzero(~repeated)
 
 
-def _catalog_of(
+def repeated_rows(events: Events) -> NDArray[np.bool_]:
+    """Return which rows repeat user, item and time of an earlier row."""
+    repeated = np.zeros(len(events), dtype=bool)
+    # Without times a repeated item may well be a second visit.
+    seconds = events.seconds
+    if seconds is None:
+        return repeated
+    keys = np.stack([events.user, events.target, np.nan_to_num(seconds, nan=-np.inf)], axis=1)
+    order = np.lexsort(keys.T)
+    same = (keys[order][1:] == keys[order][:-1]).all(axis=1)
+    same &= ~np.isnan(seconds[order][1:])
+    repeated[order[1:][same]] = True
+    return repeated
+
+
+def warn_of_duplicates(n_repeated: int, *, stacklevel: int) -> None:
+    """Say how many rows of a log repeat others."""
+    warnings.warn(
+        f"{n_repeated} rows of log repeat the user, item and time of another row. They are "
+        "kept. Pass duplicates='drop' to leave them out, or duplicates='keep' if they are "
+        "intended.",
+        UserWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def catalog_of(
     item_ids: NDArray[Any], catalog: ItemCatalog | None, name: str, *, further: bool
 ) -> ItemCatalog:
     """Return a catalogue that has all items of the log."""
@@ -420,8 +475,8 @@ def _catalog_of(
     return extended
 
 
-def _warn_of_unknown_times(seconds: NDArray[np.float64]) -> None:
-    n_unknown = int(np.count_nonzero(np.isnan(seconds)))
+def warn_of_unknown_times(n_unknown: int) -> None:
+    """Say how many rows of a log have no time."""
     if n_unknown:
         warnings.warn(
             f"{n_unknown} rows of log have no time. What came before and after them is unknown, so "

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.utils import _ragged as ragged
+from skmars.utils._on_disk import Disk, taken
 from skmars.utils._values import as_column
 
 # A list column of a table: its values, row after row, and the length of each row.
@@ -112,6 +113,12 @@ class Sequences:
 
     def __getitem__(self, rows: Any) -> Sequences:
         return self._with(start=self.start[rows], length=self.length[rows])
+
+    def taken(self, rows: Any, disk: Disk | None) -> Sequences:
+        """Return some rows; where `disk` is given, the arrays of many are in files."""
+        return self._with(
+            start=taken(self.start, rows, disk), length=taken(self.length, rows, disk)
+        )
 
     def _with(self, **changes: Any) -> Sequences:
         """Do as `dataclasses.replace`, at a twentieth of its cost: of what needs no check."""
