@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from joblib import Parallel, cpu_count, delayed, effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.retrieval._ann import HNSWNeighbors, NeighborIndex, Neighbors
 from skmars.retrieval._embeddings import (
+    DECIMALS,
     Vectors,
     centred_units,
     has_embedding,
@@ -20,11 +20,14 @@ from skmars.retrieval._embeddings import (
     user_vectors,
 )
 from skmars.retrieval._plan import Plan
+from skmars.utils import _ragged as ragged
 from skmars.utils._base import DocLinkMixin
+from skmars.utils._blocks import in_threads
 
-# Similarities are computed in tiles of so many queries and donors (8 MiB): large enough for the
+# Similarities are computed in tiles of so many queries and donors (2 MiB): large enough for the
 # product, small enough to be still in the cache when their maxima are taken.
-_TILE_QUERIES, _TILE_DONORS = 256, 8192
+_TILE_QUERIES, _TILE_DONORS = 256, 2048
+_SCALE = 10**DECIMALS
 
 
 def top_k(
@@ -60,36 +63,24 @@ def top_k(
     donor, similarity : ndarray of shape (n_queries, k), int32 and float64
         Most similar first; -1 and 0 where there are no more.
     """
-    # The product's last bits depend on the shape of the tile. So it only chooses candidates: for
-    # all donors that may be among the k best, within its error, cosines are computed one by one.
-    error = _error(queries)
 
-    def block(at: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    def some(at: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         rows = slice(at, at + _TILE_QUERIES)
-        # The largest group maxima so far; -2 is below any cosine and above -inf.
-        best = np.full((len(queries[rows]), k), -2.0, dtype=np.float32)
-        candidates = []
-        for first in range(0, max(1, len(donors)), _TILE_DONORS):
-            cols = slice(first, first + _TILE_DONORS)
-            product = queries[rows] @ donors[cols].T
-            if exclude is not None:
-                own = exclude[rows] - first
-                inside = np.flatnonzero((own >= 0) & (own < product.shape[1]))
-                product[inside, own[inside]] = -np.inf
-            if first_event is not None and before is not None:
-                late = first_event[cols] >= before[rows, None]
-                np.copyto(product, -np.inf, where=late)
-            row, col = _candidates(product, best, error)
-            candidates.append((row, col + first))
-        row, col = (np.concatenate(part) for part in zip(*candidates))
+        row, col = _candidates(
+            queries[rows],
+            donors,
+            k,
+            None if exclude is None else exclude[rows],
+            first_event,
+            None if before is None else before[rows],
+        )
         return _ranked(row, col, queries[rows], donors, k)
 
-    if len(queries) <= _TILE_QUERIES:
-        return block(0)  # joblib alone would take longer
-    starts = range(0, len(queries), _TILE_QUERIES)
-    n_threads = min(effective_n_jobs(n_jobs), cpu_count(), len(starts))
-    blocks = Parallel(n_jobs=n_threads, prefer="threads")(delayed(block)(at) for at in starts)
-    donor, similarity = zip(*blocks)
+    with in_threads(some, range(0, max(1, len(queries)), _TILE_QUERIES), n_jobs) as found:
+        parts = list(found)
+    if len(parts) == 1:
+        return parts[0]
+    donor, similarity = zip(*parts)
     return np.concatenate(donor), np.concatenate(similarity)
 
 
@@ -103,42 +94,89 @@ def _ranked(
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Rank candidate pairs of query and donor by cosine; keep the `k` best of each query."""
     cosine = pairwise_cosine(queries, row, donors, col)
-    order = np.lexsort((col, -cosine, row))
-    row, col, cosine = row[order], col[order], cosine[order]
-    rank = np.arange(len(row)) - np.searchsorted(row, row)
-    best = rank < k
+    # By row, then by falling cosine, then by donor: one integer, as cosines are rounded.
+    place = row * (2 * _SCALE + 1) + (_SCALE - np.rint(cosine * _SCALE).astype(np.int64))
+    order = np.argsort(place * len(donors) + col)
+    row = row[order]
+    rank = np.arange(len(row)) - ragged.offsets(np.bincount(row, minlength=len(queries)))[row]
+    best = np.flatnonzero(rank < k)
+    row, rank, order = row[best], rank[best], order[best]
     donor = np.full((len(queries), k), -1, dtype=np.int32)
     similarity = np.zeros((len(queries), k))
-    donor[row[best], rank[best]] = col[best]
-    similarity[row[best], rank[best]] = cosine[best]
+    donor[row, rank] = col[order]
+    similarity[row, rank] = cosine[order]
     return donor, similarity
 
 
 def _candidates(
-    product: NDArray[np.float32], best: NDArray[np.float32], error: float
+    queries: Vectors,
+    donors: Vectors,
+    k: int,
+    exclude: NDArray[np.int32] | None,
+    first_event: NDArray[np.float64] | None,
+    before: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return row and column of all entries that may be among the `k` largest of their row.
+    """Return query and donor of all pairs that may be among the `k` best of their query.
 
-    Columns are divided into groups. `best` (n_rows, k) holds the largest group maxima of earlier
-    tiles, and is updated in place by those of this tile. At least `k` entries reach the least of
-    them, less `error`, so that only entries which reach it are candidates, and only groups whose
-    maximum reaches it are searched: one pass over the product, where a partition takes many.
+    The product's last bits depend on the shape of the tile. So it only chooses candidates, all that
+    may be among the best within its error: their cosines are computed one by one.
+
+    The donors of a tile are divided into groups. At least `k` of a query's donors reach the least
+    of its `k` largest group maxima so far, so that only groups whose maximum reaches it are looked
+    into: one pass over the product, where a partition takes many.
     """
-    k = best.shape[1]
+    n, error = len(queries), np.float32(_error(queries))
+    buffer = np.empty(n * min(_TILE_DONORS, len(donors)), dtype=np.float32)
+    # The largest group maxima; -2 is below any cosine and above -inf.
+    best = np.full((n, k), -2.0, dtype=np.float32)
+    bound = best[:, 0]
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
+    due = 0
+    for number, first in enumerate(range(0, len(donors), _TILE_DONORS)):
+        cols = slice(first, first + _TILE_DONORS)
+        width = len(donors[cols])
+        product = buffer[: n * width].reshape(n, width)
+        np.matmul(queries, donors[cols].T, out=product)
+        if exclude is not None:
+            own = exclude - first
+            inside = np.flatnonzero((own >= 0) & (own < width))
+            product[inside, own[inside]] = -np.inf
+        if first_event is not None and before is not None:
+            np.copyto(product, -np.inf, where=first_event[cols] >= before[:, None])
+        largest = _group_maxima(product, k)
+        n_groups = largest.shape[1]
+        if number == due:
+            # A bound that is a little old costs less than a new one for every tile.
+            top = largest if n_groups <= k else np.partition(largest, -k, axis=1)[:, -k:]
+            best = np.partition(np.concatenate([best, top], axis=1), -k, axis=1)[:, -k:]
+            bound = best.min(axis=1) - error
+            due = number + 1 + number // 4
+        row, group = np.divmod(np.flatnonzero(largest >= bound[:, None]), n_groups)
+        col = group[:, None] + np.arange(0, width, n_groups)
+        at = row[:, None] * width + np.minimum(col, width - 1)
+        value = product.ravel()[at]
+        reached = np.flatnonzero((value >= bound[row, None]) & (col < width))
+        row = row[reached // col.shape[1]]
+        found.append((row, col.ravel()[reached] + first, value.ravel()[reached]))
+    row, col, value = (np.concatenate(part) for part in zip(*found))
+    # By row, then by falling cosine.
+    order = np.argsort((row << 32) - np.rint(value * np.float32(1 << 30)).astype(np.int64))
+    row, col, value = row[order], col[order], value[order]
+    n_each = np.bincount(row, minlength=n)
+    last = (ragged.offsets(n_each)[:-1] + np.minimum(n_each, k) - 1)[row]
+    kept = np.flatnonzero(value >= value[last] - error)
+    return row[kept], col[kept]
+
+
+def _group_maxima(product: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """Return the maxima of groups of columns; column j is in group ``j % n_groups``."""
     n = product.shape[1]
-    n_groups = max(1, n // max(1, min(64, n // (8 * k))))  # column j is in group j % n_groups
+    n_groups = min(n, max(64, 2 * k))
     largest = product[:, :n_groups].copy()
     for at in range(n_groups, n, n_groups):
         part = product[:, at : at + n_groups]
         np.maximum(largest[:, : part.shape[1]], part, out=largest[:, : part.shape[1]])
-    top = largest if n_groups <= k else np.partition(largest, -k, axis=1)[:, -k:]
-    best[:] = np.partition(np.concatenate([best, top], axis=1), -k, axis=1)[:, -k:]
-    bound = best.min(axis=1) - np.float32(error)
-    row, group = np.nonzero(largest >= bound[:, None])
-    col = group[:, None] + np.arange(0, n, n_groups)
-    reached = col < n
-    reached &= product[row[:, None], np.where(reached, col, 0)] >= bound[row, None]
-    return np.repeat(row, reached.sum(axis=1)), col[reached]
+    return largest
 
 
 @dataclass(frozen=True)
