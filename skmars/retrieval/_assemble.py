@@ -18,6 +18,9 @@ from skmars.retrieval._lookalike_features import lookalike_features
 from skmars.retrieval._neighbors import Lookalikes
 from skmars.utils import _ragged as ragged
 
+# Rows that get features at a time: what is computed for them fits into the cache.
+_FEATURE_ROWS = 1 << 10
+
 
 def assemble(plan: _plan.Plan, found: Iterable[tuple[range, Lookalikes]]) -> Impressions:
     """Return the rows of a plan with borrowed items and look-alike features.
@@ -34,13 +37,14 @@ def assemble(plan: _plan.Plan, found: Iterable[tuple[range, Lookalikes]]) -> Imp
         borrows = plan.borrows[row]
         rows.append(row[borrows])
         pieces.append(borrowed_items(plan, row[borrows], at[borrows], lookalikes))
-        for first in range(0, len(row) if k else 0, _plan.BLOCK_ROWS):
-            some = slice(first, first + _plan.BLOCK_ROWS)
+        for first in range(0, len(row) if k else 0, _FEATURE_ROWS):
+            some = slice(first, first + _FEATURE_ROWS)
+            theirs = slice(at[some][0], at[some][-1] + 1)  # the searches of these rows
             features[:, row[some]] = lookalike_features(
                 pool.interactions,
-                lookalikes.donor[:, :k],
-                lookalikes.similarity[:, :k],
-                at[some],
+                lookalikes.donor[theirs, :k],
+                lookalikes.similarity[theirs, :k],
+                at[some] - theirs.start,
                 plan.items.codes(X.target[row[some]]),
                 None if plan.before is None else plan.before[row[some]],
             )

@@ -159,6 +159,8 @@ def _candidates(
         row = row[reached // col.shape[1]]
         found.append((row, col.ravel()[reached] + first, value.ravel()[reached]))
     row, col, value = (np.concatenate(part) for part in zip(*found))
+    kept = np.flatnonzero(value >= bound[row])  # that of the last tiles
+    row, col, value = row[kept], col[kept], value[kept]
     # By row, then by falling cosine.
     order = np.argsort((row << 32) - np.rint(value * np.float32(1 << 30)).astype(np.int64))
     row, col, value = row[order], col[order], value[order]
