@@ -126,7 +126,12 @@ def _candidates(
     into: one pass over the product, where a partition takes many.
     """
     n, error = len(queries), np.float32(_error(queries))
-    buffer = np.empty(n * min(_TILE_DONORS, len(donors)), dtype=np.float32)
+    # Column j of a tile is in group j % n_groups; twice as many as are looked for, at least.
+    n_columns = min(_TILE_DONORS, len(donors))
+    n_groups = min(max(1, n_columns), 1 << max(6, (2 * k - 1).bit_length()))
+    size = -(-n_columns // n_groups)
+    tile = np.empty((n, size * n_groups), dtype=np.float32)
+    groups = tile.reshape(n, size, n_groups)
     # The largest group maxima; -2 is below any cosine and above -inf.
     best = np.full((n, k), -2.0, dtype=np.float32)
     bound = best[:, 0]
@@ -135,16 +140,18 @@ def _candidates(
     for number, first in enumerate(range(0, len(donors), _TILE_DONORS)):
         cols = slice(first, first + _TILE_DONORS)
         width = len(donors[cols])
-        product = buffer[: n * width].reshape(n, width)
+        product = tile[:, :width]
         np.matmul(queries, donors[cols].T, out=product)
+        tile[:, width:] = -np.inf
         if exclude is not None:
             own = exclude - first
             inside = np.flatnonzero((own >= 0) & (own < width))
             product[inside, own[inside]] = -np.inf
         if first_event is not None and before is not None:
             np.copyto(product, -np.inf, where=first_event[cols] >= before[:, None])
-        largest = _group_maxima(product, k)
-        n_groups = largest.shape[1]
+        largest = groups[:, 0].copy()
+        for i in range(1, size):
+            np.maximum(largest, groups[:, i], out=largest)
         if number == due:
             # A bound that is a little old costs less than a new one for every tile.
             top = largest if n_groups <= k else np.partition(largest, -k, axis=1)[:, -k:]
@@ -152,12 +159,10 @@ def _candidates(
             bound = best.min(axis=1) - error
             due = number + 1 + number // 4
         row, group = np.divmod(np.flatnonzero(largest >= bound[:, None]), n_groups)
-        col = group[:, None] + np.arange(0, width, n_groups)
-        at = row[:, None] * width + np.minimum(col, width - 1)
-        value = product.ravel()[at]
-        reached = np.flatnonzero((value >= bound[row, None]) & (col < width))
-        row = row[reached // col.shape[1]]
-        found.append((row, col.ravel()[reached] + first, value.ravel()[reached]))
+        value = groups[row, :, group]
+        hit, place = np.divmod(np.flatnonzero(value >= bound[row, None]), size)
+        col = first + place * n_groups + group[hit]
+        found.append((row[hit], col, value[hit, place]))
     row, col, value = (np.concatenate(part) for part in zip(*found))
     kept = np.flatnonzero(value >= bound[row])  # that of the last tiles
     row, col, value = row[kept], col[kept], value[kept]
@@ -170,17 +175,6 @@ def _candidates(
     return row[kept], col[kept]
 
 
-def _group_maxima(product: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """Return the maxima of groups of columns; column j is in group ``j % n_groups``."""
-    n = product.shape[1]
-    n_groups = min(n, max(64, 2 * k))
-    largest = product[:, :n_groups].copy()
-    for at in range(n_groups, n, n_groups):
-        part = product[:, at : at + n_groups]
-        np.maximum(largest[:, : part.shape[1]], part, out=largest[:, : part.shape[1]])
-    return largest
-
-
 @dataclass(frozen=True)
 class Lookalikes:
     """The donors most similar to some users (Eq. 15)."""
@@ -190,16 +184,35 @@ class Lookalikes:
     similarity: NDArray[np.float64]  # (n_users, k), cosines; 0 where there are no more
 
 
-def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
+# A block of searches, and the embeddings of their users if these are made by an earlier step.
+Searches = tuple[range, Vectors | None]
+
+
+def embedded_users(plan: Plan, block: range) -> Vectors | None:
+    """Return the embeddings of the users of a block of searches; None where items make users.
+
+    A step that makes embeddings need not know that several threads call it.
+    """
+    if plan.pool.user_kind != "embedding":
+        return None
+    return _user_vectors(plan, block)
+
+
+def _user_vectors(plan: Plan, block: range) -> Vectors:
+    rows = plan.first_row[block.start : block.stop]
+    return user_vectors(plan.X[rows], plan.items, plan.pool.user_kind)
+
+
+def find_lookalikes(plan: Plan, block: range, vectors: Vectors | None = None) -> Lookalikes:
     """Find the look-alikes of the users of a block of searches.
 
-    Users without a vector have none. An index, if there is one, only proposes candidates, whose
-    cosines are computed here. Where too few of them are permitted (those with an event before the
-    row, say), the search is exact.
+    Users without a vector have none. `vectors` are those of the users, where they are known. An
+    index, if there is one, only proposes candidates, whose cosines are computed here. Where too few
+    of them are permitted (those with an event before the row, say), the search is exact.
     """
     pool, k = plan.pool, plan.n_donors
     rows = plan.first_row[block.start : block.stop]
-    users = centred_units(user_vectors(plan.X[rows], plan.items, pool.user_kind), pool.center)
+    users = centred_units(_user_vectors(plan, block) if vectors is None else vectors, pool.center)
     donor = np.full((len(rows), k), -1, dtype=np.int32)
     similarity = np.zeros(donor.shape)
     search = np.flatnonzero(has_embedding(users))

@@ -20,7 +20,8 @@ from typing import TypeVar
 from joblib import cpu_count, effective_n_jobs
 from threadpoolctl import ThreadpoolController
 
-Block, Result = TypeVar("Block"), TypeVar("Result")
+Block = TypeVar("Block")
+Result = TypeVar("Result")
 
 _BUSY = threading.Lock()  # held while there are threads of our own
 
@@ -99,5 +100,5 @@ def _blas() -> ThreadpoolController:
 def _n_threads(blas: ThreadpoolController, n_jobs: int | None) -> int:
     n = effective_n_jobs(n_jobs)
     if n_jobs is None and n == 1:
-        n = max((library.num_threads for library in blas.lib_controllers), default=1)
+        n = min((library.num_threads for library in blas.lib_controllers), default=1)
     return min(n, cpu_count())
