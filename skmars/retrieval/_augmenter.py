@@ -146,7 +146,9 @@ class SequenceRetrievalAugmenter(
         Number of folds of users. In `fit_transform` a row's donors are those of the other folds
         (see Notes). Where rows come from an aligner, its `cv` holds.
     n_jobs : int, default=None
-        Threads of the search. Results don't depend on it, unless an approximate index is built.
+        Threads, each of which searches, borrows and counts for a block of histories; None for as
+        many as BLAS has (``OPENBLAS_NUM_THREADS``, say). Results don't depend on it, unless an
+        approximate index is built. An index of your own is asked by one thread.
     verbose : int, default=0
         1 prints how many items were borrowed after each `transform`, 2 also the progress.
 

@@ -56,7 +56,7 @@ def top_k(
     first_event, before : ndarray of shape (n_donors,) and (n_queries,), default=None
         A query may only have donors with ``first_event < before``.
     n_jobs : int, default=None
-        Threads over blocks of queries.
+        Threads over blocks of queries; None for as many as BLAS has.
 
     Returns
     -------
@@ -126,9 +126,10 @@ def _candidates(
     into: one pass over the product, where a partition takes many.
     """
     n, error = len(queries), np.float32(_error(queries))
+    step = _TILE_DONORS * max(1, _TILE_QUERIES // max(1, n))  # few queries meet more donors
     # Column j of a tile is in group j % n_groups; twice as many as are looked for, at least.
-    n_columns = min(_TILE_DONORS, len(donors))
-    n_groups = min(max(1, n_columns), 1 << max(6, (2 * k - 1).bit_length()))
+    n_columns = min(step, len(donors))
+    n_groups = min(max(1, n_columns), 1 << (max(64, 2 * k, n_columns // 32) - 1).bit_length())
     size = -(-n_columns // n_groups)
     tile = np.empty((n, size * n_groups), dtype=np.float32)
     groups = tile.reshape(n, size, n_groups)
@@ -137,8 +138,8 @@ def _candidates(
     bound = best[:, 0]
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
     due = 0
-    for number, first in enumerate(range(0, len(donors), _TILE_DONORS)):
-        cols = slice(first, first + _TILE_DONORS)
+    for number, first in enumerate(range(0, len(donors), step)):
+        cols = slice(first, first + step)
         width = len(donors[cols])
         product = tile[:, :width]
         np.matmul(queries, donors[cols].T, out=product)
@@ -304,7 +305,7 @@ class CosineNeighbors(DocLinkMixin, BaseEstimator):
     Parameters
     ----------
     n_jobs : int, default=None
-        Threads over blocks of queries.
+        Threads over blocks of queries; None for as many as BLAS has.
 
     Attributes
     ----------
