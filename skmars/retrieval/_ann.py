@@ -10,20 +10,22 @@ from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
-from joblib import Parallel, cpu_count, delayed, effective_n_jobs
+from joblib import cpu_count, effective_n_jobs
 from numpy.random import RandomState
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_random_state, gen_even_slices
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.retrieval._embeddings import Vectors, unit
 from skmars.utils._base import DocLinkMixin
+from skmars.utils._blocks import in_threads
 
 # Up to this many donors "auto" searches exactly, beyond it takes an index if one is installed.
 # Against a million (128 components, one thread) the build of the graph has paid off after some
 # 48,000 queries.
 AUTO_EXACT_MAX_DONORS = 50_000
+_SEARCHED = 64  # queries that a thread takes at a time
 
 Neighbors = tuple[NDArray[np.floating], NDArray[np.integer]] | NDArray[np.integer]
 
@@ -195,21 +197,17 @@ class HNSWNeighbors(DocLinkMixin, BaseEstimator):
         cosine = np.empty((len(queries), n_neighbors), dtype=np.float32)
         neighbor = np.empty((len(queries), n_neighbors), dtype=np.int64)
 
-        def search(some: slice) -> None:
+        def search(first: int) -> None:
             # One by one: faiss then uses the calling thread alone.
-            for i in range(len(queries))[some]:
+            for i in range(first, min(first + _SEARCHED, len(queries))):
                 at = slice(i, i + 1)
                 index.search(
                     queries[at], n_neighbors, params=parameters, D=cosine[at], I=neighbor[at]
                 )
 
-        # Joblib takes longer to count the threads than one query takes.
-        n_threads = min(_n_threads(n_jobs), len(queries)) if len(queries) > 1 else 1
-        if n_threads == 1:
-            search(slice(None))
-        else:
-            parts = gen_even_slices(len(queries), n_threads)
-            Parallel(n_jobs=n_threads, prefer="threads")(delayed(search)(part) for part in parts)
+        with in_threads(search, range(0, len(queries), _SEARCHED), n_jobs) as done:
+            for _ in done:
+                pass
         return cosine, neighbor
 
     def __getstate__(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,34 +18,74 @@ from skmars.retrieval._embeddings import ItemSpace
 from skmars.retrieval._lookalike_features import lookalike_features
 from skmars.retrieval._neighbors import Lookalikes
 from skmars.utils import _ragged as ragged
+from skmars.utils._blocks import in_threads
+
+# Rows that get features on one thread, and of these at a time: what is computed for them then fits
+# into the cache.
+_THREAD_ROWS, _CACHE_ROWS = 1 << 14, 1 << 10
 
 
-def assemble(plan: _plan.Plan, found: Iterable[tuple[range, Lookalikes]]) -> Impressions:
+@dataclass(frozen=True)
+class Retrieved:
+    """What some rows get from their look-alikes."""
+
+    borrowing: NDArray[np.int64]  # rows that may borrow
+    borrowed: Sequences  # what each of these borrows
+    featured: NDArray[np.int64]  # rows with look-alike features
+    features: NDArray[np.float64]  # (4, n_featured)
+
+
+def retrieve(plan: _plan.Plan, block: range, lookalikes: Lookalikes) -> Retrieved:
+    """Return what the rows of a block of searches get from the look-alikes that were found."""
+    row, at = plan.rows_of(block)
+    borrows = plan.borrows[row]
+    borrowed = borrowed_items(plan, row[borrows], at[borrows], lookalikes)
+    if not plan.settings.n_lookalikes:
+        return Retrieved(row[borrows], borrowed, row[:0], np.zeros((len(LOOKALIKES), 0)))
+
+    def featured(first: int) -> NDArray[np.float64]:
+        return _features(plan, row[first:][:_THREAD_ROWS], at[first:][:_THREAD_ROWS], lookalikes)
+
+    with in_threads(featured, range(0, len(row), _THREAD_ROWS), plan.settings.n_jobs) as parts:
+        features = np.concatenate(list(parts), axis=1)
+    return Retrieved(row[borrows], borrowed, row, features)
+
+
+def _features(
+    plan: _plan.Plan, row: NDArray[np.int64], at: NDArray[np.int64], lookalikes: Lookalikes
+) -> NDArray[np.float64]:
+    """Return the features of rows, and `at` whose look-alikes they have, ascending."""
+    k = plan.settings.n_lookalikes
+    features = np.empty((len(LOOKALIKES), len(row)))
+    for first in range(0, len(row), _CACHE_ROWS):
+        some = slice(first, first + _CACHE_ROWS)
+        theirs = slice(at[some][0], at[some][-1] + 1)
+        features[:, some] = lookalike_features(
+            plan.pool.interactions,
+            lookalikes.donor[theirs, :k],
+            lookalikes.similarity[theirs, :k],
+            at[some] - theirs.start,
+            plan.items.codes(plan.X.target[row[some]]),
+            None if plan.before is None else plan.before[row[some]],
+        )
+    return features
+
+
+def assemble(plan: _plan.Plan, found: Iterable[Retrieved]) -> Impressions:
     """Return the rows of a plan with borrowed items and look-alike features.
 
-    `found` yields each block of searches with its look-alikes. The catalogue is extended by
-    borrowed items that it lacks.
+    `found` has what each block of searches led to. The catalogue is extended by borrowed items that
+    it lacks.
     """
-    X, pool, k = plan.X, plan.pool, plan.settings.n_lookalikes
+    X, pool = plan.X, plan.pool
     rows: list[NDArray[np.int64]] = []
     pieces: list[Sequences] = []
     features = np.zeros((len(LOOKALIKES), len(X)))
-    for block, lookalikes in found:
-        row, at = plan.rows_of(block)
-        borrows = plan.borrows[row]
-        rows.append(row[borrows])
-        pieces.append(borrowed_items(plan, row[borrows], at[borrows], lookalikes))
-        for first in range(0, len(row) if k else 0, _plan.BLOCK_ROWS):
-            some = slice(first, first + _plan.BLOCK_ROWS)
-            features[:, row[some]] = lookalike_features(
-                pool.interactions,
-                lookalikes.donor[:, :k],
-                lookalikes.similarity[:, :k],
-                at[some],
-                plan.items.codes(X.target[row[some]]),
-                None if plan.before is None else plan.before[row[some]],
-            )
-    if k:
+    for part in found:
+        rows.append(part.borrowing)
+        pieces.append(part.borrowed)
+        features[:, part.featured] = part.features
+    if plan.settings.n_lookalikes:
         names = TOUCHED if pool.history.feedback is None else LOOKALIKES
         X = X._with(context={**X.context, **dict(zip(names, features))})
     if not pieces:

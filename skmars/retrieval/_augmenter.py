@@ -22,8 +22,8 @@ from skmars.data._activity import UserActivity, is_low
 from skmars.data._checks import check_columns, require_impressions
 from skmars.data._folds import mark_own
 from skmars.data._frames import in_zone, make_frame
-from skmars.retrieval._ann import NeighborIndex
-from skmars.retrieval._assemble import assemble
+from skmars.retrieval._ann import HNSWNeighbors, NeighborIndex
+from skmars.retrieval._assemble import Retrieved, assemble, retrieve
 from skmars.retrieval._donors import (
     DonorPool,
     PoolSettings,
@@ -37,7 +37,7 @@ from skmars.retrieval._donors import (
 )
 from skmars.retrieval._embeddings import Vectors
 from skmars.retrieval._explain import borrowed_columns
-from skmars.retrieval._neighbors import Lookalikes, find_lookalikes
+from skmars.retrieval._neighbors import Searches, embedded_users, find_lookalikes
 from skmars.retrieval._out_of_fold import fold_groups, fold_of_users, join_groups
 from skmars.retrieval._plan import Plan, Settings, make_plan
 from skmars.utils._base import (
@@ -48,6 +48,7 @@ from skmars.utils._base import (
     require_fitted,
     with_callbacks,
 )
+from skmars.utils._blocks import in_threads
 from skmars.utils._parameters import Number
 from skmars.utils._progress import as_tasks, report
 
@@ -145,7 +146,9 @@ class SequenceRetrievalAugmenter(
         Number of folds of users. In `fit_transform` a row's donors are those of the other folds
         (see Notes). Where rows come from an aligner, its `cv` holds.
     n_jobs : int, default=None
-        Threads of the search. Results don't depend on it, unless an approximate index is built.
+        Threads, each of which searches, borrows and counts for a block of histories; None for as
+        many as BLAS has (``OPENBLAS_NUM_THREADS``, say). Results don't depend on it, unless an
+        approximate index is built. An index of your own is asked by one thread.
     verbose : int, default=0
         1 prints how many items were borrowed after each `transform`, 2 also the progress.
 
@@ -575,13 +578,21 @@ class SequenceRetrievalAugmenter(
         name = type(self).__name__
         plan = self._plan(X, own_donor, pool)
 
-        def found() -> Iterator[tuple[range, Lookalikes]]:
-            for block in as_tasks(plan.blocks, "retrieve", "block", self, context):
-                yield block, find_lookalikes(plan, block)
-                line = f"[{name}] searched {block.stop} of {len(plan.first_row)} histories"
-                report(line, self.verbose > 1, logging.DEBUG)
+        def of(searches: Searches) -> Retrieved:
+            return retrieve(plan, searches[0], find_lookalikes(plan, *searches))
 
-        augmented = assemble(plan, found())
+        # Of other indices it is not known that threads may share them.
+        shared = pool.index is None or isinstance(pool.index, HNSWNeighbors)
+        blocks = ((block, embedded_users(plan, block)) for block in plan.blocks)
+        with in_threads(of, blocks, self.n_jobs if shared else 1) as results:
+
+            def found() -> Iterator[Retrieved]:
+                for block in as_tasks(plan.blocks, "retrieve", "block", self, context):
+                    yield next(results)
+                    line = f"[{name}] searched {block.stop} of {len(plan.first_row)} histories"
+                    report(line, self.verbose > 1, logging.DEBUG)
+
+            augmented = assemble(plan, found())
         length = augmented.borrowed.length  # type: ignore[union-attr]
         report(
             f"[{name}] {np.count_nonzero(length)} of {len(X)} rows borrowed "

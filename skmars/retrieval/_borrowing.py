@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,9 @@ from skmars.retrieval._dynamic_programming import matched_events
 from skmars.retrieval._embeddings import DECIMALS, ItemView, pairwise_cosine, rounded
 from skmars.retrieval._plan import Settings
 from skmars.utils import _ragged as ragged
+from skmars.utils._blocks import in_threads
 
-_BLOCK = 1 << 22  # events of donors in memory at a time
+_BLOCK = 1 << 19  # events of donors that a thread has in memory at a time
 
 
 @dataclass(frozen=True)
@@ -71,39 +73,73 @@ def borrow(
     """
     n = len(borrowers.donor)
     start, length = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int32)
-    position, donor = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int32)]
-    relevance, similarity = [np.zeros(0, dtype=np.float32)], [np.zeros(0, dtype=np.float32)]
+    parts = []
     filled = 0
-    for rows in _blocks(borrowers, donors):
-        row, rank = np.nonzero(borrowers.donor[rows] >= 0)
-        # Pairs of one donor side by side: their relevance is one matrix product.
-        by_donor = np.argsort(borrowers.donor[rows[row], rank], kind="stable")
-        row, rank = row[by_donor], rank[by_donor]
-        events = _events(borrowers, donors, items, settings, rows[row], rank)
-        # Eq. 18: row by row, the most similar donor last, next to the own history.
-        as_read = np.lexsort((-rank, row))
-        row, rank, events = row[as_read], rank[as_read], events.take(as_read)
-        events = _cut(events, row, borrowers.capacity[rows], settings)
 
-        length[rows] = np.bincount(row, weights=events.n, minlength=len(rows))
-        start[rows] = filled + ragged.offsets(length[rows])[:-1]
-        filled += len(events.position)
-        position.append(events.position)
-        donor.append(np.repeat(borrowers.donor[rows[row], rank], events.n))
-        relevance.append(events.s.astype(np.float32))
-        cosine = borrowers.donor_similarity[rows[row], rank].astype(np.float32)
-        similarity.append(np.repeat(cosine, events.n))
+    def taken(rows: NDArray[np.int64]) -> _Taken:
+        return _taken(rows, borrowers, donors, items, settings)
 
-    taken = np.concatenate(position)
+    blocks = list(_blocks(borrowers, donors))
+    with in_threads(taken, blocks, settings.n_jobs) as found:
+        for rows, part in zip(blocks, found):
+            length[rows] = part.length
+            start[rows] = filled + ragged.offsets(part.length)[:-1]
+            filled += len(part.position)
+            parts.append(part)
+    if not parts:
+        parts = [_taken(np.zeros(0, dtype=np.int64), borrowers, donors, items, settings)]
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    position = column("position")
     return Sequences(
-        donors.items[taken],
+        donors.items[position],
         start,
         length,
-        feedback=None if donors.feedback is None else donors.feedback[taken],
-        time=None if donors.time is None else donors.time[taken],
-        donor=np.concatenate(donor),
-        similarity=np.concatenate(relevance),
-        donor_similarity=np.concatenate(similarity),
+        feedback=None if donors.feedback is None else donors.feedback[position],
+        time=None if donors.time is None else donors.time[position],
+        donor=column("donor"),
+        similarity=column("similarity"),
+        donor_similarity=column("donor_similarity"),
+    )
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What some borrowers take, one after another."""
+
+    length: NDArray[np.int64]  # of each borrower
+    position: NDArray[np.int64]  # index into the flat arrays of the donors' histories
+    donor: NDArray[np.int32]
+    similarity: NDArray[np.float32]  # relevance, Eq. 16
+    donor_similarity: NDArray[np.float32]
+
+
+def _taken(
+    rows: NDArray[np.int64],
+    borrowers: Borrowers,
+    donors: Sequences,
+    items: ItemView,
+    settings: Settings,
+) -> _Taken:
+    """Return what a block of borrowers takes."""
+    row, rank = np.nonzero(borrowers.donor[rows] >= 0)
+    # Pairs of one donor side by side: their relevance is one matrix product.
+    by_donor = np.argsort(borrowers.donor[rows[row], rank], kind="stable")
+    row, rank = row[by_donor], rank[by_donor]
+    events = _events(borrowers, donors, items, settings, rows[row], rank)
+    # Eq. 18: row by row, the most similar donor last, next to the own history.
+    as_read = np.lexsort((-rank, row))
+    row, rank, events = row[as_read], rank[as_read], events.take(as_read)
+    events = _cut(events, row, borrowers.capacity[rows], settings)
+    cosine = borrowers.donor_similarity[rows[row], rank].astype(np.float32)
+    return _Taken(
+        np.bincount(row, weights=events.n, minlength=len(rows)).astype(np.int64),
+        events.position,
+        np.repeat(borrowers.donor[rows[row], rank], events.n),
+        events.s.astype(np.float32),
+        np.repeat(cosine, events.n),
     )
 
 

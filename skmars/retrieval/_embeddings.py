@@ -24,7 +24,7 @@ _Part = tuple[NDArray[np.int32], tuple[Vectors, Vectors] | None]
 # Cosines are rounded to this many decimals: finer differences depend on the order in which the
 # processor adds, and would let ties and values at theta fall one way or the other by chance.
 DECIMALS = 6
-_GATHER = 1 << 22  # values gathered at a time
+_GATHER = 1 << 16  # values gathered at a time, which are in the cache when they are summed up
 # Vectors of one item with at most this relative difference are of the same space: rounding makes
 # smaller differences.
 _SAME = 1e-3

@@ -138,17 +138,15 @@ class DonorInteractions:
         n_each = n_pairs.ravel()[at]
         pair = ragged.ranges(self.start[donor.ravel()[at]], n_each)
         found = np.repeat(at // donor.shape[1] * np.int64(self.n_items), n_each) + self.item[pair]
-        n_codes = len(donor) * self.n_items
-        if n_codes <= 4 * len(found):  # a table is faster than a search, and no larger
-            at_code = np.full(n_codes, len(asked))
-            new = np.flatnonzero(np.diff(asked, prepend=-1))
-            at_code[asked[new]] = new
-            first = at_code[found]
-        else:
-            first = np.searchsorted(asked, found)
-            first[asked[np.minimum(first, len(asked) - 1)] != found] = len(asked)
-        match = np.flatnonzero(first < len(asked))
-        first = first[match]
+        # Few pairs are asked for. A table of places, several times as many as rows, tells most of
+        # the others for less than a search.
+        n_places = 1 << (16 * len(asked)).bit_length()
+        taken = np.zeros(n_places, dtype=bool)
+        taken[asked[asked >= 0] & (n_places - 1)] = True
+        match = np.flatnonzero(taken[found & (n_places - 1)])
+        first = np.searchsorted(asked, found[match])
+        same = asked[np.minimum(first, len(asked) - 1)] == found[match]
+        match, first = match[same], first[same]
         n_rows = np.searchsorted(asked, found[match], side="right") - first
         match = np.repeat(match, n_rows)
         return rows[ragged.ranges(first, n_rows)], np.repeat(at, n_each)[match], pair[match]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from joblib import Parallel, cpu_count, delayed, effective_n_jobs
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.retrieval._ann import HNSWNeighbors, NeighborIndex, Neighbors
 from skmars.retrieval._embeddings import (
+    DECIMALS,
     Vectors,
     centred_units,
     has_embedding,
@@ -20,11 +20,14 @@ from skmars.retrieval._embeddings import (
     user_vectors,
 )
 from skmars.retrieval._plan import Plan
+from skmars.utils import _ragged as ragged
 from skmars.utils._base import DocLinkMixin
+from skmars.utils._blocks import in_threads
 
-# Similarities are computed in tiles of so many queries and donors (8 MiB): large enough for the
+# Similarities are computed in tiles of so many queries and donors (2 MiB): large enough for the
 # product, small enough to be still in the cache when their maxima are taken.
-_TILE_QUERIES, _TILE_DONORS = 256, 8192
+_TILE_QUERIES, _TILE_DONORS = 256, 2048
+_SCALE = 10**DECIMALS
 
 
 def top_k(
@@ -53,43 +56,31 @@ def top_k(
     first_event, before : ndarray of shape (n_donors,) and (n_queries,), default=None
         A query may only have donors with ``first_event < before``.
     n_jobs : int, default=None
-        Threads over blocks of queries.
+        Threads over blocks of queries; None for as many as BLAS has.
 
     Returns
     -------
     donor, similarity : ndarray of shape (n_queries, k), int32 and float64
         Most similar first; -1 and 0 where there are no more.
     """
-    # The product's last bits depend on the shape of the tile. So it only chooses candidates: for
-    # all donors that may be among the k best, within its error, cosines are computed one by one.
-    error = _error(queries)
 
-    def block(at: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    def some(at: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         rows = slice(at, at + _TILE_QUERIES)
-        # The largest group maxima so far; -2 is below any cosine and above -inf.
-        best = np.full((len(queries[rows]), k), -2.0, dtype=np.float32)
-        candidates = []
-        for first in range(0, max(1, len(donors)), _TILE_DONORS):
-            cols = slice(first, first + _TILE_DONORS)
-            product = queries[rows] @ donors[cols].T
-            if exclude is not None:
-                own = exclude[rows] - first
-                inside = np.flatnonzero((own >= 0) & (own < product.shape[1]))
-                product[inside, own[inside]] = -np.inf
-            if first_event is not None and before is not None:
-                late = first_event[cols] >= before[rows, None]
-                np.copyto(product, -np.inf, where=late)
-            row, col = _candidates(product, best, error)
-            candidates.append((row, col + first))
-        row, col = (np.concatenate(part) for part in zip(*candidates))
+        row, col = _candidates(
+            queries[rows],
+            donors,
+            k,
+            None if exclude is None else exclude[rows],
+            first_event,
+            None if before is None else before[rows],
+        )
         return _ranked(row, col, queries[rows], donors, k)
 
-    if len(queries) <= _TILE_QUERIES:
-        return block(0)  # joblib alone would take longer
-    starts = range(0, len(queries), _TILE_QUERIES)
-    n_threads = min(effective_n_jobs(n_jobs), cpu_count(), len(starts))
-    blocks = Parallel(n_jobs=n_threads, prefer="threads")(delayed(block)(at) for at in starts)
-    donor, similarity = zip(*blocks)
+    with in_threads(some, range(0, max(1, len(queries)), _TILE_QUERIES), n_jobs) as found:
+        parts = list(found)
+    if len(parts) == 1:
+        return parts[0]
+    donor, similarity = zip(*parts)
     return np.concatenate(donor), np.concatenate(similarity)
 
 
@@ -103,42 +94,86 @@ def _ranked(
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """Rank candidate pairs of query and donor by cosine; keep the `k` best of each query."""
     cosine = pairwise_cosine(queries, row, donors, col)
-    order = np.lexsort((col, -cosine, row))
-    row, col, cosine = row[order], col[order], cosine[order]
-    rank = np.arange(len(row)) - np.searchsorted(row, row)
-    best = rank < k
+    # By row, then by falling cosine, then by donor: one integer, as cosines are rounded.
+    place = row * (2 * _SCALE + 1) + (_SCALE - np.rint(cosine * _SCALE).astype(np.int64))
+    order = np.argsort(place * len(donors) + col)
+    row = row[order]
+    rank = np.arange(len(row)) - ragged.offsets(np.bincount(row, minlength=len(queries)))[row]
+    best = np.flatnonzero(rank < k)
+    row, rank, order = row[best], rank[best], order[best]
     donor = np.full((len(queries), k), -1, dtype=np.int32)
     similarity = np.zeros((len(queries), k))
-    donor[row[best], rank[best]] = col[best]
-    similarity[row[best], rank[best]] = cosine[best]
+    donor[row, rank] = col[order]
+    similarity[row, rank] = cosine[order]
     return donor, similarity
 
 
 def _candidates(
-    product: NDArray[np.float32], best: NDArray[np.float32], error: float
+    queries: Vectors,
+    donors: Vectors,
+    k: int,
+    exclude: NDArray[np.int32] | None,
+    first_event: NDArray[np.float64] | None,
+    before: NDArray[np.float64] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return row and column of all entries that may be among the `k` largest of their row.
+    """Return query and donor of all pairs that may be among the `k` best of their query.
 
-    Columns are divided into groups. `best` (n_rows, k) holds the largest group maxima of earlier
-    tiles, and is updated in place by those of this tile. At least `k` entries reach the least of
-    them, less `error`, so that only entries which reach it are candidates, and only groups whose
-    maximum reaches it are searched: one pass over the product, where a partition takes many.
+    The product's last bits depend on the shape of the tile. So it only chooses candidates, all that
+    may be among the best within its error: their cosines are computed one by one.
+
+    The donors of a tile are divided into groups. At least `k` of a query's donors reach the least
+    of its `k` largest group maxima so far, so that only groups whose maximum reaches it are looked
+    into: one pass over the product, where a partition takes many.
     """
-    k = best.shape[1]
-    n = product.shape[1]
-    n_groups = max(1, n // max(1, min(64, n // (8 * k))))  # column j is in group j % n_groups
-    largest = product[:, :n_groups].copy()
-    for at in range(n_groups, n, n_groups):
-        part = product[:, at : at + n_groups]
-        np.maximum(largest[:, : part.shape[1]], part, out=largest[:, : part.shape[1]])
-    top = largest if n_groups <= k else np.partition(largest, -k, axis=1)[:, -k:]
-    best[:] = np.partition(np.concatenate([best, top], axis=1), -k, axis=1)[:, -k:]
-    bound = best.min(axis=1) - np.float32(error)
-    row, group = np.nonzero(largest >= bound[:, None])
-    col = group[:, None] + np.arange(0, n, n_groups)
-    reached = col < n
-    reached &= product[row[:, None], np.where(reached, col, 0)] >= bound[row, None]
-    return np.repeat(row, reached.sum(axis=1)), col[reached]
+    n, error = len(queries), np.float32(_error(queries))
+    step = _TILE_DONORS * max(1, _TILE_QUERIES // max(1, n))  # few queries meet more donors
+    # Column j of a tile is in group j % n_groups; twice as many as are looked for, at least.
+    n_columns = min(step, len(donors))
+    n_groups = min(max(1, n_columns), 1 << (max(64, 2 * k, n_columns // 32) - 1).bit_length())
+    size = -(-n_columns // n_groups)
+    tile = np.empty((n, size * n_groups), dtype=np.float32)
+    groups = tile.reshape(n, size, n_groups)
+    # The largest group maxima; -2 is below any cosine and above -inf.
+    best = np.full((n, k), -2.0, dtype=np.float32)
+    bound = best[:, 0]
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
+    due = 0
+    for number, first in enumerate(range(0, len(donors), step)):
+        cols = slice(first, first + step)
+        width = len(donors[cols])
+        product = tile[:, :width]
+        np.matmul(queries, donors[cols].T, out=product)
+        tile[:, width:] = -np.inf
+        if exclude is not None:
+            own = exclude - first
+            inside = np.flatnonzero((own >= 0) & (own < width))
+            product[inside, own[inside]] = -np.inf
+        if first_event is not None and before is not None:
+            np.copyto(product, -np.inf, where=first_event[cols] >= before[:, None])
+        largest = groups[:, 0].copy()
+        for i in range(1, size):
+            np.maximum(largest, groups[:, i], out=largest)
+        if number == due:
+            # A bound that is a little old costs less than a new one for every tile.
+            top = largest if n_groups <= k else np.partition(largest, -k, axis=1)[:, -k:]
+            best = np.partition(np.concatenate([best, top], axis=1), -k, axis=1)[:, -k:]
+            bound = best.min(axis=1) - error
+            due = number + 1 + number // 4
+        row, group = np.divmod(np.flatnonzero(largest >= bound[:, None]), n_groups)
+        value = groups[row, :, group]
+        hit, place = np.divmod(np.flatnonzero(value >= bound[row, None]), size)
+        col = first + place * n_groups + group[hit]
+        found.append((row[hit], col, value[hit, place]))
+    row, col, value = (np.concatenate(part) for part in zip(*found))
+    kept = np.flatnonzero(value >= bound[row])  # that of the last tiles
+    row, col, value = row[kept], col[kept], value[kept]
+    # By row, then by falling cosine.
+    order = np.argsort((row << 32) - np.rint(value * np.float32(1 << 30)).astype(np.int64))
+    row, col, value = row[order], col[order], value[order]
+    n_each = np.bincount(row, minlength=n)
+    last = (ragged.offsets(n_each)[:-1] + np.minimum(n_each, k) - 1)[row]
+    kept = np.flatnonzero(value >= value[last] - error)
+    return row[kept], col[kept]
 
 
 @dataclass(frozen=True)
@@ -150,16 +185,35 @@ class Lookalikes:
     similarity: NDArray[np.float64]  # (n_users, k), cosines; 0 where there are no more
 
 
-def find_lookalikes(plan: Plan, block: range) -> Lookalikes:
+# A block of searches, and the embeddings of their users if these are made by an earlier step.
+Searches = tuple[range, Vectors | None]
+
+
+def embedded_users(plan: Plan, block: range) -> Vectors | None:
+    """Return the embeddings of the users of a block of searches; None where items make users.
+
+    A step that makes embeddings need not know that several threads call it.
+    """
+    if plan.pool.user_kind != "embedding":
+        return None
+    return _user_vectors(plan, block)
+
+
+def _user_vectors(plan: Plan, block: range) -> Vectors:
+    rows = plan.first_row[block.start : block.stop]
+    return user_vectors(plan.X[rows], plan.items, plan.pool.user_kind)
+
+
+def find_lookalikes(plan: Plan, block: range, vectors: Vectors | None = None) -> Lookalikes:
     """Find the look-alikes of the users of a block of searches.
 
-    Users without a vector have none. An index, if there is one, only proposes candidates, whose
-    cosines are computed here. Where too few of them are permitted (those with an event before the
-    row, say), the search is exact.
+    Users without a vector have none. `vectors` are those of the users, where they are known. An
+    index, if there is one, only proposes candidates, whose cosines are computed here. Where too few
+    of them are permitted (those with an event before the row, say), the search is exact.
     """
     pool, k = plan.pool, plan.n_donors
     rows = plan.first_row[block.start : block.stop]
-    users = centred_units(user_vectors(plan.X[rows], plan.items, pool.user_kind), pool.center)
+    users = centred_units(_user_vectors(plan, block) if vectors is None else vectors, pool.center)
     donor = np.full((len(rows), k), -1, dtype=np.int32)
     similarity = np.zeros(donor.shape)
     search = np.flatnonzero(has_embedding(users))
@@ -251,7 +305,7 @@ class CosineNeighbors(DocLinkMixin, BaseEstimator):
     Parameters
     ----------
     n_jobs : int, default=None
-        Threads over blocks of queries.
+        Threads over blocks of queries; None for as many as BLAS has.
 
     Attributes
     ----------

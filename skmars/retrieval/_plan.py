@@ -11,7 +11,9 @@ from skmars.data import Impressions
 from skmars.retrieval._donors import DonorPool
 from skmars.retrieval._embeddings import ItemView
 
-BLOCK_ROWS = 1 << 14  # distinct histories searched for at a time, and rows that get features
+BLOCK_ROWS = 1 << 12  # distinct histories searched for at a time
+_BLOCK_PAIRS = 1 << 26  # pairs of these and donors, unless the histories are few
+_FEW = 256
 _LONGEST = 2**31 - 1  # lengths of histories are int32
 _BLOCK_FOUND = 1 << 22  # donors found at a time
 
@@ -54,9 +56,10 @@ class Plan:
 
     @property
     def blocks(self) -> list[range]:
-        """Searches that are made together."""
+        """Searches that are made together, by one thread; however many threads there are."""
         n = len(self.first_row)
-        step = max(1, min(BLOCK_ROWS, _BLOCK_FOUND // max(1, self.n_donors)))
+        few = max(_FEW, _BLOCK_PAIRS // max(1, len(self.pool.ids)))
+        step = max(1, min(BLOCK_ROWS, few, _BLOCK_FOUND // max(1, self.n_donors)))
         return [range(at, min(at + step, n)) for at in range(0, n, step)]
 
     def rows_of(self, block: range) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -131,9 +131,9 @@ def test_donors_are_searched_once_a_user(shop, mars, monkeypatch) -> None:
     searched = []
     find = _augmenter.find_lookalikes
 
-    def counted(plan: Any, block: range) -> Any:
+    def counted(plan: Any, block: range, vectors: Any) -> Any:
         searched.append(len(block))
-        return find(plan, block)
+        return find(plan, block, vectors)
 
     monkeypatch.setattr(_augmenter, "find_lookalikes", counted)
     recommend(mars, shop[0].latest()[:3], n=5)

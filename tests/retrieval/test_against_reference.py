@@ -98,6 +98,35 @@ def test_block_sizes_do_not_matter(monkeypatch, strategy):
     assert compare(arguments, {"strategy": strategy, "n_neighbors": 2, "relevance": "both"}) > 100
 
 
+@pytest.mark.parametrize("strategy", ["filter", "dp"])
+@pytest.mark.parametrize("neighbors_", ["exact", "hnsw"])
+@pytest.mark.parametrize("users", ["encoder", None])
+def test_threads_do_not_matter(monkeypatch, strategy, neighbors_, users):
+    """To the bit: blocks are the same however many threads take them."""
+    if neighbors_ == "hnsw":
+        pytest.importorskip("faiss")
+    for module, name in [(plan, "_FEW"), (plan, "_BLOCK_PAIRS"), (neighbors, "_TILE_QUERIES")]:
+        monkeypatch.setattr(module, name, 5)
+    by = "history" if users is None else "embedding"
+    X = world(5, n_users=60, n_items=40, n_events=900, width=8, users=users)
+    made = []
+    for n_jobs in (None, 1, 2, 5):
+        augmenter = SequenceRetrievalAugmenter(
+            strategy, n_neighbors=2, n_lookalikes=7, neighbors=neighbors_,
+            user_representation=by, high_quantile=0.5, n_jobs=n_jobs,
+        )  # fmt: skip
+        made += [(augmenter.fit_transform(X), augmenter.transform(X))]
+    assert len(augmenter._plan(X, np.full(len(X), -1, np.int32), augmenter.pool_).blocks) > 20
+    for of_one, of_others in zip(made[1], zip(*made)):
+        assert sum(map(len, as_tuples(of_one))) > 100
+        for other in of_others:
+            for name in ("items", "start", "length", "donor", "similarity", "donor_similarity"):
+                expected = getattr(of_one.borrowed, name)
+                assert np.array_equal(getattr(other.borrowed, name), expected)
+            for name, column in of_one.context.items():
+                assert np.array_equal(other.context[name], column)
+
+
 small_tables = st.integers(1, 4).flatmap(
     lambda n: st.integers(1, 4).flatmap(
         lambda m: st.lists(
