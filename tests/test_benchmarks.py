@@ -56,7 +56,10 @@ def test_ablations_stand_beside_what_they_change() -> None:
     assert not any(key.startswith("align__") for m in others for key in m.fixed)
 
 
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "N_RESAMPLES", 50)
     run = ["--synthetic", *TINY, "--output", str(tmp_path / "results"), "--table"]
     main([*run, "2", "retrieval", "alignment"])
     main([*run, "scarcity", "3", "--methods", "base", "mars", "no-text"])

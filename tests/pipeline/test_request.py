@@ -161,7 +161,7 @@ def allocated(call: Callable[[], Any]) -> int:
 @pytest.fixture(scope="module")
 def large() -> tuple[UserHistories, Pipeline]:
     """Far more items and users, and as many donors."""
-    histories = shop(50_000, 10_000)
+    histories = shop(100_000, 10_000)
     return histories, fitted(histories)
 
 
