@@ -10,6 +10,10 @@ LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DATA ?=
+# How many processes run the tests: a number, or one a core (tests/conftest.py). Each test uses one
+# thread, and those who share module fixtures stay together until a process has nothing left to do.
+WORKERS ?= auto
+PYTEST = bin/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: demo test slow lint lowest docs clean
 
@@ -17,13 +21,13 @@ demo: $(VENV)/.test $(if $(DATA),$(VENV)/.bench)
 	$(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)")
 
 test: lint
-	$(BIN)/python -m pytest
+	$(VENV)/$(PYTEST)
 
 slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow
+	$(VENV)/$(PYTEST) -m slow
 
 lowest: $(LOWEST)/.all
-	$(LOWEST)/bin/python -m pytest
+	$(LOWEST)/$(PYTEST)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

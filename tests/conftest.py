@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from joblib import cpu_count
 
 settings.register_profile(
     "skmars",
@@ -32,6 +33,12 @@ def ml_1m() -> Path:
     if not ML_1M.is_dir():
         pytest.skip("MovieLens-1M is not here; set SKMARS_ML1M to its folder")
     return ML_1M
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """A worker for each core that this process may use; more than eight gain little."""
+    return min(cpu_count(), 8)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,14 @@ from skmars import (
     SequenceRetrievalAugmenter,
     SteinAligner,
     leave_last_out,
+    make_mars,
     make_multimodal_ctr,
 )
 
-TINY = ["--users", "40", "--seeds", "0", "--candidates", "1", "--set", "ctr__max_iter=1"]
-TINY += ["align__max_iter=1", "align__n_components=8", "align__id_dim=4"]
+SHORT = {"ctr__max_iter": 1, "ctr__hidden_units": (8,)}
+SHORT |= {"align__max_iter": 1, "align__n_components": 8, "align__id_dim": 4}
+SET = ["--set", *(f"{name}={value}" for name, value in SHORT.items())]
+TINY = ["--users", "40", "--seeds", "0", "--candidates", "1", *SET]
 
 
 def test_same_search_budget_for_every_method() -> None:
@@ -52,7 +56,10 @@ def test_ablations_stand_beside_what_they_change() -> None:
     assert not any(key.startswith("align__") for m in others for key in m.fixed)
 
 
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "N_RESAMPLES", 50)
     run = ["--synthetic", *TINY, "--output", str(tmp_path / "results"), "--table"]
     main([*run, "2", "retrieval", "alignment"])
     main([*run, "scarcity", "3", "--methods", "base", "mars", "no-text"])
@@ -269,14 +276,15 @@ def test_verdict_on_chance() -> None:
 
 
 def test_scripts_about_features_that_know_the_answer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = ["--output", str(tmp_path / "results.jsonl"), "--seeds", "0"]
+    for script in (chance, shops):
+        monkeypatch.setattr(script, "make_mars", partial(make_mars, **SHORT))
     for _ in range(2):  # the second time, there is nothing to do
         chance.main([*output, "--users", "40", "--items", "30", "--max-iter", "1"])
         shops.main([*output, "--users", "100"])
-        short = ["--set", "ctr__max_iter=1", "ctr__hidden_units=(8,)"]
-        out_of_fold.main([*output, "--users", "40", *short])
+        out_of_fold.main([*output, "--users", "40", *SET])
         assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 20 + 1 + 6
     text = capsys.readouterr().out
     for part in ("of 20 cells pass", "| 100 | 0 |", "| default | out of fold - in sample |"):
@@ -286,9 +294,8 @@ def test_scripts_about_features_that_know_the_answer(
 def test_choices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "results.jsonl"
     tiny = ["--data-kind", "shop", "--users", "150", "--seeds", "0", "--output", str(output)]
-    tiny += ["--set", "ctr__max_iter=1", "ctr__hidden_units=(8,)", "align__max_iter=1"]
     for _ in range(2):  # the second time, there is nothing to do
-        choices.main([*tiny, "align__n_components=8", "align__id_dim=4"])
+        choices.main([*tiny, *SET])
         assert len(output.read_text().splitlines()) == len(choices.CHOICES)
     text = capsys.readouterr().out
     assert all(text.count(f"| {name} |") == 2 for name in choices.CHOICES)
@@ -296,8 +303,7 @@ def test_choices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_updates(capsys: pytest.CaptureFixture[str]) -> None:
-    tiny = ["align__max_iter=1", "align__n_components=8", "align__id_dim=4", "ctr__max_iter=1"]
-    days.main(["--users", "60", "--days", "1", "--set", *tiny])
+    days.main(["--users", "60", "--days", "1", *SET])
     table = capsys.readouterr().out
     for name in days.MODELS:
         assert table.count(f"\n{name} ") == 2

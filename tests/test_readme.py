@@ -10,9 +10,12 @@ import pytest
 README = Path(__file__).parents[1] / "README.md"
 
 
+SHORT = "align__max_iter=1, align__n_components=16, align__id_dim=8, ctr__max_iter=2"
 QUICKER = {
-    "n_users=500, n_items=300": "n_users=120, n_items=80",
-    "make_mars(random_state=0)": "make_mars(random_state=0, align__max_iter=2, ctr__max_iter=3)",
+    "n_users=500, n_items=300": "n_users=100, n_items=60",
+    "n_users=100, n_items=60": "n_users=60, n_items=40",
+    "make_mars(random_state=0)": f"make_mars(random_state=0, {SHORT})",
+    "align__max_iter=2, ctr__max_iter=2": "align__max_iter=1, ctr__max_iter=1",
 }
 
 

@@ -1,3 +1,4 @@
+# mypy: disallow-subclassing-any, disallow-untyped-calls, warn-return-any, warn-unused-ignores
 """A small program as a user writes it, type-checked by `mypy --strict` in test_typing.py."""
 
 from __future__ import annotations

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from skmars.serving import Events, StoreError, open_store
-from tests.serving.processes import wait_for
+from tests.serving.processes import Forked, wait_for
 from tests.serving.servers import RedisServer
 
 Acknowledged = list[list[Any]]  # user and time of each event
@@ -72,13 +70,9 @@ def appended(store: Any, events: Events) -> bool:
     return True
 
 
-def start_writer(url: str, acknowledged: Path, seed: int) -> subprocess.Popen[bytes]:
+def start_writer(url: str, acknowledged: Path, seed: int) -> Forked:
     """Start a process that writes."""
-    root = str(Path(__file__).parents[2])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, *sys.path])}
-    command = [sys.executable, "-m", "benchmarks.serving.killed_stores"]
-    command += [url, str(acknowledged), str(seed)]
-    return subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.DEVNULL)
+    return Forked(acknowledged.parent, "writer", write, url, str(acknowledged), seed)
 
 
 def read(acknowledged: Path) -> Acknowledged:
@@ -133,7 +127,6 @@ def kill_writers(url: str, folder: Path, kills: int, first: int = 0) -> Iterator
             wait_for_more(acknowledged, seed)
         finally:
             writer.kill()
-            writer.wait()
         seconds = time.monotonic() - began
         told = read(acknowledged)
         store = open_store(url)
@@ -161,11 +154,6 @@ def kill_servers(server: RedisServer, folder: Path, kills: int, first: int = 0) 
             yield Kill(seed, seconds, len(told))
     finally:
         writer.kill()
-        writer.wait()
     store = open_store(server.url)
     check_kept(store, read(acknowledged))
     store.close()
-
-
-if __name__ == "__main__":
-    write(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -66,7 +66,7 @@ def test_score_is_algebraic_and_detached() -> None:
     torch.testing.assert_close(score, expected)
 
 
-def two_views(n: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
+def two_views(n: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
     latent = gaussian(n, 8)
     return latent @ gaussian(8, 12, seed=1), latent @ gaussian(8, 10, seed=2)
 
@@ -77,7 +77,7 @@ def train_toy(lam: float, entropy: stein.Entropy) -> float:
     torch.manual_seed(0)
     p, q = torch.nn.Linear(12, 16), torch.nn.Linear(10, 16)
     optimizer = torch.optim.AdamW([*p.parameters(), *q.parameters()], lr=1e-2)
-    for _ in range(150):
+    for _ in range(120):
         loss = stein.stein_loss(p(text), q(image), lam=lam, entropy=entropy)
         optimizer.zero_grad()
         loss.backward()

@@ -73,7 +73,7 @@ def test_an_objective_of_ones_own_is_trained(data):
         (KnownTargets(parts={"loss": 3, "pretrains": "no"}), "whose loss, pretrains is missing or"),
         (KnownTargets(parts={"module": "linear"}), "whose module is missing or of the wrong type"),
         ("CL4SRec", "must be an object implementing 'objective'"),
-        (object(), "must be an object implementing 'objective'"),
+        ({"objective": None}, "must be an object implementing 'objective'"),
         (True, "must be an object implementing 'objective'"),
     ],
     ids=str,

@@ -95,7 +95,7 @@ def test_early_stopping_errors(data) -> None:
 
 def test_patience_lasts_until_a_network_has_learnt_something() -> None:
     X, y = make_multimodal_ctr(random_state=0)
-    model = DINClassifier(batch_size=512, early_stopping=True, max_iter=25, random_state=0)
+    model = DINClassifier(batch_size=512, early_stopping=True, max_iter=15, random_state=0)
     assert max(model.fit(X, y).validation_scores_) > 0.70
 
 

@@ -20,8 +20,10 @@ class Processes:
     """Some processes of one group; a call runs the same function in all of them."""
 
     def __init__(self, n: int, folder: Path) -> None:
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["tests.serving.preloaded"])
         self._pools = [
-            ProcessPoolExecutor(1, get_context("spawn"), _join, (rank, n, str(folder / f"of-{n}")))
+            ProcessPoolExecutor(1, context, _join, (rank, n, str(folder / f"of-{n}")))
             for rank in range(n)
         ]
 

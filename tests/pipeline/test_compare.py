@@ -149,7 +149,7 @@ def test_defaults_on_a_shop() -> None:
 
 @pytest.mark.parametrize("content", [True, False])
 def test_all_models_with_and_without_content(content, capsys) -> None:
-    X, y = make_multimodal_ctr(n_users=60, n_items=40, random_state=0)
+    X, y = make_multimodal_ctr(n_users=30, n_items=20, random_state=0)
     if not content:
         X = Impressions.from_frame(X.to_frame("pandas"))
     result = compare(X, y, random_state=0, verbose=1)

@@ -222,7 +222,7 @@ def test_chance_is_worth_nothing_and_costs_log_2(history) -> None:
     )
     X, y = Impressions.from_log(log[:n_first], label="clicked", history=history)
     model = make_mars(
-        random_state=0, encode="passthrough", align__modalities=(), **SMALL | {"ctr__max_iter": 10}
+        random_state=0, encode="passthrough", align__modalities=(), **SMALL | {"ctr__max_iter": 5}
     ).fit(X, y)
     clicks, predicted = [], []
     for begin in range(n_first, n, n_day):

@@ -148,7 +148,7 @@ def test_as_a_step_it_adds_its_logit(shop) -> None:
     everybody = step.decision_function(X[train])
     assert np.corrcoef(known.context["click_logit"], everybody)[0, 1] > 0.9
     assert known.context["click_logit"].mean() == pytest.approx(everybody.mean(), abs=0.03)
-    din = DINClassifier(max_iter=2, random_state=0).fit(known, y[train])
+    din = DINClassifier(max_iter=1, random_state=0).fit(known, y[train])
     assert din.predict_proba(rated).shape == (len(test), 2)
 
 

@@ -69,7 +69,7 @@ def compare(world_arguments, arguments) -> int:
     return sum(map(len, found))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(worlds, parameters)
 def test_same_as_reference(world_arguments, arguments):
     compare(world_arguments, arguments)
@@ -80,7 +80,7 @@ def test_same_as_reference(world_arguments, arguments):
 @pytest.mark.parametrize("by", ["history", "embedding"])
 @pytest.mark.parametrize("center", [True, False])
 def test_same_as_reference_on_a_larger_world(strategy, relevance, by, center):
-    arguments = {"n_users": 60, "n_items": 40, "n_events": 900, "width": 8}
+    arguments = {"n_users": 40, "n_items": 30, "n_events": 500, "width": 8}
     settings_ = {"strategy": strategy, "relevance": relevance, "n_neighbors": 3, "max_length": 30}
     settings_ |= {"user_representation": by, "center": center}
     assert compare(arguments, settings_) > 100  # or else the comparison says nothing
@@ -140,7 +140,7 @@ def fast(table: list[list[int]]) -> list[int]:
     return np.flatnonzero(fast_matching(np.array([table]))).tolist()
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(small_tables)
 def test_dynamic_programming_attains_the_best_sum(table):
     used = fast(table)

@@ -188,7 +188,7 @@ def test_items_that_nobody_knows_have_no_support() -> None:
 def test_look_alikes_know_better_than_chance() -> None:
     X, y = make_multimodal_ctr(300, 100, history="all", random_state=0)
     aligned = MultimodalEncoder().fit_transform(X)
-    aligner = SteinAligner(32, id_dim=8, max_iter=5, random_state=0)
+    aligner = SteinAligner(8, id_dim=8, max_iter=1, random_state=0)
     aligned = aligner.fit(aligned, y).transform(aligned)
     augmented = SequenceRetrievalAugmenter().fit_transform(aligned)
     supported, approved = columns(augmented)

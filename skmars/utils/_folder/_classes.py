@@ -109,16 +109,20 @@ CACHES = {
 }
 
 # Types and functions that are values of parameters, by name.
-_BUILTINS = {f"builtins.{t.__name__}": t for t in (bool, float, int, object, str)}
-_NUMPY = {
+_CONSTANTS = {f"builtins.{t.__name__}": t for t in (bool, float, int, object, str)}
+_CONSTANTS |= {
     f"numpy.{t.__name__}": t
     for t in (
         *(np.bool_, np.float16, np.float32, np.float64, np.str_, np.object_),
         *(np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64),
     )
 }
-_TORCH_FUNCTIONS = ("gelu", "relu")
-_TORCH_DTYPES = ("bfloat16", "bool", "float16", "float32", "float64", "int32", "int64", "uint8")
+_NAMES = {id(constant): name for name, constant in _CONSTANTS.items()}  # they live forever
+_TORCH_CONSTANTS = (
+    *("torch.bfloat16", "torch.bool", "torch.float16", "torch.float32", "torch.float64"),
+    *("torch.int32", "torch.int64", "torch.uint8"),
+    *("torch.nn.functional.gelu", "torch.nn.functional.relu"),
+)
 
 _allowed_by_users: dict[str, type] = {}
 
@@ -198,27 +202,26 @@ def known_names() -> frozenset[str]:
 
 def constant_name(value: Any) -> str | None:
     """Return the name of a type or function that can be the value of a parameter, or None."""
-    for name, known in (_BUILTINS | _NUMPY).items():
-        if value is known:
-            return name
-    module = getattr(value, "__module__", None) or type(value).__module__
-    if str(module).startswith("torch"):
-        return next((n for n in _torch_names() if _torch_constant(n) is value), None)
-    return None
+    name = _NAMES.get(id(value))
+    if name is None:
+        module = getattr(value, "__module__", None) or type(value).__module__
+        if str(module).startswith("torch"):
+            return _torch_names().get(id(value))
+    return name
 
 
 def constant_named(name: str) -> Any:
     """Return the type or function of such a name; ValueError if there is none."""
-    if name in _BUILTINS | _NUMPY:
-        return (_BUILTINS | _NUMPY)[name]
-    if name in _torch_names():
+    if name in _CONSTANTS:
+        return _CONSTANTS[name]
+    if name in _TORCH_CONSTANTS:
         return _torch_constant(name)
     raise ValueError(f"it names {name!r}, which is none of the types and functions that are read.")
 
 
-def _torch_names() -> list[str]:
-    dtypes = [f"torch.{name}" for name in _TORCH_DTYPES]
-    return dtypes + [f"torch.nn.functional.{name}" for name in _TORCH_FUNCTIONS]
+@cache
+def _torch_names() -> dict[int, str]:
+    return {id(_torch_constant(name)): name for name in _TORCH_CONSTANTS}
 
 
 def _torch_constant(name: str) -> Any:

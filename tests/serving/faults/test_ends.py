@@ -81,6 +81,7 @@ def test_killed_in_the_middle_of_a_switch(place: Any, tmp_path: Path) -> None:
 
 def test_asked_to_end_it_does_not_wait_for_a_store_that_hangs(place: Any, tmp_path: Path) -> None:
     _, options, store = place
+    options[-1] = "0.5"
     with Service(tmp_path, *options).ready() as service, writer_lock(tmp_path / "store"):
         status, _ = service.ask("POST", "/events", {"events": [event(1)]})
         assert status == 503

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -30,7 +28,7 @@ pytest.importorskip("lmdb")
 pytest.importorskip("pyarrow")
 pytest.importorskip("safetensors")
 
-from skmars.serving import LeaseHeld, Runner, Snapshot, StoreError, Trial, refit
+from skmars.serving import LeaseHeld, Runner, Snapshot, StoreError, Trial, open_store, refit
 from skmars.serving.refits import _refit as module
 from skmars.serving.refits._trial import _with_negatives
 from skmars.serving.scoring._parameters import Parameters
@@ -39,6 +37,7 @@ from skmars.serving.store._lmdb import LMDBStore
 from skmars.serving.store._payload import encode
 from skmars.serving.trainer._beginning import beginning
 from skmars.utils._folder import checksum_of
+from tests.serving.processes import Forked
 from tests.serving.refits import shop
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* not in the catalogue")
@@ -479,16 +478,11 @@ def test_what_fails_leaves_nothing(
     assert refit(folder, store, fitted=model).model == "fits/2"
 
 
-KILLED = """
-import os, sys
-from skmars.serving import open_store, refit
-from skmars.serving.refits import _refit as module
-folder, url, model, place = sys.argv[1:]
-owner, _, name = place.rpartition(".")
-owner = getattr(module, owner) if owner else module
-setattr(owner, name, lambda *given: os._exit(9))
-refit(folder, open_store(url), fitted=model)
-"""
+def refit_until(folder: str, url: str, place: str) -> None:
+    """Refit, and end at once where something is called."""
+    owner, _, name = place.rpartition(".")
+    setattr(getattr(module, owner) if owner else module, name, lambda *given: os._exit(9))
+    refit(folder, open_store(url), fitted=folder)
 
 
 @pytest.mark.parametrize("place", ["save", "NumberedFolder.publish"])
@@ -498,9 +492,8 @@ def test_killed_anywhere(tmp_path: Path, place: str) -> None:
     store = LMDBStore(path)
     shop.fill(store, EVENTS)
     store.close()
-    command = [sys.executable, "-c", textwrap.dedent(KILLED)]
-    given = [str(folder), f"lmdb:{path}", str(folder), place]
-    assert subprocess.run([*command, *given], check=False).returncode == 9
+    killed = Forked(tmp_path, "refit", refit_until, str(folder), f"lmdb:{path}", place)
+    assert killed.wait() == 9, killed.told
     store = LMDBStore(path, clock=lambda: time.time() + 1000)
     try:
         assert_stands(folder, store, Current())

@@ -31,7 +31,7 @@ from tests.serving.served import N_USERS, model, wait_until
 from tests.serving.service.test_service import run
 from tests.serving.shops import save_params
 
-N_SWITCHES, N_CLIENTS = 50, 3
+N_SWITCHES, N_CLIENTS = 30, 2
 USERS = (1, 7, 10**6)
 ITEMS = [1, 2, 3, 99]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import multiprocessing
 import os
 import shutil
 import signal
@@ -22,7 +21,7 @@ import pytest
 
 from benchmarks.serving.killed_stores import check_kept, kill_servers, kill_writers
 from skmars.serving import Events, StoreError, open_store
-from tests.serving.processes import wait_for
+from tests.serving.processes import Forked, wait_for
 from tests.serving.servers import start_redis, without_redis
 
 
@@ -115,13 +114,9 @@ def test_processes_write_at_once_and_follow_each_others_growth(
 ) -> None:
     small_map(monkeypatch)
     store = open_store(f"lmdb:{tmp_path}")  # with the small map that others will outgrow
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=append_many, args=(str(tmp_path), user)) for user in "abc"]
+    processes = [Forked(tmp_path, user, append_many, str(tmp_path), user) for user in "abc"]
     for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+        assert process.wait() == 0, process.told
     assert store.position == 9000
     check_kept(store, [])
     store.close()

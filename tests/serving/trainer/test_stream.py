@@ -271,11 +271,11 @@ def test_a_lease_that_ran_out_meanwhile(store: Any) -> None:
     folder, expected = fresh(), fresh()
     store.append(events_of(log_of(60, 1, NOW)))
     failing = Failing(store)
-    trainer = Trainer(folder, failing, **OPTIONS, lease=0.3)
+    trainer = Trainer(folder, failing, **OPTIONS, lease=1.0)
     steps = trainer.steps(every=0.01)
     next(steps)
     failing.left = 10**9
-    threading.Timer(0.8, lambda: setattr(failing, "left", 0)).start()
+    threading.Timer(1.5, lambda: setattr(failing, "left", 0)).start()
     while next(steps).failed:
         pass
     assert failing.n_failed > 1
@@ -288,7 +288,7 @@ def test_a_lease_that_ran_out_meanwhile(store: Any) -> None:
     run(expected, store)
     assert_same(checkpoint(folder), checkpoint(expected))
 
-    steps = Trainer(folder, store, **OPTIONS, lease=0.2).steps(every=0.01)
+    steps = Trainer(folder, store, **OPTIONS, lease=1.0).steps(every=0.01)
     next(steps)
     trainer._stopped.wait(0.01)
     stolen = [None]
