@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -181,70 +181,88 @@ def window_attention(
     return _WindowAttention.apply(query, key_value, lengths, n_heads, window)
 
 
-@lru_cache(maxsize=8)
-def _window_masks(window: int, size: int, dtype: torch.dtype) -> Tensor:
-    """Return 0 where a block sees a key and -inf elsewhere, for the first blocks and later ones."""
-    past = BLOCKS_PER_WINDOW * size
-    block, i, j = torch.meshgrid(
-        *(torch.arange(m) for m in (BLOCKS_PER_WINDOW + 1, size, past + size)), indexing="ij"
-    )
-    seen = (j <= past + i) & (j > past + i - window) & (block * size + j >= past)
+class _Span(NamedTuple):
+    """Products of one form: `batch` blocks of rows, each with a block of keys, as strided views.
+
+    The blocks are those of all heads at one place, or of one head at places `step` rows apart.
+    """
+
+    batch: int
+    step: int | None  # None: of all heads
+    head: int  # the first one
+    first_row: int
+    n_rows: int  # of a block
+    first_key: int
+    n_keys: int  # of a block
+
+    def rows(self, x: Tensor, first: int, width: int, part: int = 0) -> Tensor:
+        """Return blocks of rows of `x`, of one head's `width` columns; of one of its `part`s."""
+        return self._view(x, first + self.first_row, self.n_rows, width, part)
+
+    def keys(self, x: Tensor, first: int, width: int, part: int = 0) -> Tensor:
+        """Return blocks of keys, which may overlap."""
+        return self._view(x, first + self.first_key, self.n_keys, width, part)
+
+    def _view(self, x: Tensor, first: int, n: int, width: int, part: int) -> Tensor:
+        row = x.stride(0)
+        between = width if self.step is None else self.step * row
+        offset = x.storage_offset() + first * row + part + self.head * width
+        return x.as_strided((self.batch, n, width), (between, row, 1), offset)
+
+    def mask(self, window: int, dtype: torch.dtype) -> Tensor:
+        return _window_mask(
+            self.n_rows, self.n_keys, self.first_row - self.first_key, window, dtype
+        )
+
+    def add_to_keys(self, x: Tensor, first: int, width: int, part: int, values: Tensor) -> None:
+        """Add numbers of each block of keys to `x`, where blocks overlap, too."""
+        if self.step is None:
+            self.keys(x, first, width, part).add_(values)
+            return
+        for at in range(0, self.n_keys, self.step):
+            to = self._replace(first_key=self.first_key + at, n_keys=self.step)
+            to.keys(x, first, width, part).add_(values[:, at : at + self.step])
+
+
+@lru_cache(maxsize=64)
+def _window_mask(n_rows: int, n_keys: int, ahead: int, window: int, dtype: torch.dtype) -> Tensor:
+    """Return 0 where row i, at the position `ahead + i`, sees a key and -inf elsewhere."""
+    behind = ahead + torch.arange(n_rows)[:, None] - torch.arange(n_keys)
+    seen = (behind >= 0) & (behind < window)
     return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
 
 
-class _Blocks:
-    """Queries, keys and values of one sequence in blocks, and what each block sees: all views."""
-
-    def __init__(self, query: Tensor, key_value: Tensor, n_heads: int, window: int) -> None:
-        n, width = query.shape
-        self.n, self.size = n, -(-window // BLOCKS_PER_WINDOW)
-        self.n_blocks = -(-n // self.size)
-        self.n_padded = self.n_blocks * self.size
-        self.past = BLOCKS_PER_WINDOW * self.size
-        self.head = width // n_heads
-        self.query = self.padded(query)
-        self.key_value = F.pad(key_value, (0, 0, self.past, self.n_padded - n))
-
-    def padded(self, x: Tensor) -> Tensor:
-        return F.pad(x, (0, 0, 0, self.n_padded - self.n)) if self.n_padded > self.n else x
-
-    def blocks(self, x: Tensor, head: int) -> Tensor:
-        """Return a head's columns, shape (n_blocks, size, head size)."""
-        columns = x[:, head * self.head : (head + 1) * self.head]
-        return columns.unflatten(0, (-1, self.size))
-
-    def seen(self, head: int) -> Tensor:
-        """Return what each block sees of a head of `key_value`, a view that overlaps."""
-        row = self.key_value.stride(0)
-        return self.key_value.as_strided(
-            (self.n_blocks, self.past + self.size, self.head),
-            (self.size * row, row, 1),
-            self.key_value.storage_offset() + head * self.head,
-        )
+def _spans(n: int, n_heads: int, window: int) -> list[_Span]:
+    """Cover what the positions of a sequence see with few blocks that hold little else."""
+    size = -(-window // BLOCKS_PER_WINDOW)
+    past, spans = BLOCKS_PER_WINDOW * size, []
+    for low, high in ((0, past // 2), (past // 2, past)):  # sees all that is before it
+        if low < min(high, n):
+            end = min(high, n)
+            spans.append(_Span(n_heads, None, 0, low, end - low, 0, end))
+    full = n // size - BLOCKS_PER_WINDOW
+    if full > 0:
+        spans += [_Span(full, size, h, past, size, 0, past + size) for h in range(n_heads)]
+    last = past + max(full, 0) * size
+    if last < n:
+        spans.append(_Span(n_heads, None, 0, last, n - last, last - past, n - last + past))
+    return spans
 
 
 class _WindowAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query, key_value, lengths, n_heads, window):  # type: ignore[no-untyped-def, override]
-        out, weights, first = torch.empty_like(query), [], 0
+        width = query.shape[1]
+        head, out, weights, first = width // n_heads, query.new_empty(query.shape), [], 0
         for n in lengths:
-            here = slice(first, first + n)
-            part = _Blocks(query[here], key_value[here], n_heads, window)
-            masks = _window_masks(window, part.size, query.dtype)
-            weight = query.new_empty((n_heads, part.n_blocks, part.size, part.past + part.size))
-            to = query.new_empty((part.n_padded, query.shape[1]))
-            early = min(part.n_blocks, BLOCKS_PER_WINDOW)
-            for head in range(n_heads):
-                w, q, k = weight[head], part.blocks(part.query, head), part.seen(head).mT
-                scale = 1 / math.sqrt(part.head)
-                torch.baddbmm(masks[:early], q[:early], k[:early], alpha=scale, out=w[:early])
-                if part.n_blocks > early:
-                    late = slice(early, None)
-                    torch.baddbmm(masks[-1:], q[late], k[late], alpha=scale, out=w[late])
-                torch.softmax(w, -1, out=w)
-                torch.bmm(w, part.seen(n_heads + head), out=part.blocks(to, head))
-            out[here] = to[:n]
-            weights.append(weight)
+            for span in _spans(n, n_heads, window):
+                q, k = span.rows(query, first, head), span.keys(key_value, first, head)
+                mask = span.mask(window, query.dtype)
+                weight = torch.baddbmm(mask, q, k.mT, alpha=1 / math.sqrt(head))
+                torch.softmax(weight, -1, out=weight)
+                values = span.keys(key_value, first, head, width)
+                torch.bmm(weight, values, out=span.rows(out, first, head))
+                weights.append(weight)
             first += n
         ctx.save_for_backward(query, key_value, out, *weights)
         ctx.constants = lengths, n_heads, window
@@ -255,30 +273,23 @@ class _WindowAttention(torch.autograd.Function):
     def backward(ctx: Any, d_out: Tensor):  # type: ignore[no-untyped-def, override]
         query, key_value, out, *weights = ctx.saved_tensors
         lengths, n_heads, window = ctx.constants
-        d_query, d_key_value = torch.empty_like(query), torch.empty_like(key_value)
-        inner, first = d_out * out, 0
-        for n, weight in zip(lengths, weights):
-            here = slice(first, first + n)
-            part = _Blocks(query[here], key_value[here], n_heads, window)
-            scale = 1 / math.sqrt(part.head)
-            d, drift = part.padded(d_out[here]), part.padded(inner[here])
-            to_query = query.new_empty((part.n_padded, query.shape[1]))
-            to_both = torch.zeros_like(part.key_value)
-            for head in range(n_heads):
-                w, q, g = weight[head], part.blocks(part.query, head), part.blocks(d, head)
-                _add_to_seen(part, to_both, n_heads + head, torch.bmm(w.mT, g))
-                # Through the softmax: w (dw - sum_j w dw), the sum being that of `out * d_out`.
-                d_w = torch.bmm(g, part.seen(n_heads + head).mT)
-                d_w.sub_(part.blocks(drift, head).sum(2, keepdim=True)).mul_(w).mul_(scale)
-                torch.bmm(d_w, part.seen(head), out=part.blocks(to_query, head))
-                _add_to_seen(part, to_both, head, torch.bmm(d_w.mT, q))
-            d_query[here], d_key_value[here] = to_query[:n], to_both[part.past :][:n]
+        width, first, d_out = query.shape[1], 0, d_out.contiguous()
+        head = width // n_heads
+        scale = 1 / math.sqrt(head)
+        d_query, d_both = query.new_empty(query.shape), key_value.new_zeros(key_value.shape)
+        # Through the softmax: w (dw - sum_j w_j dw_j), the sum being that of `out * d_out`.
+        drift = (out * d_out).unflatten(1, (n_heads, head)).sum(2)
+        kept = iter(weights)
+        for n in lengths:
+            for span in _spans(n, n_heads, window):
+                weight, d = next(kept), span.rows(d_out, first, head)
+                span.add_to_keys(d_both, first, head, width, torch.bmm(weight.mT, d))
+                d_weight = torch.bmm(d, span.keys(key_value, first, head, width).mT)
+                d_weight.sub_(span.rows(drift, first, 1)).mul_(weight)
+                to = span.rows(d_query, first, head)
+                k = span.keys(key_value, first, head)
+                torch.baddbmm(to, d_weight, k, beta=0, alpha=scale, out=to)
+                d_keys = torch.bmm(d_weight.mT, span.rows(query, first, head)).mul_(scale)
+                span.add_to_keys(d_both, first, head, 0, d_keys)
             first += n
-        return d_query, d_key_value, None, None, None
-
-
-def _add_to_seen(part: _Blocks, to: Tensor, head: int, of_blocks: Tensor) -> None:
-    """Add, for each block, the gradients at what it sees."""
-    blocks = part.blocks(to, head)
-    for k, piece in enumerate(of_blocks.unflatten(1, (-1, part.size)).unbind(1)):
-        blocks[k : k + part.n_blocks] += piece
+        return d_query, d_both, None, None, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ from skmars.alignment._packing import (
     segment_of_each_row,
 )
 from skmars.alignment._parameters import AlignerParameters
-from skmars.alignment._passes import BatchPass, Gradients
+from skmars.alignment._passes import BatchPass
 from skmars.alignment._stein import SteinObjective
 from skmars.alignment._workers import Run, in_turn, workers
 from skmars.data import Impressions
@@ -180,7 +180,8 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
         self, parameters: AlignerParameters, max_iter: int, callbacks: EpochCallbacks | None
     ) -> tuple[TrainingResult, tuple[float, float, float]]:
         """Train the network on as many threads as torch would use, and measure the space."""
-        with workers(self.sampling.device) as self._run:
+        with workers(self.sampling.device) as run:
+            self._run = run
             try:
                 return super().train(parameters, max_iter, callbacks)
             finally:
@@ -194,16 +195,14 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
         def row_loss(logit: Tensor, row: NDArray[np.int64]) -> Tensor:
             told = torch.from_numpy(y[row]).to(logit.device)
             counted = None if weight is None else torch.from_numpy(weight[row]).to(logit.device)
-            total = F.binary_cross_entropy_with_logits(
-                logit, told, weight=counted, reduction="sum"
-            )
+            total = F.binary_cross_entropy_with_logits(logit, told, weight=counted, reduction="sum")
             return total / len(y)
 
         def item_loss(projected: Sequence[Tensor], present: Sequence[Tensor]) -> Tensor:
             return self._beta * self.stein(projected, present, self.generator)
 
         aligns = bool(self._beta and len(self.network.projections))
-        parameters = list(self.network.parameters())
+        parameters = self.network.used_parameters()
         loss, gradients = one.gradients(row_loss, item_loss if aligns else None, parameters)
         return _WithGradients.apply(loss, gradients, *parameters)
 
@@ -267,14 +266,14 @@ class _WithGradients(torch.autograd.Function):
     """A loss whose gradients are known."""
 
     @staticmethod
-    def forward(ctx, loss: Tensor, gradients: Gradients, *parameters: Tensor):  # type: ignore[no-untyped-def, override]
+    def forward(ctx, loss: Tensor, gradients: list[Tensor], *parameters: Tensor):  # type: ignore[no-untyped-def, override]
         ctx.gradients = gradients
         return loss.clone()
 
     @staticmethod
     def backward(ctx, d_loss: Tensor):  # type: ignore[no-untyped-def, override]
         found = ctx.gradients
-        return None, None, *(None if g is None else g * d_loss for g in found)
+        return None, None, *(g * d_loss for g in found)
 
 
 def click_objective(

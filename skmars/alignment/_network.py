@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -189,6 +189,10 @@ class AlignmentNetwork(nn.Module):
             self.id_embedding.weight[OUT_OF_VOCABULARY] = 0.0
 
     @property
+    def _fusions(self) -> list[RaggedAttention]:
+        return cast("list[RaggedAttention]", list(self.fusions))
+
+    @property
     def reach(self) -> int:
         """Number of the last items of a history on which the user embedding depends.
 
@@ -202,6 +206,11 @@ class AlignmentNetwork(nn.Module):
         """Number of the last items of a history on which the score of a target after it depends."""
         n_layers = max(2, len(self.fusions)) if self.causal else 1
         return n_layers * (self.max_length - 1)
+
+    def used_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters on which the loss can depend."""
+        unused = () if self.residual else ("id_norm.", "id_fusion_norm.")
+        return [p for name, p in self.named_parameters() if not name.startswith(unused)]
 
     def extend_ids(self, n_new: int) -> None:
         """Make room for further known items; they start where unknown items are."""
@@ -218,7 +227,11 @@ class AlignmentNetwork(nn.Module):
         """Draw the dropout of a batch, by the name of what it drops; nothing but in training."""
         if not self.dropout.active:
             return {}
-        i, d, n_modalities = self.id_embedding.embedding_dim, self.n_components, len(self.projections)
+        i, d, n_modalities = (
+            self.id_embedding.embedding_dim,
+            self.n_components,
+            len(self.projections),
+        )
         sizes = {"id": (n_items, i)}
         if self.residual:
             sizes["id attended"] = (n_positions, i)
@@ -248,11 +261,11 @@ class AlignmentNetwork(nn.Module):
         ]
         if len(projected) == 1:
             return states | {"content": projected[0]}
-        for k, attention in enumerate(self.fusions, 1):
+        for k, attention in enumerate(self._fusions, 1):
             states[f"content {k}"] = projected[k]
             states[f"query {k}"] = attention.query(projected[k])
         if projected:
-            states["key_value 1"] = self.fusions[0].key_value(projected[0])
+            states["key_value 1"] = self._fusions[0].key_value(projected[0])
         return states
 
     def read_states(self, states: States, items: Tensor, alone: bool) -> States:
@@ -329,7 +342,7 @@ class AlignmentNetwork(nn.Module):
         if "content" in states:
             return states["content"]
         fused = e
-        for k, (attention, norm) in enumerate(zip(self.fusions, self.fusion_norms), 1):
+        for k, (attention, norm) in enumerate(zip(self._fusions, self.fusion_norms), 1):
             values = states["key_value 1"] if k == 1 else None
             if part.alone:
                 attended = attention.values(fused) if values is None else values
@@ -366,20 +379,44 @@ class AlignmentNetwork(nn.Module):
 
 def impute_missing(items: ItemBatch) -> list[Tensor]:
     """Give an item that lacks a modality the mean of those it has: they share one space."""
-    if all(bool(p.all()) for p in items.present):
+    present = torch.stack(items.present, 1) if items.present else torch.ones((0, 0))
+    lacking = torch.nonzero(~present.all(1)).squeeze(1)
+    if not len(lacking):
         return items.projected
-    present = torch.stack(items.present)[:, :, None]
-    projected = torch.stack(items.projected)
-    mean = (projected * present).sum(0) / present.sum(0).clamp_min(1)
-    return list(torch.where(present, projected, mean))
+    there = present[lacking].T[:, :, None]
+    projected = torch.stack([h.index_select(0, lacking) for h in items.projected])
+    mean = (projected * there).sum(0) / there.sum(0).clamp_min(1)
+    imputed = torch.where(there, projected, mean)
+    return [h.index_copy(0, lacking, new) for h, new in zip(items.projected, imputed)]
 
 
 def prefix_means(embedding: Tensor, end: Tensor, length: Tensor) -> Tensor:
     """Return the mean of the `length` positions before `end`, zero where length is 0: Eq. 13.
 
-    A running sum serves all prefixes. In float64, so that a short prefix late in a large batch
+    A running sum serves all prefixes. In float64, so that a short prefix late among many positions
     loses nothing to the size of the sum.
     """
-    running = F.pad(embedding.double().cumsum(0), (0, 0, 1, 0))
-    total = running.index_select(0, end) - running.index_select(0, end - length)
-    return (total / length.clamp_min(1)[:, None]).to(embedding.dtype)
+    return _PrefixMeans.apply(embedding, end, length)
+
+
+class _PrefixMeans(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, embedding: Tensor, end: Tensor, length: Tensor) -> Tensor:  # type: ignore[override]
+        n, width = embedding.shape
+        running = torch.zeros((n + 1, width), dtype=torch.float64, device=embedding.device)
+        torch.cumsum(embedding, 0, dtype=torch.float64, out=running[1:])
+        total = running.index_select(0, end).sub_(running.index_select(0, end - length))
+        share = 1.0 / length.clamp_min(1).to(torch.float64)[:, None]
+        ctx.save_for_backward(end, length, share)
+        ctx.n = n
+        return total.mul_(share).to(embedding.dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, d_mean: Tensor) -> Any:  # type: ignore[override]
+        end, length, share = ctx.saved_tensors
+        d_total = d_mean * share  # in float64
+        at = d_total.new_zeros((ctx.n + 1, d_mean.shape[1]))
+        at.index_add_(0, end - length, d_total).index_add_(0, end, d_total, alpha=-1)
+        # Each position is in the means that begin at or before it, but not in those that end there.
+        return at.cumsum_(0)[:-1].to(d_mean.dtype), None, None

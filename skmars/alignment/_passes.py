@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,7 +25,7 @@ from skmars.alignment._packing import PART_POSITIONS, PackedSequences, Part
 from skmars.alignment._workers import Run
 
 # From the log-odds of some rows, and these rows of the batch, to their part of the loss.
-RowLoss = Callable[[Tensor, NDArray], Tensor]
+RowLoss = Callable[[Tensor, NDArray[np.int64]], Tensor]
 # From the projections of the batch's items, and who has each modality, to a loss.
 ItemLoss = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 Gradients = list[Tensor | None]
@@ -129,7 +131,7 @@ class BatchPass:
             result[torch.from_numpy(part.row).to(self._device)] = rows
         return result
 
-    def _map(self, of: Callable[..., Tensor | States], each: Iterable) -> list:
+    def _map(self, of: Callable[..., Tensor | States], each: Iterable[Any]) -> list[Any]:
         def quietly(x: object) -> Tensor | States:
             with torch.no_grad():  # a thread has a mode of its own
                 return of(x)
@@ -141,8 +143,8 @@ class BatchPass:
     @torch.enable_grad()
     def gradients(
         self, row_loss: RowLoss, item_loss: ItemLoss | None, parameters: Sequence[Tensor]
-    ) -> tuple[Tensor, Gradients]:
-        """Return the loss, and its gradient at each parameter, None where it does not depend on it.
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the loss, and its gradient at each parameter.
 
         The loss is the sum of `row_loss` over the parts' rows, and `item_loss`.
         """
@@ -189,7 +191,7 @@ class BatchPass:
         ]
         back_from_items = self._ordered(backs)
         found += [at_parameters for _, at_parameters in back_from_items]
-        sums = self._ordered([partial(_sum_of, found, k) for k in range(len(others))])
+        sums = self._ordered([partial(_sum_of, found, k, p) for k, p in enumerate(others)])
         totals = dict(zip(map(id, others), sums))
         at_ids = torch.cat([at_leaves["ids"] for at_leaves, _ in back_from_items])
         totals[id(table)] = torch.zeros_like(table).index_add_(0, self._items.ids, at_ids)
@@ -221,9 +223,7 @@ class BatchPass:
         loss = row_loss(self._score(embedding, part, shown), part.row)
         return loss.detach(), *_Graph(leaves, {"loss": loss}).back(others)
 
-    def _at_state(
-        self, states: States, name: str, read: list[tuple[Part, States]]
-    ) -> Tensor:
+    def _at_state(self, states: States, name: str, read: list[tuple[Part, States]]) -> Tensor:
         """Return the gradient at a state of all items: the sum over the positions that read it."""
         total = torch.zeros_like(states[name])
         for part, at_leaves in read:
@@ -234,7 +234,7 @@ class BatchPass:
 
     # --- both -----------------------------------------------------------------------------
 
-    def _ordered(self, tasks: Sequence[Callable]) -> list:
+    def _ordered(self, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
         """Do tasks, the last first: sequences are sorted from short to long."""
         return self._run(tasks[::-1])[::-1]
 
@@ -285,12 +285,13 @@ def _projected_names(network: AlignmentNetwork) -> list[str]:
     return [f"projected {k}" for k in range(len(network.projections))]
 
 
-def _sum_of(found: Sequence[Gradients], k: int) -> Tensor | None:
+def _sum_of(found: Sequence[Gradients], k: int, parameter: Tensor) -> Tensor:
     """Add up the gradients at parameter k, in their order."""
-    those = [gradients[k] for gradients in found if gradients[k] is not None]
-    if len(those) < 2:
-        return those[0] if those else None
-    total = those[0] + those[1]
+    those = [g for gradients in found if (g := gradients[k]) is not None]
+    # A batch without a single history long enough for attention is no reason to skip a step of it.
+    total = torch.zeros_like(parameter) if not those else those[0]
+    if len(those) > 1:
+        total = those[0] + those[1]
     for gradient in those[2:]:
         total += gradient
     return total
