@@ -3,7 +3,7 @@
     python -m benchmarks.aligner_speed --data path/to/ml-1m
     python -m benchmarks.aligner_speed --data path/to/ml-1m --rows 100000 --threads 1 2 --busy 0 1
 
-Prints wall-clock and CPU seconds (medians of `--repeats`) of `fit` and of `fit_transform`, one epoch
+Prints wall-clock and CPU seconds (medians of `--repeats`) of `fit` and `fit_transform`, one epoch
 each, and of reading all user embeddings, for each number of threads and of busy processes beside
 it. Text and image features are those of `MultimodalEncoder`, out-of-fold item factors included.
 `--rows` takes whole users of about so many rows, without `--data` of synthetic data; the batch size
