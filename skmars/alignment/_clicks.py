@@ -19,10 +19,9 @@ from skmars.alignment._infonce import alignment_objective
 from skmars.alignment._item_factors import ItemFactors
 from skmars.alignment._learning import Objective, Sampling
 from skmars.alignment._modalities import modality_names, occurring_items
-from skmars.alignment._network import AlignmentNetwork, ItemBatch
+from skmars.alignment._network import AlignmentNetwork
 from skmars.alignment._packing import (
     Batch,
-    PackedSequences,
     find_segments,
     make_batches,
     pack_batch,
@@ -30,7 +29,9 @@ from skmars.alignment._packing import (
     segment_of_each_row,
 )
 from skmars.alignment._parameters import AlignerParameters
+from skmars.alignment._passes import BatchPass
 from skmars.alignment._stein import SteinObjective
+from skmars.alignment._workers import Run, in_turn, workers
 from skmars.data import Impressions
 from skmars.data._checks import check_target
 from skmars.data._columns import FACTORS
@@ -38,6 +39,7 @@ from skmars.data._folds import EVERYBODY, user_folds
 from skmars.utils._ids import Lookup
 from skmars.utils._stacked import take_rows
 from skmars.utils._torch import to_cpu
+from skmars.utils._training import EpochCallbacks, TrainingResult
 
 # Items on which the space is measured, at most.
 MAX_SAMPLE = 2000
@@ -142,6 +144,7 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
         fold: NDArray[np.int8] | None = None,
     ) -> None:
         super().__init__(encoder.network, sampling, stein)
+        self._run: Run = in_turn
         self.network.dropout.generator = self.generator
         self._X, self._y, self._beta = X, y, beta
         self._weight: NDArray[np.float32] | None = None
@@ -174,17 +177,35 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
             of_fold = rows[self._read_as[rows] == fold]
             yield from make_batches(self._segments, of_fold, self.sampling.batch_size, rng)
 
+    def train(
+        self, parameters: AlignerParameters, max_iter: int, callbacks: EpochCallbacks | None
+    ) -> tuple[TrainingResult, tuple[float, float, float]]:
+        """Train the network on as many threads as torch would use, and measure the space."""
+        with workers(self.sampling.device) as run:
+            self._run = run
+            try:
+                return super().train(parameters, max_iter, callbacks)
+            finally:
+                self._run = in_turn
+
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss of a batch."""
-        logit, items = self._forward(batch)
-        y, weight = torch.from_numpy(self._y[batch[1]]).to(logit.device), None
-        if self._weight is not None:
-            weight = torch.from_numpy(self._weight[batch[1]]).to(logit.device)
-        loss = F.binary_cross_entropy_with_logits(logit, y, weight=weight)
-        if self._beta and items.projected:
-            stein_loss = self.stein(items.projected, items.present, self.generator)
-            loss = loss + self._beta * stein_loss
-        return loss
+        """Return the loss of a batch; its gradients are there already, for `backward` to set."""
+        one = self._pass(batch)
+        y, weight = self._y[batch[1]], None if self._weight is None else self._weight[batch[1]]
+
+        def row_loss(logit: Tensor, row: NDArray[np.int64]) -> Tensor:
+            told = torch.from_numpy(y[row]).to(logit.device)
+            counted = None if weight is None else torch.from_numpy(weight[row]).to(logit.device)
+            total = F.binary_cross_entropy_with_logits(logit, told, weight=counted, reduction="sum")
+            return total / len(y)
+
+        def item_loss(projected: Sequence[Tensor], present: Sequence[Tensor]) -> Tensor:
+            return self._beta * self.stein(projected, present, self.generator)
+
+        aligns = bool(self._beta and len(self.network.projections))
+        parameters = self.network.used_parameters()
+        loss, gradients = one.gradients(row_loss, item_loss if aligns else None, parameters)
+        return _WithGradients.apply(loss, gradients, *parameters)
 
     @torch.no_grad()
     def evaluate(self) -> float:
@@ -192,7 +213,7 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
         valid = self.sampling.valid
         logit = np.empty(len(self._y))
         for batch in self._batches(valid):
-            logit[batch[1]] = self._forward(batch)[0].cpu().numpy()
+            logit[batch[1]] = self._pass(batch).log_odds().cpu().numpy()
         y, logit = self._y[valid], logit[valid]
         weight = None if self._weight is None else self._weight[valid]
         if not np.isfinite(logit).all():
@@ -220,31 +241,40 @@ class ClickObjective(Objective[AlignmentNetwork, Batch]):
             return items.projected, items.present
         return [self.network.id_embedding(items.ids)], [items.ids > 0]
 
-    def _forward(self, batch: Batch) -> tuple[Tensor, ItemBatch]:
-        """Return the log-odds of some rows, and the distinct items they needed."""
+    def _pass(self, batch: Batch) -> BatchPass:
+        """Return the way of a batch through the network, as its rows read items."""
         network, device, row = self.network, self.sampling.device, batch[1]
+        target = None
         if network.click_score == "network":
             sequences = pack_targets(self._X, self._segments, batch, device=device)
-            items = self._items(sequences, row)
-            return network.score_targets(items, sequences), items
-        targets, target = np.unique(self._X.target[row], return_inverse=True)
-        sequences = pack_batch(
-            self._X.history,
-            self._segments,
-            batch,
-            max_length=network.max_length,
-            device=device,
-            singles=targets,
-        )
-        items = self._items(sequences, row)
-        shown, users = network(items, sequences)
-        return network.affinity(users, shown[torch.from_numpy(target).to(device)]), items
+        else:
+            targets, which = np.unique(self._X.target[row], return_inverse=True)
+            sequences = pack_batch(
+                self._X.history,
+                self._segments,
+                batch,
+                max_length=network.max_length,
+                device=device,
+                singles=targets,
+            )
+            target = torch.from_numpy(which).to(device)
+        items = self._inputs[int(self._read_as[row[0]])].read(sequences.codes, network, device)
+        items = replace(items, ids=network.mask_ids(items.ids))
+        return BatchPass(network, items, sequences, self._run, target)
 
-    def _items(self, sequences: PackedSequences, row: NDArray[np.int64]) -> ItemBatch:
-        """Return the distinct items of packed sequences, as the rows of a batch read them."""
-        inputs = self._inputs[int(self._read_as[row[0]])]
-        items = inputs.take(sequences.codes, self.network, self.sampling.device)
-        return replace(items, ids=self.network.mask_ids(items.ids))
+
+class _WithGradients(torch.autograd.Function):
+    """A loss whose gradients are known."""
+
+    @staticmethod
+    def forward(ctx, loss: Tensor, gradients: list[Tensor], *parameters: Tensor):  # type: ignore[no-untyped-def, override]
+        ctx.gradients = gradients
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx, d_loss: Tensor):  # type: ignore[no-untyped-def, override]
+        found = ctx.gradients
+        return None, None, *(g * d_loss for g in found)
 
 
 def click_objective(

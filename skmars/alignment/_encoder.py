@@ -22,6 +22,8 @@ from skmars.alignment._packing import (
     pack_batch,
     pack_items,
 )
+from skmars.alignment._passes import BatchPass
+from skmars.alignment._workers import Run, workers
 from skmars.data import Impressions, ItemCatalog
 from skmars.data._memo import Memo
 from skmars.utils._ids import Lookup
@@ -136,21 +138,22 @@ class AlignmentEncoder:
         network, device = self._ready()
         result = np.empty((len(inputs), network.n_components), dtype=np.float32)
 
-        def embed(codes: NDArray[np.int64]) -> NDArray[np.float32]:
-            items = inputs.take(codes, network, device)
-            embedding, _ = network(items, pack_items(codes.astype(np.int32), device))
-            return np.asarray(embedding.cpu().numpy())
+        def embed(codes: NDArray[np.int64], run: Run) -> NDArray[np.float32]:
+            items = inputs.read(codes, network, device)
+            sequences = pack_items(codes.astype(np.int32), device)
+            return np.asarray(BatchPass(network, items, sequences, run).singles().cpu().numpy())
 
         known = inputs.known(network.modality_sizes)
         some, others = np.flatnonzero(known), np.flatnonzero(~known)
-        for codes in np.split(some, range(BLOCK, len(some), BLOCK)):
-            if len(codes):
-                result[codes] = embed(codes)
-        if len(others):
-            # All items of which nothing is known are alike: requests bring new ones every time.
-            if self._of_nothing is None:
-                self._of_nothing = embed(others[:1])
-            result[others] = self._of_nothing
+        with workers(device) as run:
+            for codes in np.split(some, range(BLOCK, len(some), BLOCK)):
+                if len(codes):
+                    result[codes] = embed(codes, run)
+            if len(others):
+                # All items of which nothing is known are alike: requests bring new ones every time.
+                if self._of_nothing is None:
+                    self._of_nothing = embed(others[:1], run)
+                result[others] = self._of_nothing
         return _finite(result, "items")
 
     @torch.no_grad()
@@ -179,17 +182,19 @@ class AlignmentEncoder:
         inputs = self.inputs(X.catalog)
         segments = find_segments(X, causal=network.causal, reach=network.reach)
         result = np.zeros((len(X), network.n_components), dtype=np.float32)
-        for batch in make_batches(segments, np.flatnonzero(segments.prefix), MAX_POSITIONS):
-            sequences = pack_batch(
-                X.history,
-                segments,
-                batch,
-                max_length=network.max_length,
-                device=device,
-                singles=NO_ITEMS,
-            )
-            _, users = network(inputs.take(sequences.codes, network, device), sequences)
-            result[batch[1]] = users.cpu().numpy()
+        with workers(device) as run:
+            for batch in make_batches(segments, np.flatnonzero(segments.prefix), MAX_POSITIONS):
+                sequences = pack_batch(
+                    X.history,
+                    segments,
+                    batch,
+                    max_length=network.max_length,
+                    device=device,
+                    singles=NO_ITEMS,
+                )
+                items = inputs.read(sequences.codes, network, device)
+                users = BatchPass(network, items, sequences, run).users()
+                result[batch[1]] = users.cpu().numpy()
         return _finite(result, "users")
 
     def _ready(self) -> tuple[AlignmentNetwork, torch.device]:

@@ -8,10 +8,25 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from skmars.alignment._network import AlignmentNetwork, ItemBatch
 from skmars.data import ItemCatalog
 from skmars.utils._stacked import take_rows
+
+
+@dataclass(frozen=True)
+class ItemFeatures:
+    """The distinct items of a batch as tensors, before any arithmetic."""
+
+    features: list[Tensor]  # of each modality, 0 where an item lacks it
+    present: list[Tensor]  # which items have the modality
+    ids: Tensor  # rows of the id embedding
+
+    def projected(self, network: AlignmentNetwork, rows: slice) -> ItemBatch:
+        """Return some of the items with their projected features."""
+        features = network.project([x[rows] for x in self.features])
+        return ItemBatch(features, [p[rows] for p in self.present], self.ids[rows])
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,12 @@ class ItemInputs:
         self, codes: NDArray[np.integer], network: AlignmentNetwork, device: torch.device
     ) -> ItemBatch:
         """Return some of the items as a batch for the network."""
+        return self.read(codes, network, device).projected(network, slice(None))
+
+    def read(
+        self, codes: NDArray[np.integer], network: AlignmentNetwork, device: torch.device
+    ) -> ItemFeatures:
+        """Return the features of some of the items as tensors."""
         features, present = [], []
         for name in network.modality_sizes:
             matrix = take_rows([part.features[name] for part in self.parts], codes)
@@ -48,4 +69,4 @@ class ItemInputs:
             features.append(torch.from_numpy(matrix).to(device))
             present.append(torch.from_numpy(~missing).to(device))
         ids = torch.from_numpy(take_rows(self.ids, codes)).to(device)
-        return ItemBatch(network.project(features), present, ids)
+        return ItemFeatures(features, present, ids)

@@ -21,6 +21,9 @@ from skmars.utils import _ragged as ragged
 
 # A pass over more positions than this is split: it bounds the memory of a batch.
 MAX_POSITIONS = 16_384
+# A thread takes about so many positions of a batch through the network at a time (on the CPU): what
+# it computes then stays in the cache.
+PART_POSITIONS = 512
 
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -153,20 +156,82 @@ def make_batches(
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some of a batch's sequences, and the rows that read their user embedding in them.
+
+    A row's user embedding is the mean of the `length` positions before `end`.
+    """
+
+    positions: slice  # of the batch
+    buckets: list[Bucket]
+    row: NDArray[np.int64]  # among those of the batch
+    end: Tensor  # of each row, from the first position of the part
+    length: Tensor  # of each row
+
+    @property
+    def alone(self) -> bool:
+        """Whether each of its sequences is one position."""
+        return all(bucket.width == 1 for bucket in self.buckets)
+
+
+@dataclass(frozen=True)
 class PackedSequences:
     """Sequences that go through the network together, and where rows read their user embedding.
 
-    Single items (each a sequence of its own) stand first, then the segments, shortest first. A
-    row's user embedding is the mean of the `length` positions before `end`.
+    Single items (each a sequence of its own) stand first, then the segments, shortest first.
     """
 
     codes: NDArray[np.int32]  # of the distinct items, ascending
     item: Tensor  # which of them stands at each position
     feedback: Tensor | None  # of each position: 0 unknown, 1 not liked, 2 liked
-    buckets: list[Bucket]
-    end: Tensor  # of each row
-    length: Tensor  # of each row
-    n_singles: int
+    singles: list[Part]  # no rows
+    parts: list[Part]  # of the segments
+    n_rows: int
+
+    @property
+    def n_singles(self) -> int:
+        return self.singles[-1].positions.stop if self.singles else 0
+
+
+def make_parts(
+    lengths: NDArray[np.int64],
+    first: int,
+    device: torch.device,
+    sequence: NDArray[np.int64],
+    prefix: NDArray[np.int64],
+    length: NDArray[np.int64],
+) -> list[Part]:
+    """Divide sequences, sorted from short to long, into parts that do not depend on the threads.
+
+    `lengths` are those of the sequences, which stand behind the position `first`; `sequence` is
+    that of each row, which reads the mean of `length` positions up to the `prefix` of it.
+    """
+    begin = ragged.offsets(lengths)
+    size = PART_POSITIONS if device.type == "cpu" else max(int(begin[-1]), 1)
+    part = begin[:-1] // size
+    bounds = np.append(np.flatnonzero(np.diff(part, prepend=-1)), len(lengths))
+    of_row = np.searchsorted(bounds, sequence, side="right") - 1
+    by_part = np.argsort(of_row, kind="stable")
+    rows = np.split(by_part, np.searchsorted(of_row[by_part], np.arange(1, len(bounds) - 1)))
+    result = []
+    for low, high, row in zip(bounds[:-1], bounds[1:], rows):
+        inside = lengths[low:high]
+        result.append(
+            Part(
+                slice(first + int(begin[low]), first + int(begin[high])),
+                make_buckets(inside[inside > 0], device),
+                row,
+                torch.from_numpy(begin[sequence[row]] - begin[low] + prefix[row]).to(device),
+                torch.from_numpy(length[row]).to(device),
+            )
+        )
+    return result
+
+
+def make_single_parts(n_singles: int, device: torch.device) -> list[Part]:
+    """Divide single items, each a sequence of its own, into parts."""
+    nothing = np.empty(0, dtype=np.int64)
+    return make_parts(np.ones(n_singles, dtype=np.int64), 0, device, nothing, nothing, nothing)
 
 
 def pack_batch(
@@ -189,9 +254,10 @@ def pack_batch(
     if history.feedback is not None:
         unknown = np.zeros(len(singles), dtype=np.int64)
         feedback = np.concatenate([unknown, 1 + history.feedback[positions].astype(np.int64)])
-    begin = np.empty(len(segments), dtype=np.int64)
-    begin[order] = len(singles) + ragged.offsets(length)[:-1]
+    rank = np.empty(len(segments), dtype=np.int64)
+    rank[order] = np.arange(len(order))
     prefix = segments.prefix[row]
+    rows = rank[segments.segment[row]], prefix, np.minimum(prefix, max_length)
 
     def tensor(array: NDArray[np.integer]) -> Tensor:
         return torch.from_numpy(array).to(device)
@@ -200,10 +266,9 @@ def pack_batch(
         codes=codes,
         item=tensor(np.searchsorted(codes, code)),
         feedback=None if feedback is None else tensor(feedback),
-        buckets=make_buckets(np.append(np.ones(len(singles), int), length[length > 0]), device),
-        end=tensor(begin[segments.segment[row]] + prefix),
-        length=tensor(np.minimum(prefix, max_length)),
-        n_singles=len(singles),
+        singles=make_single_parts(len(singles), device),
+        parts=make_parts(length, len(singles), device, *rows),
+        n_rows=len(row),
     )
 
 
@@ -229,8 +294,9 @@ def pack_targets(
         feedback = np.zeros(len(before), dtype=np.int64)
         feedback[before] = 1 + X.history.feedback[positions].astype(np.int64)
     codes = np.unique(code)
-    end = np.empty_like(ends)
-    end[order] = ends
+    sequence = np.empty_like(order)
+    sequence[order] = np.arange(len(order))
+    rows = sequence, segments.length[row] + 1, segments.length[row]
 
     def tensor(array: NDArray[np.integer]) -> Tensor:
         return torch.from_numpy(array).to(device)
@@ -239,10 +305,9 @@ def pack_targets(
         codes=codes,
         item=tensor(np.searchsorted(codes, code)),
         feedback=None if feedback is None else tensor(feedback),
-        buckets=make_buckets(n_before + 1, device),
-        end=tensor(end),
-        length=tensor(segments.length[row]),
-        n_singles=0,
+        singles=[],
+        parts=make_parts(n_before + 1, 0, device, *rows),
+        n_rows=len(row),
     )
 
 

@@ -13,14 +13,13 @@ from hypothesis.extra.numpy import arrays
 
 from skmars import Impressions
 from skmars.alignment import _packing as segments
-from skmars.alignment._attention import make_buckets, windowed_attention
+from skmars.alignment._attention import make_buckets, window_attention, windowed_attention
 from skmars.alignment._network import (
     OUT_OF_VOCABULARY,
     ItemBatch,
     impute_missing,
     prefix_means,
 )
-from skmars.alignment._packing import pack_items
 from skmars.data import Sequences
 
 from .reference import MODALITIES, encode, random_encoder, user_embedding, user_embeddings, world
@@ -189,6 +188,28 @@ def test_attention_in_blocks_is_attention_under_a_mask(n, window, causal, seed) 
     torch.testing.assert_close(*gradients)
 
 
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    st.integers(1, 12),
+    st.sampled_from([1, 2, 3]),
+    st.integers(0, 100),
+)
+def test_attention_without_padding_is_that_of_each_sequence(lengths, window, n_heads, seed) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(sum(lengths), 18, generator=generator, dtype=torch.float64)
+    qkv = drawn.requires_grad_()
+    out = window_attention(qkv[:, :6], qkv[:, 6:], lengths, n_heads, window)
+    expected = []
+    for x in qkv.split(lengths):
+        q, k, v = x.view(1, len(x), 3, n_heads, -1).permute(2, 0, 3, 1, 4)
+        valid = torch.ones(1, len(x), dtype=torch.bool)
+        attended = windowed_attention(q, k, v, valid, causal=True, window=window)
+        expected.append(attended.transpose(1, 2).flatten(2)[0])
+    torch.testing.assert_close(out, torch.cat(expected))
+    gradients = [torch.autograd.grad(x.sin().sum(), qkv)[0] for x in (out, torch.cat(expected))]
+    torch.testing.assert_close(*gradients)
+
+
 @given(arrays(np.int64, st.integers(0, 30), elements=st.integers(1, 50)))
 def test_buckets_hold_every_position_once_and_little_padding(lengths) -> None:
     lengths = np.sort(lengths)
@@ -201,6 +222,7 @@ def test_buckets_hold_every_position_once_and_little_padding(lengths) -> None:
         there = padded if r.unpad is None else padded[r.unpad]
         assert torch.equal(there, positions)
         assert torch.equal(padded[r.valid.flatten()], positions)
+        assert r.lengths == r.valid.sum(1).tolist()
         assert r.width <= 1.5 * int(r.valid.sum(1).min())
 
 
@@ -266,16 +288,19 @@ def test_gradients_are_finite_and_reach_everything_that_is_used(modalities, resi
     X, _ = world(0, n_events=40)
     encoder = random_encoder(X, modalities, residual=residual)
     network, device = encoder.network, torch.device("cpu")
-    codes = np.arange(len(X.catalog), dtype=np.int32)
+    codes = np.arange(len(X.catalog))
     items = encoder.inputs(X.catalog).take(codes, network, device)
-    embedding, _ = network(items, pack_items(codes, device))
-    embedding.square().sum().backward()
+    states = network.item_states(items, network.id_embedding(items.ids), {})
+    (part,) = segments.make_single_parts(len(codes), device)
+    read = network.read_states(states, torch.from_numpy(codes), part.alone)
+    network.encode(read, part, None, {}).square().sum().backward()
     reached = {name for name, p in network.named_parameters() if p.grad is not None}
     for name in reached:
         assert torch.isfinite(network.get_parameter(name).grad).all(), name
     expected = ["id_embedding", "id_fusion.out", "feed_forward"]
-    expected += [f"projections.{i}" for i in range(len(modalities))]
-    assert all(any(name.startswith(e) for name in reached) for e in expected)
+    if residual:  # without, an item by itself has nothing to choose from
+        expected += [f"projections.{i}" for i in range(len(modalities))]
+    assert all(any(name.startswith(e) for name in reached) for e in expected), reached
 
 
 def test_a_row_of_reference_is_what_this_file_says() -> None:
