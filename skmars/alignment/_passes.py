@@ -126,7 +126,8 @@ class BatchPass:
 
     def _of_rows(self, read: Callable[[Part], Tensor], *width: int) -> Tensor:
         parts = self._sequences.parts
-        result = torch.zeros((self._sequences.n_rows, *width), device=self._device)
+        weight = self._network.id_embedding.weight
+        result = weight.new_zeros((self._sequences.n_rows, *width))
         for part, rows in zip(parts, self._map(read, parts)):
             result[torch.from_numpy(part.row).to(self._device)] = rows
         return result
@@ -262,8 +263,8 @@ class BatchPass:
         return self._target[torch.from_numpy(part.row).to(self._device)]
 
     def _concatenated(self, parts: list[Tensor]) -> Tensor:
-        nothing = torch.empty((0, self._network.n_components), device=self._device)
-        return torch.cat(parts) if parts else nothing
+        weight = self._network.id_embedding.weight
+        return torch.cat(parts) if parts else weight.new_empty((0, self._network.n_components))
 
     def _drawn_for(self, here: slice, *, of_items: bool) -> States:
         return {

@@ -69,10 +69,10 @@ def test_the_parameters_are_those_that_differ_from_the_default() -> None:
 
 
 def test_projections_and_attention(world: World) -> None:  # Eq. 3, 4, 9-12
-    made, net = world.objective(), None
+    made = world.objective()
     net = made.network
     seen: dict[str, Any] = {}
-    parts = {"4": net.id_attention, "10": net.fusion_norms[0], "11": net.id_fusion}
+    parts = {"4": net.id_attention.out, "10": net.fusion_norms[0], "11": net.id_fusion.out}
     hooks = [
         layer.register_forward_hook(lambda _m, _i, out, name=name: seen.update({name: out}))
         for name, layer in parts.items()
@@ -80,7 +80,8 @@ def test_projections_and_attention(world: World) -> None:  # Eq. 3, 4, 9-12
     row = int(np.argmax(world.X.history.length))
     with torch.no_grad():
         (batch,) = made._batches(np.array([row]))
-        score, items = made._forward(batch)
+        one = made._pass(batch)
+        score, items = one.log_odds(), one._items.projected(net, slice(None))
     for hook in hooks:
         hook.remove()
     codes = [*reference.history(world.X, row)[-5:], int(world.X.target[row])]
@@ -104,7 +105,7 @@ def test_loss(world: World) -> None:  # Eq. 5-8, 12 and the total
     for batch in list(made.batches(0))[:3]:
         with torch.no_grad():
             found = float(made.loss(batch))
-            _, items = made._forward(batch)
+            items = made._pass(batch)._items.projected(made.network, slice(None))
         rows = batch[1]
         windows = [reference.history(X, r)[-5:] if X.history.length[r] else [] for r in rows]
         scores = [world.items.score(h, X.target[r]) for h, r in zip(windows, rows)]
