@@ -90,7 +90,9 @@ class Dice(nn.Module):
 
     @torch.no_grad()
     def remember(self, mean: Tensor, var: Tensor) -> None:
-        """Move the running statistics towards those of a batch."""
+        """Move the running statistics towards those of a batch, unless no process has any row."""
+        if self.group is not None and bool(mean.isnan().all()):
+            return
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(var, self.momentum)
 

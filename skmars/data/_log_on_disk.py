@@ -190,6 +190,7 @@ class _Rows:
         self.folder, self.form, self.time = folder, form, time
         self.users, self.n_rows = users.ids, int(ends[-1])
         self.first_user = cut_groups(ends, max(BUCKET_ROWS, self.n_rows // MOST_BUCKETS))
+        self._n_rows_of_bucket = np.diff(ends[self.first_user])
         n_each = np.diff(self.first_user)
         self.bucket_of = np.repeat(np.arange(len(n_each), dtype=np.int16), n_each)
         self.n_timed = 0
@@ -210,6 +211,7 @@ class _Rows:
         form, time = self.form, roles["time"]
         user_of, item_of = Lookup(self.users, "log"), Lookup(item_ids, "log")
         texts: dict[str, str] = {}
+        n_read = np.zeros_like(self._n_rows_of_bucket)
         columns = [c for c in (*roles.values(), *form.context) if c is not None]
         with ExitStack() as stack:
             buckets = [
@@ -243,12 +245,16 @@ class _Rows:
                 records = _records({**decides, "y": None, "seconds": seconds})
                 bucket = self.bucket_of[user]
                 records = records[np.argsort(bucket, kind="stable")]
-                ends = np.cumsum(np.bincount(bucket, minlength=len(buckets)))
+                n_each = np.bincount(bucket, minlength=len(buckets))
+                n_read += n_each
+                ends = np.cumsum(n_each)
                 for file, part in zip(buckets, np.split(records, ends[:-1])):
                     file.write(part.data)
-            self._bucket_type = records.dtype
+                self._bucket_type = records.dtype
         for column_file in self._files.values():
             column_file.close()
+        if not np.array_equal(n_read, self._n_rows_of_bucket):
+            raise _changed()
 
     def find_histories(self) -> int:
         """Find the histories of all rows, bucket by bucket; return the number of repeated rows."""
@@ -355,7 +361,17 @@ class _Rows:
 def _codes(ids: Ids, lookup: Lookup) -> NDArray[np.int32]:
     """Return codes of ids that repeat: each distinct one is looked up once."""
     distinct, code = factorize(ids)
-    return lookup(distinct, "log")[code]
+    found = lookup(distinct, "log")
+    if (found < 0).any():
+        raise _changed()
+    return found[code]
+
+
+def _changed() -> ValueError:
+    return ValueError(
+        "the files of the log were changed between their first and second reading. Read them again "
+        "when they are complete."
+    )
 
 
 def _records(columns: Columns) -> NDArray[Any]:
@@ -391,7 +407,7 @@ def _new_folder(folder: Any) -> Iterator[tuple[Path, Path]]:
     else:
         if not isinstance(folder, str | os.PathLike):
             raise TypeError(f"folder must be a path, got {folder!r}.")
-        final = Path(folder).absolute()
+        final = Path(folder).resolve()
         if final.is_dir() and any(final.iterdir()):
             raise FileExistsError(f"{final} exists and is not empty. Name a new folder.")
         if final.exists() and not final.is_dir():

@@ -7,24 +7,39 @@ thread that has none. Whole slices of the work, taken by whichever thread is fre
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 
 @dataclass
 class _Block:
-    """The blocks of all threads that are open: their number, and the first one's thread."""
+    """The blocks that are open: the thread of each, and of which all threads of our own are."""
 
-    n_open: int = 0
+    open: list[int] = field(default_factory=list)
     owner: int = 0
     n_threads: int = 1
 
 
 _LOCK, _BLOCK = threading.Lock(), _Block()
+
+
+def _only_this_thread() -> None:
+    """Forget the blocks of threads that a fork of the process does not have."""
+    global _LOCK
+    _LOCK, here = threading.Lock(), threading.get_ident()
+    if _BLOCK.open:
+        _BLOCK.open = [thread for thread in _BLOCK.open if thread == here]
+        if not _BLOCK.open:
+            torch.set_num_threads(_BLOCK.n_threads)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_only_this_thread)
 
 
 @contextmanager
@@ -49,15 +64,16 @@ def one_thread_each() -> Iterator[int]:
     """
     here = threading.get_ident()
     with _LOCK:
-        if _BLOCK.n_open == 0:
+        if not _BLOCK.open:
             _BLOCK.owner, _BLOCK.n_threads = here, torch.get_num_threads()
-            torch.set_num_threads(1)
-        _BLOCK.n_open += 1
+        _BLOCK.open.append(here)
         n_threads = _BLOCK.n_threads if _BLOCK.owner == here else 1
+        # Torch keeps this for each thread; one that is new gets what was set last.
+        torch.set_num_threads(1)
     try:
         yield n_threads
     finally:
         with _LOCK:
-            _BLOCK.n_open -= 1
-            if _BLOCK.n_open == 0:
+            _BLOCK.open.remove(here)
+            if here not in _BLOCK.open:
                 torch.set_num_threads(_BLOCK.n_threads)

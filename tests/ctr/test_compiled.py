@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import _ctypes
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +22,7 @@ from torch import Tensor
 from skmars import DINClassifier
 from skmars.ctr import _kernel
 from skmars.ctr._kernel.build import build
-from skmars.ctr._layers import AttentionPooling, Perceptron
+from skmars.ctr._layers import AttentionPooling, Perceptron, shared_statistics
 from skmars.datasets import make_multimodal_ctr
 
 needs_compiled = pytest.mark.skipif(
@@ -263,6 +266,148 @@ def test_an_error_of_another_process_is_raised() -> None:
     network.group = SimpleNamespace(rank=0, size=2, sum_=sum_)  # type: ignore[assignment]
     with pytest.raises(ConnectionError, match="another process has ended"):
         network(torch.randn(7, 5))
+
+
+@needs_compiled
+def test_nobody_is_asked_for_sums_after_an_error() -> None:
+    network, calls = Perceptron(5, (6, 4), "dice").train(), []
+
+    def sum_(values: Tensor) -> Tensor:
+        calls.append(len(values))
+        raise ConnectionError("another process has ended")
+
+    network.group = SimpleNamespace(rank=0, size=2, sum_=sum_)  # type: ignore[assignment]
+    with pytest.raises(ConnectionError):
+        network(torch.randn(7, 5))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_compiled)])
+def test_a_batch_without_histories_anywhere_changes_no_statistics(
+    compiled: bool, without_compiled: Callable[[], None]
+) -> None:
+    """One process does not see such a batch; several must not divide by its zero positions."""
+    if not compiled:
+        without_compiled()
+    pooling = random_parameters(AttentionPooling(3, (4, 2), "dice"), 0).train()
+    before = [buffer.clone() for buffer in pooling.buffers()]
+    group = SimpleNamespace(rank=0, size=2, sum_=lambda values: values)
+    none = torch.zeros(0, dtype=torch.int64)
+    with shared_statistics(group, [pooling]):  # type: ignore[arg-type]
+        pooled = pooling(torch.randn(2, 3), torch.randn(0, 3), none, torch.zeros(2).long())
+    pooled.sum().backward()
+    assert torch.equal(pooled, torch.zeros(2, 3))
+    assert all(map(torch.equal, pooling.buffers(), before))
+    assert all(p.grad is None or not p.grad.isnan().any() for p in pooling.parameters())
+
+
+HISTORIES: dict[str, Any] = {
+    "query": torch.randn(3, 14, generator=torch.Generator().manual_seed(0))[:, ::2],
+    "key": torch.randn(7, 20, generator=torch.Generator().manual_seed(1)).T,
+    "row": torch.arange(3).repeat_interleave(torch.tensor([50, 0, 40])),
+    "length": torch.tensor([50, 0, 40]),
+    "weight": torch.tensor([1.0, 5, 2, 5, 0.5, 5])[::2],
+    "at": torch.randint(0, 20, (180,), generator=torch.Generator().manual_seed(2))[::2],
+}
+
+
+@needs_compiled
+@pytest.mark.parametrize("as_integers", [torch.int32, torch.int64])
+@pytest.mark.parametrize("as_weight", [torch.float32, torch.float64])
+def test_tensors_of_any_strides_and_types(
+    as_integers: torch.dtype, as_weight: torch.dtype, without_compiled: Callable[[], None]
+) -> None:
+    """Compiled code, which reads nothing but what it expects, is given that."""
+    pooling = random_parameters(AttentionPooling(7, (8, 4), "dice"), 0).train()
+    integers = {name: HISTORIES[name].to(as_integers) for name in ("length", "at")}
+    weight = HISTORIES["weight"].to(as_weight)
+    found = pooling(**{**HISTORIES, **integers, "weight": weight})
+    without_compiled()
+    torch.testing.assert_close(found, pooling(**HISTORIES), rtol=1e-3, atol=1e-3)
+
+
+@needs_compiled
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("at", HISTORIES["at"] + 10),
+        ("at", HISTORIES["at"] - 10),
+        ("at", HISTORIES["at"][:80]),
+        ("length", torch.tensor([50, 0, 41])),
+        ("length", torch.tensor([91, -1, 0])),
+        ("length", torch.tensor([50, 0])),
+        ("weight", torch.ones(2)),
+        ("query", torch.randn(3, 6)),
+        ("key", torch.randn(20, 6)),
+    ],
+)
+def test_nothing_is_read_beyond_the_end_of_a_tensor(name: str, value: Tensor) -> None:
+    pooling = AttentionPooling(7, (8, 4), "dice").train()
+    with pytest.raises(ValueError, match="at |length|weight|query|matrices"):
+        pooling(**{**HISTORIES, name: value})
+    with pytest.raises(ValueError, match="matrices"):
+        Perceptron(5, (6, 4), "dice").train()(torch.randn(9, 4))
+
+
+@needs_compiled
+def test_what_backward_needs_is_watched_and_freed() -> None:
+    network = Perceptron(5, (6, 4), "dice").train()
+    out = network(torch.randn(9, 5)).sum()
+    out.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        out.backward()
+    out = network(torch.randn(9, 5)).sum()
+    with torch.no_grad():
+        network.layers[1].weight.add_(1)  # type: ignore[operator, union-attr]
+    with pytest.raises(RuntimeError, match="inplace"):
+        out.backward()
+
+
+LIMITED = """
+import resource, torch
+from skmars.ctr._layers import Perceptron
+torch.set_num_threads(6)
+network = Perceptron(20, ({units}, 4), "dice").train()
+x = torch.randn(100000, 20)
+if {units} > 99:
+    out = network(x).sum()
+used = 4096 * int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (used + {room} * 2**20,) * 2)
+try:
+    out.backward() if {units} > 99 else network(x[:1000])
+    print("computed")
+except MemoryError as error:
+    print(error)
+"""
+
+
+@needs_compiled
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+@pytest.mark.parametrize(
+    ("units", "room", "said"), [(400, 60, "Set a smaller batch_size"), (16, 20, "computed")]
+)
+def test_without_memory_or_threads_the_process_lives_on(units: int, room: int, said: str) -> None:
+    """Too little for the arrays of a backward pass; for the stacks of six threads."""
+    script = LIMITED.format(units=units, room=room)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert said in done.stdout, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("content", [b"", b"no library", None])
+def test_a_file_that_cannot_be_used_is_told(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damaged, or built from another version (here: another library)."""
+    name = _kernel.FILES.get(torch.backends.cpu.get_cpu_capability(), "perceptron-native.so")
+    if content is None:
+        shutil.copy(_ctypes.__file__, tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr(_kernel, "__file__", str(tmp_path / "__init__.py"))
+    with pytest.warns(UserWarning, match="can't be used .* Build it again"):
+        assert _kernel.library.__wrapped__() is None
 
 
 @needs_compiled

@@ -227,6 +227,45 @@ def test_a_named_folder_stays(path: Path, tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["log.parquet", "rows"]
 
 
+def test_a_link_to_a_folder_is_that_folder(path: Path, tmp_path: Path) -> None:
+    empty, link, dangling = (tmp_path / name for name in ("empty", "link", "dangling"))
+    empty.mkdir()
+    link.symlink_to(empty)
+    dangling.symlink_to(tmp_path / "new")
+    for folder in (link, dangling, tmp_path / "none" / ".." / "rows"):
+        Impressions.from_parquet(path, folder=folder)
+        assert list(folder.resolve().glob("*.rows"))
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "log.parquet", "empty", "link", "dangling", "new", "rows"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda log: pl.concat([log, log]),
+        lambda log: log.head(3),
+        lambda log: log.head(0),
+        lambda log: log.with_columns(pl.col("user_id") + 1),
+        lambda log: log.with_columns(item_id=log["item_id"] + log["item_id"]),
+    ],
+)
+def test_files_that_change_while_they_are_read(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any
+) -> None:
+    log, scan = pl.read_parquet(path), _log_on_disk._scan
+
+    def changed(*args: Any) -> Any:
+        found = scan(*args)
+        change(log).write_parquet(path)
+        return found
+
+    monkeypatch.setattr(_log_on_disk, "_scan", changed)
+    with pytest.raises(ValueError, match="changed between"):
+        Impressions.from_parquet(path, folder=tmp_path / "rows")
+    assert not (tmp_path / "rows").exists()
+
+
 def backed_by(X: Impressions) -> tuple[str, int]:
     base: Any = X.user
     while isinstance(base, np.ndarray):

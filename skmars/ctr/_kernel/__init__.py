@@ -6,6 +6,7 @@ Its reference is `skmars.ctr._layers`, which takes its place. Imports torch: imp
 from __future__ import annotations
 
 import ctypes
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -46,9 +47,20 @@ def library() -> Any:
     name = FILES.get(torch.backends.cpu.get_cpu_capability(), "perceptron-native.so")
     file = Path(__file__).with_name(name)
     try:
-        return ctypes.CDLL(str(file)) if file.exists() else None
-    except OSError:
-        return None
+        found = ctypes.CDLL(str(file)) if file.exists() else None
+        # Files that were built from an older source read other fields.
+        fits = found is not None and found.skmars_fields() == ctypes.sizeof(Perceptron)
+    except (OSError, AttributeError) as error:
+        fits, reason = False, str(error)
+    else:
+        reason = "it was built from another version"
+    if file.exists() and not fits:
+        warnings.warn(
+            f"{file} can't be used ({reason}); training is slower without. Build it again: "
+            f"python {file.with_name('build.py')}",
+            stacklevel=2,
+        )
+    return found if fits else None
 
 
 def padded(width: int) -> int:
@@ -86,13 +98,17 @@ def call(
     if group is not None:
 
         def sum_over_processes(numbers: Any, n: int) -> None:
-            array = torch.from_numpy(as_array(numbers, (n,)))
+            if errors:
+                return
             try:
+                array = torch.from_numpy(as_array(numbers, (n,)))
                 array.copy_(group.sum_(array.clone()))
             except BaseException as error:  # which compiled code can't hand on
                 errors.append(error)
 
         fields.sum_over_processes = _SUM(sum_over_processes)
-    getattr(library(), f"skmars_{name}")(ctypes.byref(fields))
+    has_memory = getattr(library(), f"skmars_{name}")(ctypes.byref(fields))
     if errors:
         raise errors[0]
+    if not has_memory:
+        raise MemoryError("there is no memory for a batch this large. Set a smaller batch_size.")

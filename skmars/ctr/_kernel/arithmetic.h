@@ -4,8 +4,11 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
+#include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -115,11 +118,14 @@ class Threads {
   public:
     // Those of this process: a forked one has none of its parent's.
     static Threads& here() {
-        static std::mutex making;
-        static Threads* made = nullptr;  // never deleted: they wait until the process ends
-        std::lock_guard<std::mutex> lock(making);
-        if (made == nullptr || made->process_ != getpid()) made = new Threads();
-        return *made;
+        // Never deleted: they wait until the process ends. No lock, which a fork might inherit.
+        static std::atomic<Threads*> made{nullptr};
+        Threads* found = made;
+        while (found == nullptr || found->process_ != getpid()) {
+            auto own = std::make_unique<Threads>();
+            if (made.compare_exchange_strong(found, own.get())) return *own.release();
+        }
+        return *found;
     }
 
     std::mutex in_use;
@@ -129,11 +135,16 @@ class Threads {
 
     // Call work(part, thread) for each part, on some threads of numbers below n_threads.
     void share_out(int64_t n_parts, int n_threads, const std::function<void(int64_t, int)>& work) {
-        while (static_cast<int>(threads_.size()) + 1 < n_threads)
-            threads_.emplace_back([this, i = static_cast<int>(threads_.size()) + 1] { serve(i); });
+        try {
+            while (static_cast<int>(threads_.size()) + 1 < n_threads)
+                threads_.emplace_back([this, i = static_cast<int>(threads_.size()) + 1] { serve(i); });
+        } catch (const std::system_error&) {
+            // The system allows no more threads: those that are there do all.
+        }
         {
             std::lock_guard<std::mutex> lock(mutex_);
             work_ = &work, n_parts_ = n_parts, n_threads_ = n_threads, next_ = 0, n_done_ = 0;
+            error_ = nullptr;
             ++generation_;
         }
         wake_.notify_all();
@@ -142,6 +153,7 @@ class Threads {
         std::unique_lock<std::mutex> lock(mutex_);
         done_.wait(lock, [&] { return n_done_ == n_parts; });
         n_parts_ = 0;
+        if (error_) std::rethrow_exception(error_);
     }
 
   private:
@@ -156,8 +168,14 @@ class Threads {
                 if (next_ >= n_parts_ || thread >= n_threads_) return;
                 part = next_++, work = work_;
             }
-            (*work)(part, thread);
+            std::exception_ptr error;
+            try {
+                (*work)(part, thread);
+            } catch (...) {
+                error = std::current_exception();  // which other threads must not be left with
+            }
             std::lock_guard<std::mutex> lock(mutex_);
+            if (error) error_ = error;
             if (++n_done_ == n_parts_) done_.notify_one();
         }
     }
@@ -182,6 +200,7 @@ class Threads {
     int64_t n_parts_ = 0, next_ = 0;
     int n_threads_ = 1;
     const std::function<void(int64_t, int)>* work_ = nullptr;
+    std::exception_ptr error_;
 };
 
 // The use of the threads and the memory for a while; where somebody else uses them, the caller's

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <new>
 
 #include "arithmetic.h"
 
@@ -761,13 +762,25 @@ class Pass {
     std::vector<std::unique_ptr<Thread>> threads_;
 };
 
+// Whether there was memory enough.
+int run(const Perceptron* of, void (Pass::*pass)()) {
+    try {
+        Pass whole(*of);
+        (whole.*pass)();
+        return 1;
+    } catch (const std::bad_alloc&) {
+        return 0;
+    }
+}
+
 }  // namespace
 
 extern "C" {
 
 int64_t skmars_lanes() { return LANES; }
-void skmars_train(const Perceptron* of) { Pass(*of).train(); }
-void skmars_predict(const Perceptron* of) { Pass(*of).predict(); }
-void skmars_backward(const Perceptron* of) { Pass(*of).backward(); }
+int64_t skmars_fields() { return sizeof(Perceptron); }
+int skmars_train(const Perceptron* of) { return run(of, &Pass::train); }
+int skmars_predict(const Perceptron* of) { return run(of, &Pass::predict); }
+int skmars_backward(const Perceptron* of) { return run(of, &Pass::backward); }
 
 }  // extern "C"
