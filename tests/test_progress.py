@@ -95,6 +95,8 @@ def test_progress_bar_within_a_search(
 ) -> None:
     pytest.importorskip("rich")
     monkeypatch.setenv("COLUMNS", "200")
+    # rich keeps a console with the width that it found first, which may be that of another test.
+    monkeypatch.setattr("rich._console", None)
     from sklearn.callback import ProgressBar
 
     search = search_over(make_pipeline())

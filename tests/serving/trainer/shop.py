@@ -172,11 +172,12 @@ def flat(value: Any, seen: set[int] | None = None) -> list[Any]:
 def content(state: Parameters) -> list[Any]:
     """Return all that a checkpoint has learnt."""
     din = vars(state.classifier)
-    names = ("_network", "loss_curve_", "n_iter_", "item_ids_", "random_state")
+    names = ("_network", "loss_curve_", "n_iter_", "random_state")
     moments = din["_optimizer_state"]
     moments = getattr(moments, "__dict__", moments)
     told = (state.model, state.position, state.pool, state.n_events, state.n_skipped, state.began)
-    return flat([[din[name] for name in names], moments, list(told), state.learnt])
+    learnt = [state.classifier.item_ids_, *(din[name] for name in names)]
+    return flat([learnt, moments, list(told), state.learnt])
 
 
 def assert_same(found: Parameters, expected: Parameters) -> None:
