@@ -13,10 +13,8 @@ is that of a fit on a million rows. To compare two versions, run it in the check
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.interactions import synthetic, with_features
+from benchmarks.measure import busy_processes
 from skmars import Impressions, MultimodalEncoder, SteinAligner, load_movielens_1m
 
 BATCH_SIZE = 4096
@@ -46,27 +45,6 @@ def read(path: Path | None, n_rows: int | None) -> tuple[Impressions, np.ndarray
     last = int(np.searchsorted(np.cumsum(rows_of_user[shuffled]), n_rows))
     chosen = np.flatnonzero(np.isin(X.user, shuffled[: last + 1]))
     return X[chosen], y[chosen]
-
-
-def spin() -> None:
-    """Keep a core busy."""
-    while True:
-        pass
-
-
-@contextmanager
-def busy(n_processes: int) -> Iterator[None]:
-    """Keep so many cores busy."""
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=spin, daemon=True) for _ in range(n_processes)]
-    for process in processes:
-        process.start()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.terminate()
-            process.join()
 
 
 def timed(work: Callable[[], Any], repeats: int) -> tuple[float, float]:
@@ -107,7 +85,7 @@ def main() -> None:
         for n_busy in arguments.busy:
             for n_threads in arguments.threads:
                 torch.set_num_threads(n_threads)
-                with busy(n_busy):
+                with busy_processes(n_busy):
                     wall, cpu = timed(work, arguments.repeats)
                 line = f"{name:16s} {n_threads:8d} {n_busy:5d} {wall:8.2f} {cpu:8.2f}"
                 print(line, flush=True)

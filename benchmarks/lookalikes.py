@@ -22,12 +22,9 @@ what the process needed at most beyond what it held before the step.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -36,7 +33,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.measure import peak_mb, reset_peak, threads
+from benchmarks.measure import busy_processes, peak_mb, reset_peak, threads
 from benchmarks.parts import retrieval
 from skmars import SequenceRetrievalAugmenter
 
@@ -79,28 +76,6 @@ def fastest_block(users: NDArray[np.float32], donors: NDArray[np.float32]) -> in
         product_and_top_k(some, donors, K, block, 1)
         took[block] = min(took.get(block, np.inf), time.process_time() - began)
     return min(took, key=lambda block: took[block])
-
-
-def _spin(core: int) -> None:
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
-    while True:
-        pass
-
-
-@contextmanager
-def busy_core(wanted: bool) -> Iterator[None]:
-    """Keep one core busy, by another process."""
-    if not wanted:
-        yield
-        return
-    process = multiprocessing.get_context("spawn").Process(target=_spin, args=(0,), daemon=True)
-    process.start()
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.join()
 
 
 def contenders(arguments: argparse.Namespace) -> dict[str, Callable[[int], Any]]:
@@ -152,7 +127,7 @@ def main(command: list[str] | None = None) -> dict[tuple[str, int], Took]:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args(command)
     took: dict[tuple[str, int], Took] = {}
-    with threads(1), busy_core(arguments.busy):
+    with threads(1), busy_processes(int(arguments.busy)):
         made = contenders(arguments)
         for _ in range(arguments.repeats):
             for name, call in made.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import resource
 import subprocess
@@ -130,6 +131,28 @@ def chosen(known: Mapping[str, T], names: Sequence[str] | None) -> dict[str, T]:
     if unknown:
         raise SystemExit(f"no contender {unknown[0]!r}; there are: {'; '.join(known)}")
     return {name: known[name] for name in names or known}
+
+
+def _compute() -> None:
+    while True:
+        pass
+
+
+@contextmanager
+def busy_processes(n: int) -> Iterator[None]:
+    """Let `n` other processes compute all the time, each on a core that the system gives it."""
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_compute, daemon=True) for _ in range(n)]
+    for process in processes:
+        process.start()
+    if processes:
+        time.sleep(1.0)  # until they have begun
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
 
 
 @contextmanager

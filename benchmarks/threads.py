@@ -13,37 +13,13 @@ divided by seconds with two, in the same round: the median of the rounds, lowest
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
 from benchmarks.interactions import load
-from benchmarks.measure import machine
+from benchmarks.measure import busy_processes, machine
 from benchmarks.parts.networks import Settings, make
-
-
-def keep_busy() -> None:
-    """Multiply until somebody ends the process."""
-    x = 1.0
-    while True:
-        x = x * 1.0000001 % 10.0
-
-
-@contextmanager
-def busy_process(is_wanted: bool) -> Iterator[None]:
-    """Let another process compute in the block."""
-    process = multiprocessing.get_context("spawn").Process(target=keep_busy, daemon=True)
-    if is_wanted:
-        process.start()
-        time.sleep(1.0)
-    try:
-        yield
-    finally:
-        if is_wanted:
-            process.kill()
 
 
 def rounds(contender: Any, n_repeats: int) -> dict[str, list[list[float]]]:
@@ -86,7 +62,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|")
     for is_busy in (False, True):
-        with busy_process(is_busy):
+        with busy_processes(int(is_busy)):
             for work, pairs in rounds(contender, arguments.repeats).items():
                 one, two = (median(p[i] for p in pairs) for i in (0, 1))
                 ratios = sorted(p[0] / p[1] for p in pairs)
