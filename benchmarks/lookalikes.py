@@ -10,7 +10,7 @@ candidates (--candidates), and donors with twenty.
 bare      the product of all users with all donors in float32, and the 50 largest of each row, as
           torch does both (`mm`, `topk` without sorting): blocks of so many users as are fastest in
           a trial, taken by threads of their own with one arithmetic thread each
-with      `transform` with look-alike features of 50 look-alikes
+with      `transform` with look-alike features (the latest K users who touched each target)
 without   `transform` with `n_lookalikes` 0: one donor is enough to borrow from
 fit       `fit_transform` of the rows of the donors, each with donors of other folds
 

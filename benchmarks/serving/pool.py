@@ -58,7 +58,7 @@ def build(made: World) -> Any:
 @contextmanager
 def timed_parts(seconds: dict[str, float]) -> Iterator[None]:
     """Add the CPU seconds of the functions that build the parts of a pool."""
-    from skmars.retrieval import _donors
+    from skmars.retrieval import _donors, _users
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any) -> Any:
@@ -69,10 +69,10 @@ def timed_parts(seconds: dict[str, float]) -> Iterator[None]:
 
         return call
 
-    of = _donors.DonorInteractions.of
+    of = _users.Interactions.of
     with (
         patch.object(_donors, "user_vectors", timed("vectors of users", _donors.user_vectors)),
-        patch.object(_donors.DonorInteractions, "of", timed("interactions", of)),
+        patch.object(_users.Interactions, "of", timed("interactions", of)),
         patch.object(_donors, "fit_index", timed("index", _donors.fit_index)),
     ):
         yield

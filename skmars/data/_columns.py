@@ -22,10 +22,10 @@ RESERVED = (*REQUIRED, *OPTIONAL)
 # With this begin the columns of attributes of users: "user.age".
 USER_PREFIX = "user."
 
-# Names of the look-alike features (context columns): of all donors, and of the look-alikes compared
-# with all donors.
-TOUCHED = ("donor_popularity", "lookalike_support")
-LIKED = ("donor_approval", "lookalike_approval")
+# Names of the look-alike features (context columns): of all users, and of look-alikes compared with
+# all users.
+TOUCHED = ("item_popularity", "lookalike_support")
+LIKED = ("item_approval", "lookalike_approval")
 LOOKALIKES = TOUCHED + LIKED
 
 # The modality that holds the item factors.

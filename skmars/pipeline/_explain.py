@@ -83,10 +83,11 @@ def explain(model: Any, X: Impressions | Frame, *, frame: str | None = None) -> 
         * `donor_id` and `donor_similarity`, lists of the donors whose items may be borrowed, the
           most similar first (none where donors are not searched);
         * `largest_similarity`, of the most relevant of the donors' items, where none reaches theta;
-        * `lookalikes`, how many there are, and `lookalikes_touched`, how many of them touched the
-          item before the row; `donors` and `donors_touched`, the same of all donors; and
-          `lookalikes_liked` and `donors_liked`, where histories carry feedback. These are behind
-          the look-alike features, and missing where the augmenter makes none.
+        * `users`, how many users had an event before the row, `users_touched`, how many of them
+          touched the item, and `lookalikes_touched`, what these count for if each is weighed by how
+          like the row's user they are (one who is as alike as users are in the mean counts for
+          one); and `users_liked` and `lookalikes_liked`, where histories carry feedback. These are
+          behind the look-alike features, and missing where the augmenter makes none.
 
         ``borrowed``, one line a borrowed item: that of `SequenceRetrievalAugmenter.explain`.
 
@@ -120,10 +121,10 @@ def explain(model: Any, X: Impressions | Frame, *, frame: str | None = None) -> 
             "model has no SequenceRetrievalAugmenter, so that nothing is borrowed and there is "
             "nothing to explain. Pass a fitted pipeline with one, such as that of make_mars."
         )
-    rows, own_donor = augmenter._fitted_rows(prepared)
+    rows, own = augmenter._fitted_rows(prepared)
     augmented = augmenter.transform(rows)
     assert augmented.borrowed is not None
-    plan = augmenter._plan(rows, own_donor, augmenter.pool_)
+    plan = augmenter._plan(rows, own, augmenter.pool_)
     reasons = find_reasons(plan, augmented.borrowed)
     columns: dict[str, Any] = {
         "row": np.arange(len(rows)),
@@ -186,12 +187,12 @@ def _told(
         f"low-active up to {_counted(f'{low:g}', 'item')}, users high-active from {high:g})."
     )
     lines += _borrowing(i, rows, borrowed, augmenter.theta)
-    if "lookalikes" in rows:
-        k, c, n, all_ = (int(rows[name][i]) for name in _COUNTS)
-        lines.append(_interest(k, c, n, all_, title))
-        if "lookalikes_liked" in rows:
-            mine, all_ = rows["lookalikes_liked"][i], rows["donors_liked"][i]
-            lines.append(f"{mine} of these look-alikes and {all_} of these donors liked it.")
+    if "users" in rows:
+        n, touched, alike = (rows[name][i] for name in _COUNTS)
+        lines.append(_interest(n, touched, alike, title))
+        if "users_liked" in rows:
+            mine, all_ = rows["lookalikes_liked"][i], rows["users_liked"][i]
+            lines.append(f"{all_} of them liked it, which counts for {mine:.1f}.")
     return lines
 
 
@@ -200,7 +201,7 @@ _ACTIVITY = {
     "middle": "which is neither low- nor high-active",
     "high": "which is high-active",
 }
-_COUNTS = ("lookalikes", "lookalikes_touched", "donors", "donors_touched")
+_COUNTS = ("users", "users_touched", "lookalikes_touched")
 
 
 def _borrowing(
@@ -231,15 +232,14 @@ def _item(borrowed: dict[str, NDArray[Any]], j: int) -> str:
     return f"{borrowed['title'][j]!r}" + (f" ({s:.2f})" if np.isfinite(s) else "")
 
 
-def _interest(k: int, c: int, n: int, all_: int, title: str) -> str:
-    """Tell how many look-alikes and donors touched an item, by the moment of the row."""
-    if all_ == 0:
-        return f"None of {_counted(n, 'donor')} touched {title} before."
-    share = f"{title} was touched by {all_} of {_counted(n, 'donor')}"
-    if k == 0:
-        return f"{share}; there are no look-alikes."
-    times = (c / k) / (all_ / n)
-    return f"{share}, and by {c} of {_counted(k, 'look-alike')}: {times:.1f} times as often."
+def _interest(n: int, touched: int, alike: float, title: str) -> str:
+    """Tell how many users touched an item, by the moment of the row, and how alike they are."""
+    if touched == 0:
+        return f"None of {_counted(n, 'user')} touched {title} before."
+    return (
+        f"{title} was touched by {touched} of {_counted(n, 'user')}; weighed by how like this user "
+        f"they are, that counts for {alike:.1f}."
+    )
 
 
 def _counted(n: Any, what: str) -> str:

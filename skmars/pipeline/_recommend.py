@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from numbers import Integral
@@ -29,8 +30,8 @@ BLOCK_ROWS = 1 << 14
 # Log-odds that agree to so many decimals are ties: the last bits of a float32 network depend on
 # how many rows are predicted together.
 DECIMALS = 5
-# Look-alikes whose items are candidates, where the augmenter makes no features of look-alikes.
-N_LOOKALIKES = 50
+# Donors of a row whose items are candidates.
+N_DONORS = 50
 
 
 def recommend(
@@ -170,9 +171,10 @@ def _first_stage(
             f"candidates={k} takes candidates from look-alikes, but model has no "
             "SequenceRetrievalAugmenter. Pass item ids, or None for the whole catalogue."
         )
-    rows, own_donor = augmenter._fitted_rows(prepared)
-    n_lookalikes = augmenter.n_lookalikes or N_LOOKALIKES
-    plan = augmenter._plan(rows, own_donor, augmenter.pool_, n_lookalikes=n_lookalikes)
+    rows, own = augmenter._fitted_rows(prepared)
+    plan = augmenter._plan(
+        rows, own, augmenter.pool_, everybody=True, n_neighbors=N_DONORS, max_length=sys.maxsize
+    )
     return likely_items(plan, k, exclude_seen)
 
 

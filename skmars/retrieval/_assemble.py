@@ -14,9 +14,9 @@ from skmars.data._columns import LOOKALIKES, TOUCHED
 from skmars.data._sequences import FLAT
 from skmars.retrieval import _plan
 from skmars.retrieval._borrowing import Borrowers, borrow, nothing_borrowed
-from skmars.retrieval._embeddings import ItemSpace
-from skmars.retrieval._lookalike_features import lookalike_features
-from skmars.retrieval._neighbors import Lookalikes
+from skmars.retrieval._embeddings import ItemSpace, Vectors
+from skmars.retrieval._lookalike_features import Counts, count_lookalikes, lookalike_features
+from skmars.retrieval._neighbors import Donors
 from skmars.utils import _ragged as ragged
 from skmars.utils._blocks import in_threads
 
@@ -35,40 +35,62 @@ class Retrieved:
     features: NDArray[np.float64]  # (4, n_featured)
 
 
-def retrieve(plan: _plan.Plan, block: range, lookalikes: Lookalikes) -> Retrieved:
+def retrieve(plan: _plan.Plan, block: range, donors: Donors) -> Retrieved:
     """Return what the rows of a block of searches get from the look-alikes that were found."""
     row, at = plan.rows_of(block)
     borrows = plan.borrows[row]
-    borrowed = borrowed_items(plan, row[borrows], at[borrows], lookalikes)
+    borrowed = nothing_borrowed(plan.pool.history)
+    if borrows.any():
+        borrowed = borrowed_items(plan, row[borrows], at[borrows], donors)
     if not plan.settings.n_lookalikes:
         return Retrieved(row[borrows], borrowed, row[:0], np.zeros((len(LOOKALIKES), 0)))
 
+    users = compared_users(plan, block)
+
     def featured(first: int) -> NDArray[np.float64]:
-        return _features(plan, row[first:][:_THREAD_ROWS], at[first:][:_THREAD_ROWS], lookalikes)
+        some = slice(first, first + _THREAD_ROWS)
+        return _features(plan, row[some], at[some], users)
 
     with in_threads(featured, range(0, len(row), _THREAD_ROWS), plan.settings.n_jobs) as parts:
         features = np.concatenate(list(parts), axis=1)
     return Retrieved(row[borrows], borrowed, row, features)
 
 
+def compared_users(plan: _plan.Plan, block: range) -> Vectors:
+    """Return the vectors by which the users of a block of searches are compared with all users."""
+    history = plan.X.history[plan.first_row[block.start : block.stop]]
+    return plan.pool.users.compared(history, plan.items)
+
+
 def _features(
-    plan: _plan.Plan, row: NDArray[np.int64], at: NDArray[np.int64], lookalikes: Lookalikes
+    plan: _plan.Plan, row: NDArray[np.int64], at: NDArray[np.int64], users: Vectors
 ) -> NDArray[np.float64]:
-    """Return the features of rows, and `at` whose look-alikes they have, ascending."""
-    k = plan.settings.n_lookalikes
+    """Return the features of rows, and `at` which vector is that of their user, ascending."""
     features = np.empty((len(LOOKALIKES), len(row)))
     for first in range(0, len(row), _CACHE_ROWS):
         some = slice(first, first + _CACHE_ROWS)
         theirs = slice(at[some][0], at[some][-1] + 1)
-        features[:, some] = lookalike_features(
-            plan.pool.interactions,
-            lookalikes.donor[theirs, :k],
-            lookalikes.similarity[theirs, :k],
-            at[some] - theirs.start,
-            plan.items.codes(plan.X.target[row[some]]),
-            None if plan.before is None else plan.before[row[some]],
-        )
+        counts = lookalike_counts(plan, row[some], at[some] - theirs.start, users[theirs])
+        features[:, some] = lookalike_features(counts, plan.pool.users.interactions.share_of_likes)
     return features
+
+
+def lookalike_counts(
+    plan: _plan.Plan, row: NDArray[np.int64], at: NDArray[np.int64], users: Vectors
+) -> Counts:
+    """Count how users interacted with the targets of rows; `at` which vector is their user's."""
+    everybody = plan.pool.users
+    return count_lookalikes(
+        everybody.interactions,
+        everybody.vectors,
+        everybody.spread,
+        users,
+        at,
+        plan.own.user[row],
+        plan.items.codes(plan.X.target[row]),
+        None if plan.before is None else plan.before[row],
+        plan.settings.n_lookalikes,
+    )
 
 
 def assemble(plan: _plan.Plan, found: Iterable[Retrieved]) -> Impressions:
@@ -96,7 +118,7 @@ def assemble(plan: _plan.Plan, found: Iterable[Retrieved]) -> Impressions:
 
 
 def borrowed_items(
-    plan: _plan.Plan, rows: NDArray[np.int64], user: NDArray[np.int64], lookalikes: Lookalikes
+    plan: _plan.Plan, rows: NDArray[np.int64], user: NDArray[np.int64], donors: Donors
 ) -> Sequences:
     """Return the borrowed items of rows; computed once for rows of equal history and target."""
     settings, items = plan.settings, plan.items
@@ -109,14 +131,14 @@ def borrowed_items(
     def query_vectors(some: NDArray[np.int64]) -> NDArray[np.float64]:
         if relevance == "target":
             return items.units(target[some]).astype(np.float64)
-        users = lookalikes.user[user[some]].astype(np.float64)
+        users = donors.user[user[some]].astype(np.float64)
         # The mean of two cosines is the cosine-like product with the mean of both unit vectors.
         return users if relevance == "user" else (users + items.units(target[some])) / 2
 
     own = plan.X.history[rows].last(max_length)
     borrowers = Borrowers(
-        donor=lookalikes.donor[user, : settings.n_neighbors],
-        donor_similarity=lookalikes.similarity[user, : settings.n_neighbors],
+        donor=donors.donor[user, : settings.n_neighbors],
+        donor_similarity=donors.similarity[user, : settings.n_neighbors],
         query_vectors=query_vectors if items.stacked_units else None,
         own=own,
         capacity=max_length - own.length.astype(np.int64),

@@ -26,18 +26,17 @@ from skmars.retrieval._ann import HNSWNeighbors, NeighborIndex
 from skmars.retrieval._assemble import Retrieved, assemble, retrieve
 from skmars.retrieval._donors import (
     DonorPool,
+    Own,
     PoolSettings,
     build_pool,
     check_interchangeable,
-    collect_donors,
-    have_later_events,
-    own_donors,
+    collect_pool,
     rows_to_fit,
     warn_if_nothing_is_borrowed,
 )
 from skmars.retrieval._embeddings import Vectors
 from skmars.retrieval._explain import borrowed_columns
-from skmars.retrieval._neighbors import Searches, embedded_users, find_lookalikes
+from skmars.retrieval._neighbors import Searches, embedded_users, find_donors
 from skmars.retrieval._out_of_fold import fold_groups, fold_of_users, join_groups
 from skmars.retrieval._plan import Plan, Settings, make_plan
 from skmars.utils._base import (
@@ -119,14 +118,14 @@ class SequenceRetrievalAugmenter(
         Most items that a row may borrow: those with the largest :math:`s_i` for "filter" (among
         equals, those nearer to the own history), those nearest to the own history for the
         other strategies. Their order is kept. None for no limit but `max_length`.
-    n_lookalikes : int, default=50
-        Number of look-alikes (the most similar donors) of every row, also where nothing is
-        borrowed. How they interacted with the row's target becomes context, the look-alike
-        features: ``donor_popularity``, how many of all donors touched the target by then, and
-        ``lookalike_support``, how many of the look-alikes did, compared with all donors; where
-        histories carry feedback, also ``donor_approval`` and ``lookalike_approval``: how often
-        they liked it.
-        0 adds no columns, as the paper has none.
+    n_lookalikes : int, default=200
+        Most users, the latest who touched a row's target before the row, with whom its user is
+        compared. Any user of `fit` with a history may be one of them, not donors alone. How many
+        touched the target, and how alike they are, becomes context, the look-alike features:
+        ``item_popularity``, how many touched the target by then, and ``lookalike_support``, whether
+        they are more like the row's user than others are; where histories carry feedback, also
+        ``item_approval`` and ``lookalike_approval``: how often they liked it. 0 adds no columns, as
+        the paper has none.
     activity : {"row", "user"}, default="row"
         What the quantiles are over: the histories of all rows, or (as printed) the longest history
         of each user. A row is low-active by its own history in either case: how active a user is
@@ -267,7 +266,7 @@ class SequenceRetrievalAugmenter(
         high_quantile: float = 0.7,
         max_length: int = 200,
         max_borrowed: int | None = None,
-        n_lookalikes: int = 50,
+        n_lookalikes: int = 200,
         activity: str = "row",
         respect_time: bool = True,
         neighbors: str | NeighborIndex = "auto",
@@ -347,13 +346,13 @@ class SequenceRetrievalAugmenter(
         groups = fold_groups(rows, self.cv)
         context = self._init_callback_context(max_subtasks=len(groups))
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        donors = self._fit(rows)
+        everybody = self._fit(rows)
         activity = self.low_threshold_, self.high_threshold_
         fold, parts = fold_of_users(rows, self.cv), []
         for group in groups:
             seen = rows.catalog.in_fold(group.feature_fold)
-            pool = collect_donors(
-                donors[fold[donors.user] != group.fold],
+            pool = collect_pool(
+                everybody[fold[everybody.user] != group.fold],
                 group.feature_fold,
                 self.pool_.settings,
                 self.neighbors,
@@ -362,8 +361,7 @@ class SequenceRetrievalAugmenter(
                 self.pool_.items if seen is rows.catalog else None,
             )
             part = rows[group.rows].with_catalog(seen)
-            nobody = np.full(len(part), -1, dtype=np.int32)
-            parts.append(self._retrieve(part, nobody, pool, context))
+            parts.append(self._retrieve(part, Own.nobody(len(part)), pool, context))
         augmented = join_groups(rows, groups, parts, self.donor_ids_)
         context.call_on_fit_task_end(
             estimator=self, X=X, y=y, reconstruction_attributes=self._fitted_attributes
@@ -380,15 +378,15 @@ class SequenceRetrievalAugmenter(
         return PoolSettings(**{k: getattr(self, k) for k in PoolSettings.__dataclass_fields__})
 
     def _fit(self, X: Impressions) -> Impressions:
-        """Set the fitted attributes; return the row of each donor with the history to borrow."""
+        """Set the fitted attributes; return of each user the row with the longest history."""
         users = UserActivity.of(X)
-        pool, donors = build_pool(X, users, self._pool_settings(), self.neighbors, self.n_jobs)
+        pool, rows = build_pool(X, users, self._pool_settings(), self.neighbors, self.n_jobs)
         check_columns(self, X, reset=True)
         self.pool_, self._activity = pool, users[0]
-        nothing = self._plan(X[:0], np.zeros(0, dtype=np.int32), pool)
+        nothing = self._plan(X[:0], Own.nobody(0), pool)
         self._columns_out = assemble(nothing, ()).columns
         warn_if_nothing_is_borrowed(X, pool, stacklevel=6)  # past `fit` and its decorators
-        return donors
+        return rows
 
     def transform(self, X: Impressions | IntoDataFrame) -> Impressions:
         """Put borrowed items to the left of short histories, and add look-alike features.
@@ -414,12 +412,12 @@ class SequenceRetrievalAugmenter(
             If `X` lacks the user embedding or a context column of `fit`, or its items are in
             another space than in `fit` (the aligner was fitted again since, say).
         """
-        rows, own_donor = self._fitted_rows(X)
-        augmented = self._retrieve(rows, own_donor, self.pool_)
-        return mark_own(augmented, have_later_events(rows, own_donor, self.pool_))
+        rows, own = self._fitted_rows(X)
+        augmented = self._retrieve(rows, own, self.pool_)
+        return mark_own(augmented, own.has_later_events(rows, self.pool_, not self.n_lookalikes))
 
-    def _fitted_rows(self, X: Impressions | IntoDataFrame) -> tuple[Impressions, NDArray[np.int32]]:
-        """Return the rows, and of each the donor who is its own user, -1 if there is none."""
+    def _fitted_rows(self, X: Impressions | IntoDataFrame) -> tuple[Impressions, Own]:
+        """Return the rows, and who in the pool is the own user of each."""
         require_fitted(self, "pool_")
         # Parameters may have been set since the fit.
         given = {name: getattr(self, name) for name in Settings.__dataclass_fields__}
@@ -429,7 +427,7 @@ class SequenceRetrievalAugmenter(
             self._check_parameters()
         rows = require_impressions(X, estimator_name=type(self).__name__)
         check_columns(self, rows, reset=False)
-        return rows, own_donors(rows, self.pool_)
+        return rows, Own.of(rows, self.pool_)
 
     def with_pool(self, pool: DonorPool) -> Any:
         """Return an augmenter that borrows from another pool, of other users or later events.
@@ -559,27 +557,28 @@ class SequenceRetrievalAugmenter(
         return tags
 
     def _plan(
-        self, X: Impressions, own_donor: NDArray[np.int32], pool: DonorPool, **changes: Any
+        self, X: Impressions, own: Own, pool: DonorPool, everybody: bool = False, **changes: Any
     ) -> Plan:
+        """Return how rows borrow; `everybody` does, not only those who are low-active."""
         given = {name: getattr(self, name) for name in Settings.__dataclass_fields__}
         settings = Settings(**{**given, **changes})
-        low = is_low(X.history.length, pool.low_threshold)
-        return make_plan(X, low, own_donor, pool, settings)
+        low = is_low(X.history.length, pool.low_threshold) | everybody
+        return make_plan(X, low, own, pool, settings)
 
     def _retrieve(
         self,
         X: Impressions,
-        own_donor: NDArray[np.int32],
+        own: Own,
         pool: DonorPool,
         context: CallbackContext | None = None,
     ) -> Impressions:
-        """Let rows borrow from a pool, except from themselves: `own_donor` in it, -1 for none."""
+        """Let rows borrow from a pool, and be compared with its users, except with themselves."""
         began = time.perf_counter()
         name = type(self).__name__
-        plan = self._plan(X, own_donor, pool)
+        plan = self._plan(X, own, pool)
 
         def of(searches: Searches) -> Retrieved:
-            return retrieve(plan, searches[0], find_lookalikes(plan, *searches))
+            return retrieve(plan, searches[0], find_donors(plan, *searches))
 
         # Of other indices it is not known that threads may share them.
         shared = pool.index is None or isinstance(pool.index, HNSWNeighbors)

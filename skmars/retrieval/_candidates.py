@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.retrieval._embeddings import unit, user_vectors
-from skmars.retrieval._lookalike_features import TEMPERATURE
-from skmars.retrieval._neighbors import find_lookalikes
+from skmars.retrieval._neighbors import find_donors
 from skmars.retrieval._plan import Plan
 
+# A look-alike whose cosine is this much below that of the most similar one has the weight 1/e.
+TEMPERATURE = 0.1
 _BLOCK = 1 << 22  # scores of rows and items in memory at a time
 # How much a difference of popularity counts: it decides between equals alone.
 _LITTLE = 1e-9
@@ -21,9 +22,9 @@ def likely_items(plan: Plan, k: int, exclude_seen: bool) -> Iterator[NDArray[np.
     """Yield for each row of a plan the codes of at most `k` items, ascending.
 
     Half of them are those that most of its look-alikes touched before the row, each look-alike
-    counted by similarity as for the look-alike features; the others are those nearest to its
+    counted by similarity; the others are those nearest to its
     history, by the cosine of the item with the mean of the history's items. Equals rank by how many
-    donors touched them, so that a row without a history gets what is popular.
+    users touched them, so that a row without a history gets what is popular.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def likely_items(plan: Plan, k: int, exclude_seen: bool) -> Iterator[NDArray[np.
     of_code[items.codes(codes)] = codes
     units = items.units(codes) if items.stacked_units else None
     donor, weight = _lookalikes(plan)
-    until = plan.pool.interactions.until(plan.before, len(X))
+    until = plan.pool.users.interactions.until(plan.before, len(X))
     popular: dict[int, NDArray[np.float64]] = {}
     step = max(1, _BLOCK // max(1, n_items))
     for first in range(0, len(X), step):
@@ -65,7 +66,7 @@ def _lookalikes(plan: Plan) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     donor = np.full((len(plan.X), plan.n_donors), -1, dtype=np.int32)
     weight = np.zeros(donor.shape)
     for block in plan.blocks:
-        found = find_lookalikes(plan, block)
+        found = find_donors(plan, block)
         row, at = plan.rows_of(block)
         donor[row] = found.donor[at]
         weight[row] = np.exp((found.similarity - found.similarity[:, :1]) / TEMPERATURE)[at]
@@ -100,11 +101,12 @@ def _touched(
 
 
 def _popularity(plan: Plan, codes: NDArray[np.int32], until: int) -> NDArray[np.float64]:
-    """Return a little for each donor who touched an item before a moment."""
-    interactions, known = plan.pool.interactions, plan.items.codes(codes)
-    item = np.where(known < interactions.n_items, known, np.int32(-1))
-    count, _ = interactions.count_all(item, np.full(len(codes), until, dtype=np.int32))
-    return np.where(item >= 0, count, 0) * _LITTLE
+    """Return a little for each user who touched an item before a moment."""
+    interactions = plan.pool.users.interactions
+    _, count = interactions.pairs(
+        plan.items.codes(codes), np.full(len(codes), until, dtype=np.int32)
+    )
+    return count.astype(np.float64) * _LITTLE
 
 
 def _half_and_half(

@@ -24,7 +24,7 @@ from skmars.retrieval._embeddings import (
     has_embedding,
     user_vectors,
 )
-from skmars.retrieval._lookalike_features import DonorInteractions
+from skmars.retrieval._users import Users
 from skmars.utils._folder import read_folder, write_folder
 from skmars.utils._ids import Lookup, kind_of
 
@@ -67,8 +67,8 @@ class DonorPool:
         Mean of their user vectors, the user centre of Eq. 15; zeros with ``center=False``.
     items : ItemSpace
         Ids, vectors and centre of the items (Eq. 16).
-    interactions : DonorInteractions
-        Which donors interacted with which items, for the look-alike features.
+    users : Users
+        All users with a history, donors or not, who are compared for the look-alike features.
     first_event : ndarray of shape (n_donors,), float64, or None
         Time of each donor's first event, in seconds; None without times.
     low_threshold, high_threshold : float
@@ -105,7 +105,7 @@ class DonorPool:
     units: Vectors
     center: NDArray[np.float64]
     items: ItemSpace
-    interactions: DonorInteractions
+    users: Users
     first_event: NDArray[np.float64] | None
     low_threshold: float
     high_threshold: float
@@ -227,8 +227,10 @@ class DonorPool:
         )
 
     @cached_property
-    def _lookup(self) -> Lookup:
-        return Lookup(self.ids, "user_id of the donors")
+    def donor_of_user(self) -> NDArray[np.int32]:
+        """Return which donor each of the users is, -1 for none, and behind them -1 for nobody."""
+        donor = Lookup(self.ids, "user_id of the donors")(self.users.ids, "user_id of the pool")
+        return np.append(donor, np.int32(-1))
 
     @cached_property
     def last_first_event(self) -> float:
@@ -274,7 +276,7 @@ def build_pool(
     n_jobs: int | None,
     given: tuple[float, float] | None = None,
 ) -> tuple[DonorPool, Impressions]:
-    """Return the pool of the high-active users of some rows, and one row of each of them.
+    """Return the pool of some rows, and of each user with a history the row with the longest.
 
     `users` is what ``UserActivity.of(X)`` returns; `given` are the thresholds of activity, which
     are computed from the rows otherwise.
@@ -283,12 +285,11 @@ def build_pool(
     if given is None:
         counted = active.longest if settings.activity == "user" else X.history.length
         given = thresholds(counted, settings.low_quantile, settings.high_quantile)
-    donors = X[row[is_high(active.longest, *given) & (active.longest > 0)]]
-    pool = collect_donors(donors, EVERYBODY, settings, neighbors, n_jobs, given)
-    return pool, donors[np.isin(donors.user_ids, pool.ids)]
+    rows = X[row[active.longest > 0]]
+    return collect_pool(rows, EVERYBODY, settings, neighbors, n_jobs, given), rows
 
 
-def collect_donors(
+def collect_pool(
     X: Impressions,
     fold: int,
     settings: PoolSettings,
@@ -297,7 +298,7 @@ def collect_donors(
     activity: tuple[float, float],
     items: ItemSpace | None = None,
 ) -> DonorPool:
-    """Make the pool of these donors, one row each, with features made without a fold's users.
+    """Make the pool of these users, one row each, with features made without a fold's users.
 
     `activity` are the two thresholds, and `items` the space of the catalogue, if it is known.
     """
@@ -310,27 +311,26 @@ def collect_donors(
         kind = "embedding"
     else:
         kind = "vectors"
-    if len(X) == 0:
-        found = np.zeros((0, 0), dtype=np.float32)
-    elif kind == "vectors" and items.vectors is None:
+    if kind == "vectors" and items.vectors is None and len(X):
         raise ValueError(
             "there is nothing to compare users by: X has no user embedding, and its catalogue "
             "neither an embedding nor features. Put an aligner or encoder before this step, or "
             "build the catalogue with features."
         )
-    else:
-        found = user_vectors(X, items.view(X.catalog), kind)
+    view = items.view(X.catalog)
+    donors = X[is_high(X.history.length, *activity)]
+    found = user_vectors(donors, view, kind) if len(X) else np.zeros((0, 0), dtype=np.float32)
     known = has_embedding(found)
-    X, found = X[known], found[known]
+    donors, found = donors[known], found[known]
     center = center_of(found, settings.center)
-    units, history = centred_units(found, center), X.history.compact()
+    units, history = centred_units(found, center), donors.history.compact()
     return DonorPool(
-        ids=X.user_ids,
+        ids=donors.user_ids,
         history=history,
         units=units,
         center=center,
         items=items,
-        interactions=DonorInteractions.of(history, len(items.ids)),
+        users=Users.of(X, view, len(items.ids)),
         first_event=_first_event(history),
         low_threshold=activity[0],
         high_threshold=activity[1],
@@ -348,24 +348,36 @@ def _first_event(history: Sequences) -> NDArray[np.float64] | None:
     return first
 
 
-def own_donors(X: Impressions, pool: DonorPool) -> NDArray[np.int32]:
-    """Return the donor who is each row's own user, a row number of the pool; -1 for none."""
-    if len(X) < len(X.users):
-        return pool._lookup(X.user_ids, "user_id of X")
-    return pool._lookup(X.users, "user_id of X")[X.user]
+@dataclass(frozen=True)
+class Own:
+    """Who is each row's own user: a row number of the donors, and one of all users; -1 for none."""
 
+    donor: NDArray[np.int32]
+    user: NDArray[np.int32]
 
-def have_later_events(
-    X: Impressions, own_donor: NDArray[np.int32], pool: DonorPool
-) -> NDArray[np.bool_]:
-    """Return for each row of `X` whether its user is a donor with a longer history.
+    @classmethod
+    def of(cls, X: Impressions, pool: DonorPool) -> Own:
+        """Look up the users of rows in a pool."""
+        user = pool.users.codes(X)
+        return cls(pool.donor_of_user[user], user)
 
-    What the pool holds may then know whether the row was clicked.
-    """
-    later = np.zeros(len(X), dtype=bool)
-    row = np.flatnonzero(own_donor >= 0)
-    later[row] = X.history.length[row] < pool.history.length[own_donor[row]]
-    return later
+    @classmethod
+    def nobody(cls, n_rows: int) -> Own:
+        """Return that no row's user is in the pool."""
+        nobody = np.full(n_rows, -1, dtype=np.int32)
+        return cls(nobody, nobody)
+
+    def has_later_events(
+        self, X: Impressions, pool: DonorPool, donors_alone: bool
+    ) -> NDArray[np.bool_]:
+        """Return for each row of `X` whether its user has a longer history in the pool.
+
+        What the pool holds may then know whether the row was clicked.
+        """
+        later = np.zeros(len(X), dtype=bool)
+        row = np.flatnonzero((self.donor if donors_alone else self.user) >= 0)
+        later[row] = X.history.length[row] < pool.users.length[self.user[row]]
+        return later
 
 
 def user_units(X: Impressions, pool: DonorPool) -> Vectors:
@@ -432,7 +444,7 @@ def _facts(pool: DonorPool) -> dict[str, Any]:
         "what items are compared by": "nothing" if items.vectors is None else items.kind,
         "length of item vectors": None if items.vectors is None else items.vectors.shape[1],
         "length of user vectors": pool.units.shape[1] if there else None,
-        "kind of user ids": kind_of(pool.ids) if there else None,
+        "kind of user ids": kind_of(pool.users.ids) if len(pool.users) else None,
         "kind of item ids": kind_of(items.ids) if len(items.ids) else None,
         "having times": pool.history.time is not None,
         "having feedback": pool.history.feedback is not None,

@@ -212,7 +212,7 @@ def user_vectors(X: Impressions, items: ItemView, kind: str) -> Vectors:
     and "vectors" the mean of the item vectors, neither centred nor scaled (Eq. 13 without context).
     """
     if kind != "embedding":
-        return _mean_over(X.history, items.units if kind == "units" else items.vectors)
+        return mean_over(X.history, items.units if kind == "units" else items.vectors)
     vectors = X.user_embedding
     if vectors is None:
         raise ValueError(
@@ -223,7 +223,7 @@ def user_vectors(X: Impressions, items: ItemView, kind: str) -> Vectors:
         return check_finite(np.asarray(vectors, dtype=np.float32), "user_embedding of X")
 
 
-def _mean_over(history: Sequences, vectors_of: Callable[[NDArray[np.int32]], Vectors]) -> Vectors:
+def mean_over(history: Sequences, vectors_of: Callable[[NDArray[np.int32]], Vectors]) -> Vectors:
     """Return the mean vector of each row's items, of those that have one."""
     items, codes = np.unique(history.items[history.positions()], return_inverse=True)
     vectors = vectors_of(items).astype(np.float64)

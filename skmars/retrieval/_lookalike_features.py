@@ -1,4 +1,4 @@
-"""Look-alike features: how look-alikes interacted with the target of a row."""
+"""Look-alike features: how the users most like a row's user interacted with its target."""
 
 from __future__ import annotations
 
@@ -9,77 +9,69 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from skmars.data import Sequences
+from skmars.retrieval._embeddings import Vectors, has_embedding, pairwise_cosine
 from skmars.utils import _ragged as ragged
 
-# Smoothing: so many interactions and likes, distributed as among all donors, are added to counts.
-PRIOR_COUNT, PRIOR_LIKES = 3.0, 5.0
-# A look-alike whose cosine is this much below that of the most similar one has the weight 1/e.
-TEMPERATURE = 0.1
-# Reading a pair takes so many times less than looking one up among those of a donor.
-_CHEAPER = 8
+# Smoothing: so many interactions and likes, distributed as among all users, are added to counts.
+PRIOR_COUNT, PRIOR_SUPPORT, PRIOR_LIKES = 3.0, 0.5, 5.0
 
 
 @dataclass(frozen=True)
-class DonorInteractions:
-    """Which donors interacted with which items: the first interaction of each pair.
+class Interactions:
+    """Which users interacted with which items: the first interaction of each pair.
 
-    Pairs stand donor after donor, those of one donor by item; and once more item after item, those
-    of one item by moment.
+    Pairs stand item after item, those of one item by moment, then by user.
     """
 
     times: NDArray[np.float64]  # distinct moments, ascending; the last is inf if some are unknown
-    begun: NDArray[np.int32]  # first event of each donor, as a position in `times`, ascending
-    start: NDArray[np.int64]  # (n_donors + 1,): where the pairs of each donor begin
-    item: NDArray[np.int32]  # of each pair
-    moment: NDArray[np.int32]  # when it was, as a position in `times`
-    liked: NDArray[np.bool_] | None  # whether the donor liked it; None without feedback
-    moments: NDArray[np.int32]  # `moment`, ascending
-    item_start: NDArray[np.int64]  # (n_items + 1,): where the pairs of each item begin
-    item_moment: NDArray[np.int32]  # their moments
-    item_likes: NDArray[np.int32] | None  # (n_pairs + 1,): number of likes among those before
+    moments: NDArray[np.int32]  # of all pairs, as positions in `times`, ascending
+    begun: NDArray[np.int32]  # first event of each user, as a position in `times`, ascending
+    start: NDArray[np.int64]  # (n_items + 1,): where the pairs of each item begin
+    moment: NDArray[np.int32]  # of each pair
+    user: NDArray[np.int32]  # of each pair
+    likes: NDArray[np.int32] | None  # (n_pairs + 1,): number of likes among the pairs before
 
     @classmethod
-    def of(cls, donors: Sequences, n_items: int) -> DonorInteractions:
-        """Collect the interactions from the histories of donors."""
-        position = donors.positions()
-        donor = np.repeat(np.arange(len(donors)), donors.length)
-        time = np.zeros(len(position)) if donors.time is None else donors.time[position]
+    def of(cls, histories: Sequences, n_items: int) -> Interactions:
+        """Collect the interactions from the histories of users."""
+        position = histories.positions()
+        user = np.repeat(np.arange(len(histories)), histories.length)
+        time = np.zeros(len(position)) if histories.time is None else histories.time[position]
         times, rank = np.unique(time, return_inverse=True)
         moment = rank.astype(np.int32)
-        begun = np.full(len(donors), len(times), dtype=np.int32)
-        np.minimum.at(begun, donor, moment)
+        begun = np.full(len(histories), len(times), dtype=np.int32)
+        np.minimum.at(begun, user, moment)
         # Events of a history stand in order, so that the first of a pair is the earliest.
-        pair = donor * n_items + donors.items[position]
+        pair = user * n_items + histories.items[position]
         _, first = np.unique(pair, return_index=True)
-        donor, moment = donor[first], moment[first]
-        item = donors.items[position[first]]
-        liked = None if donors.feedback is None else donors.feedback[position[first]] == 1
+        user, moment, item = user[first], moment[first], histories.items[position[first]]
         # Moments are sorted by radix where they are few bits, which is stable, as is that of items.
         by_moment = np.argsort(moment, kind="stable")
         by_item = by_moment[np.argsort(item[by_moment], kind="stable")]
+        likes = None
+        if histories.feedback is not None:
+            liked = histories.feedback[position[first]][by_item] == 1
+            likes = ragged.offsets(liked).astype(np.int32)
         return cls(
             times,
-            np.sort(begun),
-            ragged.offsets(np.bincount(donor, minlength=len(donors))),
-            item,
-            moment,
-            liked,
             moment[by_moment],
+            np.sort(begun),
             ragged.offsets(np.bincount(item, minlength=n_items)),
             moment[by_item],
-            None if liked is None else ragged.offsets(liked[by_item]).astype(np.int32),
+            user[by_item].astype(np.int32),
+            likes,
         )
 
     @property
     def n_items(self) -> int:
-        return len(self.item_start) - 1
+        return len(self.start) - 1
 
     @property
-    def share_of_likes(self) -> float:
-        """Share of likes among all interactions with feedback, smoothed."""
-        if self.item_likes is None:
-            return 0.5
-        return float((self.item_likes[-1] + 1) / (len(self.item) + 2))
+    def share_of_likes(self) -> float | None:
+        """Share of likes among all interactions, smoothed; None without feedback."""
+        if self.likes is None:
+            return None
+        return float((self.likes[-1] + 1) / (len(self.user) + 2))
 
     def until(self, before: NDArray[np.float64] | None, n_rows: int) -> NDArray[np.int32]:
         """Return the position in `times` before which events count, for each row."""
@@ -87,164 +79,176 @@ class DonorInteractions:
             return np.full(n_rows, len(self.times), dtype=np.int32)
         return np.searchsorted(self.times, before).astype(np.int32)
 
-    def count(
-        self,
-        donor: NDArray[np.int32],
-        weight: NDArray[np.float64],
-        search: NDArray[np.integer],
-        item: NDArray[np.int32],
-        until: NDArray[np.int32],
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Count the donors of each row who interacted with its item before a moment.
-
-        Shapes are (n_searches, k) for `donor` (-1 for none) and their `weight`, and (n,) for
-        `search`, which says whose donors those of a row are, `item` (-1 for none) and `until`.
-        Returns weighted counts, shape (n,), and those of likes and dislikes, shape (n, 2).
-        """
-        # How many pairs the donors of all searches have, against those that are asked for.
-        there = np.where(donor < 0, 0, self.start[donor + 1] - self.start[donor])
-        if there.sum() < _CHEAPER * len(search) * donor.shape[1]:
-            row, at, pair = self._gathered(donor, there, search, item)
-        else:
-            row, at, pair = self._looked_up(donor, search, item)
-        counted = self.moment[pair] < until[row]
-        row, at, pair = row[counted], at[counted], pair[counted]
-        weight, n = weight.ravel()[at], len(item)
-
-        def total(weight: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.bincount(row, weight, minlength=n).astype(np.float64, copy=False)
-
-        if self.liked is None:
-            return total(weight), np.zeros((n, 2))
-        liked = self.liked[pair]
-        return total(weight), np.stack([total(weight * liked), total(weight * ~liked)], axis=1)
-
-    def _gathered(
-        self,
-        donor: NDArray[np.int32],
-        n_pairs: NDArray[np.int64],
-        search: NDArray[np.integer],
-        item: NDArray[np.int32],
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Find the pairs of the donors of each row with its item, among all their pairs.
-
-        Returns the row of each, the place of its donor in `donor`, and the pair, such that those
-        of one row stand in the order of its donors.
-        """
-        asked = np.where(item < 0, -1, search * np.int64(self.n_items) + item)
-        rows = np.argsort(asked, kind="stable")
-        asked = asked[rows]
-        at = np.flatnonzero(n_pairs.ravel())
-        n_each = n_pairs.ravel()[at]
-        pair = ragged.ranges(self.start[donor.ravel()[at]], n_each)
-        found = np.repeat(at // donor.shape[1] * np.int64(self.n_items), n_each) + self.item[pair]
-        # Few pairs are asked for. A table of places, several times as many as rows, tells most of
-        # the others for less than a search.
-        n_places = 1 << (16 * len(asked)).bit_length()
-        taken = np.zeros(n_places, dtype=bool)
-        taken[asked[asked >= 0] & (n_places - 1)] = True
-        match = np.flatnonzero(taken[found & (n_places - 1)])
-        first = np.searchsorted(asked, found[match])
-        same = asked[np.minimum(first, len(asked) - 1)] == found[match]
-        match, first = match[same], first[same]
-        n_rows = np.searchsorted(asked, found[match], side="right") - first
-        match = np.repeat(match, n_rows)
-        return rows[ragged.ranges(first, n_rows)], np.repeat(at, n_each)[match], pair[match]
-
-    def _looked_up(
-        self, donor: NDArray[np.int32], search: NDArray[np.integer], item: NDArray[np.int32]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Do as `_gathered`, by a binary search for each row and donor."""
-        k = donor.shape[1]
-        theirs, item = donor[search].ravel(), np.repeat(item, k)
-        start = np.where(theirs < 0, 0, self.start[theirs])
-        length = np.where(theirs < 0, 0, self.start[theirs + 1]) - start
-        n_less = ragged.count_below(self.item, start, length, item)
-        exists = np.flatnonzero(n_less < length)
-        pair = (start + n_less)[exists]
-        same = self.item[pair] == item[exists]
-        row, rank = np.divmod(exists[same], k)
-        return row, search[row] * k + rank, pair[same]
-
-    def count_all(
+    def pairs(
         self, item: NDArray[np.int32], until: NDArray[np.int32]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Count all donors who interacted with each item before a moment, as `count` does."""
-        first = np.where(item < 0, 0, self.item_start[item])
-        count = np.where(item < 0, 0, self.item_start[item + 1]) - first
+        """Return where the pairs of each item begin, and how many are before a moment.
+
+        Items of code -1, or beyond those of the interactions, have none.
+        """
+        known = (item >= 0) & (item < self.n_items)
+        item = np.where(known, item, 0)
+        first = self.start[item]
+        count = np.where(known, self.start[np.minimum(item + 1, self.n_items)] - first, 0)
         # Nothing is later than a request.
         early = np.flatnonzero(until < len(self.times))
-        count[early] = ragged.count_below(
-            self.item_moment, first[early], count[early], until[early]
-        )
-        if self.item_likes is None:
-            return count, np.zeros((len(item), 2), dtype=np.int64)
-        likes = (self.item_likes[first + count] - self.item_likes[first]).astype(np.int64)
-        return count, np.stack([likes, count - likes], axis=1)
+        count[early] = ragged.count_below(self.moment, first[early], count[early], until[early])
+        return first, count
+
+    def n_likes(self, first: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Count likes and dislikes among so many pairs in a row, shape (2, n)."""
+        if self.likes is None:
+            return np.zeros((2, len(first)), dtype=np.int64)
+        liked = (self.likes[first + count] - self.likes[first]).astype(np.int64)
+        return np.stack([liked, count - liked])
 
 
-def lookalike_features(
-    interactions: DonorInteractions,
-    lookalike: NDArray[np.int32],
-    similarity: NDArray[np.float64],
+@dataclass(frozen=True)
+class Counts:
+    """How users interacted with the target of each row before it; arrays have one entry a row."""
+
+    users: NDArray[np.int64]  # how many had an event by then
+    touched: NDArray[np.int64]  # how many of them touched the target
+    mean: NDArray[np.float64]  # the same, mean of all items
+    liked: NDArray[np.int64]  # how many of those who touched it liked it, 0 without feedback
+    disliked: NDArray[np.int64]
+    others: NDArray[np.int64]  # how many touched it, the row's own user left out
+    # What these count for, weighed by how alike they are; where the row's user has no vector, each
+    # counts for one, and likes and dislikes for nothing.
+    lookalikes: NDArray[np.float64]
+    lookalikes_liked: NDArray[np.float64]
+    lookalikes_disliked: NDArray[np.float64]
+
+
+def count_lookalikes(
+    interactions: Interactions,
+    vectors: Vectors,
+    spread: NDArray[np.float64],
+    users: Vectors,
     search: NDArray[np.integer],
+    own: NDArray[np.int32],
     target: NDArray[np.int32],
     before: NDArray[np.float64] | None,
-) -> NDArray[np.float64]:
-    r"""Compute how all donors, and the look-alikes of each row, interacted with its target.
+    n_lookalikes: int,
+) -> Counts:
+    r"""Count all users who interacted with the target of each row, and weigh those most like it.
 
-    A look-alike has the weight :math:`e^{(s - s_1) / \tau}`, where :math:`s` is their similarity,
-    :math:`s_1` that of the most similar, and :math:`\tau = 0.1`. Of :math:`k` look-alikes
-    :math:`c` interacted with the target, of all :math:`N` donors :math:`C` did:
-
-    .. math::
-        \text{donor\_popularity} = \log \frac{C + a}{A + a}, \quad
-        \text{lookalike\_support} = \log \frac{c + a}{k C / N + a}, \quad a = 3,
-
-    where :math:`A` is the mean of :math:`C` over all items.
-    Of the look-alikes with known feedback, :math:`l` liked the target and :math:`d` did not; of all
-    donors :math:`L` and :math:`D`; and :math:`r` is the share of likes among all interactions:
+    The latest `n_lookalikes` users who touched the target, other than the row's own user, have the
+    weight
 
     .. math::
-        q &= \frac{L + b r}{L + D + b}, \quad b = 5 \\
-        \text{donor\_approval} &= \operatorname{logit} q - \operatorname{logit} r \\
-        \text{lookalike\_approval} &=
-            \operatorname{logit} \frac{l + b q}{l + d + b} - \operatorname{logit} q
+        w_v = \frac{\max(0, \cos(e_u, e_v))^2}{\frac12 \operatorname{mean}_x \cos(e_u, e_x)^2},
 
-    The two features of look-alikes are 0 where look-alikes act as all donors do, or there are none.
+    where the mean is over all users, so that users drawn at random would count for about one each.
 
     Parameters
     ----------
-    interactions : DonorInteractions
-    lookalike, similarity : ndarray of shape (n_searches, k), int32 and float64
-        The donors most similar to a user (Eq. 15), the most similar first; -1 for none.
+    interactions : Interactions
+    vectors : ndarray of shape (n_users, n_components), float32
+        Centred unit vectors of the users of the interactions.
+    spread : ndarray of shape (n_components, n_components), float64
+        Mean of the outer products of these vectors with themselves.
+    users : ndarray of shape (n_searches, n_components), float32
+        Centred unit vectors of the rows' users; zeros for none.
     search : ndarray of shape (n_rows,), int
-        Of each row, whose look-alikes its user has.
+        Of each row, which of these is that of its user.
+    own : ndarray of shape (n_rows,), int32
+        Which of the users of the interactions is the row's own user, -1 for none.
     target : ndarray of shape (n_rows,), int32
-        Item codes; any that the interactions do not have are items that no donor touched.
+        Item codes; any that the interactions do not have are items that nobody touched.
     before : ndarray of shape (n_rows,), float64, or None
         Only what happened before this moment counts; None for all.
+    n_lookalikes : int
+        Most users who are compared for a row.
+    """
+    until = interactions.until(before, len(target))
+    first, touched = interactions.pairs(target, until)
+    n = np.minimum(touched, min(n_lookalikes, len(interactions.user)))
+    row, pair = np.repeat(np.arange(len(n)), n), ragged.ranges(first + touched - n, n)
+    other = interactions.user[pair] != own[row]
+    row, pair = row[other], pair[other]
+    weight = _weights(users, search[row], vectors, interactions.user[pair], spread)
+    compared = np.bincount(row, minlength=len(n))
+    others = (touched - n + compared).astype(np.int64)
+
+    def total(weight: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(row, weight, minlength=len(n)).astype(np.float64, copy=False)
+
+    known = has_embedding(users)[search]
+    liked, disliked = interactions.n_likes(first, touched)
+    like = np.zeros(len(pair), dtype=bool)
+    if interactions.likes is not None:
+        like = interactions.likes[pair + 1] > interactions.likes[pair]
+    return Counts(
+        users=np.searchsorted(interactions.begun, until),
+        touched=touched,
+        mean=np.searchsorted(interactions.moments, until) / max(1, interactions.n_items),
+        liked=liked,
+        disliked=disliked,
+        others=others,
+        # Those who touched it earlier count as the latest do.
+        lookalikes=np.where(known, total(weight) / np.maximum(compared, 1), 1.0) * others,
+        lookalikes_liked=total(weight * like),
+        lookalikes_disliked=total(weight * ~like),
+    )
+
+
+def _weights(
+    users: Vectors,
+    user: NDArray[np.integer],
+    vectors: Vectors,
+    other: NDArray[np.int32],
+    spread: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return how much each pair of a row's user and another user counts; 0 without a vector."""
+    wide = users.astype(np.float64)
+    # The last bits of a product depend on the number of its rows.
+    usual = np.round(((wide @ spread) * wide).sum(axis=1), 12) / 2
+    usual[usual <= 0] = np.inf
+    return np.square(np.maximum(pairwise_cosine(users, user, vectors, other), 0)) / usual[user]
+
+
+def lookalike_features(counts: Counts, share_of_likes: float | None) -> NDArray[np.float64]:
+    r"""Compute how all users, and those most like each row's user, interacted with its target.
+
+    Of all users :math:`C` touched the target, and other users than the row's own, :math:`C'` of
+    them, count for :math:`c` if each is weighed by how alike they are (see `count_lookalikes`):
+
+    .. math::
+        \text{item\_popularity} = \log \frac{C + a}{A + a}, \quad
+        \text{lookalike\_support} = \log \frac{c + a'}{C' + a'}, \quad a = 3, \; a' = 0.5,
+
+    where :math:`A` is the mean of :math:`C` over all items. Of all users :math:`L` liked the
+    target and :math:`D` did not; look-alikes who did count for :math:`l` and :math:`d`; and
+    :math:`r` is the share of likes among all interactions:
+
+    .. math::
+        q &= \frac{L + b r}{L + D + b}, \quad b = 5 \\
+        \text{item\_approval} &= \operatorname{logit} q - \operatorname{logit} r \\
+        \text{lookalike\_approval} &=
+            \operatorname{logit} \frac{l + b q}{l + d + b} - \operatorname{logit} q
+
+    The two features of look-alikes are 0 where a row's user has no vector.
+
+    Parameters
+    ----------
+    counts : Counts
+    share_of_likes : float or None
+        :math:`r`; None without feedback.
 
     Returns
     -------
     ndarray of shape (4, n_rows)
         In the order of the columns `LOOKALIKES`; without feedback the last two are zero.
     """
-    until = interactions.until(before, len(target))
-    target = np.where(target < interactions.n_items, target, np.int32(-1))
-    weight = np.exp((similarity - similarity[:, :1]) / TEMPERATURE) * (lookalike >= 0)
-    c, likes = interactions.count(lookalike, weight, search, target, until)
-    C, all_likes = interactions.count_all(target, until)
-
-    a, b = PRIOR_COUNT, PRIOR_LIKES
-    k, N = weight.sum(axis=1)[search], np.searchsorted(interactions.begun, until)
-    A = np.searchsorted(interactions.moments, until) / max(1, interactions.n_items)
-    popularity = np.log((C + a) / (A + a))
-    support = np.log((c + a) / (k * C / np.maximum(N, 1) + a))
-    if interactions.liked is None:
-        return np.stack([popularity, support, np.zeros(len(C)), np.zeros(len(C))])
-
-    r = interactions.share_of_likes
-    q = (all_likes[:, 0] + b * r) / (all_likes.sum(axis=1) + b)
-    share = (likes[:, 0] + b * q) / (likes.sum(axis=1) + b)
-    return np.stack([popularity, support, logit(q) - logit(r), logit(share) - logit(q)])
+    a, support = PRIOR_COUNT, PRIOR_SUPPORT
+    features = np.zeros((4, len(counts.touched)))
+    features[0] = np.log((counts.touched + a) / (counts.mean + a))
+    features[1] = np.log((counts.lookalikes + support) / (counts.others + support))
+    if share_of_likes is not None:
+        b, r = PRIOR_LIKES, share_of_likes
+        q = (counts.liked + b * r) / (counts.liked + counts.disliked + b)
+        told = counts.lookalikes_liked + counts.lookalikes_disliked + b
+        features[2] = logit(q) - logit(r)
+        features[3] = logit((counts.lookalikes_liked + b * q) / told) - logit(q)
+    return features

@@ -177,7 +177,7 @@ def _candidates(
 
 
 @dataclass(frozen=True)
-class Lookalikes:
+class Donors:
     """The donors most similar to some users (Eq. 15)."""
 
     user: Vectors  # centred unit vectors of the users
@@ -204,20 +204,21 @@ def _user_vectors(plan: Plan, block: range) -> Vectors:
     return user_vectors(plan.X[rows], plan.items, plan.pool.user_kind)
 
 
-def find_lookalikes(plan: Plan, block: range, vectors: Vectors | None = None) -> Lookalikes:
-    """Find the look-alikes of the users of a block of searches.
+def find_donors(plan: Plan, block: range, vectors: Vectors | None = None) -> Donors:
+    """Find the donors of the users of a block of searches.
 
-    Users without a vector have none. `vectors` are those of the users, where they are known. An
-    index, if there is one, only proposes candidates, whose cosines are computed here. Where too few
-    of them are permitted (those with an event before the row, say), the search is exact.
+    Users without a vector have none, nor have those who do not borrow. `vectors` are those of the
+    users, where they are known. An index, if there is one, only proposes candidates, whose cosines
+    are computed here. Where too few of them are permitted (those with an event before the row,
+    say), the search is exact.
     """
     pool, k = plan.pool, plan.n_donors
     rows = plan.first_row[block.start : block.stop]
     users = centred_units(_user_vectors(plan, block) if vectors is None else vectors, pool.center)
     donor = np.full((len(rows), k), -1, dtype=np.int32)
     similarity = np.zeros(donor.shape)
-    search = np.flatnonzero(has_embedding(users))
-    own, first_event = plan.own_donor[rows], pool.first_event
+    search = np.flatnonzero(has_embedding(users) & plan.finds_donors[block.start : block.stop])
+    own, first_event = plan.own.donor[rows], pool.first_event
     before = None if plan.before is None else plan.before[rows]
     if pool.index is not None and len(search):
         # One more, as the user may be among their own neighbours. Only where some donors came
@@ -243,7 +244,7 @@ def find_lookalikes(plan: Plan, block: range, vectors: Vectors | None = None) ->
             before=None if before is None else before[search],
             n_jobs=plan.settings.n_jobs,
         )
-    return Lookalikes(users, donor, similarity)
+    return Donors(users, donor, similarity)
 
 
 def _search_index(

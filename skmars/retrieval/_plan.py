@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data import Impressions
-from skmars.retrieval._donors import DonorPool
+from skmars.retrieval._donors import DonorPool, Own
 from skmars.retrieval._embeddings import ItemView
 
 BLOCK_ROWS = 1 << 12  # distinct histories searched for at a time
@@ -41,18 +41,18 @@ class Plan:
     pool: DonorPool
     settings: Settings
     items: ItemView  # the items of X
-    own_donor: NDArray[np.int32]  # of each row the donor who is its own user, -1 if there is none
+    own: Own  # who in the pool is the own user of each row
     before: NDArray[np.float64] | None  # only earlier events are borrowed or counted
     borrows: NDArray[np.bool_]  # low-active rows with room for borrowed items
-    row: NDArray[np.int64]  # rows for which donors are searched, those of one search together
+    row: NDArray[np.int64]  # rows that are compared with others, those of one search together
     search: NDArray[np.int64]  # number of the search of each `row`, ascending
     first_row: NDArray[np.int64]  # one row of each search: all have the same history and moment
+    finds_donors: NDArray[np.bool_]  # whether donors are searched, for each search
 
     @property
     def n_donors(self) -> int:
         """Number of donors that a search looks for."""
-        wanted = max(self.settings.n_neighbors, self.settings.n_lookalikes)
-        return int(min(wanted, len(self.pool.ids)))
+        return int(min(self.settings.n_neighbors, len(self.pool.ids)))
 
     @property
     def blocks(self) -> list[range]:
@@ -71,7 +71,7 @@ class Plan:
 def make_plan(
     X: Impressions,
     low: NDArray[np.bool_],
-    own_donor: NDArray[np.int32],
+    own: Own,
     pool: DonorPool,
     settings: Settings,
 ) -> Plan:
@@ -86,7 +86,7 @@ def make_plan(
         before = X.time
     borrows = low & (X.history.length < settings.max_length) & (len(pool.ids) > 0)
     rows = np.flatnonzero(borrows)
-    if settings.n_lookalikes and len(pool.ids):
+    if settings.n_lookalikes and len(pool.users):
         rows = np.arange(len(X))
     keys: list[NDArray[np.generic]] = [X.user, X.history.start, X.history.length]
     if before is not None:
@@ -95,17 +95,20 @@ def make_plan(
         keys = [np.arange(len(X))]  # rows may have embeddings of their own
     first, search = distinct([key[rows] for key in keys])
     order = np.argsort(search, kind="stable")
+    finds_donors = np.zeros(len(first), dtype=bool)
+    finds_donors[search[borrows[rows]]] = True
     return Plan(
         X,
         pool,
         settings,
         items,
-        own_donor,
+        own,
         before,
         borrows,
         rows[order],
         search[order],
         rows[first],
+        finds_donors,
     )
 
 

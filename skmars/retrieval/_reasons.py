@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from skmars.data import Sequences
 from skmars.data._activity import is_high, is_low
-from skmars.retrieval._assemble import borrowed_items
+from skmars.retrieval._assemble import borrowed_items, compared_users, lookalike_counts
 from skmars.retrieval._embeddings import has_embedding
-from skmars.retrieval._neighbors import find_lookalikes
+from skmars.retrieval._neighbors import find_donors
 from skmars.retrieval._plan import Plan
 
 # Reasons why a row borrows nothing, and the sentence for each. The first that holds is given.
@@ -41,7 +41,7 @@ class Reasons:
     reason: NDArray[Any]  # why nothing is borrowed, one of `REASONS`; "" where something is
     donors: Sequences  # those whose items may be borrowed, the most similar first; in `donor`
     largest: NDArray[np.float64]  # relevance of their best item, where none reaches theta; else NaN
-    counts: dict[str, NDArray[np.int64]]  # empty where there are no look-alike features
+    counts: dict[str, NDArray[Any]]  # empty where there are no look-alike features
 
 
 def find_reasons(plan: Plan, borrowed: Sequences) -> Reasons:
@@ -56,6 +56,7 @@ def find_reasons(plan: Plan, borrowed: Sequences) -> Reasons:
     X, pool, settings = plan.X, plan.pool, plan.settings
     low, high = pool.low_threshold, pool.high_threshold
     n = len(X)
+    counts = _counts(n, pool.history.feedback is not None)
     donor = np.full((n, plan.n_donors), -1, dtype=np.int32)
     similarity = np.zeros(donor.shape)
     has_vector = np.zeros(n, dtype=bool)
@@ -63,10 +64,14 @@ def find_reasons(plan: Plan, borrowed: Sequences) -> Reasons:
     nothing = plan.borrows & (borrowed.length == 0)
     best_alone = replace(plan, settings=replace(settings, theta=-1.0, max_borrowed=1))
     for block in plan.blocks:
-        found = find_lookalikes(plan, block)
+        found = find_donors(plan, block)
         row, at = plan.rows_of(block)
         donor[row], similarity[row] = found.donor[at], found.similarity[at]
         has_vector[row] = has_embedding(found.user)[at]
+        if settings.n_lookalikes:
+            told = lookalike_counts(plan, row, at, compared_users(plan, block))
+            for name, column in counts.items():
+                column[row] = getattr(told, _COUNTS[name])
         if settings.strategy == "filter":
             some = nothing[row] & (found.donor[at] >= 0).any(axis=1)
             best = borrowed_items(best_alone, row[some], at[some], found)
@@ -81,7 +86,7 @@ def find_reasons(plan: Plan, borrowed: Sequences) -> Reasons:
         EMPTY: ~has_vector & (mine == 0),
         NO_VECTOR: ~has_vector,
         NO_TIME: np.zeros(n, bool) if plan.before is None else np.isneginf(plan.before),
-        ONLY_DONOR: (donor < 0).all(axis=1) & (plan.own_donor >= 0) & (len(pool.ids) == 1),
+        ONLY_DONOR: (donor < 0).all(axis=1) & (plan.own.donor >= 0) & (len(pool.ids) == 1),
         NO_EARLIER: (donor < 0).all(axis=1),
         BELOW_THETA: np.ones(n, dtype=bool),
     }
@@ -99,29 +104,20 @@ def find_reasons(plan: Plan, borrowed: Sequences) -> Reasons:
     )
     activity = np.where(is_high(mine, low, high), "high", "middle").astype(object)
     activity[is_low(mine, low)] = "low"
-    k = settings.n_lookalikes
-    counts = _counts(plan, donor[:, :k]) if k and len(pool.ids) else {}
-    return Reasons(activity, reason, donors, largest, counts)
+    return Reasons(activity, reason, donors, largest, counts if settings.n_lookalikes else {})
 
 
-def _counts(plan: Plan, lookalike: NDArray[np.int32]) -> dict[str, NDArray[np.int64]]:
-    """Count look-alikes and donors, and those of them who touched (and liked) the target by then.
+# The columns that tell of users and look-alikes, and their names as counts.
+_COUNTS = {
+    "users": "users",
+    "users_touched": "touched",
+    "lookalikes_touched": "lookalikes",
+    "users_liked": "liked",
+    "lookalikes_liked": "lookalikes_liked",
+}
 
-    These are the numbers behind the look-alike features, without weights and smoothing.
-    """
-    interactions, target = plan.pool.interactions, plan.items.codes(plan.X.target)
-    target = np.where(target < interactions.n_items, target, np.int32(-1))
-    until = interactions.until(plan.before, len(target))
-    there, search = lookalike >= 0, np.arange(len(target))
-    touched, likes = interactions.count(lookalike, there.astype(np.float64), search, target, until)
-    all_touched, all_likes = interactions.count_all(target, until)
-    counts = {
-        "lookalikes": there.sum(axis=1),
-        "lookalikes_touched": touched.astype(np.int64),
-        "donors": np.searchsorted(interactions.begun, until),
-        "donors_touched": all_touched,
-    }
-    if plan.pool.history.feedback is not None:
-        counts["lookalikes_liked"] = likes[:, 0].astype(np.int64)
-        counts["donors_liked"] = all_likes[:, 0]
-    return counts
+
+def _counts(n: int, feedback: bool) -> dict[str, NDArray[Any]]:
+    """Return columns for `n` rows; those of likes only where there is feedback."""
+    names = [name for name in _COUNTS if feedback or not name.endswith("_liked")]
+    return {name: np.zeros(n, np.float64 if "alike" in name else np.int64) for name in names}

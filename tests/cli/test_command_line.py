@@ -98,7 +98,7 @@ def test_explain_names_donors_and_titles(capsys, folder: Path, model: Path) -> N
         if line["borrowed_item"]:
             assert line["borrowed_title"]
             assert float(line["similarity"]) >= -1
-    assert {"title", "probability", "activity", "history", "lookalikes"} <= set(lines[0])
+    assert {"title", "probability", "activity", "history", "lookalikes_touched"} <= set(lines[0])
 
 
 def test_explain_in_words(capsys, folder: Path, model: Path) -> None:

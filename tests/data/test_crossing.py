@@ -108,7 +108,7 @@ def test_what_was_made_for_the_old_targets_is_refused() -> None:
     X = read([(0, 1, 1, True), (1, 2, 2, True)])
     with pytest.raises(ValueError, match=r"X.cross\(\).*borrowed.*before the first step"):
         X.with_borrowed(Sequences.empty(2)).cross([1])
-    for name in ("donor_popularity", "item_click_logit", "category_log_impressions", "click_logit"):
+    for name in ("item_popularity", "item_click_logit", "category_log_impressions", "click_logit"):
         made = Impressions.from_frame(X.to_frame("pandas").assign(**{name: [0.5, 0.7]}), X.catalog)
         with pytest.raises(ValueError, match=rf"X.cross\(\).*{name}"):
             made.cross([1])

@@ -174,8 +174,8 @@ def test_errors():
         sample_negatives(X, log=X.to_frame())
     with pytest.raises(ValueError, match="log has no rows"):
         sample_negatives(X, log=X[:0])
-    borrowed = replace(X, context={"donor_popularity": np.zeros(len(X))})
-    with pytest.raises(ValueError, match="X has a column 'donor_popularity'"):
+    borrowed = replace(X, context={"item_popularity": np.zeros(len(X))})
+    with pytest.raises(ValueError, match="X has a column 'item_popularity'"):
         sample_negatives(borrowed)
     numbered = Impressions.from_log(pd.DataFrame({"user_id": [1], "item_id": [2]}), X.catalog)[0]
     with pytest.raises(TypeError, match="user_id of X holds integers but log holds strings"):

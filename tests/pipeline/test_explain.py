@@ -61,14 +61,15 @@ def test_sentences_tell_what_was_borrowed_from_whom() -> None:
         "high-active from 2.7).",
         "Borrowed: 2 items of 1 donor.",
         "  Of bob (similarity 0.00): 'Bear' (1.00), '<Doll>' (0.99).",
-        "'Bear' was touched by 1 of 1 donor, and by 1 of 1 look-alike: 1.0 times as often.",
+        "'Bear' was touched by 1 of 2 users; weighed by how like this user they are, that counts "
+        "for 1.0.",
     ]
     assert first[2] == (
         "Nothing is borrowed, because its history is empty, so that it can't be compared with "
         "donors."
     )
     assert second[2] == "Nothing is borrowed, because the only donor is its own user."
-    assert "None of 0 donors touched '<Doll>' before." in first
+    assert "None of 0 users touched '<Doll>' before." in first
     augmenter = pipeline[-1].with_pool(replace(pipeline[-1].pool_, low_threshold=1.0))
     pipeline = make_pipeline(augmenter)
     (alone,) = explain(pipeline, X[4:], frame="pandas").sentences

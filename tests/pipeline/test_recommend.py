@@ -129,13 +129,13 @@ def test_donors_are_searched_once_a_user(shop, mars, monkeypatch) -> None:
     from skmars.retrieval import _augmenter
 
     searched = []
-    find = _augmenter.find_lookalikes
+    find = _augmenter.find_donors
 
     def counted(plan: Any, block: range, vectors: Any) -> Any:
         searched.append(len(block))
         return find(plan, block, vectors)
 
-    monkeypatch.setattr(_augmenter, "find_lookalikes", counted)
+    monkeypatch.setattr(_augmenter, "find_donors", counted)
     recommend(mars, shop[0].latest()[:3], n=5)
     assert sum(searched) == 3
 
@@ -197,13 +197,14 @@ def test_the_first_stage_takes_what_lookalikes_touched_and_what_is_near(shop, ma
     donors, units = augmenter.donor_history_, augmenter.pool_.items.units
     feats = np.array([unit / (np.linalg.norm(unit) or 1) for unit in units.astype(float)])
     rows, own = augmenter._fitted_rows(prepared)
-    plan = augmenter._plan(rows, own, augmenter.pool_)
+    plan = augmenter._plan(rows, own, augmenter.pool_, everybody=True, n_neighbors=10)
     found = list(_recommend.likely_items(plan, k, True))
-    from skmars.retrieval._neighbors import find_lookalikes
+    from skmars.retrieval._neighbors import find_donors
 
-    like = find_lookalikes(plan, range(len(plan.first_row)))
+    like = find_donors(plan, range(len(plan.first_row)))
     search = dict(zip(plan.row.tolist(), plan.search.tolist()))
-    popular = [sum(item in donors.row(d) for d in range(len(donors))) for item in range(60)]
+    longest = {u: X.history.row(i).tolist() for i, u in enumerate(X.user)}  # the last of each
+    popular = [sum(item in history for history in longest.values()) for item in range(60)]
     for i in range(20):
         mine = now.history.row(i).tolist()
         touched, near = [0.0] * 60, [0.0] * 60

@@ -16,7 +16,7 @@ from skmars.persistence._saved import load_model
 from skmars.pipeline._steps import augmenter_in, before_augmenter, with_pool
 from skmars.retrieval import DonorPool
 from skmars.serving.runner._activity import Activity, Map
-from skmars.serving.runner._donor_rows import catalog_of, donor_rows, with_columns
+from skmars.serving.runner._user_rows import catalog_of, user_rows, with_columns
 from skmars.serving.scoring._rows import log_format
 from skmars.serving.store._current import AS_SAVED, below, version_folder
 from skmars.serving.store._numbered_folder import NumberedFolder, Publish
@@ -160,7 +160,7 @@ class ModelPools:
         return None
 
     def _build(self, activity: Activity) -> tuple[DonorPool, Impressions]:
-        """Return the pool, and the donors' rows as they come into the pipeline."""
+        """Return the pool, and the rows of users as they come into the pipeline."""
         augmenter = self._augmenter
         by_row = augmenter.activity == "row"
         low, high = thresholds_of_counts(
@@ -169,7 +169,7 @@ class ModelPools:
             augmenter.high_quantile,
         )
         catalog = catalog_of(self._store, activity, self.model)
-        raw = donor_rows(self._store, activity, low, high, catalog, self._form, self._map)
+        raw = user_rows(self._store, activity, catalog, self._form, self._map)
         raw = with_columns(raw, self.model)
         _, X = before_augmenter(self.model.pipeline, raw)
         return DonorPool.build(augmenter, X, thresholds=(low, high)), raw

@@ -58,8 +58,9 @@ retrieval._ann: HNSWNeighbors
 retrieval._augmenter: SequenceRetrievalAugmenter
 retrieval._donors: DonorPool PoolSettings
 retrieval._embeddings: ItemSpace
-retrieval._lookalike_features: DonorInteractions
+retrieval._lookalike_features: Interactions
 retrieval._neighbors: CosineNeighbors
+retrieval._users: Users
 utils._ids: Lookup
 """
 

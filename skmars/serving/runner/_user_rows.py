@@ -1,4 +1,4 @@
-"""The rows of a store's donors, each with the history that others borrow from."""
+"""The rows of a store's users, each with the longest history, of which pools are made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skmars.data import Impressions, ItemCatalog, Sequences
-from skmars.data._activity import UserActivity, is_high
+from skmars.data._activity import UserActivity
 from skmars.data._log import LogFormat
 from skmars.persistence import Model
 from skmars.serving.runner._activity import Activity, Map, blocks_of
@@ -20,33 +20,29 @@ from skmars.utils._ids import as_ids, check_same_kind
 from skmars.utils._ragged import offsets
 
 
-def donor_rows(
+def user_rows(
     store: Store,
     activity: Activity,
-    low: float,
-    high: float,
     catalog: ItemCatalog,
     form: LogFormat,
     map: Map = map,
 ) -> Impressions:
-    """Return one row for each high-active user: a row of theirs with the longest history.
+    """Return one row for each user with a history: a row of theirs with the longest one.
 
-    Where there is none, it is a row of somebody else: no step takes nothing at all.
+    Where there is none, it is a row of somebody without: no step takes nothing at all.
 
     Parameters
     ----------
     store : Store
     activity : Activity
         Of all users; events beyond its position are left out.
-    low, high : float
-        The thresholds of activity.
     catalog : ItemCatalog
         Has all items of these events, see `catalog_of`.
     form : LogFormat
     map : callable
-        Reads the donors in blocks, here or elsewhere.
+        Reads the users in blocks, here or elsewhere.
     """
-    chosen = is_high(activity.longest, low, high) & (activity.longest > 0)
+    chosen = activity.longest > 0
     ids = activity.users[chosen] if chosen.any() else activity.users[:1]
     codes = catalog.codes(as_ids(store.item_ids()[: activity.n_items], "the items of the store"))
     read = partial(_longest, store, activity.position, form)
