@@ -250,7 +250,8 @@ def test_the_token_hides_what_is_masked():
     other = x.clone()
     other[1] = 7.0
     torch.testing.assert_close(encoder(x, length, masked), encoder(other, length, masked))
-    encoder(x, length, masked).sum().backward()
+    # The sum of all units would be that of a layer norm, whatever comes in.
+    encoder(x, length, masked)[0, 0].backward()
     assert encoder.token.grad.abs().sum() > 0
 
 
