@@ -19,8 +19,10 @@ from skmars.baselines._operators import Operator, keep, one_of
 from skmars.baselines._similarity import hybrid_nearest
 from skmars.baselines._views import ItemChoice, View, view_of
 from skmars.utils import _ragged as ragged
+from skmars.utils._segments import segment_softmax, segment_sum
 
 POSITION_STD = 0.02  # as SASRec
+BLOCK_NUMBERS = 1 << 20  # similarities that are held at a time: four megabytes of float32
 
 
 def nt_xent(
@@ -35,7 +37,7 @@ def nt_xent(
     where `i'` is the other view of the same history, and the other 2(n - 1) views are negatives
     (Xie et al., arXiv:2010.14395, Eq. 3; Chen et al., arXiv:2002.05709, Eq. 1). Views have shape
     (n, n_features); `weight`, of shape (n,), tells how often the terms of a pair count. Without
-    pairs, the loss is 0.
+    pairs, or weight, the loss is 0.
 
     >>> nt_xent(torch.eye(2), torch.eye(2))
     tensor(0.5514)
@@ -43,14 +45,48 @@ def nt_xent(
     z = torch.cat([first, second])
     if len(z) == 0:
         return z.sum()
-    similarity = z @ z.T / temperature
-    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    partner = torch.arange(len(z), device=z.device).roll(len(first))
-    loss = F.cross_entropy(similarity.masked_fill(itself, -torch.inf), partner, reduction="none")
-    if weight is None:
-        return loss.mean()
-    weight = weight.repeat(2)
-    return (weight * loss).sum() / weight.sum()
+    share = z.new_ones(len(z)) if weight is None else weight.repeat(2)
+    total = share.sum().clamp(min=torch.finfo(share.dtype).tiny)
+    loss: Tensor = _NTXent.apply(z, share / total, temperature)
+    return loss
+
+
+class _NTXent(torch.autograd.Function):
+    """The sum of the losses of all views, of which each counts its share.
+
+    The gradient is found along with the loss. Of the square matrix of similarities, a block of rows
+    is there at a time, and each of them is exponentiated once.
+    """
+
+    @staticmethod
+    def forward(ctx, z, share, temperature):  # type: ignore[no-untyped-def, override]
+        n = len(z)
+        # Products with matrices of a few long rows are faster than with as many columns.
+        scaled = (z / temperature).T.contiguous()
+        partner = torch.arange(n, device=z.device).roll(n // 2)[:, None]
+        loss, gradient = z.new_zeros(()), torch.zeros_like(scaled)
+        n_rows = max(1, BLOCK_NUMBERS // n)
+        for start in range(0, n, n_rows):
+            rows = slice(start, start + n_rows)
+            similarity = z[rows] @ scaled
+            similarity.diagonal(start).fill_(-torch.inf)  # to itself
+            own = similarity.gather(1, partner[rows])
+            top = similarity.amax(1, keepdim=True)
+            part = similarity.sub_(top).exp_()
+            total = part.sum(1, keepdim=True)
+            weight = share[rows, None]
+            loss += (weight * (top - own + total.log())).sum()
+            part.mul_(weight / total).scatter_add_(1, partner[rows], -weight)
+            gradient += scaled[:, rows] @ part
+            gradient[:, rows] += scaled @ part.T
+        ctx.save_for_backward(gradient.T)
+        return loss
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, d_loss):  # type: ignore[no-untyped-def, override]
+        (gradient,) = ctx.saved_tensors
+        return d_loss * gradient, None, None
 
 
 class ViewEncoder(nn.Module):
@@ -93,14 +129,69 @@ class ViewEncoder(nn.Module):
         end = length.cumsum(0)
         place = torch.arange(len(x), device=x.device) - (end - length)[row]
         # The most recent item has position 0, however long the history is.
-        x = x + self.position[(length[row] - 1) - place]
-        # Left-aligned: what stands right of a history is in no position's past.
-        n, longest = len(length), int(length.max())
-        padded = x.new_zeros((n * longest, x.shape[1])).index_copy(0, row * longest + place, x)
-        causal = nn.Transformer.generate_square_subsequent_mask(longest, x.device, x.dtype)
-        seen = self.tower(padded.view(n, longest, -1), mask=causal, is_causal=True)
-        last: Tensor = seen[torch.arange(n, device=x.device), length - 1]
-        return last
+        x = x + self.position.index_select(0, (length[row] - 1) - place)
+        *inner, outer = self.tower.layers
+        if inner:
+            x = _all_positions(inner, x, row, place, length)
+        return _last_positions(outer, x, row, length)
+
+
+def _all_positions(
+    layers: Sequence[nn.TransformerEncoderLayer],
+    x: Tensor,
+    row: Tensor,
+    place: Tensor,
+    length: Tensor,
+) -> Tensor:
+    """Return the output of causal layers at all positions; parameters see `_last_positions`.
+
+    `place`, of shape (n_positions,), counts the positions of each history.
+    """
+    longest = int(length.max())
+    # Left-aligned: what stands right of a history is in no position's past.
+    at = row * longest + place
+    padded = x.new_zeros((len(length) * longest, x.shape[1])).index_copy(0, at, x)
+    padded = padded.view(len(length), longest, -1)
+    causal = nn.Transformer.generate_square_subsequent_mask(longest, x.device, x.dtype)
+    for layer in layers:
+        padded = layer(padded, src_mask=causal, is_causal=True)
+    return padded.flatten(0, 1).index_select(0, at)
+
+
+def _last_positions(
+    layer: nn.TransformerEncoderLayer, x: Tensor, row: Tensor, length: Tensor
+) -> Tensor:
+    """Return the output of a causal layer with one head at the last position of each history.
+
+    It alone is a query, so that nothing is padded and the cost is linear in the positions. The
+    layer is what `torch.nn.TransformerEncoderLayer` computes, without dropout.
+
+    Parameters
+    ----------
+    layer : torch.nn.TransformerEncoderLayer
+    x : Tensor of shape (n_positions, width)
+    row : LongTensor of shape (n_positions,)
+        History of each position.
+    length : LongTensor of shape (n_histories,)
+        Without zeros.
+
+    Returns
+    -------
+    Tensor of shape (n_histories, width)
+    """
+    attention: Any = layer.self_attn
+    of_query, of_key, of_value = attention.in_proj_weight.chunk(3)
+    query_bias, _, value_bias = attention.in_proj_bias.chunk(3)
+    own = x.index_select(0, length.cumsum(0) - 1)
+    # Both maps of a position are linear: they are applied to what histories are reduced to. The
+    # bias of keys adds the same to all scores of a history, which leaves a softmax as it is.
+    query = F.linear(own, of_query, query_bias) @ of_key / x.shape[1] ** 0.5
+    score = (query.index_select(0, row) * x).sum(1)
+    share = segment_softmax(score, row, length)
+    pooled = segment_sum(share[:, None] * x, length)
+    own = layer.norm1(own + attention.out_proj(F.linear(pooled, of_value, value_bias)))
+    out: Tensor = layer.norm2(own + layer.linear2(F.relu(layer.linear1(own))))
+    return out
 
 
 @dataclass(eq=False)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from skmars.ctr._compiled import Histories, Layers, Result, attention, can_run, perceptron
 from skmars.ctr._together import weighed_statistics
+from skmars.utils._segments import segment_softmax, segment_sum
 from skmars.utils._worker_group import WorkerGroup
 
 ACTIVATIONS = ("dice", "prelu", "relu", "sigmoid")
@@ -388,23 +389,3 @@ def slices(n: int, width: int) -> list[slice]:
     """Cut n rows into slices that fit the cache, where the widest layer has so many units."""
     rows = max(1, SLICE_NUMBERS // width)
     return [slice(i, min(i + rows, n)) for i in range(0, max(n, 1), rows)]
-
-
-def segment_sum(x: Tensor, length: Tensor) -> Tensor:
-    """Sum `x` (n_positions, ...) over consecutive segments of the given lengths.
-
-    `torch.segment_reduce` runs through memory once, in order: deterministic, and exact where the
-    difference of cumulative sums is not.
-    """
-    if len(x) == 0:
-        return x.new_zeros((len(length), *x.shape[1:])) + x.sum()
-    return torch.segment_reduce(x, "sum", lengths=length, axis=0)
-
-
-def segment_softmax(score: Tensor, row: Tensor, length: Tensor) -> Tensor:
-    """Softmax of `score` (n_positions,) within each segment."""
-    if len(score) == 0:
-        return score
-    top = torch.segment_reduce(score.detach(), "max", lengths=length, axis=0)
-    exp = torch.exp(score - top.index_select(0, row))
-    return exp / segment_sum(exp, length).index_select(0, row)

@@ -14,9 +14,10 @@ from torch.nn import functional as F
 
 from skmars.baselines._auxiliary import FeatureLookup, Positions
 from skmars.ctr._batches import N_FEEDBACK, Batch, Entries, RaggedItems, Representation
-from skmars.ctr._layers import AttentionPooling, Perceptron, segment_sum
+from skmars.ctr._layers import AttentionPooling, Perceptron
 from skmars.ctr._row_encoder import EncodedRows
 from skmars.ctr._together import own_rows, row_work
+from skmars.utils._segments import segment_sum
 from skmars.utils._threads import one_thread_each
 from skmars.utils._torch import resolve_device
 from skmars.utils._worker_group import WorkerGroup

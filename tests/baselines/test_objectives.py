@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 import skmars.baselines
 from skmars import DINClassifier
-from skmars.baselines import BASRec, CL4SRec, CoSeRec
+from skmars.baselines import BASRec, CL4SRec, CoSeRec, _contrastive
 from skmars.baselines._contrastive import ViewEncoder, nt_xent
 from skmars.baselines._mixup import row_weights
 from skmars.baselines._similarity import hybrid_nearest, item_cf_iuf, user_sequences
@@ -158,9 +158,40 @@ def test_nt_xent_against_a_loop(n, seed, weighted):
     assert float(found) == pytest.approx(reference.nt_xent(first, second, 0.7, weight), abs=1e-9)
 
 
-def test_nt_xent_without_negatives_or_pairs_is_zero():
+@pytest.mark.parametrize("block", [1, 20, 1 << 20])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_gradient_of_nt_xent_is_that_of_its_formula(block, weighted, monkeypatch):
+    monkeypatch.setattr(_contrastive, "BLOCK_NUMBERS", block)  # of 8 views: 1, 2 or all at a time
+    torch.manual_seed(0)
+    first, second = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True).unbind()
+    weight = torch.tensor([1.0, 0.0, 3.0, 0.5], dtype=torch.float64) if weighted else None
+
+    def formula(first, second):
+        similarity = torch.cat([first, second]) @ torch.cat([first, second]).T / 0.3
+        similarity = similarity.masked_fill(torch.eye(8, dtype=torch.bool), -torch.inf)
+        terms = -similarity.log_softmax(1)[range(8), [4, 5, 6, 7, 0, 1, 2, 3]]
+        w = torch.ones(8, dtype=torch.float64) if weight is None else weight.repeat(2)
+        return (w * terms).sum() / w.sum()
+
+    results = [
+        (loss, *torch.autograd.grad(2 * loss, (first, second)))
+        for loss in (nt_xent(first, second, 0.3, weight), formula(first, second))
+    ]
+    torch.testing.assert_close(*results)
+
+
+def test_similarities_may_be_large():
+    z = torch.tensor([[300.0, 0.0], [0.0, 300.0], [200.0, 0.0]], requires_grad=True)
+    loss = nt_xent(z, z.flip(0))
+    loss.backward()
+    assert loss.isfinite()
+    assert z.grad.isfinite().all()
+
+
+def test_nt_xent_without_negatives_or_pairs_or_weight_is_zero():
     assert float(nt_xent(torch.ones(1, 3), torch.ones(1, 3))) == 0
     assert float(nt_xent(torch.ones(0, 3), torch.ones(0, 3))) == 0
+    assert float(nt_xent(torch.eye(2), torch.eye(2), weight=torch.zeros(2))) == 0
 
 
 def test_weight_two_counts_a_term_twice():
@@ -182,6 +213,28 @@ def test_a_history_is_encoded_alone_or_among_others(n_layers):
         torch.testing.assert_close(alone[0], expected)
 
 
+@pytest.mark.parametrize("n_layers", [1, 2, 3])
+def test_the_encoder_is_a_causal_transformer_of_torch(n_layers):
+    torch.manual_seed(0)
+    encoder = ViewEncoder(4, 9, n_layers, token=False).double()
+    for parameter in encoder.parameters():
+        torch.nn.init.normal_(parameter)
+    length = torch.tensor([3, 1, 7, 2])
+    x = torch.randn(13, 4, dtype=torch.float64, requires_grad=True)
+
+    def alone(part):
+        placed = part + encoder.position[: len(part)].flip(0)
+        future = torch.ones(len(part), len(part), dtype=torch.bool).triu(1)
+        return encoder.tower(placed[None], mask=future)[0, -1]
+
+    inputs = [x, *encoder.parameters()]
+    found = encoder(x, length, torch.zeros(13))
+    expected = torch.stack([alone(part) for part in x.split(length.tolist())])
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(z.sin().sum(), inputs) for z in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize(("n_layers", "sees_order"), [(0, False), (1, True)])
 def test_only_attention_sees_the_order(n_layers, sees_order):
     torch.manual_seed(0)
@@ -197,7 +250,8 @@ def test_the_token_hides_what_is_masked():
     other = x.clone()
     other[1] = 7.0
     torch.testing.assert_close(encoder(x, length, masked), encoder(other, length, masked))
-    encoder(x, length, masked).sum().backward()
+    # The sum of all units would be that of a layer norm, whatever comes in.
+    encoder(x, length, masked)[0, 0].backward()
     assert encoder.token.grad.abs().sum() > 0
 
 

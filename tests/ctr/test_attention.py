@@ -16,9 +16,8 @@ from skmars.ctr._layers import (
     NORMALIZATIONS,
     AttentionPooling,
     LocalActivationUnit,
-    segment_softmax,
-    segment_sum,
 )
+from skmars.utils._segments import segment_softmax, segment_sum
 
 from .modules import randomized
 
