@@ -10,7 +10,8 @@
 
 `amazon-beauty` is the 7-core of the file, as in the paper.
 
-Runs can be interrupted, and go on where they stopped. `report` writes a page from what is there.
+Runs can be interrupted, and go on where they stopped. `report` writes the tables
+and pictures of docs/evidence from what is there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.movielens import settings_of
-from benchmarks.paper import checks, report
+from benchmarks.paper import checks
 from benchmarks.paper.data import AMAZON
 from benchmarks.paper.experiment import Experiment
 from benchmarks.paper.methods import METHODS, TABLES, methods_of, split_of
@@ -61,6 +62,8 @@ def arguments_of(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> None:
     """Run all cells of the tables that are not there yet."""
     if argv[:1] == ["report"]:
+        from benchmarks.paper import report  # needs matplotlib
+
         report.main(argv[1:])
         return
     arguments = arguments_of(argv)
