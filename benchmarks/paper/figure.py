@@ -58,7 +58,7 @@ def draw_forest(groups: Sequence[Group], names: list[str], path: Path, descripti
         return
     sizes = [len(group.rows) for group in groups]
     with rc_context(LOOKS):
-        figure = Figure((WIDTH, 1.1 + 0.72 * sum(sizes) + 0.7 * len(groups)), layout="constrained")
+        figure = Figure((WIDTH, 1.1 + 0.62 * sum(sizes) + 0.7 * len(groups)), layout="constrained")
         grid = {"height_ratios": sizes}
         axes = figure.subplots(len(groups), squeeze=False, gridspec_kw=grid)[:, 0]
         for ax, group in zip(axes, groups):

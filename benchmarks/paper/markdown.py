@@ -40,12 +40,12 @@ def mean_and_interval(values: np.ndarray) -> str:
     if len(values) == 0:
         return NOT_MEASURED
     mean, half = interval(values)
-    return number(mean) + (f" ± {half:.4f}" if not np.isnan(half) else "")
+    return number(mean) + (f"\u00a0±\u00a0{half:.4f}" if not np.isnan(half) else "")
 
 
 def with_interval(found: Difference | None) -> str:
     """Write a difference with its interval."""
     if found is None:
         return NOT_MEASURED
-    ends = f" [{number(found.low, sign=True)}, {number(found.high, sign=True)}]"
+    ends = f" [{number(found.low, sign=True)},\u00a0{number(found.high, sign=True)}]"
     return number(found.value, sign=True) + ("" if np.isnan(found.low) else ends)

@@ -138,7 +138,9 @@ def forests(output: Path, to: Path) -> None:
         Group("real data", {wrapped(data): _to_din(cells) for data, cells in real.items()}),
         Group(OTHER, {wrapped(data): _to_din(cells) for data, cells in made.items()}, "generated"),
     ]
-    cut = {d: _to_din(short_histories(read_points(output / d))) for d in [*REAL, *FURTHER]}
+    first, *others = REAL
+    sets = [first, *FURTHER, *others]
+    cut = {d: _to_din(short_histories(read_points(output / d))) for d in sets}
     own, generated = ({d: _to_din(c, "few") for d, c in of.items()} for of in (real, made))
     few = [
         Group(title, {wrapped(data): found for data, found in rows.items() if found}, scale)
