@@ -85,14 +85,20 @@ def test_command_line(
     assert command is not None
     repeated = arguments_of(shlex.split(command[1].replace("\\\n", "")))
     asked = arguments_of([*run, "2", "3", "scarcity", "retrieval", "alignment"])
-    for name in ("synthetic", "users", "candidates", "seeds"):
+    for name in ("synthetic", "users", "candidates", "seeds", "setting", "recent"):
         assert getattr(repeated, name) == getattr(asked, name)
     assert set(repeated.set) == set(asked.set)
+    assert {"2", "3", "scarcity", "retrieval", "alignment"} == set(repeated.table)
     assert files["ml-1m-paper.md"].decode() == "Not measured with this version.\n"
     assert b"not measured" in files["summary.md"]
     for picture in ("forest.svg", "forest-short.svg", "scarcity.svg"):
         assert b"<text" in files[picture]  # that can be read and searched
         assert b"<dc:description>" in files[picture]
+    cell = tmp_path / "results/synthetic-40-users/paper/full/mars/0.json"
+    cell.write_text(cell.read_text().replace('"recent": null', '"recent": 20'))
+    with pytest.raises(SystemExit, match="can't be compared"):
+        main(["report", "--output", str(tmp_path / "results"), "--to", str(made[0])])
+    cell.write_text(cell.read_text().replace('"recent": 20', '"recent": null'))
     with pytest.raises(SystemExit):
         main(["report", "--output", str(tmp_path / "nothing"), "--to", str(made[0])])
     with pytest.raises(SystemExit, match="--output"):  # other settings are never mixed in
@@ -265,6 +271,12 @@ def test_log_loss_of_logits() -> None:
     y, logit = np.array([0, 1, 1]), np.array([-2.0, 0.0, 80.0], dtype=np.float32)
     expected = (np.log1p(np.exp(-2)) + np.log(2)) / 3
     assert statistics.log_loss(y, logit) == pytest.approx(expected)
+
+
+def test_the_small_shop_needs_no_file() -> None:
+    assert arguments_of(["--data-kind", "shop"]).data is None
+    with pytest.raises(SystemExit):
+        arguments_of(["--data-kind", "ml-1m"])
 
 
 def test_short_histories(monkeypatch: pytest.MonkeyPatch) -> None:

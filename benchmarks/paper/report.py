@@ -12,13 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from joblib import Memory
 
 from benchmarks.paper import results, tables
-from benchmarks.paper.data import AMAZON
+from benchmarks.paper.checks import CHECKS
+from benchmarks.paper.data import AMAZON, SCARCE
 from benchmarks.paper.figure import Group, draw_forest, draw_scarcity
 from benchmarks.paper.markdown import folded, table
 from benchmarks.paper.methods import METHODS, TABLES, methods_of, split_of
@@ -39,11 +41,12 @@ SCARCITY = "AUC against items kept, of DIN, DIN + item factors and the default p
 DEFAULTS = {"ml-1m": "pretrained"}  # encoders
 
 
-def command(protocol: dict[str, Any], wanted: list[str], seeds: list[int]) -> str:
+def command(protocol: dict[str, Any], seeds: list[int], wanted: list[str]) -> str:
     """Return the command that repeats cells."""
     kind, name = protocol["kind"], protocol["data"]
     stem = name.split("-")[0] + ".txt" if kind in AMAZON else kind
-    data = "--synthetic" if kind == "synthetic" else f"--data path/to/{stem} --data-kind {kind}"
+    made = {"synthetic": "--synthetic", "shop": "--data-kind shop"}
+    data = made.get(kind, f"--data path/to/{stem} --data-kind {kind}")
     asked = [f"--setting {protocol['setting']} --table {' '.join(wanted)}"]
     if name.endswith("-users"):
         asked.append(f"--users {name.split('-')[-2]}")
@@ -64,36 +67,43 @@ def command(protocol: dict[str, Any], wanted: list[str], seeds: list[int]) -> st
 
 
 def measured_by(folder: Path, names: dict[str, list[str]]) -> str:
-    """Write the commands behind a fragment, and the conditions that its cells share."""
-    found: dict[str, tuple[list[str], list[dict[str, Any]]]] = {}
-    for name, methods in names.items():
-        split = "full" if split_of(name) == "full" else "keep-*"
-        own = methods if name in ("2", "scarcity") else [n for n in methods if n not in TABLES["2"]]
-        paths = [p for n in own for p in sorted(folder.glob(f"{split}/{n}/[0-9]*.json"))]
-        if paths:
-            cells = [json.loads(p.read_text()) for p in paths]
-            wanted, every = found.setdefault(json.dumps(cells[0]["protocol"]), ([], []))
-            wanted.append(name)
+    """Write the commands behind a fragment, and the rows and versions of its cells."""
+    wanted: dict[str, list[str]] = {}  # tables by what their cells share
+    every: list[dict[str, Any]] = []
+    for name in [*names, *CHECKS]:
+        cells = [json.loads(p.read_text()) for p in sorted(_cells_of(folder, name, names))]
+        if cells:
+            seeds = sorted({cell["seed"] for cell in cells})
+            wanted.setdefault(json.dumps([cells[0]["protocol"], seeds]), []).append(name)
             every += cells
-    out, conditions = [], []
-    for wanted, cells in found.values():
-        seeds = sorted({cell["seed"] for cell in cells})
-        out.append(command(cells[0]["protocol"], wanted, seeds))
-        rows = {(c["split"], c["n_train"], c["n_test"]) for c in cells}
-        for split, n_train, n_test in sorted(rows):
-            conditions.append([split, f"{n_train:,}", f"{n_test:,}"])
-    code = "```bash\n" + "\n".join(out) + "\n```\n"
-    versions = next(iter(found.values()))[1][0]["versions"]
-    used = ", ".join(f"{k} {v}" for k, v in versions.items())
-    return (
-        code
-        + "\n"
-        + folded(
-            "Rows and versions",
-            table(["split", "training rows", "test rows"], conditions),
-            f"Measured with {used}.\n",
-        )
-    )
+    code = "\n".join(command(*json.loads(shared), own) for shared, own in wanted.items())
+    rows = []
+    for split in ("full", SCARCE):
+        sizes = [(c["n_train"], c["n_test"]) for c in every if c.get("split") == split]
+        if sizes:
+            rows.append([split, *(_range(of) for of in zip(*sizes))])
+    used = ", ".join(f"{k} {v}" for k, v in every[0]["versions"].items())
+    head = ["split", "training rows", "test rows"]
+    about = folded("Rows and versions", table(head, rows), f"Measured with {used}.\n")
+    return f"```bash\n{code}\n```\n\n{about}"
+
+
+def _cells_of(folder: Path, name: str, names: dict[str, list[str]]) -> Iterator[Path]:
+    """Yield the cells that a table has made; those that it shares with table 2 are table 2's."""
+    if name in CHECKS:
+        yield from folder.glob(f"checks/{name}/[0-9]*.json")
+        return
+    split = "full" if split_of(name) == "full" else "keep-*"
+    shared = [] if name in ("2", "scarcity") else TABLES["2"]
+    for method in names[name]:
+        if method not in shared:
+            yield from folder.glob(f"{split}/{method}/[0-9]*.json")
+
+
+def _range(values: Iterable[int]) -> str:
+    """Write a number, or the least and the most; generated data differ from seed to seed."""
+    least, *_, most = sorted([*values] * 2)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def fragment(output: Path, data: str, to: Path) -> str:
@@ -108,7 +118,7 @@ def fragment(output: Path, data: str, to: Path) -> str:
     picture = f"scarcity-{data.replace('/', '-')}.svg"
     if points:
         draw_scarcity(points, to / picture, SCARCITY)
-    curve = tables.scarcity_part(names["scarcity"], points, picture)
+    curve = tables.scarcity_part(points, picture)
     parts = [
         tables.scores(names["2"], cells) if cells else "",
         measured_by(folder, names),

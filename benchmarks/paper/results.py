@@ -120,9 +120,10 @@ Points = dict[int | None, dict[str, Cells]]  # of the scarcity curve, by items k
 
 @lru_cache
 def read_cells(folder: Path) -> dict[str, Cells]:
-    """Read all cells of a split, by method."""
+    """Read all cells of a split, by method; refuse those that must not be compared."""
     found: dict[str, Cells] = {}
     rows: dict[int, dict[str, np.ndarray]] = {}
+    first: tuple[Path, Any] | None = None
     for name in METHODS:
         for path in sorted(folder.glob(f"{name}/[0-9]*.json")):
             seed = int(path.stem)
@@ -130,6 +131,12 @@ def read_cells(folder: Path) -> dict[str, Cells]:
                 with np.load(folder / f"rows-{seed}.npz") as file:
                     rows[seed] = dict(file)
             cell = Cell(json.loads(path.read_text()), np.load(path.with_suffix(".npy")), rows[seed])
+            first = first or (path, cell.result["protocol"])
+            if cell.result["protocol"] != first[1]:
+                raise SystemExit(
+                    f"{path} was made with {cell.result['protocol']}, but {first[0]} with "
+                    f"{first[1]}: they can't be compared. Use another --output for one of them."
+                )
             found.setdefault(name, {})[seed] = cell
     return found
 

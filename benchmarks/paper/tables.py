@@ -157,15 +157,15 @@ def improvement(names: list[str], cells: dict[str, Cells], data: str) -> str:
     return table(head, rows) if rows else ""
 
 
-def scarcity(names: list[str], points: Points) -> str:
+def scarcity(points: Points) -> str:
     """Write AUC of the users whose histories are cut, against the number of items kept."""
     head = ["items kept", *("all" if k is None else str(k) for k in points)]
     rows = [
         [label(n), *(mean_and_interval(over_seeds(p.get(n, {}))) for p in points.values())]
-        for n in names
+        for n in METHODS
         if any(n in p for p in points.values())
     ]
-    return table(head, rows) if rows else ""
+    return table(head, rows)
 
 
 def scarcity_differences(points: Points) -> list[str]:
@@ -221,7 +221,7 @@ def further_table(name: str, names: list[str], cells: dict[str, Cells]) -> str:
     return folded(TITLES[name], scores(shown, cells), differences(pairs, cells))
 
 
-def scarcity_part(names: list[str], points: Points, picture: str) -> str:
+def scarcity_part(points: Points, picture: str) -> str:
     """Write the scarcity curve: its picture first, the numbers folded."""
     if not points:
         return ""
@@ -231,7 +231,7 @@ def scarcity_part(names: list[str], points: Points, picture: str) -> str:
             "Scarcity: the histories of 30 % of the users are cut to their last items. AUC of the "
             "last five rows of these users:\n",
             f"![{alt}]({picture})\n",
-            folded("AUC by the number of items kept", scarcity(names, points)),
+            folded("AUC by the number of items kept", scarcity(points)),
             folded(
                 "Histories of 0 to 5 items: mean over 0, 1, 2, 3 and 5 kept",
                 short(short_histories(points), "all"),
