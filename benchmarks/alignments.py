@@ -45,7 +45,7 @@ from benchmarks.cells import auc_and_log_loss, measured
 from benchmarks.measure import threads
 from benchmarks.movielens import real_encoders, settings_of
 from benchmarks.paper.data import read
-from benchmarks.paper.report import number, table
+from benchmarks.paper.markdown import number, table
 from benchmarks.planted import low_active, same_group
 from benchmarks.prepare import prepared
 from skmars import Impressions, MultimodalEncoder, SteinAligner, leave_last_out, make_mars
@@ -144,7 +144,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--make", nargs="*", default=[], help="parameter=value of the generator")
     parser.add_argument("--set", nargs="*", default=[], help="step__parameter=value, for all")
-    parser.add_argument("--format", choices=["md", "rst"], default="md")
     parser.add_argument("--output", type=Path, default=Path("alignments.jsonl"))
     arguments = parser.parse_args()
     cells = [
@@ -167,7 +166,7 @@ def main() -> None:
         means = [np.mean([found.get(key, np.nan) for found in of_name]) for key in COLUMNS]
         digits = [3 if key not in ("effective_rank",) else 1 for key in COLUMNS]
         lines.append([name, *(number(float(m), d) for m, d in zip(means, digits))])
-    print(table(["aligner", *COLUMNS.values()], lines, arguments.format))
+    print(table(["aligner", *COLUMNS.values()], lines))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.cells import Cell, auc_and_log_loss, difference, measured
 from benchmarks.measure import threads
 from benchmarks.movielens import settings_of
-from benchmarks.paper.report import table
+from benchmarks.paper.markdown import table
 from benchmarks.planted import low_active
 from skmars import Impressions, leave_last_out, make_mars, make_multimodal_ctr
 from skmars.pipeline._mars import AS_PRINTED
@@ -138,7 +138,7 @@ def report(results: list[dict[str, Any]]) -> str:
                 else:
                     line.append(difference([r[who][what] - b[who][what] for r, b in pairs]))
             lines.append([*line, str(len(pairs))])
-        parts.append(table([f"{variant}, but {how}:", *MEASURES, "seeds"], lines, "md"))
+        parts.append(table([f"{variant}, but {how}:", *MEASURES, "seeds"], lines))
     return "\n".join(parts)
 
 

@@ -38,7 +38,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.cells import auc_and_log_loss, measured
 from benchmarks.interactions import with_features
 from benchmarks.measure import threads
-from benchmarks.paper.report import table
+from benchmarks.paper.markdown import table
 from skmars import (
     Impressions,
     leave_last_out,
@@ -131,7 +131,7 @@ def summary(results: list[dict[str, Any]]) -> str:
         rows.append([*row, "pass" if passed else "FAIL"])
     head = ["setting", "history", "times", "items", *MEANS.values(), "verdict"]
     n_passed = sum(row[-1] == "pass" for row in rows)
-    return table(head, rows, "md") + f"\n{n_passed} of {len(rows)} cells pass.\n"
+    return table(head, rows) + f"\n{n_passed} of {len(rows)} cells pass.\n"
 
 
 def main(command: list[str] | None = None) -> None:

@@ -47,8 +47,8 @@ from benchmarks.cells import auc_and_log_loss, difference, measured
 from benchmarks.measure import threads
 from benchmarks.movielens import settings_of
 from benchmarks.paper.data import AMAZON, make_problem, read
+from benchmarks.paper.markdown import table
 from benchmarks.paper.methods import Settings, parts
-from benchmarks.paper.report import table
 from benchmarks.prepare import prepared
 from skmars import (
     DINClassifier,
@@ -166,7 +166,7 @@ def summary(results: list[dict[str, Any]]) -> str:
             row += [f"{np.mean(own):.4f}", "" if choice == "default" else difference(gain)]
         rows.append(row)
     head = ["choice", *(part for measure in MEASURES for part in (measure, "- default"))]
-    return table(head, rows, "md")
+    return table(head, rows)
 
 
 def choices_of(kind: str) -> list[str]:

@@ -41,8 +41,8 @@ from benchmarks.cells import auc_and_log_loss, difference, measured
 from benchmarks.measure import threads
 from benchmarks.movielens import settings_of
 from benchmarks.paper.data import AMAZON, Problem, make_problem, read
+from benchmarks.paper.markdown import table
 from benchmarks.paper.methods import Settings, parts
-from benchmarks.paper.report import table
 from benchmarks.prepare import prepared
 from skmars import DINClassifier, Impressions, SteinAligner
 from skmars.data._columns import FACTORS
@@ -144,7 +144,7 @@ def summary(results: list[dict[str, Any]]) -> str:
             row = [difference([x - y for x, y in pair]) for pair in pairs]
             differences.append([held_out, f"{a} - {b}", *row])
     head = ["held out", "features", *MEASURES]
-    return table(head, means, "md") + "\n" + table(head, differences, "md")
+    return table(head, means) + "\n" + table(head, differences)
 
 
 def main(command: list[str] | None = None) -> None:

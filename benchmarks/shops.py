@@ -26,7 +26,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.cells import auc_and_log_loss, difference, measured
 from benchmarks.measure import threads
-from benchmarks.paper.report import table
+from benchmarks.paper.markdown import table
 from skmars import (
     DINClassifier,
     leave_last_out,
@@ -75,12 +75,12 @@ def summary(results: list[dict[str, Any]]) -> str:
         means.append(row)
     columns = ["AUC", "log loss", "validation AUC"]
     head = ["users", "seed", *(f"{m}: {c}" for m in ("DIN", "default") for c in columns), "p"]
-    text = table(head, draws, "md") + "\n"
+    text = table(head, draws) + "\n"
     head = ["users", "best possible AUC"]
     for name in columns[:2]:
         head += [f"{name}: DIN", "default", "difference"]
     head += ["validation - test AUC: DIN", "default"]
-    return text + table(head, means, "md")
+    return text + table(head, means)
 
 
 def main(command: list[str] | None = None) -> None:

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.chance import HISTORIES, coin_flips
 from benchmarks.measure import threads
-from benchmarks.paper.report import table
+from benchmarks.paper.markdown import table
 from benchmarks.prepare import prepared
 from skmars import Impressions, SequenceRetrievalAugmenter, SteinAligner, leave_last_out
 
@@ -66,7 +66,7 @@ def main(command: list[str] | None = None) -> None:
         for history, kind, name in dict.fromkeys(key[:3] for key in cells)
     ]  # fmt: skip
     head = ["history", "item_representation", "told by", "training rows", "test rows"]
-    print(table(head, rows_of_table, "md"))
+    print(table(head, rows_of_table))
 
 
 if __name__ == "__main__":

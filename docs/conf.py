@@ -27,8 +27,9 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "sphinx_copybutton",
     "mathml",
+    "folded",
 ]
-exclude_patterns = ["_build", "drawings"]
+exclude_patterns = ["_build", "drawings", "evidence/made"]
 templates_path = ["_templates"]
 smartquotes = False  # types and defaults of parameters hold quotes
 default_role = "literal"  # as the docstrings of scikit-learn use single backticks
@@ -91,7 +92,13 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": [], "install": [], "results": [], "contributing": [], "changelog": []}
+html_sidebars = {
+    "index": [],
+    "install": [],
+    "evidence/index": [],
+    "contributing": [],
+    "changelog": [],
+}
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,13 @@ from benchmarks import update as days
 from benchmarks.cells import difference, measured
 from benchmarks.controls import RandomUsers
 from benchmarks.paper import statistics
-from benchmarks.paper.__main__ import main
+from benchmarks.paper.__main__ import arguments_of, main
 from benchmarks.paper.data import KEPT, SCARCE, WHOLE, cut_histories, make_problem, read
 from benchmarks.paper.fit import corrupted
 from benchmarks.paper.methods import METHODS, TABLES, methods_of
+from benchmarks.paper.results import Cell, short_histories
+from benchmarks.paper.results import difference as auc_difference
+from benchmarks.paper.tables import label
 from benchmarks.prepare import prepared
 from skmars import (
     MultimodalEncoder,
@@ -67,13 +72,35 @@ def test_command_line(
     main([*run, "2", "scarcity", "alignment", "--methods", "base", "mars"])  # nothing to do
     assert files == {p: p.stat().st_mtime_ns for p in files}
 
-    main(["report", "--output", str(tmp_path / "results")])
-    text = capsys.readouterr().out
-    assert all(f"| {METHODS[name].label} |" in text for name in TABLES["2"])
-    for part in ("Table 3", "Scarcity curve", "AUC by activity", "cross-modal recall@1", "Cost"):
+    made = [tmp_path / "made", tmp_path / "again"]
+    for to in made:  # the same results give the same files
+        main(["report", "--output", str(tmp_path / "results"), "--to", str(to)])
+    files = {p.name: p.read_bytes() for p in made[0].iterdir()}
+    assert files == {p.name: p.read_bytes() for p in made[1].iterdir()}
+    text = files["synthetic-40-users-paper.md"].decode()
+    assert all(f"| {label(name)} |" in text for name in TABLES["2"])
+    for part in ("Table 3", "items kept", "cross-modal recall@1", "Cost", "log loss", "ECE"):
         assert part in text
-    main(["report", "--output", str(tmp_path / "results"), "--format", "rst"])
-    assert ".. list-table::" in capsys.readouterr().out
+    command = re.search(r"python -m benchmarks\.paper (.*?)```", text, re.DOTALL)
+    assert command is not None
+    repeated = arguments_of(shlex.split(command[1].replace("\\\n", "")))
+    asked = arguments_of([*run, "2", "3", "scarcity", "retrieval", "alignment"])
+    for name in ("synthetic", "users", "candidates", "seeds", "setting", "recent"):
+        assert getattr(repeated, name) == getattr(asked, name)
+    assert set(repeated.set) == set(asked.set)
+    assert {"2", "3", "scarcity", "retrieval", "alignment"} == set(repeated.table)
+    assert files["ml-1m-paper.md"].decode() == "Not measured with this version.\n"
+    assert b"not measured" in files["summary.md"]
+    for picture in ("forest.svg", "forest-short.svg", "scarcity.svg"):
+        assert b"<text" in files[picture]  # that can be read and searched
+        assert b"<dc:description>" in files[picture]
+    cell = tmp_path / "results/synthetic-40-users/paper/full/mars/0.json"
+    cell.write_text(cell.read_text().replace('"recent": null', '"recent": 20'))
+    with pytest.raises(SystemExit, match="can't be compared"):
+        main(["report", "--output", str(tmp_path / "results"), "--to", str(made[0])])
+    cell.write_text(cell.read_text().replace('"recent": 20', '"recent": null'))
+    with pytest.raises(SystemExit):
+        main(["report", "--output", str(tmp_path / "nothing"), "--to", str(made[0])])
     with pytest.raises(SystemExit, match="--output"):  # other settings are never mixed in
         main([*run, "2", "--set", "ctr__max_iter=2"])
 
@@ -201,7 +228,8 @@ def test_resampled_auc_is_that_of_repeated_rows(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(statistics, "N_RESAMPLES", 5)
     rng = np.random.RandomState(0)
     y, score, user = rng.randint(2, size=60), rng.randint(8, size=60), rng.randint(20, size=60)
-    draws = np.random.RandomState(0).multinomial(25, np.full(25, 1 / 25), size=5)
+    draws = statistics._draws(25, 5).T
+    assert (draws.sum(axis=1) == 25).all()
     for part in (slice(None), slice(20, 50)):  # the same users are drawn for any part
         found = statistics.resampled_auc(y[part], score[part], user[part], 25)
         weights = [draw[user[part]] for draw in draws]
@@ -217,6 +245,67 @@ def test_difference_over_users_and_seeds() -> None:
     # Seeds that disagree make for a wide interval, however sure each of them is.
     auc = np.array([0.1, -0.1, 0.1, -0.1, 0.05])
     assert statistics.paired_difference(auc, np.repeat(auc[:, None], 2000, axis=1)).p > 0.3
+
+
+def test_calibration_error_is_the_mean_gap_of_equal_parts() -> None:
+    rng = np.random.RandomState(0)
+    logit, y = rng.normal(size=1003), rng.randint(2, size=1003)
+    order = np.argsort(logit)
+    gaps = [
+        len(rows) * abs(y[rows].mean() - (1 / (1 + np.exp(-logit[rows]))).mean())
+        for rows in np.array_split(order, 10)
+    ]
+    assert statistics.calibration_error(y, logit) == pytest.approx(sum(gaps) / 1003)
+    few = np.round(logit)  # many rows of one probability: their order does not matter
+    shuffled = rng.permutation(1003)
+    assert statistics.calibration_error(y, few) == pytest.approx(
+        statistics.calibration_error(y[shuffled], few[shuffled])
+    )
+    large = rng.normal(size=200_000)
+    clicks = rng.uniform(size=len(large)) < 1 / (1 + np.exp(-large))
+    assert statistics.calibration_error(clicks, large) < 0.01
+    assert statistics.calibration_error(clicks, large + 1) > 0.1
+
+
+def test_log_loss_of_logits() -> None:
+    y, logit = np.array([0, 1, 1]), np.array([-2.0, 0.0, 80.0], dtype=np.float32)
+    expected = (np.log1p(np.exp(-2)) + np.log(2)) / 3
+    assert statistics.log_loss(y, logit) == pytest.approx(expected)
+
+
+def test_the_small_shop_needs_no_file() -> None:
+    assert arguments_of(["--data-kind", "shop"]).data is None
+    with pytest.raises(SystemExit):
+        arguments_of(["--data-kind", "ml-1m"])
+
+
+def test_short_histories(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "N_RESAMPLES", 20)
+    rng = np.random.RandomState(0)
+
+    def cell(n: int, kept: int = 3) -> Cell:
+        y = np.arange(n) % 2
+        activity = np.where(np.arange(n) < 200, kept, 6)
+        rows = {"y": y, "user": np.arange(n) // 2, "activity": activity, "low": y == 1}
+        return Cell({}, rng.normal(y, 2), rows)
+
+    some = cell(300)
+    y, score, _ = some.part("few")
+    assert len(y) == 200
+    assert some.score("few") == pytest.approx(roc_auc_score(some.rows["y"][:200], score))
+    assert np.isnan(cell(199).score("few"))  # too few rows to say anything
+    assert auc_difference({0: cell(199)}, {0: cell(199)}, "few") is None
+
+    points = {k: {"base": {0: cell(250), 1: cell(250)}, "mars": {0: cell(250)}} for k in KEPT}
+    found = short_histories(points)
+    scores = [points[k]["mars"][0].score() for k in (0, 1, 2, 3, 5)]
+    assert found["mars"][0].score() == pytest.approx(np.mean(scores))
+    gain = auc_difference(found["mars"], found["base"])
+    assert gain is not None
+    base = np.mean([points[k]["base"][0].score() for k in (0, 1, 2, 3, 5)])
+    assert gain.value == pytest.approx(np.mean(scores) - base)
+    del points[2]
+    assert short_histories(points) == {}
 
 
 def test_holm() -> None:

@@ -3,6 +3,7 @@
     python -m benchmarks.paper --data path/to/ml-1m --table 2
     python -m benchmarks.paper --data path/to/ml-1m --table scarcity --setting strong
     python -m benchmarks.paper --synthetic --table 2 3
+    python -m benchmarks.paper --data-kind shop --table 2
     python -m benchmarks.paper --data path/to/toys.txt --data-kind amazon-ids --table 2
     python -m benchmarks.paper --data path/to/beauty.txt --data-kind amazon-beauty --table 2
     python -m benchmarks.paper --data path/to/ml-1m --table retrieval alignment
@@ -10,7 +11,8 @@
 
 `amazon-beauty` is the 7-core of the file, as in the paper.
 
-Runs can be interrupted, and go on where they stopped. `report` writes a page from what is there.
+Runs can be interrupted, and go on where they stopped. `report` writes the tables
+and pictures of docs/evidence from what is there.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.movielens import settings_of
-from benchmarks.paper import checks, report
+from benchmarks.paper import checks
 from benchmarks.paper.data import AMAZON
 from benchmarks.paper.experiment import Experiment
 from benchmarks.paper.methods import METHODS, TABLES, methods_of, split_of
@@ -35,7 +37,7 @@ def arguments_of(argv: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, help="folder of MovieLens-1M, or file of ids")
-    parser.add_argument("--data-kind", choices=["ml-1m", *AMAZON], default="ml-1m")
+    parser.add_argument("--data-kind", choices=["ml-1m", "shop", *AMAZON], default="ml-1m")
     parser.add_argument("--synthetic", action="store_true", help="make_multimodal_ctr instead")
     parser.add_argument("--table", nargs="+", choices=[*TABLES, *checks.CHECKS], default=["2"])
     parser.add_argument("--setting", choices=["paper", "strong"], default="paper")
@@ -53,14 +55,16 @@ def arguments_of(argv: list[str]) -> argparse.Namespace:
         parser.error(
             f"{arguments.data_kind} has neither feedback nor content: --setting paper only"
         )
-    if not (arguments.data or arguments.synthetic):
-        parser.error("--data PATH or --synthetic")
+    if not (arguments.data or arguments.synthetic or arguments.data_kind == "shop"):
+        parser.error("--data PATH, --data-kind shop or --synthetic")
     return arguments
 
 
 def main(argv: list[str]) -> None:
     """Run all cells of the tables that are not there yet."""
     if argv[:1] == ["report"]:
+        from benchmarks.paper import report  # needs matplotlib
+
         report.main(argv[1:])
         return
     arguments = arguments_of(argv)

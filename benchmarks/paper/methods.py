@@ -101,7 +101,7 @@ WHOLE_DIN = {"ctr__item_features": "auto", "ctr__activity_feature": True}
 # Content is for retrieval alone: DIN reads ids, like the paper's, and the activity. Not as
 # printed: there are look-alike features, too.
 RETRIEVAL = Method(
-    "MARS, DIN on ids",
+    "MARS with DIN on ids",
     aligned=True,
     borrows=True,
     vectors=False,
@@ -110,12 +110,10 @@ RETRIEVAL = Method(
 )
 ALIGNED_SPACE = replace(
     RETRIEVAL,
-    label="MARS, DIN on ids, look-alikes in the aligned space",
+    label="MARS with DIN on ids, look-alikes in the aligned space",
     fixed={**RETRIEVAL.fixed, **IN_ALIGNED_SPACE},
 )
-MARS = Method(
-    "MARS, whole pipeline", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BORROW
-)
+MARS = Method("default pipeline", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BORROW)
 # MARS as printed in the paper: no parameter is the default's. How long DIN trains is not printed,
 # and the same for all methods.
 PRINTED = Method(
@@ -144,18 +142,18 @@ ABLATIONS = {
     "no-factors": _changed("aligned-space", "space without item factors", {"align__n_factors": 0}),
     "eq-13": _changed("retrieval", "look-alikes by the user embedding (Eq. 13)", BY_EMBEDDING),
     "no-lookalikes": _changed(
-        "mars", "whole pipeline, no look-alike features", {"augment__n_lookalikes": 0}
+        "mars", "default pipeline, no look-alike features", {"augment__n_lookalikes": 0}
     ),
-    "no-items": _changed("mars", "whole pipeline, no borrowed items", NO_BORROWED),
+    "no-items": _changed("mars", "default pipeline, no borrowed items", NO_BORROWED),
     "aligned-features": _changed(
         "mars",
-        "whole pipeline, the aligned items as features, too",
+        "default pipeline, the aligned items as features, too",
         {"ctr__item_features": ["factors", "aligned"]},
     ),
 }
 
 METHODS = {
-    "base": Method("base DIN", candidates=DIN),
+    "base": Method("DIN", candidates=DIN),
     "random-items": Method("Ran", "RandomItems", fixed=REWRITTEN, candidates=PREPEND),
     "random-sequence": Method("Ran-S", "RandomSequence", fixed=REWRITTEN, candidates=PREPEND),
     "repeat-pad": Method(
@@ -177,36 +175,36 @@ METHODS = {
         }.items()
     },
     "activity": Method(
-        "base + activity feature", fixed={"ctr__activity_feature": True}, candidates=DIN
+        "DIN + activity feature", fixed={"ctr__activity_feature": True}, candidates=DIN
     ),
     "content": Method(
-        "base + activity + all item features",
+        "DIN + all item features",
         aligned=True,
         fixed={"ctr__item_features": ALL_FEATURES, "ctr__activity_feature": True},
         candidates=DIN,
     ),
     "factors": Method(
-        "base + activity + item factors",
+        "DIN + item factors",
         aligned=True,
         fixed={"ctr__item_features": ["factors"], "ctr__activity_feature": True},
         candidates=DIN,
     ),
     "borrow": replace(
         RETRIEVAL,
-        label="MARS, DIN on ids, no look-alike features",
+        label="MARS with DIN on ids, no look-alike features",
         fixed={**RETRIEVAL.fixed, "augment__n_lookalikes": 0},
     ),
     "retrieval": RETRIEVAL,
     "aligned-space": ALIGNED_SPACE,
     "retrieval-random": replace(
         RETRIEVAL,
-        label="MARS, DIN on ids, random donors",
+        label="MARS with DIN on ids, random donors",
         random_donors=True,
         fixed={**RETRIEVAL.fixed, **BY_EMBEDDING},
     ),
     "random-donors": replace(
         MARS,
-        label="MARS, whole pipeline, random donors",
+        label="random donors",
         random_donors=True,
         fixed={**WHOLE_DIN, **BY_EMBEDDING},
     ),
@@ -269,7 +267,7 @@ for _table in ("3", "lambda", "beta", "robustness"):  # beside the methods that 
 TITLES = {
     "2": "Table 2: all methods",
     "3": "Table 3: ablations",
-    "figure-4": "Figure 4: retrieval strategies (MARS, DIN on ids: filter)",
+    "figure-4": "Figure 4: retrieval strategies (MARS with DIN on ids: filter)",
     "theta": "Curve over theta",
     "lambda": "Curve over lambda",
     "beta": "Curve over beta",

@@ -1,298 +1,211 @@
-"""A page of the results, as Markdown or reStructuredText, from the files of the cells.
+"""What the documentation shows of the results: tables as Markdown, and pictures.
 
-python -m benchmarks.paper report --output results --format md --to results.md
+    python -m benchmarks.paper report --output results --to docs/evidence/made
+
+The pages of `docs/evidence` include these files. What has not been measured is said to be so. The
+same results give the same files. Most of the time goes into draws of users; `--cache FOLDER` keeps
+them for the next report.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from joblib import Memory
 
-from benchmarks.paper.data import AMAZON, KEPT, split_name
-from benchmarks.paper.methods import (
-    BASELINES,
-    CONTROLS,
-    METHODS,
-    ON_IDS,
-    TABLES,
-    TITLES,
-    methods_of,
-)
-from benchmarks.paper.results import (
-    N_BINS,
-    Cells,
-    corrected,
-    difference,
-    over_seeds,
-    read_cells,
-    single_seed_tests,
-)
-from benchmarks.paper.statistics import Difference, interval
-from skmars.metrics import relative_improvement
+from benchmarks.paper import results, tables
+from benchmarks.paper.checks import CHECKS
+from benchmarks.paper.data import AMAZON, SCARCE
+from benchmarks.paper.figure import Group, draw_forest, draw_scarcity
+from benchmarks.paper.markdown import folded, table
+from benchmarks.paper.methods import METHODS, TABLES, methods_of, split_of
+from benchmarks.paper.results import difference, read_cells, read_points, short_histories
 
-# What arXiv 2509.01184 reports: AUC and RelaImpr of all users. What is not known is not here.
-PAPER = {"ml-1m": {"2": {"base": (0.7772, None), "retrieval": (0.7813, 1.48)}}}
-NOTES = """\
-AUC of the test rows: mean over the seeds ± half of its 95 % interval (t). RelaImpr is that of the \
-mean AUCs (Eq. 20), in percent. Differences have 95 % intervals and two-sided p values from a \
-bootstrap that draws users and seeds; p values are Holm-corrected within each \
-column (of the scarcity curve: each row). "DeLong" \
-counts the seeds in which DeLong's test alone gives p < 0.05, "GAUC" those in which the user \
-bootstrap of GAUC does (only where users have several test rows). Low-active users are the 30 % \
-with the shortest histories in the training rows."""
-
-Rows = list[list[str]]
+REAL = {
+    "ml-1m/paper": "MovieLens-1M",
+    "beauty/paper": "Amazon Beauty, 5-core",
+    "beauty-7-core/paper": "Amazon Beauty, 7-core",
+    "toys/paper": "Amazon Toys",
+}
+GENERATED = {"synthetic/paper": "planted look-alikes", "shop/paper": "small shop"}
+FURTHER = {"ml-1m/strong": "MovieLens-1M with dislikes"}  # on the page of the first
+OPTIONAL = ["shop/paper"]  # absent where not measured
+OTHER = "generated data, other scale"
+SERIES = ["factors", "random-donors", "mars"]
+SCARCITY = "AUC against items kept, of DIN, DIN + item factors and the default pipeline."
+DEFAULTS = {"ml-1m": "pretrained"}  # encoders
 
 
-def table(head: list[str], rows: Rows, form: str) -> str:
-    """Write a table."""
-    if form == "md":
-        lines = ["| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows]]
-        return "\n".join(lines) + "\n"
-    lines = [".. list-table::", "   :header-rows: 1", ""]
-    for first, *rest in [head, *rows]:
-        lines += [f"   * - {first}", *(f"     - {cell}".rstrip() for cell in rest)]
-    return "\n".join(lines) + "\n"
+def command(protocol: dict[str, Any], seeds: list[int], wanted: list[str]) -> str:
+    """Return the command that repeats cells."""
+    kind, name = protocol["kind"], protocol["data"]
+    stem = name.split("-")[0] + ".txt" if kind in AMAZON else kind
+    made = {"synthetic": "--synthetic", "shop": "--data-kind shop"}
+    data = made.get(kind, f"--data path/to/{stem} --data-kind {kind}")
+    asked = [f"--setting {protocol['setting']} --table {' '.join(wanted)}"]
+    if name.endswith("-users"):
+        asked.append(f"--users {name.split('-')[-2]}")
+    if seeds != [0, 1, 2, 3, 4]:
+        asked.append(f"--seeds {' '.join(map(str, seeds))}")
+    if protocol["encoders"] != DEFAULTS.get(kind, "offline"):
+        asked.append(f"--encoders {protocol['encoders']}")
+    if protocol["recent"]:
+        asked.append(f"--recent {protocol['recent']}")
+    if protocol["candidates"] != len(METHODS["base"].candidates):
+        asked.append(f"--candidates {protocol['candidates']}")
+    lines = [f"python -m benchmarks.paper {data}", " ".join(asked)]
+    if protocol["set"]:
+        values = [shlex.quote(f"{k}={v}") for k, v in protocol["set"].items()]
+        lines.append("--set " + " ".join(values[:3]))
+        lines += [" ".join(values[i : i + 3]) for i in range(3, len(values), 3)]
+    return " \\\n  ".join(lines)
 
 
-def heading(text: str, level: int, form: str) -> str:
-    """Write a heading."""
-    return (
-        f"{'#' * level} {text}\n" if form == "md" else f"{text}\n{'=-~^'[level - 1] * len(text)}\n"
-    )
-
-
-def number(value: float | None, digits: int = 4, sign: bool = False) -> str:
-    """Write a number; nothing where there is none."""
-    if value is None or np.isnan(value):
-        return ""
-    return f"{value:{'+' if sign else ''}.{digits}f}"
-
-
-def mean_and_interval(values: np.ndarray) -> str:
-    """Write a mean over seeds."""
-    if len(values) == 0:
-        return ""
-    mean, half = interval(values)
-    return number(mean) + (f" ± {half:.4f}" if not np.isnan(half) else "")
-
-
-def rela_impr(cells: Cells, base: Cells, low: bool) -> str:
-    """Write RelaImpr of the mean AUCs over the seeds that both have."""
-    both = [s for s in cells if s in base]
-    a, b = (over_seeds({s: c[s] for s in both}, low) for c in (cells, base))
-    if len(a) == 0 or len(b) == 0 or b.mean() <= 0.5:
-        return ""
-    return number(relative_improvement(float(a.mean()), float(b.mean())), 2, sign=True)
-
-
-def difference_cell(found: Difference | None) -> str:
-    """Write a difference with its interval."""
-    if found is None:
-        return ""
-    interval_ = f" [{number(found.low, sign=True)}, {number(found.high, sign=True)}]"
-    return number(found.value, sign=True) + ("" if np.isnan(found.low) else interval_)
-
-
-def seconds(cells: Cells) -> dict[str, float]:
-    """Mean seconds of each step."""
-    steps = {k: 0.0 for cell in cells.values() for k in cell.result["seconds"]}
-    return {
-        k: float(np.mean([c.result["seconds"].get(k, 0) for c in cells.values()])) for k in steps
-    }
-
-
-def main_table(name: str, names: list[str], cells: dict[str, Cells], data: str, form: str) -> str:
-    """Write AUC and RelaImpr of each method, the paper's beside ours."""
-    paper = PAPER.get(data, {}).get(name, {})
-    base = cells.get("base", {})
+def measured_by(folder: Path, names: dict[str, list[str]]) -> str:
+    """Write the commands behind a fragment, and the rows and versions of its cells."""
+    wanted: dict[str, list[str]] = {}  # tables by what their cells share
+    every: list[dict[str, Any]] = []
+    for name in [*names, *CHECKS]:
+        cells = [json.loads(p.read_text()) for p in sorted(_cells_of(folder, name, names))]
+        if cells:
+            seeds = sorted({cell["seed"] for cell in cells})
+            wanted.setdefault(json.dumps([cells[0]["protocol"], seeds]), []).append(name)
+            every += cells
+    code = "\n".join(command(*json.loads(shared), own) for shared, own in wanted.items())
     rows = []
-    for method in names:
-        own = cells.get(method, {})
-        auc, impr = paper.get(method, (None, None))
-        row = [METHODS[method].label, number(auc), mean_and_interval(over_seeds(own))]
-        row += [mean_and_interval(over_seeds(own, low=True)), number(impr, 2, sign=True)]
-        row += [rela_impr(own, base, low) for low in (False, True)]
-        row += [f"{sum(seconds(own).values()):.0f}" if own else "", str(len(own) or "not run")]
-        rows.append(row)
-    head = ["method", "paper's AUC", "AUC", "AUC low-active", "paper's RelaImpr", "RelaImpr"]
-    return table([*head, "RelaImpr low-active", "seconds", "seeds"], rows, form)
+    for split in ("full", SCARCE):
+        sizes = [(c["n_train"], c["n_test"]) for c in every if c.get("split") == split]
+        if sizes:
+            rows.append([split, *(_range(of) for of in zip(*sizes))])
+    used = ", ".join(f"{k} {v}" for k, v in every[0]["versions"].items())
+    head = ["split", "training rows", "test rows"]
+    about = folded("Rows and versions", table(head, rows), f"Measured with {used}.\n")
+    return f"```bash\n{code}\n```\n\n{about}"
 
 
-def tests(pairs: list[tuple[str, str]], cells: dict[str, Cells], form: str) -> str:
-    """Write paired tests of the first of each pair against the second."""
-    pairs = [(a, b) for a, b in pairs if a in cells and b in cells]
-    every = [difference(cells[a], cells[b]) for a, b in pairs]
-    low = [difference(cells[a], cells[b], low=True) for a, b in pairs]
-    rows = []
-    for (a, b), d, p, e, q in zip(pairs, every, corrected(every), low, corrected(low)):
-        counts = [
-            f"{sum(v < 0.05 for v in values)} of {len(values)}" if values else ""
-            for values in single_seed_tests(cells[a], cells[b])
-        ]
-        row = [f"{METHODS[a].label} − {METHODS[b].label}", difference_cell(d), number(p)]
-        rows.append([*row, *counts, difference_cell(e), number(q)])
-    head = ["pair", "all users", "p", "DeLong", "GAUC", "low-active", "p low-active"]
-    return table(head, rows, form)
+def _cells_of(folder: Path, name: str, names: dict[str, list[str]]) -> Iterator[Path]:
+    """Yield the cells that a table has made; those that it shares with table 2 are table 2's."""
+    if name in CHECKS:
+        yield from folder.glob(f"checks/{name}/[0-9]*.json")
+        return
+    split = "full" if split_of(name) == "full" else "keep-*"
+    shared = [] if name in ("2", "scarcity") else TABLES["2"]
+    for method in names[name]:
+        if method not in shared:
+            yield from folder.glob(f"{split}/{method}/[0-9]*.json")
 
 
-def deciles(names: list[str], cells: dict[str, Cells], form: str) -> str:
-    """Write AUC by decile of the own history's length."""
-    found = {n: [c.deciles() for c in cells[n].values()] for n in names if n in cells}
-    rows = []
-    for name, values in found.items():
-        auc = np.array([v[0] for v in values])
-        there = ~np.isnan(auc).all(axis=0)
-        mean = np.full(N_BINS, np.nan)
-        mean[there] = np.nanmean(auc[:, there], axis=0)
-        rows.append([METHODS[name].label, *map(number, mean)])
-    if not rows:
-        return ""
-    ranges = next(iter(found.values()))[0][1]
-    head = [f"{i}: {a} to {b}" if a <= b else f"{i}" for i, (a, b) in enumerate(ranges, 1)]
-    return table(["decile: items", *head], rows, form)
+def _range(values: Iterable[int]) -> str:
+    """Write a number, or the least and the most; generated data differ from seed to seed."""
+    least, *_, most = sorted([*values] * 2)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
-def cost(names: list[str], cells: dict[str, Cells], form: str) -> str:
-    """Write seconds of each step."""
-    steps = ["encode", "align", "augment", "fit", "predict"]
-    rows = []
-    for name in (n for n in names if n in cells):
-        taken = seconds(cells[name])
-        rss = max(c.result["peak_rss_mb"] for c in cells[name].values())
-        row = [number(taken.get(s), 1) if s in taken else "" for s in steps]
-        rows.append([METHODS[name].label, *row, str(rss)])
-    return table(["seconds", *steps, "peak memory of the process, MB"], rows, form)
-
-
-def leave_last_out_page(
-    name: str, names: list[str], folder: Path, data: str, form: str
-) -> list[str]:
-    """Write one table with its tests."""
-    cells = read_cells(folder / "full")
-    own = names if name == "2" else [n for n in names if n not in ("base", *CONTROLS, "mars")]
-    if not any(n in cells for n in own):
-        return []
-    out = [heading(TITLES[name], 3, form), main_table(name, names, cells, data, form)]
-    if name != "2":  # what a change makes of the MARS that it changes
-        pairs = [(METHODS[n].like or "retrieval", n) for n in own]
-        return [*out, tests(pairs, cells, form)]
-    out += [tests([("mars", n) for n in names if n not in ("mars", *ON_IDS)], cells, form)]
-    against = ["base", *BASELINES, "activity", "retrieval-random", "borrow"]
-    out += [tests([("retrieval", n) for n in against], cells, form)]
-    out += [tests([(n, "base") for n in names if n not in ("base", "mars")], cells, form)]
-    out += [heading("AUC by activity", 4, form), deciles(names, cells, form)]
-    out += [heading("Cost of each stage", 4, form), cost(names, cells, form)]
-    return out
-
-
-def scarcity_page(names: list[str], folder: Path, form: str, picture: Path | None) -> list[str]:
-    """Write AUC of the cut users against the number of items kept, and MARS against the rest."""
-    points = {kept: read_cells(folder / split_name(kept)) for kept in KEPT}
-    points = {k: v for k, v in points.items() if v}
-    if not points:
-        return []
-    head = ["items kept", *("all" if k is None else str(k) for k in points)]
-    rows = [
-        [METHODS[n].label, *(mean_and_interval(over_seeds(p.get(n, {}))) for p in points.values())]
-        for n in names
+def fragment(output: Path, data: str, to: Path) -> str:
+    """Write all that has been measured on one data set in one setting."""
+    folder = output / data
+    setting = data.split("/")[1]
+    kinds = [json.loads(p.read_text())["protocol"]["kind"] for p in _first(folder)]
+    if not kinds:
+        return "Not measured with this version.\n"
+    names = {name: methods_of(name, setting, content=kinds[0] not in AMAZON) for name in TABLES}
+    cells, points = read_cells(folder / "full"), read_points(folder)
+    picture = f"scarcity-{data.replace('/', '-')}.svg"
+    if points:
+        draw_scarcity(points, to / picture, SCARCITY)
+    curve = tables.scarcity_part(points, picture)
+    parts = [
+        tables.scores(names["2"], cells) if cells else "",
+        measured_by(folder, names),
+        tables.table_2_folded(data, names["2"], cells) if cells else "",
+        *(
+            tables.further_table(name, names[name], cells)
+            for name in TABLES
+            if name not in ("2", "scarcity")
+        ),
+        tables.checks(folder),
+        curve,
     ]
-    out = [heading(TITLES["scarcity"], 3, form), table(head, rows, form)]
-    rows = []
-    pairs = [("mars", n) for n in names if n not in ("mars", *ON_IDS)]
-    pairs += [("no-items", n) for n in ("base", "factors", "random-donors")]
-    pairs += [("retrieval", n) for n in ("base", "activity", "retrieval-random")]
-    for one, other in pairs:
-        found = [difference(p.get(one, {}), p.get(other, {})) for p in points.values()]
-        if not any(found):
-            continue
-        row = [
-            f"{difference_cell(d)}, p = {number(p)}" if d else ""
-            for d, p in zip(found, corrected(found))
-        ]
-        rows.append([f"{METHODS[one].label} − {METHODS[other].label}", *row])
-    out.append(table(head, rows, form))
-    if picture is not None:
-        from benchmarks.paper.figure import draw_scarcity
-
-        draw_scarcity(points, names, picture)
-        alt = "AUC against items kept"
-        link = f"![{alt}]({picture.name})\n" if form == "md" else f".. image:: {picture.name}\n"
-        out.append(link)
-    return out
+    return "\n".join(part for part in parts if part)
 
 
-def checks_page(folder: Path, form: str) -> list[str]:
-    """Write what the checks of the space found: every number as a mean over the seeds."""
-    out = []
-    for check in sorted(p for p in folder.glob("checks/*") if p.is_dir()):
-        files = [json.loads(p.read_text()) for p in sorted(check.glob("*.json"))]
-        rows: list[dict[str, Any]] = [row for file in files for row in file["rows"]]
-        if not rows:
-            continue
-        keys = [k for k, v in rows[0].items() if isinstance(v, str)]
-        values = [k for k in rows[0] if k not in keys]
-        groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-        for row in rows:
-            groups.setdefault(tuple(row[k] for k in keys), []).append(row)
-        body = [
-            [*group, *(mean_and_interval(np.array([r[v] for r in found])) for v in values)]
-            for group, found in groups.items()
-        ]
-        out += [heading(files[0]["title"], 3, form), table([*keys, *values], body, form)]
-    return out
+def _first(folder: Path) -> list[Path]:
+    """Return the first cell of a folder, if there is one."""
+    return sorted(p for p in folder.glob("*/*/[0-9]*.json") if p.parts[-3] != "checks")[:1]
 
 
-def conditions(folder: Path, split: str) -> dict[str, Any]:
-    """Return the protocol and the versions of the cells of a split; empty if there are none."""
-    first = next(iter(sorted(folder.glob(f"{split}/*/[0-9]*.json"))), None)
-    if first is None:
-        return {}
-    found = json.loads(first.read_text())
-    return {**found["protocol"], **found["versions"]}
+def forests(output: Path, to: Path) -> None:
+    """Draw the differences to DIN, of all test rows and of those with short histories."""
+    real = {data: read_cells(output / data / "full") for data in REAL}
+    made = {data: read_cells(output / data / "full") for data in GENERATED}
+    made = {data: cells for data, cells in made.items() if cells or data not in OPTIONAL}
+    every = [
+        Group("real data", {wrapped(data): _to_din(cells) for data, cells in real.items()}),
+        Group(OTHER, {wrapped(data): _to_din(cells) for data, cells in made.items()}, "generated"),
+    ]
+    first, *others = REAL
+    sets = [first, *FURTHER, *others]
+    cut = {d: _to_din(short_histories(read_points(output / d))) for d in sets}
+    own, generated = ({d: _to_din(c, "few") for d, c in of.items()} for of in (real, made))
+    few = [
+        Group(title, {wrapped(data): found for data, found in rows.items() if found}, scale)
+        for title, rows, scale in (
+            ("histories cut to 0 to 5 items", cut, ""),
+            ("own histories of at most 5 items", own, ""),
+            (f"{OTHER}: at most 5 items", generated, "generated"),
+        )
+    ]
+    methods = ", ".join(METHODS[n].label for n in SERIES)
+    about = f"Differences of AUC to DIN with 95 % intervals, by data set, for {methods}: "
+    draw_forest(every, SERIES, to / "forest.svg", about + "all test rows.")
+    draw_forest(few, SERIES, to / "forest-short.svg", about + "histories of at most 5 items.")
 
 
-def stated(found: dict[str, Any]) -> str:
-    """Write under which conditions cells were made."""
-    return ", ".join(f"{k}: {v}" for k, v in found.items()) + "\n" if found else ""
+def wrapped(data: str) -> str:
+    """Name data in two lines."""
+    return {**REAL, **GENERATED, **FURTHER}[data].replace(", ", "\n").replace(" with ", "\nwith ")
 
 
-def page(output: Path, form: str, pictures: Path | None) -> str:
+def _to_din(cells: tables.Found, part: str = "all") -> dict[str, Any]:
+    """Return the differences to DIN that can be had."""
+    found = {n: difference(cells.get(n, {}), cells.get("base", {}), part) for n in SERIES}
+    return {n: d for n, d in found.items() if d}
+
+
+def write(output: Path, to: Path) -> None:
     """Write everything that is in a folder of results."""
     read_cells.cache_clear()
-    out = [heading("The paper's tables", 1, form), NOTES + "\n"]
-    for folder in sorted(p for p in output.glob("*/*") if p.is_dir()):
-        data, setting = folder.parts[-2:]
-        full, scarce = (conditions(folder, split) for split in ("full", "keep-*"))
-        if not (full or scarce):
-            continue
-        content = (full or scarce)["kind"] not in AMAZON
-        out += [heading(f"{data}, setting “{setting}”", 2, form), stated(full)]
-        for name in TABLES:
-            names = methods_of(name, setting, content=content)
-            if name == "scarcity":
-                out.append(stated(scarce))
-                picture = pictures and pictures / f"scarcity-{data}-{setting}.svg"
-                out += scarcity_page(names, folder, form, picture)
-            else:
-                out += leave_last_out_page(name, names, folder, data, form)
-        out += checks_page(folder, form)
-    return "\n".join(out)
+    to.mkdir(parents=True, exist_ok=True)
+    for old in (*to.glob("*.md"), *to.glob("*.svg")):
+        old.unlink()
+    there = {str(p.relative_to(output)) for p in output.glob("*/*") if _first(p)}
+    known = {*REAL, *GENERATED, *FURTHER}
+    for data in sorted(there | known):
+        (to / f"{data.replace('/', '-')}.md").write_text(fragment(output, data, to))
+    titles = {d: t for d, t in {**REAL, **GENERATED}.items() if d in there or d not in OPTIONAL}
+    found = {t: read_cells(output / d / "full") for d, t in titles.items()}
+    (to / "summary.md").write_text(tables.summary(found))
+    forests(output, to)
+    draw_scarcity(read_points(output / "ml-1m/paper"), to / "scarcity.svg", SCARCITY)
 
 
 def main(argv: list[str]) -> None:
-    """Read the command line and write the page."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.paper report", description=__doc__)
+    """Read the command line and write the files."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.paper report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--output", type=Path, default=Path("results"), help="folder of the cells")
-    parser.add_argument("--format", choices=["md", "rst"], default="md")
-    parser.add_argument("--to", type=Path, help="file; pictures go beside it (needs matplotlib)")
+    parser.add_argument("--to", type=Path, default=Path("docs/evidence/made"))
+    parser.add_argument("--cache", type=Path, help="folder that keeps draws of users")
     arguments = parser.parse_args(argv)
-    text = page(arguments.output, arguments.format, arguments.to and arguments.to.parent)
-    if arguments.to:
-        arguments.to.write_text(text)
-    else:
-        print(text)
+    if not any(_first(p) for p in arguments.output.glob("*/*")):
+        parser.error(f"--output {arguments.output} has no results")
+    results.MEMORY = Memory(arguments.cache, verbose=0)
+    write(arguments.output, arguments.to)

@@ -1,4 +1,4 @@
-"""Intervals over seeds, and tests of differences over users and seeds."""
+"""Intervals over seeds, tests over users and seeds, and how good probabilities are."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import sklearn.metrics
 from scipy import stats
+from scipy.special import expit
 
 N_RESAMPLES = 2000
-BLOCK = 500_000  # counts that are held at once
+BLOCK = 5_000_000  # counts that are held at once
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -35,28 +37,64 @@ def resampled_auc(y: np.ndarray, score: np.ndarray, user: np.ndarray, n_users: i
     ndarray of shape (N_RESAMPLES,)
         NaN where a draw has one class only.
     """
-    order = np.argsort(score, kind="stable")
-    user, positive = user[order], y[order] == 1
-    first = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])  # of each tie
+    below, above = (np.flatnonzero(y != 1), np.flatnonzero(y == 1))
+    below, above = (rows[np.argsort(score[rows], kind="stable")] for rows in (below, above))
+    first, last = (np.searchsorted(score[below], score[above], side) for side in ("left", "right"))
     drawn = _draws(n_users, N_RESAMPLES)
     step = max(1, BLOCK // len(y))
     parts = []
     for begin in range(0, N_RESAMPLES, step):
-        count = drawn[begin : begin + step][:, user].astype(np.float64)
-        up = np.add.reduceat(count * positive, first, axis=1)
-        down = np.add.reduceat(count * ~positive, first, axis=1)
-        below = np.cumsum(down, axis=1) - down / 2
+        count = drawn[:, begin : begin + step].astype(np.int32)
+        down = np.zeros((len(below) + 1, count.shape[1]), dtype=np.int32)
+        np.cumsum(count[user[below]], axis=0, out=down[1:])
+        up = count[user[above]].astype(np.float64)
+        twice = (down[first] + down[last]).astype(np.float64)  # a tie counts half
         with np.errstate(invalid="ignore"):
-            parts.append(np.einsum("ij,ij->i", up, below) / (up.sum(axis=1) * down.sum(axis=1)))
+            parts.append(np.einsum("ij,ij->j", twice, up) / (2 * up.sum(axis=0) * down[-1]))
     return np.concatenate(parts)
 
 
 @lru_cache(1)
 def _draws(n_users: int, n_resamples: int) -> np.ndarray:
-    """How often each user is drawn, shape (n_resamples, n_users)."""
+    """How often each user is drawn, shape (n_users, n_resamples)."""
     rng = np.random.RandomState(0)
-    rows = [rng.multinomial(n_users, np.full(n_users, 1 / n_users)) for _ in range(n_resamples)]
-    return np.array(rows, dtype=np.int16)
+    draws = np.empty((n_users, n_resamples), dtype=np.int16)
+    for i in range(n_resamples):
+        draws[:, i] = np.bincount(rng.randint(n_users, size=n_users), minlength=n_users)
+    return draws
+
+
+def log_loss(y: np.ndarray, logit: np.ndarray) -> float:
+    """Mean log loss of the probabilities that belong to logits.
+
+    Examples
+    --------
+    >>> round(log_loss(np.array([0, 1]), np.zeros(2)), 3)
+    0.693
+    """
+    return float(sklearn.metrics.log_loss(y, expit(logit.astype(np.float64)), labels=[0, 1]))
+
+
+def calibration_error(y: np.ndarray, logit: np.ndarray, n_bins: int = 10) -> float:
+    """Expected calibration error (ECE) in bins of equally many rows.
+
+    Rows are sorted by probability and cut into `n_bins` parts whose sizes differ by one at most. Of
+    each part, the mean probability is compared with the share of clicks; ECE is the mean absolute
+    difference, each part weighted by its rows. Rows of equal probability count with the mean of
+    their clicks, so that their order does not matter.
+
+    Examples
+    --------
+    >>> y = np.repeat([0, 1], [75, 25])
+    >>> calibration_error(y, np.full(100, np.log(1 / 3)))  # one in four clicks, as promised
+    0.0
+    >>> round(calibration_error(y, np.zeros(100)), 2)  # one in two promised
+    0.25
+    """
+    probability, row = np.unique(expit(logit.astype(np.float64)), return_inverse=True)
+    clicks = (np.bincount(row, y) / np.bincount(row))[np.sort(row)]
+    gaps = np.array_split(probability[np.sort(row)] - clicks, min(n_bins, len(y)))
+    return float(sum(abs(gap.sum()) for gap in gaps) / len(y))
 
 
 @dataclass(frozen=True)
