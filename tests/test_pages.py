@@ -92,6 +92,13 @@ def test_the_network_of_the_aligner_matters_where_the_page_says_so() -> None:
     assert not np.array_equal(*found)
 
 
+def test_the_time_of_a_tenth_can_be_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    X, y = skmars.make_multimodal_ctr(300, 30, mean_length=5, random_state=0)
+    [text] = code("data_and_time.rst")
+    exec(compile(quicker(text), "data_and_time.rst", "exec"), {"X": X, "y": y})
+    assert f"CPU seconds for {np.sum(X.user % 10 == 0)} rows" in capsys.readouterr().out
+
+
 def test_our_side_of_the_migrations_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
