@@ -301,8 +301,9 @@ def page() -> str:
     """Return the mistakes as a page in reStructuredText, with the messages of this version."""
     title = "Typical mistakes"
     parts = [
-        f"{title}\n{'=' * len(title)}\n\nWhat skmars says to mistakes that everybody makes once, "
-        "and what to write instead.\nAll of them start from\n\n" + _block("python", SETUP)
+        f"{title}\n{'=' * len(title)}\n\nLook up an error message here: each section shows a "
+        "mistake, the message that it gives, and what to write\ninstead. All examples start from "
+        "these lines:\n\n" + _block("python", SETUP)
     ]
     for mistake in MISTAKES:
         parts.append(
