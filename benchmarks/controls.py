@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
+
+from skmars import SequenceRetrievalAugmenter
 
 
 class RandomUsers(TransformerMixin, BaseEstimator):
@@ -34,3 +37,17 @@ class RandomUsers(TransformerMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
+
+
+class RandomLookalikes(SequenceRetrievalAugmenter):
+    """Augmenter that compares rows with noise instead of users, so that look-alikes are random.
+
+    Donors are those of the augmenter: put `RandomUsers` before it.
+    """
+
+    def _retrieve(self, X: Any, own: Any, pool: Any, context: Any = None) -> Any:
+        noise = np.random.RandomState(0).normal(size=pool.users.vectors.shape)
+        noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+        spread = noise.T @ noise / max(1, len(noise))
+        users = replace(pool.users, vectors=noise.astype(np.float32), spread=spread)
+        return super()._retrieve(X, own, replace(pool, users=users), context)

@@ -28,7 +28,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
 import skmars
-from benchmarks.controls import RandomUsers
+from benchmarks.controls import RandomLookalikes, RandomUsers
 from benchmarks.prepare import prepared
 from skmars import (
     DINClassifier,
@@ -68,7 +68,10 @@ def prepare(
             ("encode", MultimodalEncoder(real_encoders(), cache=arguments.cache)),
             ("align", SteinAligner(random_state=arguments.seed, verbose=1)),
             ("users", RandomUsers(arguments.seed) if model == "random" else "passthrough"),
-            ("augment", SequenceRetrievalAugmenter()),
+            (
+                "augment",
+                RandomLookalikes() if model == "random" else SequenceRetrievalAugmenter(),
+            ),
         ]
     )
     steps.set_params(**{k: v for k, v in arguments.set.items() if "__" in k})

@@ -32,7 +32,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline
 
-from benchmarks.controls import RandomUsers
+from benchmarks.controls import RandomLookalikes, RandomUsers
 from benchmarks.movielens import settings_of
 from benchmarks.prepare import prepared
 from skmars import (
@@ -63,7 +63,9 @@ def run(seed: int, **world: Any) -> dict[str, Any]:
         "base": plain,
         "factors": aligned,
         "items": borrow(aligned, n_lookalikes=0),
-        "random": borrow(prepared(RandomUsers(seed), aligned), user_representation="embedding"),
+        "random": borrow(
+            prepared(RandomUsers(seed), aligned), RandomLookalikes, user_representation="embedding"
+        ),
         "borrow": augmented,
         "mars": augmented,
     }
@@ -89,9 +91,11 @@ def run(seed: int, **world: Any) -> dict[str, Any]:
     }
 
 
-def borrow(rows: tuple[Impressions, ...], **settings: Any) -> tuple[Impressions, ...]:
+def borrow(
+    rows: tuple[Impressions, ...], kind: Any = SequenceRetrievalAugmenter, **settings: Any
+) -> tuple[Impressions, ...]:
     """Let training rows, which are the first, and others borrow."""
-    return prepared(SequenceRetrievalAugmenter(**settings), rows)
+    return prepared(kind(**settings), rows)
 
 
 def low_active(X: Impressions, train: np.ndarray) -> np.ndarray:

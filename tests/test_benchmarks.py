@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks import alignments, attributes, chance, choices, compare, out_of_fold, shops, tell
 from benchmarks import update as days
 from benchmarks.cells import difference, measured
-from benchmarks.controls import RandomUsers
+from benchmarks.controls import RandomLookalikes, RandomUsers
 from benchmarks.paper import statistics
 from benchmarks.paper.__main__ import arguments_of, main
 from benchmarks.paper.data import KEPT, SCARCE, WHOLE, cut_histories, make_problem, read
@@ -215,6 +215,16 @@ def test_training_rows_are_made_without_their_own_users() -> None:
         assert rows[1].fold is None or (rows[1].fold < 0).all()
     assert rows[0].borrowed.length.sum() > 0
     assert rows[1].borrowed.length.sum() > 0
+
+
+def test_random_look_alikes_tell_nothing() -> None:
+    X, y = make_multimodal_ctr(300, 100, random_state=0)
+    told = [
+        np.corrcoef(a(theta=1.1).fit_transform(X).context["lookalike_support"], y)[0, 1]
+        for a in (SequenceRetrievalAugmenter, RandomLookalikes)
+    ]
+    assert told[0] > 0.2
+    assert abs(told[1]) < 0.1
 
 
 def test_random_users_are_no_copies_of_each_other() -> None:

@@ -10,15 +10,17 @@ from typing import Any
 
 import joblib
 import numpy as np
+from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import FunctionTransformer
 
-from benchmarks.controls import RandomUsers
+from benchmarks.controls import RandomLookalikes, RandomUsers
 from benchmarks.movielens import real_encoders
 from benchmarks.paper.data import Problem
 from benchmarks.paper.experiment import Experiment
 from benchmarks.paper.methods import Method, Settings, augmentation, parts
 from benchmarks.prepare import prepared
 from skmars import (
+    ClickRateClassifier,
     DINClassifier,
     Impressions,
     MultimodalEncoder,
@@ -32,15 +34,12 @@ Step = Callable[[Impressions], Impressions]
 
 @dataclass
 class Fit:
-    """A fitted DIN, and the fitted steps before it."""
+    """A fitted DIN (or regression on click rates), and the fitted steps before it."""
 
-    din: DINClassifier
+    din: Any
     steps: list[Step]
     seconds: dict[str, float]
-
-    @property
-    def validation(self) -> float:
-        return max(self.din.validation_scores_ or [np.nan])
+    validation: float  # AUC
 
     def prepare(self, X: Impressions) -> Impressions:
         """Return rows as DIN reads them."""
@@ -83,11 +82,15 @@ def fit(
     if method.random_donors:
         add("augment", RandomUsers(seed))
     if method.borrows:
-        add("augment", SequenceRetrievalAugmenter(**parts(settings, "augment")))
+        kind = RandomLookalikes if method.random_donors else SequenceRetrievalAugmenter
+        add("augment", kind(**parts(settings, "augment")))
     if method.rewrite:
         rewriter = augmentation(method.rewrite).set_params(random_state=seed)
         rewriter.set_params(**parts(settings, "rewrite"))
         train = timed("augment", lambda: rewriter.fit_transform(train))
+    if method.rates:
+        rates = timed("fit", lambda: ClickRateClassifier().fit(train, y))
+        return Fit(rates, steps, seconds, roc_auc_score(y_valid, rates.decision_function(valid)))
     din = DINClassifier(random_state=seed)
     if method.auxiliary:
         din.set_params(auxiliary=augmentation(method.auxiliary))
@@ -97,7 +100,7 @@ def fit(
         known = [f for f in train.catalog.features if method.vectors or f != FACTORS]
         din.set_params(item_features=list(dict.fromkeys([*known, *more])))
     timed("fit", lambda: din.fit(train, y, X_val=valid, y_val=y_valid))
-    return Fit(din, steps, seconds)
+    return Fit(din, steps, seconds, max(din.validation_scores_ or [np.nan]))
 
 
 def encoder(experiment: Experiment) -> MultimodalEncoder:

@@ -31,6 +31,8 @@ class Method:
         Class of `skmars.baselines` that rewrites training histories.
     auxiliary : str or None
         Class of `skmars.baselines` that adds an objective to the training of DIN.
+    rates : bool
+        Whether logistic regression on click rates takes the place of DIN.
     aligned, borrows, random_donors : bool
         Which steps of MARS there are, and whether donors are drawn at random.
     vectors : bool
@@ -48,6 +50,7 @@ class Method:
     label: str
     rewrite: str | None = None
     auxiliary: str | None = None
+    rates: bool = False
     aligned: bool = False
     borrows: bool = False
     random_donors: bool = False
@@ -174,6 +177,7 @@ METHODS = {
             "BASRec": (0.1, 0.3, 3.0),
         }.items()
     },
+    "rates": Method("rates + logistic regression", rates=True, candidates=({},)),
     "activity": Method(
         "DIN + activity feature", fixed={"ctr__activity_feature": True}, candidates=DIN
     ),
@@ -248,7 +252,15 @@ for _kind, _amount in ROBUSTNESS:
     )
 
 ON_IDS = ["retrieval", "retrieval-random", "borrow"]  # DIN on ids, as the paper's
-CONTROLS = ["activity", "factors", "content", "retrieval", "retrieval-random", "random-donors"]
+CONTROLS = [
+    "rates",
+    "activity",
+    "factors",
+    "content",
+    "retrieval",
+    "retrieval-random",
+    "random-donors",
+]
 BASELINES = ["random-items", "random-sequence", "repeat-pad", "cmr", "cmrsi"]
 BASELINES += ["cl4srec", "coserec", "basrec"]
 TABLES = {

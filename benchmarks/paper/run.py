@@ -83,7 +83,7 @@ def run_cell(experiment: Experiment, split: str, name: str, seed: int) -> None:
             "versions": versions(),
             "n_train": len(problem.train),
             "n_test": len(problem.test),
-            "epochs": found.din.n_iter_,
+            "epochs": getattr(found.din, "n_iter_", 0),
             "validation": found.validation,
             "auc": _auc(rows["y"], logit),
             "auc_low_active": _auc(rows["y"][rows["low"]], logit[rows["low"]]),
