@@ -10,9 +10,10 @@ users may become donors, and new items get factors. The pipeline is fitted only 
 # %%
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 from skmars import Impressions, make_mars, make_multimodal_ctr, update
+from skmars.metrics import delong_test
 
 planted, clicks = make_multimodal_ctr(n_users=500, n_items=200, history="all", random_state=0)
 log = planted.to_frame("pandas")[["user_id", "item_id", "timestamp"]].assign(clicked=clicks)
@@ -32,20 +33,35 @@ X, y = Impressions.from_log(
 small = {"align__n_components": 32, "align__id_dim": 16, "align__max_iter": 3}
 frozen = updated = make_mars(random_state=0, **small).fit(X, y)
 
-scores = {"fitted once": [], "updated": []}
+p = {"fitted once": [], "updated": []}
+clicked, users, scores = [], [], {name: [] for name in p}
 for now in range(2, period.max() + 1):
     n = len(X)
     X, y = X.append(log[period == now])
-    for name, model in zip(scores, (frozen, updated)):
-        scores[name].append(roc_auc_score(y[n:], model.predict_proba(X[n:])[:, 1]))
+    clicked.append(y[n:])
+    users.append(X.user_ids[n:])
+    for name, model in zip(p, (frozen, updated)):
+        p[name].append(model.predict_proba(X[n:])[:, 1])
+        scores[name].append(roc_auc_score(y[n:], p[name][-1]))
     updated = update(updated, X, y, new=slice(n, None))
+
+# %%
+# All periods together: rows of one user are not independent, so that the interval is by user.
+clicked, users = np.concatenate(clicked), np.concatenate(users)
+p = {name: np.concatenate(parts) for name, parts in p.items()}
+result = delong_test(clicked, p["updated"], p["fitted once"], users=users)
+for name, each in p.items():
+    print(f"{name:12} AUC {roc_auc_score(clicked, each):.3f}", end=", ")
+    print(f"log loss {log_loss(clicked, each):.3f}")
+lower, upper = result.confidence_interval
+print(f"difference {result.difference:+.3f}, 95 % interval {lower:+.3f} to {upper:+.3f}")
 
 # %%
 # Histories grow in the rows themselves, so that the frozen model sees new events too. But it was
 # fitted to short histories and few clicks, and knows no donor but those of the first two periods.
-fig, ax = plt.subplots(figsize=(7, 3.8), layout="constrained")
-for name, values in scores.items():
-    ax.plot(range(3, len(values) + 3), values, "o-", label=f"{name} (mean {np.mean(values):.3f})")
+fig, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
+for (name, values), color, look in zip(scores.items(), ("#D55E00", "#0072B2"), ("s--", "o-")):
+    ax.plot(range(3, len(values) + 3), values, look, color=color, label=name)
 ax.set(xlabel="period", ylabel="AUC of the coming period", title="Test, then update")
 ax.legend()
 plt.show()
