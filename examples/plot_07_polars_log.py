@@ -67,7 +67,7 @@ X.to_frame("polars").tail(3)
 # The last fifth of the time is the test. Both models are fitted to the same rows before it.
 recent = X.time >= np.quantile(X.time, 0.8)
 bare, _ = Impressions.from_log(log, catalog, label="clicked")
-without = DINClassifier(batch_size=256, learning_rate=3e-3, max_iter=12, random_state=0)
+without = DINClassifier(max_iter=10, random_state=0)
 din = clone(without).fit(X[~recent], y[~recent])
 without.fit(bare[~recent], y[~recent])
 
@@ -143,3 +143,7 @@ pl.concat(
     )
     for part in ("morning", "evening")
 )
+
+# %%
+# The answer is in the difference and in the picture: with the column, the probabilities follow the
+# day. A new column is worth its keep where the interval lies above zero.
