@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from skmars import Impressions, make_mars, make_multimodal_ctr, update
 from skmars.metrics import delong_test
 
-planted, clicks = make_multimodal_ctr(n_users=500, n_items=200, history="all", random_state=0)
+planted, clicks = make_multimodal_ctr(n_users=500, n_items=200, random_state=0)
 log = planted.to_frame("pandas")[["user_id", "item_id", "timestamp"]].assign(clicked=clicks)
 log = log.sort_values("timestamp")
 period = np.floor((log["timestamp"] - log["timestamp"].min()) / (9 * 86_400)).to_numpy(int)
@@ -27,9 +27,7 @@ print(f"{period.max() + 1} periods of nine days, {len(log)} impressions")
 # The pipeline is fitted to the first two periods. Every further one is predicted first and learned
 # from afterwards, so that each score is honest. ``update`` returns a new pipeline; the given one
 # stays as it was, and here it goes on to predict, too.
-X, y = Impressions.from_log(
-    log[period < 2], planted.catalog, label="clicked", history="all", duplicates="keep"
-)
+X, y = Impressions.from_log(log[period < 2], planted.catalog, label="clicked", duplicates="keep")
 small = {"align__n_components": 32, "align__id_dim": 16, "align__max_iter": 3}
 frozen = updated = make_mars(random_state=0, **small).fit(X, y)
 
@@ -54,7 +52,19 @@ for name, each in p.items():
     print(f"{name:12} AUC {roc_auc_score(clicked, each):.3f}", end=", ")
     print(f"log loss {log_loss(clicked, each):.3f}")
 lower, upper = result.confidence_interval
-print(f"difference {result.difference:+.3f}, 95 % interval {lower:+.3f} to {upper:+.3f}")
+print(f"difference in AUC {result.difference:+.3f}, 95 % interval {lower:+.3f} to {upper:+.3f}")
+
+
+def losses(each):
+    """Return the sum of the log losses of each user."""
+    return np.bincount(code, -np.log(np.where(clicked == 1, each, 1 - each)))
+
+
+code = np.unique(users, return_inverse=True)[1]
+of_user = losses(p["updated"]) - losses(p["fitted once"])
+difference = of_user.sum() / len(clicked)
+error = 1.96 * of_user.std() * np.sqrt(len(of_user)) / len(clicked)
+print(f"difference in log loss {difference:+.3f} ± {error:.3f}")
 
 # %%
 # Histories grow in the rows themselves, so that the frozen model sees new events too. But it was
