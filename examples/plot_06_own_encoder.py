@@ -60,20 +60,15 @@ plt.show()
 # %%
 # Does it predict clicks?
 # -----------------------
-# Looking alike is not the aim. Two classifiers read pictures alone, one those of the default
-# encoder, one the colours. 300 users train them, and the last rows of 2,000 others are the test.
-# A third one reads colours that were dealt to the wrong items: what it can do, ids alone can do.
+# Looking alike is not the aim. A classifier reads the colours of the items; 300 users train it, and
+# the last rows of 2,000 others are the test. The control reads colours that were dealt to the wrong
+# items: what it can do, ids alone can do.
 train = np.flatnonzero(X.user < 300)
 test = leave_last_out(X)[2]
 test = test[(X.user[test] >= 300) & (X.history.length[test] > 0)]
 wrong = catalog.with_features({"image": np.random.default_rng(0).permutation(vectors)})
-catalogs = {
-    "wrong colours": wrong,
-    "default encoder": MultimodalEncoder().fit_transform(X).catalog,
-    "colours": catalog,
-}
 p = {}
-for name, each in catalogs.items():
+for name, each in {"wrong colours": wrong, "colours": catalog}.items():
     rows = X.with_catalog(each)
     din = DINClassifier(
         item_features=["image"], batch_size=256, learning_rate=3e-3, max_iter=12, random_state=0
@@ -85,6 +80,9 @@ for name, each in catalogs.items():
     print(f", {result.difference:+.3f} ({lower:+.3f} to {upper:+.3f})" if each is not wrong else "")
 
 # %%
+# The encoder sees what matters here: with the colours of the items themselves, the clicks are
+# predicted better than with those of others.
+#
 # A class is needed where an encoder learns from the contents: derive from ``TransformerMixin`` and
 # ``BaseEstimator``, keep the parameters in ``__init__``, learn in ``fit``. A model with pretrained
 # weights needs no code at all, see :doc:`/guide/encoders`.

@@ -67,8 +67,9 @@ error = 1.96 * of_user.std() * np.sqrt(len(of_user)) / len(clicked)
 print(f"difference in log loss {difference:+.3f} ± {error:.3f}")
 
 # %%
-# Histories grow in the rows themselves, so that the frozen model sees new events too. But it was
-# fitted to short histories and few clicks, and knows no donor but those of the first two periods.
+# Updating pays, in the order of the items and in the probabilities. Histories grow in the rows
+# themselves, so that the frozen model sees new events too. But it was fitted to short histories and
+# few clicks, and knows no donor but those of the first two periods.
 fig, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
 for (name, values), color, look in zip(scores.items(), ("#D55E00", "#0072B2"), ("s--", "o-")):
     ax.plot(range(3, len(values) + 3), values, look, color=color, label=name)
