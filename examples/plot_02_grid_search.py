@@ -11,7 +11,8 @@ choice is worth, and what λ and β, the weights of the alignment, have to do wi
 # Rows to fit, to choose, and to test
 # -----------------------------------
 # 300 users train the models. The last rows of 3,000 others choose the parameters, and those of
-# 3,000 more are the test, which is scored once.
+# 3,000 more are the test, which is scored once. Both parameters matter for low-active users alone,
+# so that only rows with one or two clicks in the history count.
 from tempfile import mkdtemp
 
 import matplotlib.pyplot as plt
@@ -27,7 +28,8 @@ from skmars.plotting import SearchHeatmapDisplay
 X, y = make_multimodal_ctr(n_users=6300, n_items=300, mean_length=12, random_state=0)
 train = np.flatnonzero(X.user < 300)
 last = leave_last_out(X)[2]
-last = last[(X.user[last] >= 300) & (X.history.length[last] > 0)]
+length = X.history.length[last]
+last = last[(X.user[last] >= 300) & (length >= 1) & (length <= 2)]
 valid, test = last[X.user[last] < 3300], last[X.user[last] >= 3300]
 print(f"{len(train)} training rows, {len(valid)} validation rows, {len(test)} test rows")
 

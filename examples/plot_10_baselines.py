@@ -116,6 +116,6 @@ for name, result in results.items():
     print(f"{name:24} {result.difference:+.3f} ({lower:+.3f} to {upper:+.3f}): {found}")
 
 # %%
-# No, a longer history is not enough: what the user did not do, or did already, does not tell more
-# about them. Borrowed items do, and the look-alike features add to them. The baselines were made
-# for models that read histories in order; DIN does not, so that this is no verdict about those.
+# No, a longer history is not enough: what the user did not do, or did already, tells no more about
+# them. What look-alikes did does. The baselines were made for models that read histories in order;
+# DIN does not, so that this is no verdict about those.
