@@ -12,7 +12,7 @@ the users who have hardly any history.
 # :func:`~skmars.datasets.make_multimodal_ctr` plants look-alike groups of users in a catalogue with
 # texts and pictures. One row is one impression: a user, the item shown, and what the user clicked
 # before.
-from sklearn.metrics import RocCurveDisplay
+from sklearn.metrics import RocCurveDisplay, log_loss
 
 from skmars import DINClassifier, leave_last_out, make_mars, make_multimodal_ctr
 
@@ -60,17 +60,19 @@ low = test[longest[X.user[test]] <= mars["augment"].low_threshold_]
 p_base, p_mars = (model.predict_proba(X[low])[:, 1] for model in (base, mars))
 result = delong_test(y[low], p_mars, p_base)
 low_end, high_end = result.confidence_interval
-print(f"{len(low)} rows: {result.base_score:.3f} -> {result.score:.3f}")
+print(f"{len(low)} rows of low-active users")
+print(f"base DIN: AUC {result.base_score:.3f}, log loss {log_loss(y[low], p_base):.3f}")
+print(f"MARS:     AUC {result.score:.3f}, log loss {log_loss(y[low], p_mars):.3f}")
 print(f"difference {result.difference:+.3f}, 95 % interval {low_end:+.3f} to {high_end:+.3f}")
 
 # %%
 # Any scikit-learn display takes the predictions.
 fig, ax = plt.subplots(figsize=(5, 5))
 RocCurveDisplay.from_predictions(
-    y[low], p_base, name="base DIN", ax=ax, curve_kwargs={"color": "C7"}
+    y[low], p_base, name="base DIN", ax=ax, curve_kwargs={"color": "#D55E00", "linestyle": "--"}
 )
 RocCurveDisplay.from_predictions(
-    y[low], p_mars, name="MARS", ax=ax, plot_chance_level=True, curve_kwargs={"color": "C0"}
+    y[low], p_mars, name="MARS", ax=ax, plot_chance_level=True, curve_kwargs={"color": "#0072B2"}
 )
 ax.set_title("Last impressions of low-active users")
 plt.show()

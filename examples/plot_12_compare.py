@@ -44,10 +44,10 @@ print(result)
 # %%
 # The intervals tell how much a few hundred test rows can say.
 table = result.table
-fig, ax = plt.subplots(figsize=(6, 2.5), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 2.5), layout="constrained")
 error = [table["auc"] - table["auc_lower"], table["auc_upper"] - table["auc"]]
-ax.errorbar(table["auc"], table["model"], xerr=error, fmt="o", color="C0")
-ax.axvline(0.5, color="C7", linestyle=":")
+ax.errorbar(table["auc"], table["model"], xerr=error, fmt="o", color="#0072B2", capsize=4)
+ax.axvline(0.5, color="black", linewidth=1, linestyle=":")
 ax.set(xlabel="AUC of each user's last impression", title="95 % intervals")
 ax.margins(y=0.3)
 ax.invert_yaxis()
