@@ -235,7 +235,7 @@ def exponents(points: list[dict[str, Any]]) -> str:
 
 
 def draw(points: list[dict[str, Any]], file: Path) -> None:
-    """Draw time (left) and memory (right) of each axis; legible on light, on dark and on a phone."""
+    """Draw time (left) and memory (right) of each axis; legible on a phone, light or dark."""
     import matplotlib.pyplot as plt
 
     from skmars.plotting._figure import COLORS
