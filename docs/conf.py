@@ -22,11 +22,14 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
+    "sphinx.ext.viewcode",
     "numpydoc",
     "myst_parser",  # CONTRIBUTING.md, CHANGELOG.md and benchmarks/README.md are pages too
     "sphinx_gallery.gen_gallery",
     "sphinx_copybutton",
     "mathml",
+    "described",
+    "accessible",
 ]
 exclude_patterns = ["_build", "drawings"]
 templates_path = ["_templates"]
@@ -78,11 +81,13 @@ copybutton_exclude = ".linenos, .gp, .go"
 # --- looks ---------------------------------------------------------------------------------------
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
-html_css_files = ["skmars.css"]
+html_css_files = ["skmars.css", "site.css"]
 html_title = "skmars"
+html_baseurl = "https://skmars.readthedocs.io/en/stable/"
+html_logo = html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_theme_options = {
-    "logo": {"text": "skmars"},
+    "logo": {"text": "skmars", "alt_text": ""},
     "github_url": "https://github.com/skmars/skmars",
     "show_prev_next": True,
     "navigation_with_keys": False,
@@ -91,7 +96,14 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": [], "install": [], "results": [], "contributing": [], "changelog": []}
+html_sidebars = {
+    "_modules/**": [],
+    "index": [],
+    "install": [],
+    "results": [],
+    "contributing": [],
+    "changelog": [],
+}
 
 
 @cache
