@@ -1,4 +1,4 @@
-"""What the theme and Sphinx leave unsaid to who hears a page: names of buttons, roles of lists."""
+"""What a page lacks for who hears it, or has no mouse: names of buttons, roles, reachable boxes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from html import escape
 from typing import Any
 
 _OPENED = re.compile(r"(<a [^>]*>(.*?)</a>\s*<details[^>]*>)<summary>", re.DOTALL)
+
+_IN_BODY = {
+    'role="doc-biblioentry"': 'role="listitem"',
+    # Wide outputs scroll, also with the arrow keys.
+    '<div class="output_subarea output_html': '<div tabindex="0" class="output_subarea output_html',
+}
 
 
 def _named(match: re.Match[str]) -> str:
@@ -17,7 +23,7 @@ def _named(match: re.Match[str]) -> str:
 def _complete(
     _app: Any, _page: str, _template: str, context: dict[str, Any], _doctree: Any
 ) -> None:
-    """Name what opens a part of the sidebar, and make entries of lists of references such."""
+    """Name what opens a part of the sidebar, and mend what Sphinx and its gallery wrote."""
     toctree = context.get("generate_toctree_html")
     if toctree is not None:
 
@@ -27,7 +33,8 @@ def _complete(
 
         context["generate_toctree_html"] = named
     if "body" in context:
-        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+        for before, after in _IN_BODY.items():
+            context["body"] = context["body"].replace(before, after)
 
 
 def setup(app: Any) -> dict[str, bool]:
