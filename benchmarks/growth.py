@@ -235,7 +235,7 @@ def exponents(points: list[dict[str, Any]]) -> str:
 
 
 def draw(points: list[dict[str, Any]], file: Path) -> None:
-    """Draw time (above) and memory (below) of each axis; legible on light and on dark."""
+    """Draw time (left) and memory (right) of each axis; legible on a phone, light or dark."""
     import matplotlib.pyplot as plt
 
     from skmars.plotting._figure import COLORS
@@ -248,11 +248,12 @@ def draw(points: list[dict[str, Any]], file: Path) -> None:
     }
     axes = [axis for axis in AXES if any(p["axis"] == axis for p in points)]
     with plt.rc_context(style):
-        figure, grid = plt.subplots(
-            2, len(axes), figsize=(4 * len(axes), 6.5), squeeze=False, layout="constrained"
-        )
-        for column, axis in enumerate(axes):
-            for ax, value in zip(grid[:, column], ("seconds", "peak_mb")):
+        # As wide as a page of a phone is, nearly, and long.
+        figure = plt.figure(figsize=(5.2, 3.1 * len(axes)), layout="constrained")
+        parts = np.ravel(figure.subfigures(len(axes), hspace=0.02))
+        for part, axis in zip(parts, axes):
+            pair = part.subplots(1, 2)
+            for ax, value in zip(pair, ("seconds", "peak_mb")):
                 for color, marker, (curve, xy) in zip(
                     COLORS, "os^D", _lines(points, axis, value).items()
                 ):
@@ -261,10 +262,15 @@ def draw(points: list[dict[str, Any]], file: Path) -> None:
                 ax.set(xscale="log", yscale="log")
                 ax.grid(color=grey, alpha=0.25)
                 _linear_reference(ax, grey)
-            grid[0, column].legend(frameon=False, fontsize="small")
-            grid[1, column].set_xlabel(AXES[axis].label)
-        grid[0, 0].set_ylabel("seconds")
-        grid[1, 0].set_ylabel("memory of the step, MB")
+            pair[0].set_title("seconds", fontsize="medium")
+            pair[1].set_title("memory of the step, MB", fontsize="medium")
+            part.supxlabel(AXES[axis].label, fontsize="medium")
+            part.legend(
+                *pair[0].get_legend_handles_labels(),
+                loc="outside upper left",
+                ncols=2,
+                frameon=False,
+            )
         file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(file, transparent=True)
         plt.close(figure)

@@ -22,12 +22,15 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
+    "sphinx.ext.viewcode",
     "numpydoc",
     "myst_parser",  # CONTRIBUTING.md, CHANGELOG.md and benchmarks/README.md are pages too
     "sphinx_gallery.gen_gallery",
     "sphinx_copybutton",
     "mathml",
     "folded",
+    "described",
+    "accessible",
 ]
 exclude_patterns = ["_build", "drawings", "evidence/made"]
 templates_path = ["_templates"]
@@ -79,11 +82,13 @@ copybutton_exclude = ".linenos, .gp, .go"
 # --- looks ---------------------------------------------------------------------------------------
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
-html_css_files = ["skmars.css"]
+html_css_files = ["skmars.css", "site.css"]
 html_title = "skmars"
+html_baseurl = "https://skmars.readthedocs.io/en/stable/"
+html_logo = html_favicon = "_static/logo.svg"
 html_show_sourcelink = False
 html_theme_options = {
-    "logo": {"text": "skmars"},
+    "logo": {"text": "skmars", "alt_text": ""},
     "github_url": "https://github.com/skmars/skmars",
     "show_prev_next": True,
     "navigation_with_keys": False,
@@ -93,6 +98,7 @@ html_theme_options = {
     "footer_end": [],
 }
 html_sidebars = {
+    "_modules/**": [],
     "index": [],
     "install": [],
     "evidence/index": [],

@@ -219,6 +219,7 @@ def test_training_rows_are_made_without_their_own_users() -> None:
 
 def test_random_look_alikes_tell_nothing() -> None:
     X, y = make_multimodal_ctr(300, 100, random_state=0)
+    X = MultimodalEncoder().fit_transform(X)
     told = [
         np.corrcoef(a(theta=1.1).fit_transform(X).context["lookalike_support"], y)[0, 1]
         for a in (SequenceRetrievalAugmenter, RandomLookalikes)

@@ -19,7 +19,7 @@ def _block(self: Any, node: nodes.math_block) -> None:
     latex = node.astext()
     if r"\\" in latex:  # as Sphinx does for other renderers: a line break asks for aligned lines
         latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
-    self.body.append(self.starttag(node, "div", CLASS="math"))
+    self.body.append(self.starttag(node, "div", CLASS="math", tabindex="0"))
     self.body.append(_CONVERTER.convert_with_local_state(latex, displaystyle=True))
     self.body.append("</div>\n")
     raise nodes.SkipNode

@@ -117,7 +117,8 @@ class ItemFactors:
             return None
         matrix = matrix[:, items]
         scale = _inverse(np.sqrt(matrix.power(2).sum(axis=0)))
-        svd = TruncatedSVD(n_factors, random_state=seed).fit(matrix @ diags_array(scale))
+        with np.errstate(invalid="ignore", divide="ignore"):  # of a variance of zero
+            svd = TruncatedSVD(n_factors, random_state=seed).fit(matrix @ diags_array(scale))
         strength = svd.singular_values_
         # Factors beyond the rank of the matrix are rounding errors.
         real = strength > strength.max() * max(matrix.shape) * np.finfo(np.float32).eps

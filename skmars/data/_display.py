@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from html import escape
 from io import BytesIO
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from skmars.data._attributes import Attribute
 from skmars.data._content import is_absent
 from skmars.data._images import UnusableContent, load_image
 from skmars.data._sequences import Sequences
+from skmars.utils._html import Markup, document, faint, number, table
 
 N_ROWS = 5
 N_ITEMS = 4  # of a history
@@ -23,19 +25,6 @@ TEXT_LENGTH = 100
 THUMBNAIL = 48  # pixels, the longer side
 MAX_PIXELS = 2**25  # of a picture that is worth decoding for a thumbnail
 LOW_QUANTILE = 0.3  # up to which users are called low-active
-
-# Colours come from the notebook; what is added is legible on light and on dark.
-STYLE = """<style>
-.skmars { font-size: 0.9em; overflow-x: auto; }
-.skmars p { margin: 0.3em 0; }
-.skmars table { border-collapse: collapse; margin: 0.4em 0; }
-.skmars th, .skmars td { text-align: left; vertical-align: top; padding: 0.3em 0.6em;
-  border-bottom: 1px solid rgba(128, 128, 128, 0.4); overflow-wrap: anywhere; }
-.skmars .item { display: inline-block; width: 7em; margin: 0 0.4em 0.2em 0; vertical-align: top; }
-.skmars .item img { display: block; margin: 0 0 0.1em 0; }
-.skmars .borrowed { border-left: 3px dashed #D55E00; padding-left: 0.4em; }
-.skmars .faint { opacity: 0.7; }
-</style>"""
 
 
 class Catalog(Protocol):
@@ -98,21 +87,20 @@ def impressions_html(X: Rows) -> str:
         liked = None if X.history.feedback is None else X.history.feedback[at]
         notes = [] if liked is None else ["liked" if value else "not liked" for value in liked]
         cells = [
-            escape(str(X.users[X.user[i]])),
+            str(X.users[X.user[i]]),
             item(X.target[i], ""),
             _sequence(X.history.row(i), notes, item),
         ]
         if X.borrowed is not None:
             cells.insert(2, _borrowed(X, i, item))
-        cells += [_text(_entry(entries[i])) for entries in known]
-        cells += [escape(str(column[i])) for column in X.context.values()]
+        cells += [_entry(entries[i]) for entries in known]
+        cells += [_entry(column[i]) for column in X.context.values()]
         rows.append(cells)
     facts = [_count(len(X), "row"), *_activity(X), _count(len(X.catalog), "item")]
     if X.borrowed is not None:
         facts.append(f"{np.count_nonzero(X.borrowed.length):,} rows borrowed")
-    return _document(
-        "Impressions", facts, [_missing(X.catalog), _table(head, rows), _further(len(X))]
-    )
+    shown = table("First rows", head, rows)
+    return _document("Impressions", facts, [_missing(X.catalog), shown, _further(len(X))])
 
 
 def catalog_html(catalog: Catalog) -> str:
@@ -127,9 +115,9 @@ def catalog_html(catalog: Catalog) -> str:
     shown = {k: v[:N_ROWS].to_list() for k, v in catalog.attributes.items()}
     rows = [
         [
-            escape(str(catalog.ids[i])),
+            str(catalog.ids[i]),
             item(i, ""),
-            *(_text(_entry(entries[i])) for entries in shown.values()),
+            *(_entry(entries[i]) for entries in shown.values()),
             *(_text(catalog.content[name][i]) for name in texts),
         ]
         for i in range(min(N_ROWS, len(catalog)))
@@ -138,15 +126,13 @@ def catalog_html(catalog: Catalog) -> str:
     facts += [f"{k} features {v.shape[1]}" for k, v in catalog.features.items()]
     if catalog.embedding is not None:
         facts.append(f"embedding {catalog.embedding.shape[1]}")
-    head = ["id", "item", *shown, *texts]
-    return _document(
-        "ItemCatalog", facts, [_missing(catalog), _table(head, rows), _further(len(catalog))]
-    )
+    first = table("First items", ["id", "item", *shown, *texts], rows)
+    return _document("ItemCatalog", facts, [_missing(catalog), first, _further(len(catalog))])
 
 
 def _document(name: str, facts: Iterable[str], parts: Iterable[str]) -> str:
     line = " · ".join(escape(fact) for fact in facts)
-    return f'<div class="skmars">{STYLE}<p><b>{name}</b> {line}</p>{"".join(parts)}</div>'
+    return document(Markup(f"<p><b>{name}</b> {line}</p>"), *parts)
 
 
 def _count(n: int, noun: str) -> str:
@@ -185,20 +171,14 @@ def _missing(catalog: Catalog) -> str:
         f"{escape(name)} {n:,} ({n / len(catalog):.0%})" if n else f"{escape(name)} 0"
         for name, n in n_missing.items()
     ]
-    return f'<p class="faint">items without: {", ".join(parts)}</p>'
-
-
-def _table(head: Iterable[str], rows: Iterable[list[str]]) -> str:
-    header = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>" for cells in rows)
-    return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
+    return Markup(f'<p class="faint">items without: {", ".join(parts)}</p>')
 
 
 def _further(n: int) -> str:
-    return f'<p class="faint">and {n - N_ROWS:,} more</p>' if n > N_ROWS else ""
+    return Markup(f'<p class="faint">and {n - N_ROWS:,} more</p>') if n > N_ROWS else ""
 
 
-def _item_maker(catalog: Catalog) -> Callable[[int, str], str]:
+def _item_maker(catalog: Catalog) -> Callable[[int, str], Markup]:
     """Return a function that writes an item with its picture; each picture is read once."""
     images = catalog.content.get("image")
 
@@ -206,25 +186,28 @@ def _item_maker(catalog: Catalog) -> Callable[[int, str], str]:
     def picture(code: int) -> str:
         return "" if images is None else _thumbnail(images[code])
 
-    def item(code: int, note: str) -> str:
-        line = f'<br><span class="faint">{escape(note)}</span>' if note else ""
+    def item(code: int, note: str) -> Markup:
+        line = f"<br>{faint(note)}" if note else ""
         title = escape(catalog.title(code))
-        return f'<span class="item">{picture(int(code))}{title}{line}</span>'
+        return Markup(f'<span class="item">{picture(int(code))}{title}{line}</span>')
 
     return item
 
 
-def _sequence(codes: NDArray[np.int32], notes: list[str], item: Callable[[int, str], str]) -> str:
+def _sequence(
+    codes: NDArray[np.int32], notes: list[str], item: Callable[[int, str], Markup]
+) -> Markup:
     """Write the last few items of a history, and how many stand before them."""
     if len(codes) == 0:
-        return '<span class="faint">(empty)</span>'
+        return faint("(empty)")
     shown = codes[-N_ITEMS:]
     hidden = len(codes) - len(shown)
-    before = f'<span class="faint">… {hidden:,} earlier </span>' if hidden else ""
-    return before + "".join(item(c, n) for c, n in zip(shown, notes or [""] * len(shown)))
+    before = faint(f"… {hidden:,} earlier ") if hidden else ""
+    items = "".join(item(c, n) for c, n in zip(shown, notes or [""] * len(shown)))
+    return Markup(f'<div class="items">{before}{items}</div>')
 
 
-def _borrowed(X: Rows, i: int, item: Callable[[int, str], str]) -> str:
+def _borrowed(X: Rows, i: int, item: Callable[[int, str], Markup]) -> str:
     """Write what a row borrowed, with the relevance of each item."""
     assert X.borrowed is not None
     codes = X.borrowed.row(i)
@@ -232,22 +215,22 @@ def _borrowed(X: Rows, i: int, item: Callable[[int, str], str]) -> str:
         return ""
     at = X.borrowed[[i]].last(N_ITEMS).positions()
     s = X.borrowed.similarity
-    notes = [] if s is None else [f"s = {value:.2f}" for value in s[at]]
-    return f'<div class="borrowed">{_sequence(codes, notes, item)}</div>'
+    notes = [] if s is None else [f"s = {number(value)}" for value in s[at]]
+    return Markup(f'<div class="borrowed">{_sequence(codes, notes, item)}</div>')
 
 
 def _entry(value: Any) -> Any:
-    """Write an entry of an attribute, None where it is missing."""
+    """Return an entry of an attribute or of the context as a cell."""
     if isinstance(value, list):
-        return ", ".join(value) or None
-    return f"{value:g}" if isinstance(value, float) and value == value else value
+        value = ", ".join(value) or None
+    return value if isinstance(value, Real | np.bool_) else _text(value)
 
 
-def _text(value: Any) -> str:
+def _text(value: Any) -> Markup:
     if is_absent(value):
-        return '<span class="faint">(missing)</span>'
+        return faint("(missing)")
     text = str(value) if isinstance(value, str) else f"{type(value).__name__}"
-    return escape(text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + " …")
+    return Markup(escape(text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + " …"))
 
 
 def _thumbnail(value: Any) -> str:
@@ -257,7 +240,7 @@ def _thumbnail(value: Any) -> str:
     try:
         image = load_image(value, MAX_PIXELS)
     except UnusableContent:
-        return '<span class="faint">(picture unreadable) </span>'
+        return faint("(picture unreadable) ")
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     file = BytesIO()
     image.save(file, "JPEG", quality=80)

@@ -132,12 +132,8 @@ def _hits_at_k(
             f"queries and candidates must lie in one space, got {Q.shape[1]} and {C.shape[1]} "
             "components."
         )
-    ks = np.atleast_1d(np.asarray(k))
-    if ks.ndim != 1 or ks.dtype.kind not in "iu" or len(ks) == 0:
-        raise TypeError(f"k must be an integer or a sequence of integers, got {k!r}.")
-    if ks.min() < 1 or ks.max() > len(C):
-        raise ValueError(f"k must lie between 1 and the {len(C)} candidates, got {k!r}.")
-    query_code, candidate_code = _labels(query_labels, candidate_labels, len(Q), len(C))
+    ks = checked_k(k, len(C))
+    query_code, candidate_code = label_codes(query_labels, candidate_labels, len(Q), len(C))
 
     n_codes = max(query_code.max(), candidate_code.max()) + 1
     n_relevant = np.bincount(candidate_code, minlength=n_codes)[query_code]
@@ -161,7 +157,17 @@ def _nearest(similarity: NDArray[np.float64], k: int) -> NDArray[np.int64]:
     return np.take_along_axis(top, order, axis=1)
 
 
-def _labels(
+def checked_k(k: int | Sequence[int], n_candidates: int) -> NDArray[np.int64]:
+    """Return numbers of candidates to retrieve as an array, all between 1 and `n_candidates`."""
+    ks = np.atleast_1d(np.asarray(k))
+    if ks.ndim != 1 or ks.dtype.kind not in "iu" or len(ks) == 0:
+        raise TypeError(f"k must be an integer or a sequence of integers, got {k!r}.")
+    if ks.min() < 1 or ks.max() > n_candidates:
+        raise ValueError(f"k must lie between 1 and the {n_candidates} candidates, got {k!r}.")
+    return ks
+
+
+def label_codes(
     query_labels: ArrayLike | None, candidate_labels: ArrayLike | None, n: int, m: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return labels as codes common to both sides; without labels, matched pairs."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from skmars.data._frames import make_frame
 from skmars.metrics import delong_test, gauc_bootstrap_test
 from skmars.metrics._significance import PairedTest
+from skmars.utils._html import document, table, unbroken
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
@@ -85,11 +85,8 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         head, lines = self._cells()
-        rows = [
-            "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in line) + "</tr>"
-            for tag, line in (("th", head), *(("td", line) for line in lines))
-        ]
-        return f"<table>{''.join(rows)}</table><p>{escape(self.recommendation)}</p>"
+        rows = [[model, *map(unbroken, cells)] for model, *cells in lines]
+        return document(table("Scores of the models", head, rows), self.recommendation)
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
         """Return the table as text; scores that are undefined for all models are left out."""

@@ -17,6 +17,7 @@ from skmars.data._frames import in_zone, make_frame
 from skmars.pipeline._steps import before_augmenter
 from skmars.retrieval._explain import borrowed_columns, item_titles
 from skmars.retrieval._reasons import BELOW_THETA, REASONS, find_reasons
+from skmars.utils._html import Markup, document
 from skmars.utils._values import as_dates
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         paragraphs = repr(self).split("\n\n")
-        return "".join(f"<p>{escape(text).replace(chr(10), '<br>')}</p>" for text in paragraphs)
+        lines = (escape(text).replace("\n", "<br>") for text in paragraphs)
+        return document(*(Markup(f"<p>{line}</p>") for line in lines))
 
 
 def explain(model: Any, X: Impressions | Frame, *, frame: str | None = None) -> Explanation:

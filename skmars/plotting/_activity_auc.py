@@ -13,7 +13,7 @@ from sklearn.utils._response import _get_response_values_binary
 
 from skmars.data._checks import require_impressions
 from skmars.metrics._ranking import auc_by_group, check_binary, check_scores
-from skmars.plotting._figure import Display, neutral
+from skmars.plotting._figure import Display, chance_line, label_axes, label_ticks, next_marker
 
 Z_95 = 1.96  # half the width of a 95 % interval, in standard errors
 
@@ -166,18 +166,36 @@ class ActivityAUCDisplay(Display):
             Name in the legend; None takes that of the display.
         **kwargs
             Passed to matplotlib's `errorbar`.
+
+        Raises
+        ------
+        ValueError
+            If the axes already show other bins.
         """
         ax = self._axes(ax)
-        at, error = np.arange(len(self.auc)), Z_95 * self.standard_error
-        name = self.name if name is None else name
-        style = {"marker": "o", "capsize": 3, "label": name, **kwargs}
-        self.errorbar_ = ax.errorbar(at, self.auc, yerr=error, **style)
-        self.chance_level_ = ax.axhline(0.5, color=neutral(), linestyle=":", linewidth=1)
+        from matplotlib.container import ErrorbarContainer
+        from matplotlib.ticker import FixedLocator
+
         ends = zip(self.lowest, self.highest)
-        ax.set_xticks(at, [f"{a:g}" if a == b else f"{a:g}–{b:g}" for a, b in ends])
-        ax.set(xlabel="activity of the user (items in the history)", ylabel="AUC (95 % interval)")
-        if name is not None:
-            ax.legend()
+        bins = [f"{a:g}" if a == b else f"{a:g}–{b:g}" for a, b in ends]
+        # Beside the intervals of other models, not upon them.
+        n_others = sum(isinstance(drawn, ErrorbarContainer) for drawn in ax.containers)
+        there = [text.get_text() for text in ax.get_xticklabels()]
+        written = isinstance(ax.xaxis.get_major_locator(), FixedLocator)
+        if n_others and written and there != bins:
+            raise ValueError(
+                f"the axes show other bins of activity ({', '.join(there)}) than those of this "
+                f"display ({', '.join(bins)}). Draw models for the same rows and n_bins, or on "
+                "axes of their own."
+            )
+        at, error = np.arange(len(self.auc)) + 0.12 * n_others, Z_95 * self.standard_error
+        name = self.name if name is None else name
+        style = {"marker": next_marker(ax), "capsize": 3, "label": name, **kwargs}
+        self.errorbar_ = ax.errorbar(at, self.auc, yerr=error, **style)
+        self.chance_level_ = chance_line(ax, 0.5, name, self.errorbar_.lines[0].get_color())
+        label_ticks(ax, bins)
+        label_axes(ax, "activity of the user (items in the history)", "AUC (95 % interval)")
+        ax.legend()
         return self
 
 

@@ -18,10 +18,9 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from skmars.alignment import SteinAligner
 from skmars.data import ItemCatalog
 from skmars.data._checks import as_impressions
-from skmars.plotting._figure import COLORS, Display, neutral, require_step
+from skmars.plotting._figure import COLORS, MARKERS, Display, label_axes, neutral, require_step
 
 Points = Mapping[str, NDArray[np.float64]]
-MARKERS = "o^sD"
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -194,7 +193,7 @@ class AlignedSpaceDisplay(Display):
         """
         if ax is not None and np.size(ax) != 2:
             raise ValueError(f"ax must be two Axes, one for before and one for after; got {ax!r}.")
-        self.ax_ = np.ravel(self._axes(ax, ncols=2, figsize=(9, 4.2), layout="constrained"))
+        self.ax_ = np.ravel(self._axes(ax, ncols=2, figsize=(7, 3.5)))
         from matplotlib.collections import LineCollection
 
         self.points_: list[dict[str, Any]] = []
@@ -212,7 +211,7 @@ class AlignedSpaceDisplay(Display):
             ):
                 style = {"color": color, "marker": marker, "s": 18, "linewidths": 0, **kwargs}
                 self.points_[-1][name] = axis.scatter(xy[:, 0], xy[:, 1], label=name, **style)
-            axis.set(xlabel=f"{self.axis_name} 1", ylabel=f"{self.axis_name} 2", title=title)
+            label_axes(axis, f"{self.axis_name} 1", f"{self.axis_name} 2", title)
             axis.set(xticks=[], yticks=[])  # coordinates have no unit, only distances say something
         self.ax_[1].legend()
         return self

@@ -13,13 +13,16 @@ from sklearn.utils._optional_dependencies import check_matplotlib_support
 from skmars.data import Impressions
 from skmars.data._checks import require_impressions
 from skmars.data._images import UnusableContent, load_image
-from skmars.plotting._figure import BLUE, GREEN, VERMILLION, Display
+from skmars.plotting._figure import BLUE, GREEN, VERMILLION, Display, label_axes
 
 CELL, WIDTH = 1.0, 0.88  # of a cover, without and with what is around it
 TALLEST = 1.4  # a cover; what is taller is made narrower
 GAP = 0.35  # between borrowed, own and shown
 TITLE_LINES, CHARACTERS = 3, 14  # of a title, and in a line of one cover's width
-LINE = 0.15  # height of a line
+LINE = 0.17  # height of a line
+BAR = 0.32  # from a cover to the bar above it
+INCHES = 1.0  # of a cell, in a figure of its own
+COVERS_IN_ROW = 7  # if a group alone has no more
 COVER_PIXELS = 256
 
 
@@ -48,14 +51,15 @@ STYLES = {"borrowed": (VERMILLION, "--"), "own": (BLUE, "-"), "shown": (GREEN, "
 class HistoryDisplay(Display):
     """One user's history as a strip of covers, the borrowed part marked.
 
-    Borrowed items stand left, one group for each donor, with the relevance `s_i` (Eq. 16) of each
+    Borrowed items stand first, one group for each donor, with the relevance `s_i` (Eq. 16) of each
     and the similarity of the donor (Eq. 15); then the own history, oldest first; then the item
-    that is shown. It is recommended to use :meth:`from_estimator` or :meth:`from_impressions`.
+    that is shown. Long strips go on in a second row. It is recommended to use
+    :meth:`from_estimator` or :meth:`from_impressions`.
 
     Parameters
     ----------
     groups : list of Group
-        What to draw, from left to right.
+        What to draw, in this order.
     title : str, default=""
         Title of the axes.
 
@@ -180,53 +184,85 @@ class HistoryDisplay(Display):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure as wide as the strip.
+            Where to draw; None makes a figure of the size of the strip.
         **kwargs
             Passed to matplotlib's `text` of titles, similarities and labels.
         """
         covers = [cover for group in self.groups for cover in group.covers]
-        width = len(covers) * CELL + (len(self.groups) - 1) * GAP
         ratios = [c.image.shape[0] / c.image.shape[1] for c in covers if c.image is not None]
         height = min(max(ratios, default=1.0) * WIDTH, TALLEST)
-        labels = [_lines(g.label, CHARACTERS * len(g.covers)) for g in self.groups]
-        n_lines = 1 + max(label.count("\n") for label in labels)
-        low, high = -0.6, height + 0.45 + LINE * n_lines
-        size = max(4.0, 1.15 * width), 1.15 * (high - low) + 0.4
-        ax = self._axes(ax, figsize=size, layout="constrained")
+        rows = _rows(self.groups)
+        width = max(_width(row) for row in rows)
+        labels = [[_lines(g.label, CHARACTERS * len(g.covers)) for g in row] for row in rows]
+        titles = [
+            [_lines(c.title, CHARACTERS, TITLE_LINES) for g in row for c in g.covers]
+            for row in rows
+        ]
+        above = [height + BAR + 0.12 + LINE * _most_lines(row) for row in labels]
+        below = [0.12 + LINE * _most_lines(row) for row in titles]
+        tall = sum(above) + sum(below)
+        ax = self._axes(ax, figsize=(max(4.0, INCHES * (width + 0.2)), INCHES * tall + 0.4))
         from matplotlib.patches import Rectangle
 
         self.images_: list[Any] = []
         self.frames_, self.titles_, self.notes_, self.labels_ = [], [], [], []
         # Titles may have dollar signs, which are no mathematics.
         text = {"fontsize": "small", "ha": "center", "parse_math": False, **kwargs}
-        x = 0.0
-        for group, label in zip(self.groups, labels):
-            color, dashes = STYLES[group.kind]
-            begin = x
-            for cover in group.covers:
-                center = x + WIDTH / 2
-                if cover.image is None:
-                    self.images_.append(None)
-                    ax.text(center, height / 2, "no picture", va="center", alpha=0.7, **text)
-                else:
-                    self.images_.append(_drawn(ax, cover.image, x, height))
-                frame = Rectangle((x, 0), WIDTH, height, fill=False, ec=color, ls=dashes, lw=2)
-                self.frames_.append(ax.add_patch(frame))
-                title = _lines(cover.title, CHARACTERS, TITLE_LINES)
-                self.titles_.append(ax.text(center, -0.06, title, va="top", **text))
-                self.notes_.append(ax.text(center, height + 0.05, cover.note, va="bottom", **text))
-                x += CELL
-            end = x - CELL + WIDTH
-            ax.plot([begin, end], [height + 0.32] * 2, color=color, linestyle=dashes, linewidth=3)
-            middle, bold = (begin + end) / 2, {**text, "fontweight": "bold"}
-            self.labels_.append(ax.text(middle, height + 0.38, label, va="bottom", **bold))
-            x += GAP
-        ax.set_xlim(-0.1, x - GAP)
-        ax.set_ylim(low, high)
+        floor = 0.0
+        for row, row_labels, row_titles, up, down in zip(rows, labels, titles, above, below):
+            x, floor = 0.0, floor - up
+            unwritten = iter(row_titles)
+            for group, label in zip(row, row_labels):
+                color, dashes = STYLES[group.kind]
+                begin = x
+                for cover in group.covers:
+                    center = x + WIDTH / 2
+                    if cover.image is None:
+                        self.images_.append(None)
+                        middle = floor + height / 2
+                        ax.text(center, middle, "no picture", va="center", alpha=0.7, **text)
+                    else:
+                        self.images_.append(_drawn(ax, cover.image, x, floor, height))
+                    cell = (x, floor), WIDTH, height
+                    frame = Rectangle(*cell, fill=False, ec=color, ls=dashes, lw=2)
+                    self.frames_.append(ax.add_patch(frame))
+                    title = ax.text(center, floor - 0.06, next(unwritten), va="top", **text)
+                    self.titles_.append(title)
+                    top = floor + height + 0.05
+                    self.notes_.append(ax.text(center, top, cover.note, va="bottom", **text))
+                    x += CELL
+                end, top = x - CELL + WIDTH, floor + height + BAR
+                ax.plot([begin, end], [top] * 2, color=color, linestyle=dashes, linewidth=3)
+                bold = {**text, "va": "bottom", "fontweight": "bold"}
+                self.labels_.append(ax.text((begin + end) / 2, top + 0.06, label, **bold))
+                x += GAP
+            floor -= down
+        ax.set_xlim(-0.1, max(width, CELL) + 0.1)
+        ax.set_ylim(floor, 0.0)
         ax.set_aspect("equal")
         ax.set_axis_off()
-        ax.set_title(self.title, parse_math=False)
+        label_axes(ax, title=self.title)
         return self
+
+
+def _width(row: list[Group]) -> float:
+    """Return how wide the covers of a row are, and the gaps between its groups."""
+    return sum(len(group.covers) for group in row) * CELL + (len(row) - 1) * GAP
+
+
+def _most_lines(texts: list[str]) -> int:
+    return 1 + max(text.count("\n") for text in texts)
+
+
+def _rows(groups: list[Group]) -> list[list[Group]]:
+    """Put groups beside each other as long as there is room, and below each other then."""
+    rows: list[list[Group]] = []
+    for group in groups:
+        if rows and sum(len(g.covers) for g in [*rows[-1], group]) <= COVERS_IN_ROW:
+            rows[-1].append(group)
+        else:
+            rows.append([group])
+    return rows
 
 
 def _one_row(X: Impressions, row: int) -> Impressions:
@@ -272,12 +308,12 @@ def _picture(value: Any) -> NDArray[np.uint8] | None:
     return np.asarray(image)
 
 
-def _drawn(ax: Any, image: NDArray[np.uint8], x: float, cell_height: float) -> Any:
-    """Draw an image into the cell at `x`, as large as it can be in its proportions."""
+def _drawn(ax: Any, image: NDArray[np.uint8], x: float, y: float, cell_height: float) -> Any:
+    """Draw an image into the cell at `x`, `y`, as large as it can be in its proportions."""
     height, width = image.shape[:2]
     scale = min(WIDTH / width, cell_height / height)
     left = x + (WIDTH - width * scale) / 2
-    bottom = (cell_height - height * scale) / 2
+    bottom = y + (cell_height - height * scale) / 2
     return ax.imshow(image, extent=(left, left + width * scale, bottom, bottom + height * scale))
 
 

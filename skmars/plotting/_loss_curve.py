@@ -9,14 +9,15 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skmars.plotting._figure import BLUE, VERMILLION, Display
+from skmars.plotting._figure import Display, label_axes, next_marker
 
 
 @dataclass(eq=False, repr=False)
 class LossCurveDisplay(Display):
     """Training loss, and where there is one the validation score, of each epoch.
 
-    It is recommended to use :meth:`from_estimator`.
+    It is recommended to use :meth:`from_estimator`. Draw several models on the same axes to
+    compare them: each has a colour, full lines for the loss and dashed ones for the score.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ class LossCurveDisplay(Display):
     validation_scores : sequence of float, default=None
         Score of the rows set aside after each epoch, higher is better.
     name : str, default=None
-        What was trained; title of the legend.
+        What was trained; stands before the entries of the legend.
 
     Attributes
     ----------
@@ -89,7 +90,7 @@ class LossCurveDisplay(Display):
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
         name : str, default=None
-            Title of the legend; None takes that of the display.
+            Stands before the entries of the legend; None takes that of the display.
         **kwargs
             Passed to matplotlib's `plot` of both lines.
         """
@@ -98,22 +99,39 @@ class LossCurveDisplay(Display):
 
         name = self.name if name is None else name
         epochs = np.arange(1, len(self.loss_curve) + 1)
-        style = {"color": BLUE, "marker": ".", **kwargs}
-        (self.line_,) = ax.plot(epochs, self.loss_curve, label="training loss", **style)
-        ax.set(xlabel="epoch", ylabel="training loss (mean of the epoch)")
+        before = "" if name is None else f"{name}: "
+        style = {"marker": next_marker(ax), "markersize": 4, **kwargs}
+        (self.line_,) = ax.plot(epochs, self.loss_curve, label=f"{before}training loss", **style)
+        label_axes(ax, "epoch", "training loss")
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        lines = [self.line_]
-        self.validation_ax_ = self.validation_line_ = None
+        self.validation_ax_, self.validation_line_ = _right_side(ax), None
         if self.validation_scores is not None:
-            self.validation_ax_ = ax.twinx()
-            style = {"color": VERMILLION, "marker": ".", "linestyle": "--", **kwargs}
+            if self.validation_ax_ is None:
+                self.validation_ax_ = ax.twinx()
+                self.validation_ax_.set_label(_RIGHT)
+            style = {"color": self.line_.get_color(), "linestyle": "--", **style}
             (self.validation_line_,) = self.validation_ax_.plot(
                 epochs[-len(self.validation_scores) :],
                 self.validation_scores,
-                label=f"validation score (best {np.max(self.validation_scores):.3f})",
+                label=f"{before}validation score (best {np.max(self.validation_scores):.3f})",
                 **style,
             )
-            self.validation_ax_.set_ylabel("validation score (higher is better)")
-            lines.append(self.validation_line_)
-        ax.legend(handles=lines, title=name, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+            label_axes(self.validation_ax_, ylabel="validation score")
+        sides = [ax] if self.validation_ax_ is None else [ax, self.validation_ax_]
+        handles = [line for side in sides for line in side.get_legend_handles_labels()[0]]
+        ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize="small")
         return self
+
+
+_RIGHT = "validation score"
+
+
+def _right_side(ax: Any) -> Any:
+    """Return the axes of the validation score, if an earlier display put them upon `ax`."""
+    for other in ax.get_shared_x_axes().get_siblings(ax):
+        same_place = np.array_equal(
+            other.get_position(original=True).bounds, ax.get_position(original=True).bounds
+        )
+        if other.get_label() == _RIGHT and same_place:
+            return other
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils.validation import _num_samples
 
-from skmars.data._checks import require_impressions
 from skmars.metrics import retrieval_precision_at_k
-from skmars.plotting._figure import Display, neutral, require_step
+from skmars.metrics._retrieval import checked_k, label_codes
+from skmars.plotting._figure import Display, chance_line, label_axes, next_marker, require_step
 from skmars.retrieval import SequenceRetrievalAugmenter
-from skmars.retrieval._donors import user_units
+from skmars.retrieval._neighbors import donors_of_rows
+from skmars.retrieval._plan import Plan
 from skmars.utils import _ragged as ragged
 
 MAX_K = 20
@@ -81,6 +83,9 @@ class RetrievalPrecisionDisplay(Display):
     ) -> Self:
         """Ask whether an augmenter finds donors of the user's own kind; return the display, drawn.
 
+        Donors are searched as the augmenter does it: among those of its fit, never the user
+        themselves, and, with ``respect_time``, only those with an event before the row.
+
         Parameters
         ----------
         estimator : fitted SequenceRetrievalAugmenter
@@ -99,28 +104,58 @@ class RetrievalPrecisionDisplay(Display):
         NotFittedError, TypeError
             If `estimator` is no fitted `SequenceRetrievalAugmenter`.
         ValueError
-            If `X` lacks what users are compared by, has no user but donors, or a user has no label.
+            If `X` lacks what users are compared by, has no user but donors, or a user has no
+            label, or if no user has a relevant donor.
+
+        Notes
+        -----
+        Users without a vector (those without history, for the most part), and those for whom no
+        donor is relevant, are left out. Where a user may have fewer than `k` donors, precision is
+        that of all of them.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         require_step(estimator, SequenceRetrievalAugmenter, cls)
-        X = require_impressions(X, estimator_name=cls.__name__)
-        X = X[ragged.longest(X.user, X.history.length)]
-        X = X[~np.isin(X.user_ids, estimator.donor_ids_)]
-        if len(X) == 0:
+        X, own = estimator._fitted_rows(X)
+        rows = ragged.longest(X.user, X.history.length)
+        rows = rows[own.donor[rows] < 0]
+        if len(estimator.pool_) == 0:
+            raise ValueError(
+                "estimator has no donors. Fit it with a lower high_quantile, or on more users."
+            )
+        if len(rows) == 0:
             raise ValueError("All users of X are donors; pass rows of low-active users, too.")
-        query_ids, donor_ids = X.user_ids.tolist(), estimator.donor_ids_.tolist()
+        X, pool = X[rows], estimator.pool_
+        query_ids, donor_ids = X.user_ids.tolist(), pool.ids.tolist()
         unknown = [user for user in (*query_ids, *donor_ids) if user not in user_labels]
         if unknown:
             raise ValueError(
                 f"user_labels lacks {len(unknown)} of the users (first: {unknown[0]!r})."
             )
-        labels: dict[str, Any] = {
-            "query_labels": [user_labels[user] for user in query_ids],
-            "candidate_labels": [user_labels[user] for user in donor_ids],
-        }
-        name = type(estimator).__name__ if name is None else name
-        queries, candidates = user_units(X, estimator.pool_), estimator.donor_embedding_
-        return cls.from_embeddings(queries, candidates, **labels, k=k, name=name, ax=ax, **kwargs)
+        n = len(donor_ids)
+        ks = _up_to(n) if k is None else checked_k(k, n)
+        label, donor_label = label_codes(
+            [user_labels[user] for user in query_ids],
+            [user_labels[user] for user in donor_ids],
+            len(query_ids),
+            n,
+        )
+        plan = estimator._plan(
+            X, own[rows], pool, everybody=True, n_neighbors=int(ks.max()), max_length=sys.maxsize
+        )
+        donor, _ = donors_of_rows(plan)
+        n_allowed, n_relevant = _candidates(plan, label, donor_label)
+        scored = (donor[:, 0] >= 0) & (n_relevant > 0)
+        if not scored.any():
+            raise ValueError("No user of X has a relevant donor: no label occurs on both sides.")
+        donor = donor[scored]
+        relevant = (donor >= 0) & (donor_label[donor] == label[scored, None])
+        found = np.cumsum(relevant, axis=1) / np.maximum(np.cumsum(donor >= 0, axis=1), 1)
+        return cls(
+            k=ks,
+            precision=found.mean(axis=0)[ks - 1],
+            chance_level=float((n_relevant / np.maximum(n_allowed, 1))[scored].mean()),
+            name=type(estimator).__name__ if name is None else name,
+        ).plot(ax, **kwargs)
 
     @classmethod
     def from_embeddings(
@@ -147,7 +182,7 @@ class RetrievalPrecisionDisplay(Display):
             As in `plot`.
         """
         n = _num_samples(candidates)
-        ks = np.arange(1, min(MAX_K, n) + 1) if k is None else np.asarray(k)
+        ks = np.asarray(_up_to(n) if k is None else k)
         # Who retrieves everything is as precise as who draws at random.
         labels = {"query_labels": query_labels, "candidate_labels": candidate_labels}
         found = retrieval_precision_at_k(queries, candidates, k=[*ks.tolist(), n], **labels)
@@ -180,15 +215,34 @@ class RetrievalPrecisionDisplay(Display):
         from matplotlib.ticker import MaxNLocator
 
         name = self.name if name is None else name
-        (self.line_,) = ax.plot(self.k, self.precision, label=name, **{"marker": "o", **kwargs})
+        style = {"marker": next_marker(ax), "label": name, **kwargs}
+        (self.line_,) = ax.plot(self.k, self.precision, **style)
         self.chance_level_ = None
         if plot_chance_level and self.chance_level is not None:
-            self.chance_level_ = ax.axhline(
-                self.chance_level, color=neutral(), linestyle=":", label="drawn at random"
-            )
-        ax.set(xlabel="k (candidates retrieved)", ylabel="precision@k (part that is relevant)")
+            self.chance_level_ = chance_line(ax, self.chance_level, name, self.line_.get_color())
+        label_axes(ax, "k (candidates retrieved)", "precision@k (share that is relevant)")
         ax.set_ylim(bottom=0)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if ax.get_legend_handles_labels()[0]:
             ax.legend()
         return self
+
+
+def _up_to(n_candidates: int) -> NDArray[np.int64]:
+    return np.arange(1, min(MAX_K, n_candidates) + 1)
+
+
+def _candidates(
+    plan: Plan, label: NDArray[np.int64], donor_label: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how many donors each row may have, and how many of these have its label."""
+    first_event = plan.pool.first_event
+    if plan.before is None or first_event is None:
+        n_relevant = np.bincount(donor_label, minlength=label.max() + 1)[label]
+        return np.full(len(label), len(donor_label)), n_relevant
+    n_relevant = np.zeros(len(label), dtype=np.int64)
+    for group in np.unique(label):
+        rows = label == group
+        theirs = np.sort(first_event[donor_label == group])
+        n_relevant[rows] = np.searchsorted(theirs, plan.before[rows])
+    return np.searchsorted(np.sort(first_event), plan.before), n_relevant

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import ValidationCurveDisplay
 
-from skmars.plotting._figure import VERMILLION, Display, neutral
+from skmars.plotting._figure import (
+    VERMILLION,
+    Display,
+    label_axes,
+    label_ticks,
+    neutral,
+    next_marker,
+)
 
 
 class SearchCurveDisplay(Display, ValidationCurveDisplay):
@@ -20,7 +27,7 @@ class SearchCurveDisplay(Display, ValidationCurveDisplay):
     scikit-learn's :class:`~sklearn.model_selection.ValidationCurveDisplay`, which also reads
     what a search has found already, and marks the best value. Use :meth:`from_cv_results` after
     a search, `from_estimator` (inherited) to fit an estimator for each value, and the
-    constructor for arrays of your own.
+    constructor for arrays of your own. Draw several searches on the same axes to compare them.
 
     Parameters
     ----------
@@ -69,6 +76,7 @@ class SearchCurveDisplay(Display, ValidationCurveDisplay):
         *,
         metric: str = "score",
         score_name: str | None = None,
+        name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
@@ -87,7 +95,7 @@ class SearchCurveDisplay(Display, ValidationCurveDisplay):
             Which score, where the search had several.
         score_name : str, default=None
             What to call it.
-        ax, **kwargs
+        name, ax, **kwargs
             As in `plot`.
 
         Raises
@@ -119,10 +127,16 @@ class SearchCurveDisplay(Display, ValidationCurveDisplay):
             train_scores=folds("train"),
             test_scores=folds("test"),
             score_name=_score_label(metric) if score_name is None else score_name,
-        ).plot(ax, **kwargs)
+        ).plot(ax, name=name, **kwargs)
 
     def plot(
-        self, ax: Any = None, *, score_type: str = "test", negate_score: bool = False, **kwargs: Any
+        self,
+        ax: Any = None,
+        *,
+        name: str | None = None,
+        score_type: str = "test",
+        negate_score: bool = False,
+        **kwargs: Any,
     ) -> Self:
         """Draw it, and return the display itself.
 
@@ -130,6 +144,8 @@ class SearchCurveDisplay(Display, ValidationCurveDisplay):
         ----------
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
+        name : str, default=None
+            What was searched; stands before the entries of the legend.
         score_type : {"test", "train", "both"}, default="test"
             Which scores to draw.
         negate_score : bool, default=False
@@ -138,9 +154,15 @@ class SearchCurveDisplay(Display, ValidationCurveDisplay):
             Passed to `ValidationCurveDisplay.plot`: `score_name`, `std_display_style`,
             `line_kw`, `fill_between_kw`, `errorbar_kw`.
         """
-        kwargs["line_kw"] = {"marker": "o", **(kwargs.get("line_kw") or {})}
-        kwargs["fill_between_kw"] = {"alpha": 0.25, **(kwargs.get("fill_between_kw") or {})}
-        super().plot(self._axes(ax), score_type=score_type, negate_score=negate_score, **kwargs)
+        ax = self._axes(ax)
+        earlier = ax.get_xlabel(), ax.get_ylabel()
+        kwargs["line_kw"] = {"marker": next_marker(ax), **(kwargs.get("line_kw") or {})}
+        given = kwargs["fill_between_kw"] = {"alpha": 0.25, **(kwargs.get("fill_between_kw") or {})}
+        super().plot(ax, score_type=score_type, negate_score=negate_score, **kwargs)
+        lines, fills = self.lines_ or [], self.fill_between_ or []
+        if not {"color", "facecolor", "fc", "facecolors"} & set(given):
+            for line, area in zip(lines, fills):
+                area.set(facecolor=line.get_color())
         mean = self.test_scores.mean(axis=1)
         best = int(np.nanargmax(mean))
         x, y = self.param_range[best], -mean[best] if negate_score else mean[best]
@@ -151,10 +173,16 @@ class SearchCurveDisplay(Display, ValidationCurveDisplay):
             "linewidths": 2,
             "zorder": 3,
         }
-        self.best_ = self.ax_.scatter(x, y, label=f"best: {x:g}", **ring)
+        self.best_ = ax.scatter(x, y, label=f"best: {x:g}", **ring)
+        if name is not None:
+            for drawn in (*lines, *(self.errorbar_ or []), self.best_):
+                drawn.set_label(f"{name}: {drawn.get_label().lower()}")
+        xlabel, ylabel = ax.get_xlabel(), ax.get_ylabel()
         if self.test_scores.shape[1] > 1:
-            self.ax_.set_ylabel(f"{self.ax_.get_ylabel()}, mean ± std of folds")
-        self.ax_.legend()
+            ylabel += ", mean ± std of folds"
+        ax.set(xlabel=earlier[0], ylabel=earlier[1])
+        label_axes(ax, xlabel, ylabel)
+        ax.legend()
         return self
 
 
@@ -275,9 +303,9 @@ class SearchHeatmapDisplay(Display):
         i, j = np.unravel_index(np.nanargmax(self.scores), self.scores.shape)
         frame = Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, ec=VERMILLION, lw=3)
         self.best_ = ax.add_patch(frame)
-        ax.set_xticks(range(len(self.x_values)), [_written(v) for v in self.x_values])
-        ax.set_yticks(range(len(self.y_values)), [_written(v) for v in self.y_values])
-        ax.set(xlabel=self.param_x, ylabel=self.param_y)
+        label_ticks(ax, [_written(v) for v in self.x_values])
+        label_ticks(ax, [_written(v) for v in self.y_values], axis="y")
+        label_axes(ax, self.param_x, self.param_y)
         if colorbar:
             ax.figure.colorbar(self.im_, ax=ax, label=self.score_name)
         return self

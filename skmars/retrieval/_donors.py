@@ -18,6 +18,7 @@ from skmars.data._folds import EVERYBODY
 from skmars.retrieval._ann import NeighborIndex, fit_index
 from skmars.retrieval._embeddings import (
     ItemSpace,
+    ItemView,
     Vectors,
     center_of,
     centred_units,
@@ -80,6 +81,8 @@ class DonorPool:
         embedding of the rows, or the mean of the item vectors as they are.
     settings : PoolSettings
         The parameters that the pool was made with.
+    fold : int
+        The fold of users without whom features were made, -1 for those of everybody.
 
     See Also
     --------
@@ -112,6 +115,7 @@ class DonorPool:
     index: NeighborIndex | None
     user_kind: str
     settings: PoolSettings
+    fold: int = EVERYBODY
 
     @classmethod
     def build(
@@ -226,6 +230,16 @@ class DonorPool:
             f"to {self.low_threshold:g}, high-active from {self.high_threshold:g})"
         )
 
+    def user_vectors(self, X: Impressions, items: ItemView) -> Vectors:
+        """Return the vector of each row's user, made as those of the donors were.
+
+        That is from features without the users of the pool's fold, whatever the fold of the row.
+        `items` is the view of the catalogue of `X` in the space of the pool's items.
+        """
+        if X.fold is not None or self.fold != EVERYBODY:
+            X = X.with_fold(np.full(len(X), self.fold, dtype=np.int8))
+        return user_vectors(X, items, self.user_kind)
+
     @cached_property
     def donor_of_user(self) -> NDArray[np.int32]:
         """Return which donor each of the users is, -1 for none, and behind them -1 for nobody."""
@@ -337,6 +351,7 @@ def collect_pool(
         index=fit_index(neighbors, units, n_jobs),
         user_kind=kind,
         settings=settings,
+        fold=fold,
     )
 
 
@@ -361,6 +376,9 @@ class Own:
         user = pool.users.codes(X)
         return cls(pool.donor_of_user[user], user)
 
+    def __getitem__(self, rows: NDArray[np.int64]) -> Own:
+        return Own(self.donor[rows], self.user[rows])
+
     @classmethod
     def nobody(cls, n_rows: int) -> Own:
         """Return that no row's user is in the pool."""
@@ -382,7 +400,7 @@ class Own:
 
 def user_units(X: Impressions, pool: DonorPool) -> Vectors:
     """Return the centred unit vector of each row's user, as it is compared with `pool.units`."""
-    return centred_units(user_vectors(X, pool.items.view(X.catalog), pool.user_kind), pool.center)
+    return centred_units(pool.user_vectors(X, pool.items.view(X.catalog)), pool.center)
 
 
 def warn_if_nothing_is_borrowed(X: Impressions, pool: DonorPool, stacklevel: int) -> None:

@@ -17,7 +17,6 @@ from skmars.retrieval._embeddings import (
     has_embedding,
     pairwise_cosine,
     unit,
-    user_vectors,
 )
 from skmars.retrieval._plan import Plan
 from skmars.utils import _ragged as ragged
@@ -201,7 +200,7 @@ def embedded_users(plan: Plan, block: range) -> Vectors | None:
 
 def _user_vectors(plan: Plan, block: range) -> Vectors:
     rows = plan.first_row[block.start : block.stop]
-    return user_vectors(plan.X[rows], plan.items, plan.pool.user_kind)
+    return plan.pool.user_vectors(plan.X[rows], plan.items)
 
 
 def find_donors(plan: Plan, block: range, vectors: Vectors | None = None) -> Donors:
@@ -245,6 +244,20 @@ def find_donors(plan: Plan, block: range, vectors: Vectors | None = None) -> Don
             n_jobs=plan.settings.n_jobs,
         )
     return Donors(users, donor, similarity)
+
+
+def donors_of_rows(plan: Plan) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Return the donors most similar to the user of each row of a plan, and their cosines.
+
+    Both of shape (n_rows, `plan.n_donors`), the most similar first; -1 and 0 where there are no
+    more, and in rows for which the plan searches none.
+    """
+    donor = np.full((len(plan.X), plan.n_donors), -1, dtype=np.int32)
+    similarity = np.zeros(donor.shape)
+    for block in plan.blocks:
+        found, (row, at) = find_donors(plan, block), plan.rows_of(block)
+        donor[row], similarity[row] = found.donor[at], found.similarity[at]
+    return donor, similarity
 
 
 def _search_index(

@@ -191,8 +191,8 @@ def test_arrays_of_attributes_are_mapped_into_memory_and_safe(tmp_path: Path) ->
 def test_how_it_looks() -> None:
     assert repr(small()) == "ItemCatalog(3 items, content: text, attributes: price, tags)"
     html = small()._repr_html_()
-    assert "<th>price</th><th>tags</th>" in html
-    assert "<td>1.5</td><td>new, red</td>" in html
+    assert '>price</th><th scope="col">tags</th>' in html
+    assert '<td class="number">1.5</td><td>new, red</td>' in html
     assert "price 1 (33%), tags 1 (33%)" in html
     assert repr(small().attributes["tags"]) == (
         "Attribute(3 entries, lists of 2 categories, 1 missing)"

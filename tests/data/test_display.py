@@ -166,9 +166,45 @@ def test_bare_ids_are_enough() -> None:
     assert "34" in text.replace("\n", "")
 
 
+def test_numbers_have_four_significant_digits() -> None:
+    X = Impressions.from_frame(
+        pd.DataFrame(
+            {
+                "user_id": [1, 2],
+                "item_id": [2, 3],
+                "history": [[3], [3]],
+                "price": [12.3456789, np.nan],
+                "seconds": [978300760.0, 1e-7],
+                "clicks": [1234567, 0],
+                "country": ["NL", None],
+            }
+        )
+    )
+    borrowed = Sequences(
+        np.array([3], dtype=np.int32) * 0,
+        np.array([0, 0]),
+        np.array([1, 0], dtype=np.int32),
+        similarity=np.array([0.123456], dtype=np.float32),
+    )
+    html = X.with_borrowed(borrowed)._repr_html_()
+    text = parsed(html).text
+    for written in ("12.35", "978300760", "1e-07", "1234567", "s = 0.1235", "(missing)", "NL"):
+        assert written in text
+    assert "12.345" not in text
+    assert '<td class="number">12.35</td>' in html
+
+
+def test_tables_scroll_in_a_box_that_takes_the_focus(X: Impressions, catalog: ItemCatalog) -> None:
+    for view in (X, catalog):
+        box = re.search(r'<div class="scroll"([^>]*)><table>', view._repr_html_())
+        assert box is not None
+        assert 'tabindex="0"' in box[1]
+        assert "aria-label=" in box[1]
+
+
 def test_no_colour_but_the_mark_of_what_is_borrowed(X: Impressions) -> None:
     """Text and background are those of the notebook, light or dark."""
-    from skmars.data._display import STYLE
+    from skmars.utils._html import STYLE
 
     assert not re.search(r"(?<!-)(color|background):", STYLE)
     assert re.findall("#[0-9A-F]{6}", STYLE) == ["#D55E00"]

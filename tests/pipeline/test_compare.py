@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -143,7 +145,8 @@ def test_defaults_on_a_shop() -> None:
     ]
     assert result.recommendation in text
     html = result._repr_html_()
-    assert html.startswith("<table><tr><th>model</th>")
+    assert '<th scope="col">low-active AUC</th>' in html
+    assert escape(result.recommendation) in html
     assert result.models["click rates"].predict_proba(X[:2]).shape == (2, 2)
 
 

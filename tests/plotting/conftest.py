@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sklearn.base import clone
 
 from skmars import SequenceRetrievalAugmenter, SteinAligner, make_multimodal_ctr
 
@@ -31,3 +32,10 @@ def planted() -> Any:
     X = aligner.transform(X)
     augmenter = SequenceRetrievalAugmenter(low_quantile=0.5, theta=-1).fit(X)
     return X, y, truth, aligner, augmenter
+
+
+@pytest.fixture(scope="session")
+def out_of_fold(planted: Any) -> Any:
+    """The same impressions, the user embedding of each made without the users of its fold."""
+    X, y, _, aligner, _ = planted
+    return clone(aligner).fit_transform(X, y)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
@@ -13,7 +15,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
 
-from skmars import DINClassifier, ItemCatalog, SteinAligner
+from skmars import (
+    DINClassifier,
+    Impressions,
+    ItemCatalog,
+    SequenceRetrievalAugmenter,
+    SteinAligner,
+)
 from skmars.data import Sequences
 from skmars.metrics import retrieval_precision_at_k
 from skmars.plotting import (
@@ -25,6 +33,9 @@ from skmars.plotting import (
     SearchCurveDisplay,
     SearchHeatmapDisplay,
 )
+from skmars.plotting._history import Cover, Group
+from skmars.retrieval._neighbors import find_donors
+from skmars.utils import _ragged as ragged
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +108,136 @@ def assert_contrast_to_black_and_white(colour: str) -> None:
     assert (luminance + 0.05) / 0.05 >= 3
 
 
+class TestSharedAxes:
+    """Several models on the same axes can be told apart, and what was there stays."""
+
+    def pairs(self) -> dict[str, Any]:
+        """Return functions that draw a model of that name on axes."""
+        rng = np.random.RandomState(0)
+        y, activity = rng.randint(2, size=200), rng.poisson(4, size=200)
+        labels = rng.randint(3, size=40)
+        both = {"query_labels": labels, "candidate_labels": labels}
+        vectors = {name: rng.normal(size=(40, 3)) for name in "ab"}
+        scores = {name: y + rng.normal(size=200) for name in "ab"}
+
+        def activity_auc(ax: Any, name: str) -> Any:
+            return ActivityAUCDisplay.from_predictions(y, scores[name], activity, name=name, ax=ax)
+
+        def precision(ax: Any, name: str) -> Any:
+            v = vectors[name]
+            return RetrievalPrecisionDisplay.from_embeddings(v, v, **both, name=name, ax=ax)
+
+        def loss(ax: Any, name: str) -> Any:
+            return LossCurveDisplay([0.7, 0.6], [0.5, 0.6], name=name).plot(ax)
+
+        def curve(ax: Any, name: str) -> Any:
+            return SearchCurveDisplay(
+                param_name="theta",
+                param_range=np.array([0.0, 0.1]),
+                train_scores=None,
+                test_scores=rng.uniform(size=(2, 3)),
+                score_name="AUC",
+            ).plot(ax, name=name)
+
+        return {"activity": activity_auc, "precision": precision, "loss": loss, "curve": curve}
+
+    def curve_of(self, display: Any) -> Any:
+        for name in ("line_", "lines_", "errorbar_"):
+            if hasattr(display, name):
+                found = getattr(display, name)
+                found = found.lines if name == "errorbar_" else found
+                return found[0] if isinstance(found, list | tuple) else found
+        raise AssertionError
+
+    @pytest.mark.parametrize("kind", ["activity", "precision", "loss", "curve"])
+    @pytest.mark.parametrize("own", [True, False])
+    def test_two_models(self, plt: Any, kind: str, own: bool) -> None:
+        draw = self.pairs()[kind]
+        ax = None if own else plt.subplots()[1]
+        a = draw(ax, "a")
+        labels = a.ax_.get_xlabel(), a.ax_.get_ylabel()
+        b = draw(a.ax_, "b")
+        assert b.ax_ is a.ax_
+        assert (a.ax_.get_xlabel(), a.ax_.get_ylabel()) == labels
+        curves = self.curve_of(a), self.curve_of(b)
+        assert curves[0].get_color() != curves[1].get_color()
+        assert curves[0].get_marker() != curves[1].get_marker()
+        entries = [text.get_text() for text in a.ax_.get_legend().get_texts()]
+        for name in "ab":
+            assert any(entry.startswith(name) for entry in entries)
+        assert len(set(entries)) == len(entries)
+        assert sum("chance" in entry for entry in entries) <= 1
+
+    @pytest.mark.parametrize("kind", ["activity", "precision", "loss", "curve"])
+    def test_what_the_reader_wrote_stays(self, plt: Any, kind: str) -> None:
+        ax = plt.subplots()[1]
+        ax.set(title="mine", xlabel="my x", ylabel="my y")
+        self.pairs()[kind](ax, "a")
+        assert (ax.get_title(), ax.get_xlabel(), ax.get_ylabel()) == ("mine", "my x", "my y")
+
+    def test_validation_scores_share_an_axis(self) -> None:
+        draw = self.pairs()["loss"]
+        a = draw(None, "a")
+        b = draw(a.ax_, "b")
+        c = LossCurveDisplay([0.7, 0.6], name="c").plot(a.ax_)
+        assert len(a.figure_.axes) == 2
+        assert a.validation_ax_ is b.validation_ax_ is c.validation_ax_
+        for display in (a, b):
+            assert display.line_.get_color() == display.validation_line_.get_color()
+        assert len(a.ax_.get_legend().get_texts()) == 5
+
+    def test_neighbouring_axes_have_validation_axes_of_their_own(self, plt: Any) -> None:
+        left, right = plt.subplots(ncols=2, sharex=True)[1]
+        draw = self.pairs()["loss"]
+        a, b = draw(left, "a"), draw(right, "b")
+        assert a.validation_ax_ is not b.validation_ax_
+
+    def test_bins_of_activity_must_be_the_same(self) -> None:
+        first = ActivityAUCDisplay.from_predictions([0, 1, 0, 1], [1, 2, 3, 4], [1, 1, 2, 2])
+        with pytest.raises(ValueError, match="the axes show other bins of activity"):
+            ActivityAUCDisplay.from_predictions(
+                [0, 1, 0, 1], [1, 2, 3, 4], [1, 1, 7, 7], ax=first.ax_
+            )
+
+    def test_other_chances_have_lines_of_their_own(self) -> None:
+        k, precision = np.array([1, 2]), np.array([0.5, 0.4])
+        a, b, c = (
+            RetrievalPrecisionDisplay(k=k, precision=precision, chance_level=level, name=name)
+            for name, level in (("a", 0.1), ("b", 0.1), ("c", 0.2))
+        )
+        a.plot()
+        b.plot(a.ax_)
+        c.plot(a.ax_)
+        assert a.chance_level_ is b.chance_level_
+        assert c.chance_level_.get_label() == "chance level (c)"
+        assert c.chance_level_.get_color() == c.line_.get_color()
+
+
+@pytest.mark.parametrize("size", [(3.9, 3.0), (6.4, 4.8)])
+def test_nothing_is_cut_off(planted: Any, plt: Any, size: tuple[float, float]) -> None:
+    for display in make_every_display(planted):
+        figure = display.figure_
+        figure.set_size_inches(*size)
+        if isinstance(display, HistoryDisplay):
+            continue  # its size is that of the strip
+        figure.canvas.draw()
+        for ax in figure.axes:
+            drawn, page = ax.get_tightbbox(), figure.bbox.padded(1)
+            assert page.containsx(drawn.x0), display
+            assert page.containsx(drawn.x1), display
+            assert page.containsy(drawn.y0), display
+            assert page.containsy(drawn.y1), display
+
+
+def test_long_titles_get_several_lines(plt: Any) -> None:
+    title = "A user whose name is as long as $those of a bank's customers are, or longer"
+    display = HistoryDisplay([Group("shown", "shown", [Cover("Up", None)])], title=title).plot()
+    text = display.ax_.title
+    assert text.get_text().split() == title.split()
+    display.figure_.canvas.draw()
+    assert text.get_window_extent().width <= display.figure_.bbox.width
+
+
 def test_without_matplotlib(planted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     displays = make_every_display(planted)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -118,7 +259,12 @@ class TestLossCurve:
         np.testing.assert_array_equal(display.line_.get_ydata(), model.loss_curve_)
         line = display.validation_line_
         np.testing.assert_array_equal(line.get_ydata(), model.validation_scores_)
-        assert display.ax_.get_legend().get_title().get_text() == "DINClassifier"
+        entries = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+        best = max(model.validation_scores_)
+        assert entries == [
+            "DINClassifier: training loss",
+            f"DINClassifier: validation score (best {best:.3f})",
+        ]
 
     def test_no_second_axis_without_validation(self, planted: Any) -> None:
         display = LossCurveDisplay.from_estimator(planted[3])
@@ -203,24 +349,75 @@ class TestRetrievalPrecision:
         matches = labels["query_labels"][:, None] == labels["candidate_labels"]
         assert display.chance_level == pytest.approx(matches.mean())
 
-    def test_donors_of_low_active_users(self, planted: Any) -> None:
-        X, _, truth, _, augmenter = planted
-        groups = dict(zip(X.users.tolist(), truth.group.tolist()))
-        display = RetrievalPrecisionDisplay.from_estimator(augmenter, X, groups, k=[1])
-        # The same by hand, with what the augmenter borrows from its single donor.
-        borrowed = augmenter.transform(X).borrowed
-        rows = [
-            max(np.flatnonzero(X.user == u), key=lambda r: X.history.length[r])
-            for u in range(len(X.users))
-            if X.users[u] not in augmenter.donor_ids_
-        ]
-        low = [r for r in rows if borrowed.length[r]]
-        same = [
-            groups[X.user_ids[r]] == groups[borrowed.donors[borrowed.donor[borrowed.start[r]]]]
-            for r in low
-        ]
-        assert len(low) > 20
-        assert display.precision[0] == pytest.approx(np.mean(same), abs=0.15)
+    @pytest.mark.parametrize("center", [True, False])
+    @pytest.mark.parametrize("items", ["features", "embedding"])
+    @pytest.mark.parametrize("users", ["history", "embedding"])
+    @pytest.mark.parametrize("rows", ["fit_transform", "transform"])
+    def test_searches_as_the_augmenter_does(
+        self, planted: Any, out_of_fold: Any, rows: str, users: str, items: str, center: bool
+    ) -> None:
+        X = out_of_fold if rows == "fit_transform" else planted[0]
+        augmenter = SequenceRetrievalAugmenter(
+            low_quantile=0.5,
+            theta=-1,
+            user_representation=users,
+            item_representation=items,
+            center=center,
+        ).fit(X)
+        labels = dict(zip(X.users.tolist(), np.random.RandomState(0).randint(3, size=80).tolist()))
+        # By hand: the donors that the augmenter tells for the longest row of each user.
+        longest = X[ragged.longest(X.user, X.history.length)]
+        told = augmenter.explain(longest, frame="pandas").drop_duplicates("row")
+        X = X[np.isin(X.user_ids, told.user_id)]
+        display = RetrievalPrecisionDisplay.from_estimator(augmenter, X, labels, k=[1])
+        assert len(told) > 20
+        same = told.user_id.map(labels).to_numpy() == told.donor_id.map(labels).to_numpy()
+        assert display.precision[0] == pytest.approx(np.mean(same), abs=1e-12)
+
+    @pytest.mark.parametrize("center", [True, False])
+    @pytest.mark.parametrize("items", ["features", "embedding"])
+    @pytest.mark.parametrize("users", ["history", "embedding"])
+    @pytest.mark.parametrize("rows", ["fit_transform", "transform"])
+    def test_somebody_with_the_history_of_a_donor_finds_that_donor(
+        self, planted: Any, out_of_fold: Any, rows: str, users: str, items: str, center: bool
+    ) -> None:
+        X = out_of_fold if rows == "fit_transform" else planted[0]
+        augmenter = SequenceRetrievalAugmenter(
+            user_representation=users, item_representation=items, center=center
+        ).fit(X)
+        twins = X[ragged.longest(X.user, X.history.length)]
+        twins = twins[np.isin(twins.user_ids, augmenter.donor_ids_)]
+        twins = dataclasses.replace(twins, users=X.users + 1000)  # strangers, with their rows
+        assert len(twins) > 10
+        plan = augmenter._plan(twins, np.full(len(twins), -1, np.int32), augmenter.pool_)
+        _, cosine = find_donors(plan)
+        np.testing.assert_array_equal(cosine[:, 0], 1.0)
+        # Each is labelled as the donor is: the nearest one is always right.
+        labels = {u: u % 1000 for u in range(2000)}
+        display = RetrievalPrecisionDisplay.from_estimator(augmenter, twins, labels, k=[1])
+        assert display.precision[0] == 1.0
+
+    def test_only_donors_who_came_earlier(self) -> None:
+        X = Impressions.from_frame(
+            pd.DataFrame(
+                {
+                    "user_id": ["early", "late", "ann"],
+                    "item_id": [1, 2, 3],
+                    "history": [[1, 2, 2], [2, 1, 1], [2]],
+                    "history_timestamp": [[1, 2, 3], [7, 8, 9], [4]],
+                    "timestamp": [10, 10, 5],
+                }
+            ),
+            ItemCatalog([1, 2, 3], embedding=np.eye(3)),
+        )
+        augmenter = SequenceRetrievalAugmenter(center=False).fit(X)
+        labels = {"early": "right", "late": "wrong", "ann": "right"}
+        display = RetrievalPrecisionDisplay.from_estimator(augmenter, X, labels)
+        np.testing.assert_array_equal(display.precision, [1.0, 1.0])
+        assert display.chance_level == 1.0
+        labels = {"early": "wrong", "late": "right", "ann": "right"}
+        with pytest.raises(ValueError, match="No user of X has a relevant donor"):
+            RetrievalPrecisionDisplay.from_estimator(augmenter, X, labels)
 
     def test_errors(self, planted: Any) -> None:
         X, _, _, _, augmenter = planted

@@ -66,18 +66,14 @@ def reason_of(reference: Reference, row: dict[str, Any]) -> tuple[str, float]:
     )
 
 
-def everybody(reference: Reference, rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Return the events of each user with a vector, of the row with the longest history."""
+def everybody(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return the events of each user with a history, of the row with the longest one."""
     longest: dict[Any, dict[str, Any]] = {}
     for row in rows:
         known = longest.setdefault(row["user"], row)
         if len(row["events"]) > len(known["events"]):
             longest[row["user"]] = row
-    return [
-        row["events"]
-        for row in longest.values()
-        if row["events"] and any(reference.user_vector(row))
-    ]
+    return [row["events"] for row in longest.values() if row["events"]]
 
 
 def touched(
@@ -111,7 +107,7 @@ def test_reasons_are_those_of_slow_loops(world_arguments, arguments) -> None:
         list(reference.active.values()) if reference.activity == "user" else train.history.length,
         reference.high_quantile,
     )
-    users = everybody(reference, Table(train).rows)
+    users = everybody(Table(train).rows)
     borrowed = as_tuples(augmenter.transform(X))
     assert [tuple(row) for row in why.borrowed[["row", "item_id", "donor_id"]].to_numpy()] == [
         (i, item, donor) for i, events in enumerate(borrowed) for item, donor, *_ in events
