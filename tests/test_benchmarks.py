@@ -41,7 +41,7 @@ TINY = ["--users", "40", "--seeds", "0", "--candidates", "1", *SET]
 
 
 def test_same_search_budget_for_every_method() -> None:
-    searched = [m for m in METHODS.values() if m.like is None]
+    searched = [m for m in METHODS.values() if m.like is None and not m.rates]
     assert {len(m.candidates) for m in searched} == {4}
     assert all(len(set(map(str, m.candidates))) == 4 for m in searched)
 

@@ -69,7 +69,7 @@ def test_fit_predict(data) -> None:
 
 def test_grid_search_over_theta_lam_beta() -> None:
     X, y = make_multimodal_ctr(n_users=60, n_items=40, random_state=0)
-    grid = {"augment__theta": [0.0, 0.5], "align__lam": [0.0, 0.1], "align__beta": [0.0, 0.5]}
+    grid = {"augment__theta": [-1.0, 1.1], "align__lam": [0.0, 0.1], "align__beta": [0.0, 0.5]}
     search = GridSearchCV(make_pipeline(), grid, cv=LeaveLastOut(), n_jobs=2, scoring="roc_auc")
     search.fit(X, y)
     scores = search.cv_results_["mean_test_score"]

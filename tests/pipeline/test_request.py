@@ -56,6 +56,7 @@ def fitted(histories: UserHistories) -> Pipeline:
         augment__theta=-0.2,
         augment__high_quantile=1.0,
         augment__neighbors="exact",
+        augment__n_lookalikes=20,
         ctr__max_iter=2,
     )
     mars.fit(X, rng.integers(0, 2, len(X)))
