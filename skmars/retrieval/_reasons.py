@@ -72,8 +72,8 @@ def find_reasons(plan: Plan, borrowed: Sequences) -> Reasons:
             told = lookalike_counts(plan, row, at, compared_users(plan, block))
             for name, column in counts.items():
                 column[row] = getattr(told, _COUNTS[name])
-        if settings.strategy == "filter":
-            some = nothing[row] & (found.donor[at] >= 0).any(axis=1)
+        some = nothing[row] & (found.donor[at] >= 0).any(axis=1)
+        if settings.strategy == "filter" and some.any():
             best = borrowed_items(best_alone, row[some], at[some], found)
             assert best.similarity is not None
             largest[row[some]] = best.similarity[best.start]

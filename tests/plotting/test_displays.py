@@ -34,7 +34,8 @@ from skmars.plotting import (
     SearchHeatmapDisplay,
 )
 from skmars.plotting._history import Cover, Group
-from skmars.retrieval._neighbors import find_donors
+from skmars.retrieval._donors import Own
+from skmars.retrieval._neighbors import donors_of_rows
 from skmars.utils import _ragged as ragged
 
 
@@ -389,8 +390,8 @@ class TestRetrievalPrecision:
         twins = twins[np.isin(twins.user_ids, augmenter.donor_ids_)]
         twins = dataclasses.replace(twins, users=X.users + 1000)  # strangers, with their rows
         assert len(twins) > 10
-        plan = augmenter._plan(twins, np.full(len(twins), -1, np.int32), augmenter.pool_)
-        _, cosine = find_donors(plan)
+        plan = augmenter._plan(twins, Own.nobody(len(twins)), augmenter.pool_, everybody=True)
+        _, cosine = donors_of_rows(plan)
         np.testing.assert_array_equal(cosine[:, 0], 1.0)
         # Each is labelled as the donor is: the nearest one is always right.
         labels = {u: u % 1000 for u in range(2000)}
