@@ -9,8 +9,8 @@ first click?
 # %%
 # A catalogue that grows overnight
 # --------------------------------
-# Two fifths of the items, drawn at random, arrive at one moment: whatever happened to them before is
-# taken out of the log. After that moment users are shown old and new items alike.
+# Two fifths of the items, drawn at random, arrive at one moment: whatever happened to them before
+# is taken out of the log. After that moment users are shown old and new items alike.
 #
 # :func:`~skmars.model_selection.freeze_histories` leaves the histories as they were when the new
 # items arrived, so that no test row knows of a click on any of them.
@@ -132,10 +132,10 @@ for part, rows in parts.items():
         print(f"{part}: pipeline - {name} {found.difference:+.3f} [{low:+.3f}, {high:+.3f}]")
 
 # %%
-# Yes. To DIN on ids all new items are one, and it ranks them hardly better than chance. The pipeline
-# ranks them nearly as well as old ones, and it owes that to the content: with the texts and pictures
-# of other items it ranks new items no better than chance, while old items, whose factors come from
-# clicks, hardly suffer.
+# Yes. To DIN on ids all new items are one, and it ranks them hardly better than chance. The
+# pipeline ranks them nearly as well as old ones, and it owes that to the content: with the texts
+# and pictures of other items it ranks new items no better than chance, while old items, whose
+# factors come from clicks, hardly suffer.
 #
 # Here texts and pictures say what users like, because the data are made so. Where yours say little,
 # expect little: :ref:`sphx_glr_examples_plot_16_pretrained_encoders.py` compares two readers of one

@@ -9,8 +9,9 @@ the users with long histories?
 # %%
 # Three models, one split
 # -----------------------
-# All are trained on the first three quarters of the impressions and tested once, on the last quarter.
-# Nothing was chosen on these test rows: DIN holds out some of the training rows to stop early.
+# All are trained on the first three quarters of the impressions and tested once, on the last
+# quarter. Nothing was chosen on these test rows: DIN holds out some of the training rows to stop
+# early.
 #
 # "DIN + factors" reads item factors and borrows nothing; it tells what part of a gain is due to
 # factors, and what part to look-alikes. (The aligner makes the factors. The models here need it for
@@ -61,9 +62,9 @@ plt.show()
 # %%
 # Is the difference more than luck?
 # ---------------------------------
-# The intervals above are those of each model. Two models see the same rows, so their *difference* is
-# more certain than that. A bootstrap tells how certain: users are drawn with replacement, each with
-# all test rows, and both models are scored on the same draw.
+# The intervals above are those of each model. Two models see the same rows, so their *difference*
+# is more certain than that. A bootstrap tells how certain: users are drawn with replacement, each
+# with all test rows, and both models are scored on the same draw.
 group = np.searchsorted(display.highest, length)
 users, code = np.unique(X.user_ids[test], return_inverse=True)
 rng = np.random.RandomState(0)
@@ -109,12 +110,12 @@ for base in ("DIN", "DIN + factors"):
     print(f"pipeline over {base}: better for {better}, worse for {worse}")
 
 # %%
-# Users with short histories gain most, and that is what look-alikes are for. Part of it is the gain of
-# item factors: beyond these, look-alikes help the shorter half of the histories, and for the longer
-# half these rows can tell no difference. There DIN with factors is as good, and simpler.
+# Users with short histories gain most, and that is what look-alikes are for. Part of it is the gain
+# of item factors: beyond these, look-alikes help the shorter half of the histories, and for the
+# longer half these rows can tell no difference. There DIN with factors is as good, and simpler.
 #
-# One draw is not the world. With ``n_users=800`` and ``n_bins=5`` the shortest histories gain likewise,
-# but those of 27 to 43 items are significantly better off with DIN + factors. And these data are made
-# with look-alikes in mind. Ask your own rows: ``compare``
+# One draw is not the world. With ``n_users=800`` and ``n_bins=5`` the shortest histories gain
+# likewise, but those of 27 to 43 items are significantly better off with DIN + factors. And these
+# data are made with look-alikes in mind. Ask your own rows: ``compare``
 # (:ref:`sphx_glr_examples_plot_12_compare.py`) tests such models on all rows, and on those of
 # low-active users.

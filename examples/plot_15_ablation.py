@@ -118,20 +118,21 @@ plt.show()
 # %%
 # The answer
 # ----------
-for name, line in differences.iterrows():
+for name in differences.index:
     verdict = "differs" if significant[name] else "no difference that these rows can tell"
     print(f"{name:24} {verdict}")
 
 # %%
-# * **Look-alike features** carry the pipeline here. Without them, borrowed items alone are worse than
-#   the default by more than chance explains.
-# * **Borrowed items** beside them make no difference that these rows can tell, nor do **item factors**:
-#   where they are left out, content takes their place in the search for look-alikes and in DIN.
+# * **Look-alike features** carry the pipeline here. Without them, borrowed items alone are worse
+#   than the default by more than chance explains.
+# * **Borrowed items** beside them make no difference that these rows can tell, nor do **item
+#   factors**: where they are left out, content takes their place in the search for look-alikes and
+#   in DIN.
 # * **Random donors** and **neither** are about 0.01 below the default, at the edge of what so few
 #   users can tell. Four times as many halve the intervals.
 # * **The Stein loss** changes nothing at all by default, as nothing reads the space that it shapes.
 #   Where look-alikes are found in the aligned space, its two variants are alike, too.
 #
-# An ablation speaks of its data. Here texts and pictures say the same as clicks do; where they don't,
-# the order may be another one. Eight intervals were looked at: that one of them misses zero by chance
-# happens in a third of such pages, but hardly by as much as the first one does.
+# An ablation speaks of its data. Here texts and pictures say the same as clicks do; where they
+# don't, the order may be another one. Eight intervals were looked at: that one of them misses zero
+# by chance happens in a third of such pages, but hardly by as much as the first one does.
