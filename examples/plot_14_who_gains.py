@@ -56,7 +56,7 @@ for name, look in looks.items():
     display = ActivityAUCDisplay.from_predictions(
         y[test], probability[name], length, n_bins=4, name=name, ax=ax, **look
     )
-ax.set_ylim(0.45, 1)
+ax.set_ylim(0.48, 1)
 plt.show()
 
 # %%

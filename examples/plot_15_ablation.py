@@ -134,5 +134,5 @@ for name in differences.index:
 #   Where look-alikes are found in the aligned space, its two variants are alike, too.
 #
 # An ablation speaks of its data. Here texts and pictures say the same as clicks do; where they
-# don't, the order may be another one. Eight intervals were looked at: that one of them misses zero
-# by chance happens in a third of such pages, but hardly by as much as the first one does.
+# don't, the order may be another one. Among eight intervals, one that
+# misses zero by chance is no surprise; the first is farther from zero than that.
