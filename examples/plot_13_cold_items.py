@@ -106,6 +106,8 @@ table = pd.DataFrame(lines, columns=columns)
 print(table.round(3).to_string(index=False))
 
 # %%
+# The same as a picture: new items as circles, old ones as squares. Where the two meet, a model
+# knows of new items as much as of old ones.
 fig, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
 looks = {"new items": ("#D55E00", "o", 0.12), "old items": ("#0072B2", "s", -0.12)}
 for part, (color, marker, shift) in looks.items():

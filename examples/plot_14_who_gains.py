@@ -88,6 +88,8 @@ gain = pd.DataFrame(lines, columns=["history", "gain", "AUC", "lower", "upper"])
 print(gain.round(3).to_string(index=False))
 
 # %%
+# What the pipeline gains over each of the two others, with the 95 % intervals of the bootstrap. An
+# interval above the dotted line is a gain that these users can tell from luck.
 fig, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
 for (_, base), shift in zip(pairs, (-0.1, 0.1)):
     mine = gain[gain["gain"] == f"over {base}"]

@@ -100,6 +100,7 @@ differences = pd.DataFrame(difference, index=["difference", "lower", "upper"]).T
 print(scores.join(differences).round(3).to_string())
 
 # %%
+# Left of the dotted line a variant is worse than the default, right of it better.
 fig, ax = plt.subplots(figsize=(5, 4), layout="constrained")
 significant = (differences["lower"] > 0) | (differences["upper"] < 0)
 for told, color, marker in ((True, "#D55E00", "o"), (False, "#0072B2", "s")):
@@ -134,5 +135,5 @@ for name in differences.index:
 #   Where look-alikes are found in the aligned space, its two variants are alike, too.
 #
 # An ablation speaks of its data. Here texts and pictures say the same as clicks do; where they
-# don't, the order may be another one. Among eight intervals, one that
-# misses zero by chance is no surprise; the first is farther from zero than that.
+# don't, the order may be another one. Among eight intervals, one that misses zero by chance is no
+# surprise; the first is farther from zero than that.

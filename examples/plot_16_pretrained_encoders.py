@@ -184,8 +184,8 @@ if "MiniLM" in hits:
 # -------------------------------
 # The texts are real, but nobody has clicked on them, so the clicks are simulated: each of four
 # groups of users likes two of the eight kinds, and clicks 85 % of what it is shown of them and 10 %
-# of the rest. A quarter of the items arrives late: when the model is fitted, nobody has seen them. We test
-# on these items alone. Rows of one item count as dependent in the intervals.
+# of the rest. A quarter of the items arrives late: when the model is fitted, nobody has seen them.
+# We test on these items alone. Rows of one item count as dependent in the intervals.
 rng = np.random.RandomState(1)
 n_users, n_shown = 300, 40
 is_new = rng.permutation(len(items)) < len(items) // 4
@@ -234,6 +234,7 @@ for name, p in probability.items():
     print(f"{name:22} {auc}  log loss {log_loss(y[test], p):.3f}")
 
 # %%
+# Both results in one picture: neighbours above, clicks below.
 fig, (above, below) = plt.subplots(2, 1, figsize=(5, 4), layout="constrained")
 marks = ["o", "s", "^"]
 colors = ["#0072B2", "#D55E00", "#009E73"]
@@ -270,9 +271,9 @@ else:
 
 # %%
 # MiniLM knows that a spade and a rake belong together, though no word says so: most of its
-# neighbours are of one kind, of those of the default encoder hardly more than by chance. And where
-# the text is all that is known, this is worth something: the pipeline ranks new items better with
-# it. With words alone they are ranked hardly better than with the text of another item.
+# neighbours are of one kind, and of those of the default encoder one in five. Where the text is all
+# that is known, this is worth something: the pipeline ranks new items better with it. With words
+# alone they are ranked hardly better than with the text of another item.
 #
 # So, where descriptions are short and written by many hands, take a pretrained encoder. Where the
 # same words return in many texts, as in the planted data of

@@ -2,8 +2,8 @@
 How much data does the pipeline need?
 =====================================
 
-A young shop has few users. From how many users on does the pipeline
-predict clicks better than DIN on ids?
+A young shop has few users. From how many users on does the pipeline predict clicks better than
+DIN on ids?
 """
 
 # %%
@@ -77,6 +77,7 @@ table["gain in AUC"], table["lower"], table["upper"] = gain, gain - half, gain +
 print(table.round(3).to_string(index=False))
 
 # %%
+# The number of users has a logarithmic scale; bars are standard deviations of the draws.
 fig, ax = plt.subplots(figsize=(5, 3.8), layout="constrained")
 looks = {
     "DIN": {"color": "#D55E00", "marker": "o", "linestyle": ":"},
@@ -92,9 +93,7 @@ for name, look in looks.items():
 ax.set_xscale("log")
 ax.set_xticks(table["users"], table["users"])
 ax.minorticks_off()
-ax.set(
-    xlabel="users to train on", title="Mean and standard deviation of four draws", ylim=(0.45, 1)
-)
+ax.set(xlabel="users to train on", ylim=(0.45, 1))
 ax.legend(ax.containers, looks, loc="upper left")
 plt.show()
 
