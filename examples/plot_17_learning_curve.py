@@ -11,7 +11,7 @@ DIN on ids?
 # ---------------
 # :func:`~sklearn.model_selection.learning_curve` trains on the first rows of a split: a tenth,
 # three tenths, all. The rows stand user after user, so that the first rows are those of a few
-# users. Four times we draw three quarters of the users, in random order. All models are trained on
+# users. Three times we draw three quarters of the users, in random order. All models are trained on
 # impressions of the first seventy percent of the period, and tested on the later ones of all users.
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,7 +25,7 @@ from skmars import DINClassifier, make_mars, make_multimodal_ctr, time_split
 X, y = make_multimodal_ctr(n_users=260, n_items=250, random_state=0)
 early, late = time_split(X, 0.7)
 splits = []
-for draw in range(4):
+for draw in range(3):
     place = np.random.RandomState(draw).permutation(len(X.users))[X.user[early]]
     drawn = early[np.argsort(place, kind="stable")]
     splits.append((drawn[np.sort(place) < 0.75 * len(X.users)], late))
@@ -105,3 +105,12 @@ for line in table.itertuples(index=False):
         "pays" if line.lower > 0 else "costs" if line.upper < 0 else "makes no clear difference"
     )
     print(f"{line.users} users: the pipeline {verdict}")
+
+# %%
+# With the fewest users both models know little, and nobody resembles anybody: there is nothing to
+# borrow. Every further user is one more who may be a look-alike, so that the pipeline learns faster
+# than DIN, which has to see an item often before it knows its id. With all the users drawn here the
+# pipeline pays, and DIN has not caught up.
+#
+# Where the curves part depends on the data. In these, users of a group share a taste; the more
+# groups there are, the more users it takes. On your own rows: the same call of ``learning_curve``.
