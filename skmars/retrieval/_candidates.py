@@ -11,7 +11,7 @@ from skmars.retrieval._embeddings import unit, user_vectors
 from skmars.retrieval._neighbors import find_donors
 from skmars.retrieval._plan import Plan
 
-# A look-alike whose cosine is this much below that of the most similar one has the weight 1/e.
+# A donor whose cosine is this much below that of the most similar one has the weight 1/e.
 TEMPERATURE = 0.1
 _BLOCK = 1 << 22  # scores of rows and items in memory at a time
 # How much a difference of popularity counts: it decides between equals alone.
@@ -21,10 +21,10 @@ _LITTLE = 1e-9
 def likely_items(plan: Plan, k: int, exclude_seen: bool) -> Iterator[NDArray[np.int64]]:
     """Yield for each row of a plan the codes of at most `k` items, ascending.
 
-    Half of them are those that most of its look-alikes touched before the row, each look-alike
-    counted by similarity; the others are those nearest to its
-    history, by the cosine of the item with the mean of the history's items. Equals rank by how many
-    users touched them, so that a row without a history gets what is popular.
+    Half of them are those that most of the donors nearest to it touched before the row, each donor
+    counted by similarity; the others are those nearest to its history, by the cosine of the item
+    with the mean of the history's items. Equals rank by how many users touched them, so that a row
+    without a history gets what is popular.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def likely_items(plan: Plan, k: int, exclude_seen: bool) -> Iterator[NDArray[np.
     of_code = np.full(int(items.codes(codes).max(initial=0)) + 1, -1)
     of_code[items.codes(codes)] = codes
     units = items.units(codes) if items.stacked_units else None
-    donor, weight = _lookalikes(plan)
+    donor, weight = _nearest(plan)
     until = plan.pool.users.interactions.until(plan.before, len(X))
     popular: dict[int, NDArray[np.float64]] = {}
     step = max(1, _BLOCK // max(1, n_items))
@@ -61,8 +61,8 @@ def likely_items(plan: Plan, k: int, exclude_seen: bool) -> Iterator[NDArray[np.
             yield _half_and_half(one, other, k)
 
 
-def _lookalikes(plan: Plan) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Return the look-alikes of each row, and their weights; -1 and 0 where there are no more."""
+def _nearest(plan: Plan) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Return the donors of each row, and their weights; -1 and 0 where there are no more."""
     donor = np.full((len(plan.X), plan.n_donors), -1, dtype=np.int32)
     weight = np.zeros(donor.shape)
     for block in plan.blocks:
@@ -81,7 +81,7 @@ def _touched(
     of_code: NDArray[np.int64],
     n_items: int,
 ) -> NDArray[np.float64]:
-    """Sum up the weights of the look-alikes who touched each item before the row."""
+    """Sum up the weights of the donors who touched each item before the row."""
     result = np.zeros((len(rows), n_items))
     row, rank = np.nonzero(donor >= 0)
     history = plan.pool.history[donor[row, rank]]
@@ -93,7 +93,7 @@ def _touched(
     code = history.items[at].astype(np.int64)
     kept &= code < len(of_code)
     pair, code = pair[kept], of_code[code[kept]]
-    # Each look-alike counts once for an item; items that the catalogue lacks have the code -1.
+    # Each donor counts once for an item; items that the catalogue lacks have the code -1.
     once = np.unique((pair * np.int64(n_items) + code)[code >= 0])
     pair, code = np.divmod(once, max(1, n_items))
     np.add.at(result, (row[pair], code), weight[row, rank][pair])
