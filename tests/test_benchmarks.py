@@ -413,7 +413,7 @@ def test_what_look_alikes_tell(capsys: pytest.CaptureFixture[str]) -> None:
     size = ["--users", "60", "--items", "30", "--max-iter", "1", "--seeds", "0"]
     tell.main([*size, "--histories", "positive"])
     table = capsys.readouterr().out
-    for kind in ("features", "embedding"):
+    for kind in tell.SETTINGS:
         assert f"| positive | {kind} | lookalike_support | 0." in table
 
 

@@ -95,7 +95,7 @@ REWRITTEN = {"ctr__activity_feature": False}
 # The whole pipeline, as it is by default: DIN reads item factors, and the activity.
 # What `RandomUsers` makes random is the user embedding.
 BY_EMBEDDING = {"augment__user_representation": "embedding"}
-# Look-alikes are found by item features, which an aligner leaves as they are: what changes the
+# Donors are found by item features, which an aligner leaves as they are: what changes the
 # aligned space is measured where items are compared in that space.
 IN_ALIGNED_SPACE = {"augment__item_representation": "embedding"}
 ALL_FEATURES = ["text", "image", "factors"]

@@ -52,7 +52,7 @@ class RandomItems(HistoryAugmenter):
     See Also
     --------
     RandomSequence : Draws from the history itself.
-    SequenceRetrievalAugmenter : Borrows from look-alikes.
+    SequenceRetrievalAugmenter : Borrows from similar users.
 
     Notes
     -----

@@ -122,8 +122,8 @@ examples:
 
 The output has one line a borrowed item, and one for each row that borrows nothing: the row (from
 0), user, item, time, title and probability; activity and length of the history; the reason why
-nothing is borrowed; how many look-alikes and donors touched the item; the donor and how alike
-they are, the borrowed item, its title and how similar it is."""
+nothing is borrowed; how many users touched the item, and what they count for by how alike they
+are; the donor and how alike they are, the borrowed item, its title and how similar it is."""
 
 COMPARE_EXAMPLES = """\
 Models are fitted without the last impressions of each user, and tested on them. The recommended one

@@ -58,8 +58,8 @@ def recommend(
         What to choose from: item ids, the same for all rows or those of each row. None takes the
         whole catalogue of `X` (a table has none). A number asks for two stages, for large
         catalogues: so many items of the catalogue are chosen for each row by cheap means (half of
-        them those that its look-alikes touched, half those most like its history), and these are
-        ranked. That needs a pipeline with a `SequenceRetrievalAugmenter`.
+        them those that the donors most like it touched, half those most like its history), and
+        these are ranked. That needs a pipeline with a `SequenceRetrievalAugmenter`.
     exclude_seen : bool, default=True
         Whether to leave out the items of the row's history. Of what a history does not hold, such
         as items that were shown and not clicked with ``history="positive"``, nothing is known.
@@ -168,7 +168,7 @@ def _first_stage(
     augmenter, prepared = before_augmenter(model, X)
     if augmenter is None:
         raise ValueError(
-            f"candidates={k} takes candidates from look-alikes, but model has no "
+            f"candidates={k} takes candidates from donors, but model has no "
             "SequenceRetrievalAugmenter. Pass item ids, or None for the whole catalogue."
         )
     rows, own = augmenter._fitted_rows(prepared)

@@ -1,4 +1,4 @@
-"""Add borrowed items and look-alike features to rows, from the look-alikes that were found."""
+"""Add borrowed items and look-alike features to rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _THREAD_ROWS, _CACHE_ROWS = 1 << 14, 1 << 10
 
 @dataclass(frozen=True)
 class Retrieved:
-    """What some rows get from their look-alikes."""
+    """What some rows borrow, and their look-alike features."""
 
     borrowing: NDArray[np.int64]  # rows that may borrow
     borrowed: Sequences  # what each of these borrows
@@ -36,7 +36,7 @@ class Retrieved:
 
 
 def retrieve(plan: _plan.Plan, block: range, donors: Donors) -> Retrieved:
-    """Return what the rows of a block of searches get from the look-alikes that were found."""
+    """Return what the rows of a block of searches borrow, and their look-alike features."""
     row, at = plan.rows_of(block)
     borrows = plan.borrows[row]
     borrowed = nothing_borrowed(plan.pool.history)

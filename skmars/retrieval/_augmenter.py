@@ -189,10 +189,12 @@ class SequenceRetrievalAugmenter(
 
     *Training rows*: in `transform` a row has all donors, in `fit_transform` those of other folds
     than its user, or else counts would leak its click (as with scikit-learn's
-    :class:`~sklearn.preprocessing.TargetEncoder`). Item embeddings leak clicks even so: on random
-    labels (histories of likes, ten epochs) ``lookalike_support`` predicted those of training rows
-    with an AUC of 0.60 with ``item_representation="embedding"``, and of 0.51 with ``"features"``;
-    0.5 is right (``benchmarks.tell``).
+    :class:`~sklearn.preprocessing.TargetEncoder`). Look-alikes are compared by item factors that
+    are made of the users of these other folds alone: those of the catalogue are, in all folds, in a
+    basis to which the row's user contributed. What is borrowed leaks clicks even so with
+    ``item_representation="embedding"``, a space that was trained on them: on random labels, how
+    similar it was to the target told those of training rows with an AUC of 0.60, where 0.5 is right
+    (``python -m benchmarks.tell --histories positive``).
 
     *"dp"* maximises the summed cosine of an order-preserving matching between own items a and
     the donor's items b, by the recurrence ``D[i, j] = max(D[i-1, j], D[i, j-1], D[i-1, j-1] +
