@@ -14,7 +14,7 @@ from skmars import SequenceRetrievalAugmenter
 class RandomUsers(TransformerMixin, BaseEstimator):
     """Before the augmenter: replace all user embeddings by noise, so that donors are random.
 
-    The augmenter then has to compare them: ``compare="embedding"``.
+    The augmenter then has to compare them: ``user_representation="embedding"``.
 
     What MARS gains over it comes from *whom* it asks; the rest comes from borrowing as such (the
     network learns who has a short history, and what active users like). For

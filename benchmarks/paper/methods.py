@@ -113,7 +113,7 @@ RETRIEVAL = Method(
 )
 ALIGNED_SPACE = replace(
     RETRIEVAL,
-    label="MARS with DIN on ids, look-alikes in the aligned space",
+    label="MARS with DIN on ids, donors in the aligned space",
     fixed={**RETRIEVAL.fixed, **IN_ALIGNED_SPACE},
 )
 MARS = Method("default pipeline", aligned=True, borrows=True, fixed=WHOLE_DIN, candidates=BORROW)
@@ -143,7 +143,7 @@ ABLATIONS = {
         "aligned-space", "entropy with the printed sign", {"align__entropy": "paper"}
     ),
     "no-factors": _changed("aligned-space", "space without item factors", {"align__n_factors": 0}),
-    "eq-13": _changed("retrieval", "look-alikes by the user embedding (Eq. 13)", BY_EMBEDDING),
+    "eq-13": _changed("retrieval", "donors by the user embedding (Eq. 13)", BY_EMBEDDING),
     "no-lookalikes": _changed(
         "mars", "default pipeline, no look-alike features", {"augment__n_lookalikes": 0}
     ),
