@@ -113,11 +113,10 @@ for base in ("DIN", "DIN + factors"):
 
 # %%
 # Users with short histories gain most, and that is what look-alikes are for. Part of it is the gain
-# of item factors: beyond these, look-alikes help the shorter half of the histories, and for the
-# longer half these rows can tell no difference. There DIN with factors is as good, and simpler.
+# of item factors; beyond these, look-alikes help most where histories are shortest, and least where
+# they are longest. There DIN with factors is about as good, and simpler.
 #
-# One draw is not the world. With ``n_users=800`` and ``n_bins=5`` the shortest histories gain
-# likewise, but those of 27 to 43 items are significantly better off with DIN + factors. And these
+# One draw is not the world, and these
 # data are made with look-alikes in mind. Ask your own rows: ``compare``
 # (:ref:`sphx_glr_examples_plot_12_compare.py`) tests such models on all rows, and on those of
 # low-active users.

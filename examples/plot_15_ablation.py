@@ -43,7 +43,8 @@ def without(**changes):
 
 # %%
 # The most telling control leaves everything in its place but one thing: whom a user borrows from.
-# Noise takes the place of the user vectors, so that everybody's donors are random.
+# Noise takes the place of the user vectors, so that everybody's donors are random. (Look-alike
+# features compare users by factors of their own, and stay as they are.)
 def noise(X):
     """Give every row a user vector that says nothing."""
     vectors = np.random.RandomState(len(X)).normal(size=(len(X), 16))
@@ -57,8 +58,8 @@ random_donors = without(
 
 # %%
 # ``align__beta`` is the weight of the Stein loss. By default nothing that comes after the aligner
-# reads its space: look-alikes are found by item factors and content, and DIN reads item factors. So
-# there is one more pair of variants, in which look-alikes are found in the aligned space.
+# reads its space: donors are found by item factors and content, and DIN reads item factors. So
+# there is one more pair of variants, in which donors are found in the aligned space.
 space = {"augment__item_representation": "embedding"}
 variants = {
     "default": pipeline,
@@ -126,13 +127,11 @@ for name in differences.index:
 # %%
 # * **Look-alike features** carry the pipeline here. Without them, borrowed items alone are worse
 #   than the default by more than chance explains.
-# * **Borrowed items** beside them make no difference that these rows can tell, nor do **item
-#   factors**: where they are left out, content takes their place in the search for look-alikes and
-#   in DIN.
-# * **Random donors** and **neither** are about 0.01 below the default, at the edge of what so few
-#   users can tell. Four times as many halve the intervals.
+# * **Borrowed items** beside them make no difference that these rows can tell, be they of similar
+#   donors or of **random donors**. Nor do **item factors**: where they are left out, content takes
+#   their place in the search for donors and in DIN.
 # * **The Stein loss** changes nothing at all by default, as nothing reads the space that it shapes.
-#   Where look-alikes are found in the aligned space, its two variants are alike, too.
+#   Where donors are found in the aligned space, its two variants are alike, too.
 #
 # An ablation speaks of its data. Here texts and pictures say the same as clicks do; where they
 # don't, the order may be another one. Among eight intervals, one that misses zero by chance is no
