@@ -101,6 +101,7 @@ html_sidebars = {
     "_modules/**": [],
     "index": [],
     "install": [],
+    "quickstart": [],
     "evidence/index": [],
     "contributing": [],
     "changelog": [],
