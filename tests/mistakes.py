@@ -309,8 +309,8 @@ def page() -> str:
         parts.append(f"{mistake.what}\n{'-' * len(mistake.what)}\n")
         if mistake.possible():
             error = mistake.make()
-            lines = textwrap.wrap(f"{type(error).__name__}: {' '.join(str(error).split())}", 88)
-            parts.append(_block("text", "\n".join(lines)))
+            message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            parts.append(_block("text\n    :class: wrapped", message))
         parts.append(_folded("Mistake, and what to write instead", mistake.code, mistake.instead))
     return "\n".join(parts)
 
