@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+# The page of mistakes asks for a model that is nowhere: no waiting for a network to say so.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import skmars
 
@@ -101,6 +105,7 @@ html_sidebars = {
     "_modules/**": [],
     "index": [],
     "install": [],
+    "quickstart": [],
     "evidence/index": [],
     "contributing": [],
     "changelog": [],

@@ -301,20 +301,25 @@ def page() -> str:
     """Return the mistakes as a page in reStructuredText, with the messages of this version."""
     title = "Typical mistakes"
     parts = [
-        f"{title}\n{'=' * len(title)}\n\nLook up an error message here: each section shows a "
-        "mistake, the message that it gives, and what to write\ninstead. All examples start from "
-        "these lines:\n\n" + _block("python", SETUP)
+        f"{title}\n{'=' * len(title)}\n\nLook up an error message here: each section has a "
+        "message; open it for the mistake that gives it, and for what to write\ninstead. All "
+        "examples start from these lines:\n\n" + _folded("Imports, a log and a catalogue", SETUP)
     ]
     for mistake in MISTAKES:
-        parts.append(
-            f"{mistake.what}\n{'-' * len(mistake.what)}\n\n{_block('python', mistake.code)}"
-        )
+        parts.append(f"{mistake.what}\n{'-' * len(mistake.what)}\n")
         if mistake.possible():
             error = mistake.make()
-            lines = textwrap.wrap(f"{type(error).__name__}: {' '.join(str(error).split())}", 88)
-            parts.append(_block("text", "\n".join(lines)))
-        parts.append("Instead:\n\n" + _block("python", mistake.instead))
+            message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            parts.append(_block("text\n    :class: wrapped", message))
+        parts.append(_folded("Mistake, and what to write instead", mistake.code, mistake.instead))
     return "\n".join(parts)
+
+
+def _folded(title: str, *codes: str) -> str:
+    """Write code behind a title that opens it, with the word "Instead" between two of them."""
+    inside = "\nInstead:\n\n".join(_block("python", code) for code in codes)
+    head = f".. admonition:: {title}\n   :collapsible: closed\n\n"
+    return head + textwrap.indent(inside, "   ")
 
 
 def _block(language: str, text: str) -> str:

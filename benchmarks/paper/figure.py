@@ -65,7 +65,7 @@ def draw_forest(groups: Sequence[Group], names: list[str], path: Path, descripti
             _draw_group(ax, group, names)
             alike = [d for g in groups if g.scale == group.scale for d in _differences(g)]
             ends = [end for d in alike for end in (d.low, d.high, d.value, 0.0)]
-            least, most = np.nanmin([*ends, 0.0]), np.nanmax([*ends, 1e-3])
+            least, most = np.nanmin([*ends, 0.0]), np.nanmax([*ends, 0.01])  # no lens on nothing
             ax.set_xlim(least - 0.06 * (most - least), most + 0.06 * (most - least))
         axes[-1].set_xlabel("AUC − AUC of DIN, with 95 % interval")
         marks = [_mark(name) for name in names]
