@@ -105,7 +105,7 @@ def _draw_group(ax: Any, group: Group, names: list[str]) -> None:
     ax.spines["left"].set_visible(False)
     ax.locator_params(axis="x", nbins=5)
     ax.xaxis.set_major_formatter(_signed)
-    ax.set_title(group.title, fontsize=12, loc="left", x=-0.45, fontstyle="italic")
+    ax.set_title(group.title, fontsize=12, loc="left", fontstyle="italic")
 
 
 def _signed(value: float, _: int) -> str:
