@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.pipeline import Pipeline
 
 from skmars import (
@@ -307,3 +307,25 @@ def test_what_look_alikes_lend_and_did_tells_nothing_of_the_click_of_a_training_
     assert len(columns) >= 4
     for name, column in columns.items():
         assert abs(np.corrcoef(column, y)[0, 1]) < 0.05, name  # 3.5 standard deviations
+
+
+def test_look_alikes_tell_nothing_of_the_clicks_of_users_of_the_fit() -> None:
+    """Of the same item, in `transform`, where only the row's own user is left out.
+
+    Histories are of all events: what is in a history of likes tells which items were liked, and
+    `Impressions.fold` marks such rows.
+    """
+    X, y = coin_flips("all", times=False, seed=2)
+    X = with_vectors(X)
+    Z = SequenceRetrievalAugmenter(strategy="most_similar").fit(X).transform(X)
+    _, item = np.unique(X.target, return_inverse=True)
+    for name in set(Z.context) - set(X.context):
+        column = np.asarray(Z.context[name])
+        within = column - (np.bincount(item, column) / np.bincount(item))[item]
+        assert abs(roc_auc_score(y, within) - 0.5) < 0.03, name
+
+
+def with_vectors(X: Impressions) -> Impressions:
+    """Give items vectors by which donors can be compared."""
+    vectors = np.random.default_rng(0).normal(size=(len(X.catalog), 4))
+    return X.with_catalog(X.catalog.with_features({"text": vectors}))

@@ -113,6 +113,8 @@ class Counts:
     liked: NDArray[np.int64]  # how many of those who touched it liked it, 0 without feedback
     disliked: NDArray[np.int64]
     others: NDArray[np.int64]  # how many touched it, the row's own user left out
+    others_liked: NDArray[np.int64]
+    others_disliked: NDArray[np.int64]
     # What these count for, weighed by how alike they are; where the row's user has no vector, each
     # counts for one, and likes and dislikes for nothing.
     lookalikes: NDArray[np.float64]
@@ -163,10 +165,15 @@ def count_lookalikes(
     """
     until = interactions.until(before, len(target))
     first, touched = interactions.pairs(target, until)
+    liked, disliked = interactions.n_likes(first, touched)
     n = np.minimum(touched, min(n_lookalikes, len(interactions.user)))
     row, pair = np.repeat(np.arange(len(n)), n), ragged.ranges(first + touched - n, n)
+    like = np.zeros(len(pair), dtype=bool)
+    if interactions.likes is not None:
+        like = interactions.likes[pair + 1] > interactions.likes[pair]
     other = interactions.user[pair] != own[row]
-    row, pair = row[other], pair[other]
+    own_row, own_like = row[~other], like[~other]
+    row, pair, like = row[other], pair[other], like[other]
     weight = _weights(users, search[row], vectors, interactions.user[pair], spread)
     compared = np.bincount(row, minlength=len(n))
     others = (touched - n + compared).astype(np.int64)
@@ -174,11 +181,10 @@ def count_lookalikes(
     def total(weight: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.bincount(row, weight, minlength=len(n)).astype(np.float64, copy=False)
 
+    def without_own(count: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.int64]:
+        return count - np.bincount(own, minlength=len(n))
+
     known = has_embedding(users)[search]
-    liked, disliked = interactions.n_likes(first, touched)
-    like = np.zeros(len(pair), dtype=bool)
-    if interactions.likes is not None:
-        like = interactions.likes[pair + 1] > interactions.likes[pair]
     return Counts(
         users=np.searchsorted(interactions.begun, until),
         touched=touched,
@@ -186,6 +192,10 @@ def count_lookalikes(
         liked=liked,
         disliked=disliked,
         others=others,
+        others_liked=without_own(liked, own_row[own_like]),
+        others_disliked=without_own(
+            disliked, own_row[~own_like & (interactions.likes is not None)]
+        ),
         # Those who touched it earlier count as the latest do.
         lookalikes=np.where(known, total(weight) / np.maximum(compared, 1), 1.0) * others,
         lookalikes_liked=total(weight * like),
@@ -219,14 +229,18 @@ def lookalike_features(counts: Counts, share_of_likes: float | None) -> NDArray[
         \text{lookalike\_support} = \log \frac{c + a'}{C' + a'}, \quad a = 3, \; a' = 0.5,
 
     where :math:`A` is the mean of :math:`C` over all items. Of all users :math:`L` liked the
-    target and :math:`D` did not; look-alikes who did count for :math:`l` and :math:`d`; and
-    :math:`r` is the share of likes among all interactions:
+    target and :math:`D` did not, of users other than the row's own :math:`L'` and :math:`D'`;
+    look-alikes who did count for :math:`l` and :math:`d`; and :math:`r` is the share of likes among
+    all interactions:
 
     .. math::
-        q &= \frac{L + b r}{L + D + b}, \quad b = 5 \\
+        q &= \frac{L + b r}{L + D + b}, \quad q' = \frac{L' + b r}{L' + D' + b}, \quad b = 5 \\
         \text{item\_approval} &= \operatorname{logit} q - \operatorname{logit} r \\
         \text{lookalike\_approval} &=
-            \operatorname{logit} \frac{l + b q}{l + d + b} - \operatorname{logit} q
+            \operatorname{logit} \frac{l + b q'}{l + d + b} - \operatorname{logit} q'
+
+    Both shares of `lookalike_approval` are without the row's own user, or it would tell the row's
+    own click wherever this user is among those of the fit.
 
     The two features of look-alikes are 0 where a row's user has no vector.
 
@@ -247,8 +261,12 @@ def lookalike_features(counts: Counts, share_of_likes: float | None) -> NDArray[
     features[1] = np.log((counts.lookalikes + support) / (counts.others + support))
     if share_of_likes is not None:
         b, r = PRIOR_LIKES, share_of_likes
-        q = (counts.liked + b * r) / (counts.liked + counts.disliked + b)
+
+        def smoothed(likes: NDArray[np.int64], dislikes: NDArray[np.int64]) -> NDArray[np.float64]:
+            return np.asarray((likes + b * r) / (likes + dislikes + b))
+
+        q = smoothed(counts.others_liked, counts.others_disliked)
         told = counts.lookalikes_liked + counts.lookalikes_disliked + b
-        features[2] = logit(q) - logit(r)
+        features[2] = logit(smoothed(counts.liked, counts.disliked)) - logit(r)
         features[3] = logit((counts.lookalikes_liked + b * q) / told) - logit(q)
     return features
