@@ -157,7 +157,7 @@ def forests(output: Path, to: Path) -> None:
         for title, rows, scale in (
             ("histories cut to 0 to 5 items", cut, ""),
             ("own histories of at most 5 items", own, ""),
-            (f"{OTHER}: at most 5 items", generated, "generated"),
+            ("generated data, at most 5 items", generated, "generated"),
         )
     ]
     methods = ", ".join(METHODS[n].label for n in SERIES)
