@@ -65,7 +65,7 @@ def compared_users(plan: _plan.Plan, block: range) -> Vectors:
 def _features(
     plan: _plan.Plan, row: NDArray[np.int64], at: NDArray[np.int64], users: Vectors
 ) -> NDArray[np.float64]:
-    """Return the features of rows, and `at` which vector is that of their user, ascending."""
+    """Return the features of rows; `at` says which of `users` is that of each, ascending."""
     features = np.empty((len(LOOKALIKES), len(row)))
     for first in range(0, len(row), _CACHE_ROWS):
         some = slice(first, first + _CACHE_ROWS)
@@ -78,7 +78,7 @@ def _features(
 def lookalike_counts(
     plan: _plan.Plan, row: NDArray[np.int64], at: NDArray[np.int64], users: Vectors
 ) -> Counts:
-    """Count how users interacted with the targets of rows; `at` which vector is their user's."""
+    """Count how users interacted with the targets of rows; see `_features` for `at`."""
     everybody = plan.pool.users
     return count_lookalikes(
         everybody.interactions,

@@ -21,10 +21,10 @@ _LITTLE = 1e-9
 def likely_items(plan: Plan, k: int, exclude_seen: bool) -> Iterator[NDArray[np.int64]]:
     """Yield for each row of a plan the codes of at most `k` items, ascending.
 
-    Half of them are those that most of its donors touched before the row, each donor
-    counted by similarity; the others are those nearest to its
-    history, by the cosine of the item with the mean of the history's items. Equals rank by how many
-    users touched them, so that a row without a history gets what is popular.
+    Half of them are those that most of its donors touched before the row, each donor counted by
+    similarity; the others are those nearest to its history, by the cosine of the item with the mean
+    of the history's items. Equals rank by how many users touched them, so that a row without a
+    history gets what is popular.
 
     Parameters
     ----------

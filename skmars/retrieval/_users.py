@@ -31,9 +31,9 @@ class Users:
     They are compared by item factors that are made of these very users (of the truncated SVD of
     users and items), and not by features of the catalogue: factors of the catalogue are, in all
     folds, in the basis of one decomposition, to which every user contributed. What a row's user
-    clicked would show in how alike those users are who touched the same items. On labels of chance
-    ``lookalike_support`` was correlated with the click of a training row (0.054 to 0.072, five
-    draws of about 7,000 rows).
+    clicked would show in how alike those users are who touched the same items: on labels of chance,
+    ``lookalike_support`` told the clicks of training rows with an AUC of 0.540, and tells them with
+    0.499 by factors of its own (``python -m benchmarks.tell --histories positive``).
 
     Parameters
     ----------
