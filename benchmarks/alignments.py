@@ -61,6 +61,11 @@ ALIGNERS: dict[str, dict[str, Any]] = {
     "procrustes": {"method": "procrustes"},
     "mean": {"method": "mean"},
 }
+# Parameters that only the other kind of aligner has, of the network and of the linear ones.
+_NETWORK, _LINEAR = (
+    {f"align__{name}" for name in kind().get_params()} for kind in (SteinAligner, LinearAligner)
+)
+OTHERS = (_LINEAR - _NETWORK, _NETWORK - _LINEAR)
 COLUMNS = {
     "alignment": "alignment",
     "uniformity": "uniformity",
@@ -115,7 +120,7 @@ def run(
         **{**given, "modalities": VIEWS, "random_state": seed}
     )
     mars = make_mars("paper", encode="passthrough", align=aligner, random_state=seed)
-    mars.set_params(**settings)
+    mars.set_params(**{k: v for k, v in settings.items() if k not in OTHERS[linear]})
     augmented = prepared(mars[:-1], encoded, y)
     probability = mars[-1].fit(augmented[0], y).predict_proba(augmented[1])[:, 1]
     fitted, catalog = mars["align"], augmented[1].catalog
@@ -143,7 +148,9 @@ def main() -> None:
     parser.add_argument("--aligners", nargs="+", choices=ALIGNERS, default=list(ALIGNERS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--make", nargs="*", default=[], help="parameter=value of the generator")
-    parser.add_argument("--set", nargs="*", default=[], help="step__parameter=value, for all")
+    parser.add_argument(
+        "--set", nargs="*", default=[], help="step__parameter=value, for all that have it"
+    )
     parser.add_argument("--output", type=Path, default=Path("alignments.jsonl"))
     arguments = parser.parse_args()
     cells = [

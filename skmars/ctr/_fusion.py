@@ -17,6 +17,9 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 LEAST_WEIGHT = 0.01
+# With fewer rows, their loss with a column and without differs by chance more than by what columns
+# usually give: columns then join in any case, with weights that come from the training rows.
+ENOUGH = 500
 
 
 def fuse(
@@ -67,6 +70,19 @@ def fuse(
     return found.x, parts @ found.x
 
 
+def prior_of(
+    columns: NDArray[np.floating], y: NDArray[np.floating], weight: NDArray[np.floating] | None
+) -> NDArray[np.float64]:
+    """Return the weights of the columns in training rows, and those of a logit as it is.
+
+    The columns are made out of fold, so that these rows can weigh them; the logit of a network that
+    was trained on them can't be weighed here. Parameters and result are those of `fuse`.
+    """
+    alone = np.zeros(2 + columns.shape[1])
+    fusion, _ = fuse(np.zeros(len(y)), columns, y, weight, alone)
+    return np.append([0.0, 1.0], fusion[2:])
+
+
 def fuse_if_better(
     logit: NDArray[np.floating],
     columns: NDArray[np.floating],
@@ -76,7 +92,8 @@ def fuse_if_better(
 ) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
     """Fuse with the columns that predict rows best that were not fitted: none, the first, or all.
 
-    Parameters are those of `fuse`; the column most likely to help stands first.
+    Fewer than `ENOUGH` rows can't tell, and fuse with all. Parameters are those of `fuse`; the
+    column most likely to help stands first.
 
     Returns
     -------
@@ -97,9 +114,9 @@ def fuse_if_better(
             score[~part] = found[0] + found[1] * logit[~part] + columns[~part, :n] @ found[2:]
         return np.average(np.logaddexp(0.0, score) - y * score, weights=weight), score
 
-    n = 0
-    if columns.shape[1]:
-        found = {k: cross_fitted(k) for k in sorted({0, 1, columns.shape[1]})}
+    n = columns.shape[1]
+    if n:
+        found = {k: cross_fitted(k) for k in ({n} if len(y) < ENOUGH else sorted({0, 1, n}))}
         n = min(found, key=lambda k: found[k][0])
     fusion, _ = fuse(logit, columns[:, :n], y, weight, prior[: 2 + n])
     fusion = np.append(fusion, np.zeros(columns.shape[1] - n))

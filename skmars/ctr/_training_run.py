@@ -19,7 +19,7 @@ from skmars.baselines import AuxiliaryLoss
 from skmars.baselines._auxiliary import auxiliary_loss
 from skmars.ctr._batches import Batch
 from skmars.ctr._embeddings import add_items, fill_unseen, penalty, used_rows
-from skmars.ctr._fusion import fuse_if_better
+from skmars.ctr._fusion import ENOUGH, fuse_if_better, prior_of
 from skmars.ctr._labelled_rows import Data, LabelledRows, rows_a_step
 from skmars.ctr._layers import frozen_statistics, shared_statistics
 from skmars.ctr._network import DINNetwork, logit_alone, logits, to_tensors
@@ -55,6 +55,8 @@ _OF_NETWORK = (
     "attention_normalization",
     "activity_feature",
 )
+# So many training rows, at most, weigh the columns that join the logit.
+MOST_ROWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -158,9 +160,20 @@ class TrainingRun:
         if earlier is not None and same and earlier.moments is not None:
             self.optimizer.restore(earlier.moments)
         self.prior = self.network.fusion.clone()
+        if earlier is None and self.held_out is not None and len(self.held_out) < ENOUGH:
+            self.prior = self._prior_of_training_rows()
 
     def _encoded(self, data: Data) -> LabelledRows[EncodedRows]:
         return LabelledRows(self.encoder.encode(data.X), data.y, data.count, data.weight)
+
+    def _prior_of_training_rows(self) -> Tensor:
+        n, X = self.network.n_linear, self.data.X
+        if n == 0:
+            return self.prior
+        some = slice(None, None, 1 + len(self.data) // MOST_ROWS)
+        weight = None if self.data.weight is None else self.data.weight[some]
+        prior = prior_of(X.dense[some, X.dense.shape[1] - n :], self.data.y[some], weight)
+        return torch.from_numpy(prior).to(self.prior)
 
     def _auxiliary_objective(
         self, X: Impressions | NDArray[Any], n_epochs: int

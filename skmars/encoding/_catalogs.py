@@ -38,7 +38,8 @@ def lacks(catalog: ItemCatalog, name: str) -> ValueError:
         f"The catalogue has no content for modality '{name}'; it has content: "
         f"{listed(catalog.content)}; features: {listed(catalog.features)}. Add the content to the "
         "catalogue, for example ItemCatalog.from_frame(items, text='plot', image='poster'), and "
-        "pass it with the log: Impressions.from_log(log, catalog)."
+        "pass it with the log: Impressions.from_log(log, catalog). For item ids alone, leave the "
+        "encoder out: make_mars(encode='passthrough', align__modalities=())."
     )
 
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
 from skmars import DINClassifier, Impressions
-from skmars.ctr._fusion import LEAST_WEIGHT, fuse, fuse_if_better
+from skmars.ctr._fusion import ENOUGH, LEAST_WEIGHT, fuse, fuse_if_better, prior_of
 
 ALONE = np.array([0.0, 1.0, 0.0])  # the logit as it is
 SMALL = {"embedding_dim": 4, "attention_units": (8,), "hidden_units": (8,), "max_iter": 3}
@@ -91,16 +91,41 @@ def test_rows_that_alternate_between_the_classes_are_scored_as_others() -> None:
 
 def test_columns_join_only_where_they_help_rows_that_were_not_fitted() -> None:
     rng = np.random.default_rng(0)
-    z, useful, noise = rng.normal(size=2000), rng.normal(size=(2000, 1)), rng.normal(size=(200, 5))
+    z, useful, noise = (
+        rng.normal(size=2000),
+        rng.normal(size=(2000, 1)),
+        rng.normal(size=(ENOUGH, 5)),
+    )
     fusion, score = fuse_if_better(z, useful, clicks(z + useful[:, 0]), None, ALONE)
     assert fusion[2] == pytest.approx(1, abs=0.2)
     assert np.corrcoef(score, z + useful[:, 0])[0, 1] > 0.99
     prior = np.eye(7)[1]
     weights = [
-        fuse_if_better(z[:200], noise, clicks(z[:200], seed), None, prior)[0] for seed in range(20)
+        fuse_if_better(z[:ENOUGH], noise, clicks(z[:ENOUGH], seed), None, prior)[0]
+        for seed in range(20)
     ]
     # The first column, or all of them, seem to help by luck.
-    assert np.mean([w[2:].any() for w in weights]) < 0.5
+    assert np.mean([w[2:].any() for w in weights]) < 0.75
+    assert np.mean(np.abs([w[2:] for w in weights])) < 0.05
+
+
+def test_few_rows_keep_what_training_rows_say_of_columns() -> None:
+    """Which columns help can't be told by them: what helps would be lost by chance."""
+    rng = np.random.default_rng(0)
+    x, z = rng.normal(size=(3000, 2)), rng.normal(size=3000)  # the second column says nothing
+    y = clicks(z + 0.7 * x[:, 0], seed=1)
+    prior = prior_of(x[:1000], y[:1000], None)
+    same = LogisticRegression(C=1).fit(x[:1000], y[:1000]).coef_[0]
+    np.testing.assert_allclose(prior, [0, 1, *same], atol=0.01)
+    loss = []
+    for held in np.split(np.arange(1000, 2000), 10):
+        fusion, _ = fuse_if_better(z[held], x[held], y[held], None, prior)
+        assert fusion[2] > 0
+        alone, _ = fuse(z[held], x[held, :0], y[held], None, prior[:2])
+        scores = [b[0] + b[1] * z + x[:, : len(b) - 2] @ b[2:] for b in (fusion, alone)]
+        loss.append([np.mean(np.logaddexp(0, s) - y * s) for s in scores])
+    with_columns, without = np.mean(loss, axis=0)
+    assert with_columns < without - 0.02
 
 
 # --- the estimator -----------------------------------------------------------------------------
@@ -139,6 +164,12 @@ def test_weights_are_those_of_held_out_rows(X: Impressions) -> None:
     assert max(scores) == pytest.approx(auc, abs=0.03)  # by weights of other rows
     alone = din(linear_context=["support"], early_stopping=False).fit(told[train], y[train])
     assert alone._network.fusion[2] > 1.5  # nothing else is there
+
+
+def test_few_held_out_rows_correct_what_training_rows_say(X: Impressions) -> None:
+    y = clicks(X.context["support"])
+    model = din(linear_context=["support"], max_iter=1).fit(X, y)  # holds out 120 rows
+    assert model._network.fusion[2] == pytest.approx(1, abs=0.35)
 
 
 @pytest.mark.parametrize("held_out", [True, False])
