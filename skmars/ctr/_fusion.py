@@ -92,8 +92,8 @@ def fuse_if_better(
 ) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
     """Fuse with the columns that predict rows best that were not fitted: none, the first, or all.
 
-    Fewer than `ENOUGH` rows can't tell, and fuse with all. Parameters are those of `fuse`; the
-    column most likely to help stands first.
+    Fewer than `ENOUGH` rows can't tell: where `prior` has weights for columns, all join.
+    Parameters are those of `fuse`; the column most likely to help stands first.
 
     Returns
     -------
@@ -116,7 +116,8 @@ def fuse_if_better(
 
     n = columns.shape[1]
     if n:
-        found = {k: cross_fitted(k) for k in ({n} if len(y) < ENOUGH else sorted({0, 1, n}))}
+        few = len(y) < ENOUGH and prior[2:].any()
+        found = {k: cross_fitted(k) for k in ({n} if few else sorted({0, 1, n}))}
         n = min(found, key=lambda k: found[k][0])
     fusion, _ = fuse(logit, columns[:, :n], y, weight, prior[: 2 + n])
     fusion = np.append(fusion, np.zeros(columns.shape[1] - n))
