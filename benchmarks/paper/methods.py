@@ -102,13 +102,14 @@ ALL_FEATURES = ["text", "image", "factors"]
 WHOLE_DIN = {"ctr__item_features": "auto", "ctr__activity_feature": True}
 
 # Content is for retrieval alone: DIN reads ids, like the paper's, and the activity. Not as
-# printed: there are look-alike features, too.
+# printed: there are look-alike features, too. Unlike the default, it always borrows, so that what
+# is borrowed can be compared.
 RETRIEVAL = Method(
     "MARS with DIN on ids",
     aligned=True,
     borrows=True,
     vectors=False,
-    fixed={"ctr__activity_feature": True},
+    fixed={"ctr__activity_feature": True, "ctr__borrowed": "separate"},
     candidates=BORROW,
 )
 ALIGNED_SPACE = replace(
@@ -148,6 +149,7 @@ ABLATIONS = {
         "mars", "default pipeline, no look-alike features", {"augment__n_lookalikes": 0}
     ),
     "no-items": _changed("mars", "default pipeline, no borrowed items", NO_BORROWED),
+    "always": _changed("mars", "default pipeline, always borrows", {"ctr__borrowed": "separate"}),
     "aligned-features": _changed(
         "mars",
         "default pipeline, the aligned items as features, too",

@@ -12,6 +12,7 @@ from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 from skmars.ctr._attributes import LearntAttribute, chosen_attributes, learn_attribute
 from skmars.ctr._batches import N_FEEDBACK, UNKNOWN_FEEDBACK
+from skmars.ctr._labelled_rows import has_borrowed
 from skmars.ctr._row_encoder import (
     ALIGNED,
     Codes,
@@ -58,8 +59,8 @@ def learn_encoder(
         scaler = _learn_scales(X, numeric, weight)
     if categorical:
         categories, category_counts = _learn_categories(X, categorical)
-    has_borrowed = X.borrowed is not None and bool(X.borrowed.length.any())
-    parts = [X.history, X.borrowed if has_borrowed else None]
+    borrows = has_borrowed(X)
+    parts = [X.history, X.borrowed if borrows else None]
     encoder = RowEncoder(
         # No history is longer than its 32-bit length.
         min(max_length, np.iinfo(np.int32).max),
@@ -73,7 +74,7 @@ def learn_encoder(
         items=Lookup(X.catalog.take_ids(np.zeros(0, dtype=np.int64)), "item_id of the rows of fit"),
         item_features=_chosen_features(X.catalog, item_features),
         has_feedback=any(part is not None and part.feedback is not None for part in parts),
-        has_borrowed=has_borrowed,
+        has_borrowed=borrows,
     )
     encoder = with_items_of(encoder, X)
     n_rows = count_codes(X.user, len(X.users))
