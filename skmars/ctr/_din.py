@@ -84,7 +84,10 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         ``features`` (to which the aligner adds "factors"), and "aligned" for its
         ``embedding``. "auto" takes "factors" if it is there, else all features; the embedding
         only where there are none, as an aligner that was fitted to the same rows knows their
-        labels. None for ids alone. What ``catalog.missing`` masks counts as zeros.
+        labels. None for ids alone. Each item's features are scaled to unit length; features made
+        from content (all but "factors" and "aligned") first lose their mean over the items of
+        `fit`, since what all pictures have in common tells none of them apart. What
+        ``catalog.missing`` masks counts as zeros.
     item_attributes, user_attributes : "auto", None or list of str, default="auto"
         Attributes of the catalogue that join the item embedding, in target and history alike, and
         attributes of users (``X.user_attributes``) that join the context. A category has an
