@@ -145,16 +145,20 @@ ABLATIONS = {
     ),
     "no-factors": _changed("aligned-space", "space without item factors", {"align__n_factors": 0}),
     "eq-13": _changed("retrieval", "donors by the user embedding (Eq. 13)", BY_EMBEDDING),
-    "no-lookalikes": _changed(
-        "mars", "default pipeline, no look-alike features", {"augment__n_lookalikes": 0}
-    ),
-    "no-items": _changed("mars", "default pipeline, no borrowed items", NO_BORROWED),
-    "always": _changed("mars", "default pipeline, always borrows", {"ctr__borrowed": "separate"}),
     "aligned-features": _changed(
         "mars",
         "default pipeline, the aligned items as features, too",
         {"ctr__item_features": ["factors", "aligned"]},
     ),
+}
+
+# The default pipeline without one of its parts, on any data.
+PARTS = {
+    "no-lookalikes": _changed(
+        "mars", "default pipeline, no look-alike features", {"augment__n_lookalikes": 0}
+    ),
+    "no-items": _changed("mars", "default pipeline, no borrowed items", NO_BORROWED),
+    "always": _changed("mars", "default pipeline, always borrows", {"ctr__borrowed": "separate"}),
 }
 
 METHODS = {
@@ -215,6 +219,7 @@ METHODS = {
         fixed={**WHOLE_DIN, **BY_EMBEDDING},
     ),
     "as-printed": PRINTED,
+    **PARTS,
     "mars": MARS,
     **ABLATIONS,
     **{
@@ -266,8 +271,8 @@ CONTROLS = [
 BASELINES = ["random-items", "random-sequence", "repeat-pad", "cmr", "cmrsi"]
 BASELINES += ["cl4srec", "coserec", "basrec"]
 TABLES = {
-    "2": ["base", *BASELINES, *CONTROLS, "borrow", "as-printed", "mars"],
-    "3": ["base", *CONTROLS, *ABLATIONS, "as-printed", "mars"],
+    "2": ["base", *BASELINES, *CONTROLS, "borrow", "as-printed", *PARTS, "mars"],
+    "3": ["base", *CONTROLS, *ABLATIONS, "as-printed", *PARTS, "mars"],
     "figure-4": ["base", *CONTROLS, *STRATEGIES, "as-printed", "mars"],
     **{
         curve: ["base", *CONTROLS, *(f"{curve}={v:g}" for v in values), "mars"]
