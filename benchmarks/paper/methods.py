@@ -102,13 +102,14 @@ ALL_FEATURES = ["text", "image", "factors"]
 WHOLE_DIN = {"ctr__item_features": "auto", "ctr__activity_feature": True}
 
 # Content is for retrieval alone: DIN reads ids, like the paper's, and the activity. Not as
-# printed: there are look-alike features, too.
+# printed: there are look-alike features, too. Unlike the default, it always borrows, so that what
+# is borrowed can be compared.
 RETRIEVAL = Method(
     "MARS with DIN on ids",
     aligned=True,
     borrows=True,
     vectors=False,
-    fixed={"ctr__activity_feature": True},
+    fixed={"ctr__activity_feature": True, "ctr__borrowed": "separate"},
     candidates=BORROW,
 )
 ALIGNED_SPACE = replace(
@@ -144,15 +145,20 @@ ABLATIONS = {
     ),
     "no-factors": _changed("aligned-space", "space without item factors", {"align__n_factors": 0}),
     "eq-13": _changed("retrieval", "donors by the user embedding (Eq. 13)", BY_EMBEDDING),
-    "no-lookalikes": _changed(
-        "mars", "default pipeline, no look-alike features", {"augment__n_lookalikes": 0}
-    ),
-    "no-items": _changed("mars", "default pipeline, no borrowed items", NO_BORROWED),
     "aligned-features": _changed(
         "mars",
         "default pipeline, the aligned items as features, too",
         {"ctr__item_features": ["factors", "aligned"]},
     ),
+}
+
+# The default pipeline without one of its parts, on any data.
+PARTS = {
+    "no-lookalikes": _changed(
+        "mars", "default pipeline, no look-alike features", {"augment__n_lookalikes": 0}
+    ),
+    "no-items": _changed("mars", "default pipeline, no borrowed items", NO_BORROWED),
+    "always": _changed("mars", "default pipeline, always borrows", {"ctr__borrowed": "separate"}),
 }
 
 METHODS = {
@@ -213,6 +219,7 @@ METHODS = {
         fixed={**WHOLE_DIN, **BY_EMBEDDING},
     ),
     "as-printed": PRINTED,
+    **PARTS,
     "mars": MARS,
     **ABLATIONS,
     **{
@@ -264,8 +271,8 @@ CONTROLS = [
 BASELINES = ["random-items", "random-sequence", "repeat-pad", "cmr", "cmrsi"]
 BASELINES += ["cl4srec", "coserec", "basrec"]
 TABLES = {
-    "2": ["base", *BASELINES, *CONTROLS, "borrow", "as-printed", "mars"],
-    "3": ["base", *CONTROLS, *ABLATIONS, "as-printed", "mars"],
+    "2": ["base", *BASELINES, *CONTROLS, "borrow", "as-printed", *PARTS, "mars"],
+    "3": ["base", *CONTROLS, *ABLATIONS, "as-printed", *PARTS, "mars"],
     "figure-4": ["base", *CONTROLS, *STRATEGIES, "as-printed", "mars"],
     **{
         curve: ["base", *CONTROLS, *(f"{curve}={v:g}" for v in values), "mars"]

@@ -20,9 +20,10 @@ from benchmarks.paper.markdown import (
 )
 from benchmarks.paper.methods import (
     BASELINES,
-    CONTROLS,
     METHODS,
     ON_IDS,
+    PARTS,
+    TABLES,
     TITLES,
 )
 from benchmarks.paper.results import (
@@ -87,7 +88,7 @@ def differences(pairs: list[tuple[str, str]], cells: dict[str, Cells]) -> str:
 
 def short(found: Found, part: str) -> str:
     """Write AUC of short histories, and how much the default pipeline has more."""
-    order = ["base", *BASELINES, "factors", "random-donors", "no-items", "mars"]
+    order = ["base", *BASELINES, "factors", "random-donors", *PARTS, "mars"]
     names = [n for n in order if n in found and len(over_seeds(found[n], part))]
     if not names:
         return ""
@@ -171,7 +172,7 @@ def scarcity(points: Points) -> str:
 def scarcity_differences(points: Points) -> list[str]:
     """Write how much one method has more than others: a row each number of items kept."""
     against = {
-        "mars": ["base", *BASELINES, "factors", "content", "random-donors", "no-items"],
+        "mars": ["base", *BASELINES, "factors", "content", "random-donors", *PARTS],
         "no-items": ["base", "factors", "random-donors"],
         "retrieval": ["base", "activity", "retrieval-random"],
     }
@@ -213,7 +214,7 @@ def table_2_folded(data: str, names: list[str], cells: dict[str, Cells]) -> str:
 
 def further_table(name: str, names: list[str], cells: dict[str, Cells]) -> str:
     """Write ablations or a curve, folded; nothing where none of its own cells is there."""
-    own = [n for n in names if n not in ("base", *CONTROLS, "mars", "as-printed", "aligned-space")]
+    own = [n for n in names if n not in (*TABLES["2"], "aligned-space")]
     if not any(n in cells for n in own):
         return ""
     shown = [n for n in names if n in cells]

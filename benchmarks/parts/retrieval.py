@@ -15,9 +15,9 @@ from benchmarks.measure import Result, chosen, compare
 from skmars import Impressions, ItemCatalog, SequenceRetrievalAugmenter
 from skmars.data import Sequences
 from skmars.retrieval._ann import HNSWNeighbors, NNDescentNeighbors
-from skmars.retrieval._embeddings import unit
 from skmars.retrieval._neighbors import CosineNeighbors
 from skmars.utils import _ragged as ragged
+from skmars.utils._units import unit
 
 # Few factors: embeddings of users, means of items, have far fewer dimensions than components.
 N_FACTORS, N_GROUPS, NOISE = 16, 1000, 0.7

@@ -18,12 +18,14 @@ from skmars.ctr._labelled_rows import (
     LabelledRows,
     about_validation_rows,
     encode_target,
+    has_borrowed,
     holds_out,
     split,
     two_classes,
     validation_rows,
     warn_of_own_answers,
     weighed,
+    without_borrowed,
 )
 from skmars.ctr._parameters import CONSTRAINTS, check_parameters
 from skmars.ctr._row_encoder import RowEncoder, check_numbers, numeric_columns
@@ -69,17 +71,23 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         What becomes of the attention scores of a history: None leaves them as the DIN paper does,
         "softmax" lets them sum to one, "sqrt" divides them by the square root of the history's
         length, so that long and short histories give interests of one scale.
-    borrowed : {"separate", "marked", "joint"}, default="separate"
-        What to do with ``X.borrowed``: pool them apart with an activation unit of their own,
-        so that they add evidence and cannot drown a short own history; pool all in one with an
-        embedding added that marks the borrowed; or make no distinction, as MARS [2]_.
-        If no row had borrowed items in `fit`, they are ignored in `predict` unless "joint".
+    borrowed : {"auto", "separate", "marked", "joint"}, default="auto"
+        What to do with ``X.borrowed``. "separate" pools them apart with an activation unit of their
+        own, so that they add evidence and cannot drown a short own history; "marked" pools all in
+        one with an embedding added that marks the borrowed; "joint" makes no distinction, as
+        MARS [2]_. "auto" trains twice, as "separate" and without borrowed items, and keeps the
+        network that predicts the held-out rows better (AUC); it is "separate" where no rows are
+        held out. If no row had borrowed items in `fit`, they are ignored in `predict` unless
+        "joint".
     item_features : "auto", None or list of str, default="auto"
         Matrices of the catalogue that are projected and join the item embedding: names of its
         ``features`` (to which the aligner adds "factors"), and "aligned" for its
         ``embedding``. "auto" takes "factors" if it is there, else all features; the embedding
         only where there are none, as an aligner that was fitted to the same rows knows their
-        labels. None for ids alone. What ``catalog.missing`` masks counts as zeros.
+        labels. None for ids alone. Each item's features are scaled to unit length; features made
+        from content (all but "factors" and "aligned") first lose their mean over the items of
+        `fit`, since what all pictures have in common tells none of them apart. What
+        ``catalog.missing`` masks counts as zeros.
     item_attributes, user_attributes : "auto", None or list of str, default="auto"
         Attributes of the catalogue that join the item embedding, in target and history alike, and
         attributes of users (``X.user_attributes``) that join the context. A category has an
@@ -150,6 +158,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         Ids of the items with an embedding of their own. Not for arrays.
     n_iter_ : int
         Number of epochs.
+    uses_borrowed_ : bool
+        Whether borrowed items change predictions. False where `fit` had none, or where "auto" found
+        that held-out rows are predicted better without. Not for arrays.
     loss_curve_ : list of float
         Mean training loss of each epoch.
     validation_scores_ : list of float or None
@@ -213,7 +224,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         hidden_units: Sequence[int] = (200, 80),
         activation: str = "dice",
         attention_normalization: str | None = "sqrt",
-        borrowed: str = "separate",
+        borrowed: str = "auto",
         item_features: Sequence[str] | str | None = "auto",
         item_attributes: Sequence[str] | str | None = "auto",
         user_attributes: Sequence[str] | str | None = "auto",
@@ -391,25 +402,44 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
             n_epochs, moments = len(self.loss_curve_), getattr(self, "_optimizer_state", None)
             calibrated = self.validation_scores_ is not None
             earlier = EarlierFit(self._encoder, self._network, moments, n_epochs, calibrated)
-        run = TrainingRun(
-            parameters,
-            data,
-            held_out,
-            max_iter=max_iter,
-            random_state=random_state,
-            device=device,
-            earlier=earlier,
-            incremental=incremental,
-            name=name,
-        )
+        second: tuple[Data, Data] | None = None
+        if self.borrowed == "auto":
+            parameters["borrowed"] = "separate"
+            if not resume and held_out is not None and has_borrowed(data.X):
+                second = without_borrowed(data), without_borrowed(held_out)
+        # Each training draws what it would draw if it were the only one.
+        state = copy.deepcopy(random_state)
+
+        def new_run(
+            data: Data, held_out: Data | None, state: np.random.RandomState, name: str
+        ) -> TrainingRun:
+            return TrainingRun(
+                parameters,
+                data,
+                held_out,
+                max_iter=max_iter,
+                random_state=state,
+                device=device,
+                earlier=earlier,
+                incremental=incremental,
+                name=name,
+            )
 
         def fitted(*, done: bool = False) -> dict[str, Any]:
             encoder, network = run.trained(done=done)
             return {"classes_": classes, "_encoder": encoder, "_network": network}
 
-        context = self._init_callback_context(max_subtasks=run.n_epochs)
+        run = new_run(data, held_out, random_state, name)
+        n_trainings = 1 if second is None else 2
+        context = self._init_callback_context(max_subtasks=n_trainings * run.n_epochs)
         callbacks = EpochCallbacks(self, context, X, y, fitted)
         result = run.train(callbacks)
+        if second is not None and result.stopped_by in ("max_iter", "patience"):
+            best, found = run, result
+            run = new_run(*second, state, f"{name} (nothing borrowed)")
+            result = run.train(callbacks)
+            if max(found.validation_curve) >= max(result.validation_curve, default=0.0):
+                run, result = best, found
         losses = self.loss_curve_ if resume else []
         scores = (self.validation_scores_ or []) if resume else []
         self._optimizer_state = run.optimizer.state()
@@ -485,6 +515,13 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         """
         positive = self.decision_function(X) > 0
         return self.classes_[positive.astype(np.int64)]
+
+    @property
+    def uses_borrowed_(self) -> bool:
+        encoder = vars(self).get("_encoder")
+        if encoder is None or encoder.items is None:
+            raise AttributeError(f"{type(self).__name__} was fitted to no items.")
+        return encoder.has_borrowed or encoder.borrowed == "joint"
 
     @property
     def item_ids_(self) -> NDArray[Any]:

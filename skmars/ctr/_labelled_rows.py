@@ -54,6 +54,17 @@ def select(data: Data, rows: NDArray[np.int64]) -> Data:
     return LabelledRows(data.X[rows], taken(data.y, rows, disk), count, weight)
 
 
+def has_borrowed(X: Any) -> bool:
+    """Return whether a row has borrowed items."""
+    borrowed = X.borrowed if isinstance(X, Impressions) else None
+    return borrowed is not None and bool(borrowed.length.any())
+
+
+def without_borrowed(data: Data) -> Data:
+    """Return the rows as if nothing had been borrowed."""
+    return replace(data, X=data.X.with_borrowed(None))
+
+
 def disk_of(X: Any) -> Disk | None:
     """Return where arrays of many rows of `X` are put; None for memory."""
     return X._disk if isinstance(X, Impressions) else None

@@ -240,6 +240,7 @@ class DINNetwork(nn.Module):
         parts = [self.items(items)]
         for name, projection in self.projections.items():
             assert item_features is not None
+            # What was centred has unit length; item factors and the aligned embedding get it here.
             rows = item_features(name, codes).to(parts[0].dtype)
             parts.append(projection(F.normalize(rows, dim=1)))
         if len(self.item_attributes):

@@ -21,7 +21,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
     "hidden_units": ["array-like"],
     "activation": [StrOptions({"dice", "prelu", "relu", "sigmoid"})],
     "attention_normalization": [StrOptions({"softmax", "sqrt"}), None],
-    "borrowed": [StrOptions({"separate", "marked", "joint"})],
+    "borrowed": [StrOptions({"auto", "separate", "marked", "joint"})],
     "item_features": [StrOptions({"auto"}), list, tuple, None],
     "item_attributes": [StrOptions({"auto"}), list, tuple, None],
     "user_attributes": [StrOptions({"auto"}), list, tuple, None],

@@ -30,6 +30,7 @@ from skmars.data._sequences import Sequences
 from skmars.utils._ids import Lookup
 from skmars.utils._on_disk import Disk, blocks, computed, release
 from skmars.utils._stacked import take_rows
+from skmars.utils._units import centred_units
 from skmars.utils._values import BLOCK
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class RowEncoder:
     item_count: Codes = field(default_factory=lambda: np.zeros(1, dtype=np.int64))
     feedback_count: Codes = field(default_factory=lambda: np.zeros(N_FEEDBACK, dtype=np.int64))
     item_features: dict[str, int] = field(default_factory=dict)  # their widths
+    # The means of those that are centred, over the items that have them.
+    feature_centers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     has_feedback: bool = False
     has_borrowed: bool = False
     item_attributes: dict[str, LearntAttribute] = field(default_factory=dict)
@@ -120,7 +123,12 @@ class RowEncoder:
             borrowed=borrowed,
             shift=_shift(X),
             merge=self.borrowed != "separate",
-            features=ItemFeatures(X.catalog, self.item_features, self.coded_items(X.catalog)),
+            features=ItemFeatures(
+                X.catalog,
+                self.item_features,
+                self.coded_items(X.catalog),
+                self.feature_centers,
+            ),
             user_attributes=self.coded_users(X),
             user=X.user if disk is not None and self.user_attributes else None,
             disk=disk,
@@ -252,6 +260,9 @@ class ItemFeatures:
         Of the features that are needed.
     coded : mapping of str to list of Attribute
         The parts of each attribute, see `LearntAttribute.coded`.
+    centers : mapping of str to ndarray of shape (width,)
+        What is subtracted from features, which then are scaled to unit length; an item at the
+        centre has zeros. Others are looked up as they are.
 
     Raises
     ------
@@ -265,8 +276,9 @@ class ItemFeatures:
         catalog: ItemCatalog,
         widths: Mapping[str, int],
         coded: Mapping[str, list[Attribute]],
+        centers: Mapping[str, NDArray[np.float64]],
     ) -> None:
-        self.catalog, self.widths, self.coded = catalog, widths, coded
+        self.catalog, self.widths, self.coded, self.centers = catalog, widths, coded, centers
         if widths and not widths.items() <= (there := feature_widths(catalog)).items():
             raise features_lacking(there, widths)
 
@@ -304,7 +316,7 @@ class ItemFeatures:
         if not (rows.max(initial=0) <= LARGEST_FEATURE and rows.min(initial=0) >= -LARGEST_FEATURE):
             bad = item[~(np.abs(rows) <= LARGEST_FEATURE).all(axis=1)]
             raise features_out_of_range(name, self.catalog.ids[np.unique(bad)], LARGEST_FEATURE)
-        return rows
+        return centred_units(rows, self.centers[name]) if name in self.centers else rows
 
     def _of_fold(self, name: str, fold: int, item: Codes) -> NDArray[np.float32]:
         seen = self.catalog.in_fold(fold - 1)

@@ -12,9 +12,11 @@ from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
 from skmars.ctr._attributes import LearntAttribute, chosen_attributes, learn_attribute
 from skmars.ctr._batches import N_FEEDBACK, UNKNOWN_FEEDBACK
+from skmars.ctr._labelled_rows import has_borrowed
 from skmars.ctr._row_encoder import (
     ALIGNED,
     Codes,
+    ItemFeatures,
     RowEncoder,
     UsedItems,
     feature_widths,
@@ -29,6 +31,10 @@ from skmars.data._columns import CLICK_LOGIT, FACTORS, LOOKALIKES
 from skmars.utils import _ragged as ragged
 from skmars.utils._ids import Lookup, factorize
 from skmars.utils._on_disk import MANY, blocks, count_codes, release
+from skmars.utils._units import mean_of_known
+
+# The mean of features is that of so many items at most, of which so many are read at a time.
+MOST_CENTERED, CENTERED_BLOCK = 100_000, 1 << 12
 
 
 def learn_encoder(
@@ -58,8 +64,8 @@ def learn_encoder(
         scaler = _learn_scales(X, numeric, weight)
     if categorical:
         categories, category_counts = _learn_categories(X, categorical)
-    has_borrowed = X.borrowed is not None and bool(X.borrowed.length.any())
-    parts = [X.history, X.borrowed if has_borrowed else None]
+    borrows = has_borrowed(X)
+    parts = [X.history, X.borrowed if borrows else None]
     encoder = RowEncoder(
         # No history is longer than its 32-bit length.
         min(max_length, np.iinfo(np.int32).max),
@@ -73,20 +79,23 @@ def learn_encoder(
         items=Lookup(X.catalog.take_ids(np.zeros(0, dtype=np.int64)), "item_id of the rows of fit"),
         item_features=_chosen_features(X.catalog, item_features),
         has_feedback=any(part is not None and part.feedback is not None for part in parts),
-        has_borrowed=has_borrowed,
+        has_borrowed=borrows,
     )
     encoder = with_items_of(encoder, X)
+    assert encoder.items is not None
+    centers = _feature_centers(X.catalog, encoder.item_features, encoder.items.ids)
     n_rows = count_codes(X.user, len(X.users))
     user = np.flatnonzero(n_rows)
     n_rows = n_rows[user]
     names = X.catalog.parts[0].attributes
     of_items = {}
     if names:
-        seen = X.catalog.codes(encoder.items.ids)  # type: ignore[union-attr]
+        seen = X.catalog.codes(encoder.items.ids)
         of_items = {name: X.catalog.take_attribute(name, seen) for name in names}
     of_users = {name: take_entries([v], user) for name, v in X.user_attributes.items()}
     return replace(
         encoder,
+        feature_centers=centers,
         item_attributes=_learnt(of_items, item_attributes, encoder.item_count[1:], "item"),
         user_attributes=_learnt(of_users, user_attributes, n_rows, "user"),
     )
@@ -177,6 +186,29 @@ def _chosen_features(catalog: ItemCatalog, names: str | Sequence[str] | None) ->
                 f"it has {list(offered)}."
             )
     return {name: offered[name] for name in names}
+
+
+def _feature_centers(
+    catalog: ItemCatalog, widths: dict[str, int], ids: NDArray[Any]
+) -> dict[str, NDArray[np.float64]]:
+    """Return the mean features of items, of those that have them, where they are centred.
+
+    Features made from content have much in common (all pictures are pictures), which would drown
+    what tells items apart. Item factors are zero where nobody touched an item, and the space of
+    the aligner has its own origin.
+    """
+    widths = {name: n for name, n in widths.items() if name not in (FACTORS, ALIGNED)}
+    if not widths:
+        return {}
+    # Of many items some are enough: every second, say, as those of a kind may stand together.
+    step = max(1, -(-len(ids) // MOST_CENTERED))
+    codes = catalog.codes(ids[::step]).astype(np.int64)
+    features = ItemFeatures(catalog, widths, {}, {})
+    parts = [codes[at : at + CENTERED_BLOCK] for at in range(0, len(codes), CENTERED_BLOCK)]
+    return {
+        name: mean_of_known((features.take(name, part) for part in parts), n)
+        for name, n in widths.items()
+    }
 
 
 def count_items(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from skmars.data import Impressions
 from skmars.data._checks import require_impressions
 from skmars.data._frames import in_zone, make_frame
-from skmars.pipeline._steps import before_augmenter
+from skmars.pipeline._steps import before_augmenter, classifier_in
 from skmars.retrieval._explain import borrowed_columns, item_titles
 from skmars.retrieval._reasons import BELOW_THETA, REASONS, find_reasons
 from skmars.utils._html import Markup, document
@@ -91,7 +91,8 @@ def explain(model: Any, X: Impressions | Frame, *, frame: str | None = None) -> 
           one); and `users_liked` and `lookalikes_liked`, where histories carry feedback. These are
           behind the look-alike features, and missing where the augmenter makes none.
 
-        ``borrowed``, one line a borrowed item: that of `SequenceRetrievalAugmenter.explain`.
+        ``borrowed``, one line a borrowed item: that of `SequenceRetrievalAugmenter.explain`. A
+        `DINClassifier` whose ``uses_borrowed_`` is False ignores them.
 
         Times are datetimes in the zone that they came in; seconds since 1970 become datetimes of
         UTC.
@@ -151,11 +152,12 @@ def explain(model: Any, X: Impressions | Frame, *, frame: str | None = None) -> 
         **reasons.counts,
     }
     borrowed = borrowed_columns(augmented)
+    uses_borrowed = getattr(classifier_in(model), "uses_borrowed_", True)
     return Explanation(
         in_zone(make_frame(columns, frame), "timestamp", rows._zone),
         in_zone(make_frame(borrowed, frame), "timestamp", rows._zone),
         [
-            _told(i, columns, borrowed, augmenter, rows._zone)
+            _told(i, columns, borrowed, augmenter, uses_borrowed, rows._zone)
             for i in range(min(len(rows), SHOWN_ROWS))
         ],
     )
@@ -166,6 +168,7 @@ def _told(
     rows: dict[str, Any],
     borrowed: dict[str, NDArray[Any]],
     augmenter: SequenceRetrievalAugmenter,
+    uses_borrowed: bool,
     zone: str | None,
 ) -> list[str]:
     """Return the sentences about a row."""
@@ -189,6 +192,10 @@ def _told(
         f"low-active up to {_counted(f'{low:g}', 'item')}, users high-active from {high:g})."
     )
     lines += _borrowing(i, rows, borrowed, augmenter.theta)
+    if rows["n_borrowed"][i] and not uses_borrowed:
+        lines.append(
+            "The classifier ignores borrowed items: it predicted held-out rows better without."
+        )
     if "users" in rows:
         n, touched, alike = (rows[name][i] for name in _COUNTS)
         lines.append(_interest(n, touched, alike, title))

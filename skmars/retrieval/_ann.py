@@ -17,9 +17,9 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from skmars.retrieval._embeddings import Vectors, unit
 from skmars.utils._base import DocLinkMixin
 from skmars.utils._blocks import in_threads
+from skmars.utils._units import Vectors, unit
 
 # Up to this many donors "auto" searches exactly, beyond it takes an index if one is installed.
 # Against a million (128 components, one thread) the build of the graph has paid off after some

@@ -14,11 +14,12 @@ from skmars.data._columns import LOOKALIKES, TOUCHED
 from skmars.data._sequences import FLAT
 from skmars.retrieval import _plan
 from skmars.retrieval._borrowing import Borrowers, borrow, nothing_borrowed
-from skmars.retrieval._embeddings import ItemSpace, Vectors
+from skmars.retrieval._embeddings import ItemSpace
 from skmars.retrieval._lookalike_features import Counts, count_lookalikes, lookalike_features
 from skmars.retrieval._neighbors import Donors
 from skmars.utils import _ragged as ragged
 from skmars.utils._blocks import in_threads
+from skmars.utils._units import Vectors
 
 # Rows that get features on one thread, and of these at a time: what is computed for them then fits
 # into the cache.

@@ -34,7 +34,6 @@ from skmars.retrieval._donors import (
     rows_to_fit,
     warn_if_nothing_is_borrowed,
 )
-from skmars.retrieval._embeddings import Vectors
 from skmars.retrieval._explain import borrowed_columns
 from skmars.retrieval._neighbors import Searches, embedded_users, find_donors
 from skmars.retrieval._out_of_fold import fold_groups, fold_of_users, join_groups
@@ -50,6 +49,7 @@ from skmars.utils._base import (
 from skmars.utils._blocks import in_threads
 from skmars.utils._parameters import Number
 from skmars.utils._progress import as_tasks, report
+from skmars.utils._units import Vectors
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from skmars.retrieval._embeddings import unit, user_vectors
+from skmars.retrieval._embeddings import user_vectors
 from skmars.retrieval._neighbors import donors_of_rows
 from skmars.retrieval._plan import Plan
+from skmars.utils._units import unit
 
 # A donor whose cosine is this much below that of the most similar one has the weight 1/e.
 TEMPERATURE = 0.1

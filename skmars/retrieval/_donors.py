@@ -16,18 +16,11 @@ from skmars.data._activity import UserActivity, is_high, thresholds
 from skmars.data._checks import require_impressions
 from skmars.data._folds import EVERYBODY
 from skmars.retrieval._ann import NeighborIndex, fit_index
-from skmars.retrieval._embeddings import (
-    ItemSpace,
-    ItemView,
-    Vectors,
-    center_of,
-    centred_units,
-    has_embedding,
-    user_vectors,
-)
+from skmars.retrieval._embeddings import ItemSpace, ItemView, user_vectors
 from skmars.retrieval._users import Users
 from skmars.utils._folder import read_folder, write_folder
 from skmars.utils._ids import Lookup, kind_of
+from skmars.utils._units import Vectors, center_of, centred_units, has_embedding
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from skmars.data import Impressions, ItemCatalog, Sequences
@@ -16,9 +16,9 @@ from skmars.data._memo import Memo
 from skmars.utils._ids import Lookup
 from skmars.utils._ragged import offsets
 from skmars.utils._stacked import take_rows
-from skmars.utils._values import BLOCK, rows_not_finite
+from skmars.utils._units import Vectors, center_of, centred_units, has_embedding
+from skmars.utils._values import rows_not_finite
 
-Vectors = NDArray[np.float32]
 _Part = tuple[NDArray[np.int32], tuple[Vectors, Vectors] | None]
 
 # Cosines are rounded to this many decimals: finer differences depend on the order in which the
@@ -28,39 +28,6 @@ _GATHER = 1 << 16  # values gathered at a time, which are in the cache when they
 # Vectors of one item with at most this relative difference are of the same space: rounding makes
 # smaller differences.
 _SAME = 1e-3
-
-
-def has_embedding(vectors: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which rows have an embedding: a zero vector stands for none."""
-    return np.asarray(vectors.any(axis=1))
-
-
-def center_of(vectors: NDArray[Any], centred: bool) -> NDArray[np.float64]:
-    """Return the mean of the rows that have an embedding; zeros if none has, or not `centred`."""
-    known = has_embedding(vectors)
-    if not centred or not known.any():
-        return np.zeros(vectors.shape[1])
-    return (vectors if known.all() else vectors[known]).mean(axis=0, dtype=np.float64)
-
-
-def centred_units(vectors: NDArray[Any], center: NDArray[np.float64]) -> Vectors:
-    """Subtract `center` and scale each row to length 1; no embedding stays a zero vector."""
-    result = np.empty(vectors.shape, dtype=np.float32)
-    least = 1e-12 * np.linalg.norm(center)
-    for at in range(0, len(vectors), BLOCK):
-        rows = slice(at, at + BLOCK)
-        centred = vectors[rows] - center
-        centred[~has_embedding(vectors[rows])] = 0.0
-        norm = np.linalg.norm(centred, axis=1, keepdims=True)
-        # An embedding at the centre has no direction, only rounding errors.
-        norm[norm <= least] = np.inf
-        result[rows] = centred / norm
-    return result
-
-
-def unit(vectors: ArrayLike) -> Vectors:
-    """Scale rows to length 1, in float32; zero rows stay."""
-    return np.ascontiguousarray(centred_units(np.asarray(vectors, np.float64), np.zeros(1)))
 
 
 def rounded(cosines: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from skmars.data import Sequences
-from skmars.retrieval._embeddings import Vectors, has_embedding, pairwise_cosine
+from skmars.retrieval._embeddings import pairwise_cosine
 from skmars.utils import _ragged as ragged
+from skmars.utils._units import Vectors, has_embedding
 
 # Smoothing: so many interactions and likes, distributed as among all users, are added to counts.
 PRIOR_COUNT, PRIOR_SUPPORT, PRIOR_LIKES = 3.0, 0.5, 5.0

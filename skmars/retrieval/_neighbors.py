@@ -10,18 +10,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skmars.retrieval._ann import HNSWNeighbors, NeighborIndex, Neighbors
-from skmars.retrieval._embeddings import (
-    DECIMALS,
-    Vectors,
-    centred_units,
-    has_embedding,
-    pairwise_cosine,
-    unit,
-)
+from skmars.retrieval._embeddings import DECIMALS, pairwise_cosine
 from skmars.retrieval._plan import Plan
 from skmars.utils import _ragged as ragged
 from skmars.utils._base import DocLinkMixin
 from skmars.utils._blocks import in_threads
+from skmars.utils._units import Vectors, centred_units, has_embedding, unit
 
 # Similarities are computed in tiles of so many queries and donors (2 MiB): large enough for the
 # product, small enough to be still in the cache when their maxima are taken.

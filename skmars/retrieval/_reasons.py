@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from skmars.data import Sequences
 from skmars.data._activity import is_high, is_low
 from skmars.retrieval._assemble import borrowed_items, compared_users, lookalike_counts
-from skmars.retrieval._embeddings import has_embedding
 from skmars.retrieval._neighbors import find_donors
 from skmars.retrieval._plan import Plan
+from skmars.utils._units import has_embedding
 
 # Reasons why a row borrows nothing, and the sentence for each. The first that holds is given.
 NOT_LOW, NO_ROOM, NO_DONORS = "not low-active", "no room left", "no donors"

@@ -11,15 +11,10 @@ from numpy.typing import NDArray
 
 from skmars.alignment._item_factors import ItemFactors
 from skmars.data import Impressions, Sequences
-from skmars.retrieval._embeddings import (
-    ItemView,
-    Vectors,
-    center_of,
-    centred_units,
-    mean_over,
-)
+from skmars.retrieval._embeddings import ItemView, mean_over
 from skmars.retrieval._lookalike_features import Interactions
 from skmars.utils._ids import Lookup
+from skmars.utils._units import Vectors, center_of, centred_units
 
 N_FACTORS = 64
 

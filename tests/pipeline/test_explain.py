@@ -153,3 +153,15 @@ def test_a_model_without_an_augmenter_is_refused(shop) -> None:
             explain(model, X)
     with pytest.raises(TypeError, match="explain works on Impressions"):
         explain(make_mars(), np.ones((2, 2)))
+
+
+@pytest.mark.filterwarnings("ignore:DINClassifier is trained on")
+def test_it_says_when_the_classifier_ignores_what_was_borrowed(shop, mars) -> None:
+    X, y = shop
+    rows = mars[:-1].transform(X)
+    for used, seen in ((True, rows), (False, rows.with_borrowed(None))):
+        classifier = DINClassifier(max_iter=1, borrowed="separate", random_state=0).fit(seen, y)
+        assert classifier.uses_borrowed_ == used
+        told = str(explain(Pipeline([("before", mars[:-1]), ("ctr", classifier)]), X[:10]))
+        assert "Borrowed: " in told
+        assert ("ignores borrowed items" in told) != used

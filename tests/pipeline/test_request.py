@@ -54,6 +54,7 @@ def fitted(histories: UserHistories) -> Pipeline:
         align__n_factors=4,
         align__max_iter=1,
         augment__theta=-0.2,
+        ctr__borrowed="separate",
         augment__high_quantile=1.0,
         augment__neighbors="exact",
         augment__n_lookalikes=20,

@@ -7,7 +7,7 @@ import pytest
 
 from skmars.data import ItemCatalog
 from skmars.data import _catalog as catalogs
-from skmars.retrieval import _embeddings as embeddings
+from skmars.utils import _units as units
 from skmars.utils import _values as values
 
 
@@ -28,7 +28,7 @@ def test_blocks_give_the_same_bits(block: int, monkeypatch: pytest.MonkeyPatch) 
 
     def everything() -> list[np.ndarray]:
         return [
-            embeddings.centred_units(vectors, center),
+            units.centred_units(vectors, center),
             catalogs.side_by_side(catalog, ["image", "text"]),
             catalogs.side_by_side(catalog, ["text"], items),
             values.rows_not_finite(broken),
@@ -36,8 +36,9 @@ def test_blocks_give_the_same_bits(block: int, monkeypatch: pytest.MonkeyPatch) 
 
     whole = everything()
     assert whole[3].tolist() == [2, 49]
-    for module in (embeddings, catalogs, values):
+    for module in (catalogs, values):
         monkeypatch.setattr(module, "BLOCK", block)
+    monkeypatch.setattr(units, "_BLOCK", block)
     for one, other in zip(whole, everything()):
         assert one.dtype == other.dtype
         assert np.array_equal(one, other)

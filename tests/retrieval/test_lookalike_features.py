@@ -19,12 +19,12 @@ from skmars import (
 )
 from skmars.data import Sequences
 from skmars.data._columns import LIKED, TOUCHED
-from skmars.retrieval._embeddings import unit
 from skmars.retrieval._lookalike_features import (
     Interactions,
     count_lookalikes,
     lookalike_features,
 )
+from skmars.utils._units import unit
 from tests.retrieval.worlds import world
 
 SUPPORT, APPROVAL = TOUCHED[1], LIKED[1]

@@ -23,8 +23,8 @@ from skmars.retrieval import CosineNeighbors, HNSWNeighbors, NNDescentNeighbors
 from skmars.retrieval import _ann as ann
 from skmars.retrieval import _neighbors as module
 from skmars.retrieval._ann import fit_index
-from skmars.retrieval._embeddings import unit
 from skmars.retrieval._neighbors import top_k
+from skmars.utils._units import unit
 
 from .worlds import as_tuples, world
 
