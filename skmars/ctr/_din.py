@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from skmars.ctr._fusion import ENOUGH
 from skmars.ctr._labelled_rows import (
     Data,
     LabelledRows,
@@ -76,9 +77,9 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         own, so that they add evidence and cannot drown a short own history; "marked" pools all in
         one with an embedding added that marks the borrowed; "joint" makes no distinction, as
         MARS [2]_. "auto" trains twice, as "separate" and without borrowed items, and keeps the
-        network that predicts the held-out rows better (AUC); it is "separate" where no rows are
-        held out. If no row had borrowed items in `fit`, they are ignored in `predict` unless
-        "joint".
+        network that predicts the held-out rows better (AUC); it is "separate" where fewer than 500
+        rows are held out, which can't tell. If no row had borrowed items in `fit`, they are ignored
+        in `predict` unless "joint".
     item_features : "auto", None or list of str, default="auto"
         Matrices of the catalogue that are projected and join the item embedding: names of its
         ``features`` (to which the aligner adds "factors"), and "aligned" for its
@@ -405,7 +406,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         second: tuple[Data, Data] | None = None
         if self.borrowed == "auto":
             parameters["borrowed"] = "separate"
-            if not resume and held_out is not None and has_borrowed(data.X):
+            tells = held_out is not None and len(held_out) >= ENOUGH
+            if held_out is not None and tells and not resume and has_borrowed(data.X):
                 second = without_borrowed(data), without_borrowed(held_out)
         # Each training draws what it would draw if it were the only one.
         state = copy.deepcopy(random_state)
