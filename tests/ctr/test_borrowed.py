@@ -76,7 +76,7 @@ def of_groups(n_users: int = 400, seed: int = 0):
 def test_auto_borrows_where_that_predicts_better() -> None:
     """Chosen by held-out rows; bit for bit what the chosen way gives alone."""
     X, y, (told, noise) = of_groups(1200)
-    settings = {"max_iter": 8, "learning_rate": 5e-3, "batch_size": 64}
+    settings = {"max_iter": 8, "learning_rate": 5e-3, "batch_size": 64, "validation_fraction": 0.5}
     borrows = din(**settings).fit(told, y)
     assert borrows.uses_borrowed_
     same = din(borrowed="separate", **settings).fit(told, y)
@@ -92,16 +92,18 @@ def test_auto_borrows_where_that_predicts_better() -> None:
 
 
 def test_auto_that_does_not_borrow_ignores_what_is_borrowed_later() -> None:
-    X, y, (_, noise) = of_groups()
+    X, y, (_, noise) = of_groups(1200)
     for seed in range(20):
-        model = din(max_iter=3, random_state=seed).fit(noise, y)
+        model = din(max_iter=3, validation_fraction=0.5, random_state=seed).fit(noise, y)
         if not model.uses_borrowed_:
             break
     assert not model.uses_borrowed_
     assert np.array_equal(model.decision_function(noise), model.decision_function(X))
 
 
-@pytest.mark.parametrize("how", ["no held-out rows", "partial_fit", "nothing borrowed"])
+@pytest.mark.parametrize(
+    "how", ["no held-out rows", "few held-out rows", "partial_fit", "nothing borrowed"]
+)
 def test_auto_without_a_choice(how: str) -> None:
     """Nothing to choose by, or nothing to choose: one training, as "separate"."""
     X, y, (told, _) = of_groups()
