@@ -75,8 +75,8 @@ def of_groups(n_users: int = 400, seed: int = 0):
 
 def test_auto_borrows_where_that_predicts_better() -> None:
     """Chosen by held-out rows; bit for bit what the chosen way gives alone."""
-    X, y, (told, noise) = of_groups(1200)
-    settings = {"max_iter": 8, "learning_rate": 5e-3, "batch_size": 64, "validation_fraction": 0.5}
+    X, y, (told, noise) = of_groups(1800)
+    settings = {"max_iter": 8, "learning_rate": 5e-3, "batch_size": 64, "validation_fraction": 0.3}
     borrows = din(**settings).fit(told, y)
     assert borrows.uses_borrowed_
     same = din(borrowed="separate", **settings).fit(told, y)
