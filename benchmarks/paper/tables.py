@@ -62,12 +62,13 @@ def scores(names: list[str], cells: Found) -> str:
     head = ["method", "AUC", "AUC, low-active", "log loss", "ECE"]
     columns = [("all", "AUC"), ("low", "AUC"), ("all", "log loss"), ("all", "ECE")]
     rows = []
-    for name in names:
-        own = cells.get(name, {})
+    for name in (n for n in names if n in cells):
+        own = cells[name]
         row = [label(name), *(mean_and_interval(over_seeds(own, p, k)) for p, k in columns)]
-        row = row if own else [label(name), NOT_MEASURED, "–", "–", "–"]
         rows.append(row if len(counts) < 2 else [*row, str(len(own))])
-    return table(head if len(counts) < 2 else [*head, "seeds"], rows)
+    out = table(head if len(counts) < 2 else [*head, "seeds"], rows)
+    others = "; ".join(METHODS[n].label for n in names if n not in cells)
+    return f"{out}\nNot measured with this version: {others}.\n" if others else out
 
 
 def differences(pairs: list[tuple[str, str]], cells: dict[str, Cells]) -> str:
