@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -406,39 +407,32 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         second: tuple[Data, Data] | None = None
         if self.borrowed == "auto":
             parameters["borrowed"] = "separate"
-            tells = held_out is not None and len(held_out) >= ENOUGH
-            if held_out is not None and tells and not resume and has_borrowed(data.X):
+            choose = not resume and has_borrowed(data.X)
+            if choose and held_out is not None and len(held_out) >= ENOUGH:
                 second = without_borrowed(data), without_borrowed(held_out)
         # Each training draws what it would draw if it were the only one.
         state = copy.deepcopy(random_state)
-
-        def new_run(
-            data: Data, held_out: Data | None, state: np.random.RandomState, name: str
-        ) -> TrainingRun:
-            return TrainingRun(
-                parameters,
-                data,
-                held_out,
-                max_iter=max_iter,
-                random_state=state,
-                device=device,
-                earlier=earlier,
-                incremental=incremental,
-                name=name,
-            )
+        new_run = partial(
+            TrainingRun,
+            parameters,
+            max_iter=max_iter,
+            device=device,
+            earlier=earlier,
+            incremental=incremental,
+        )
 
         def fitted(*, done: bool = False) -> dict[str, Any]:
             encoder, network = run.trained(done=done)
             return {"classes_": classes, "_encoder": encoder, "_network": network}
 
-        run = new_run(data, held_out, random_state, name)
+        run = new_run(data, held_out, random_state=random_state, name=name)
         n_trainings = 1 if second is None else 2
         context = self._init_callback_context(max_subtasks=n_trainings * run.n_epochs)
         callbacks = EpochCallbacks(self, context, X, y, fitted)
         result = run.train(callbacks)
         if second is not None and result.stopped_by in ("max_iter", "patience"):
             best, found = run, result
-            run = new_run(*second, state, f"{name} (nothing borrowed)")
+            run = new_run(*second, random_state=state, name=f"{name} (nothing borrowed)")
             result = run.train(callbacks)
             if max(found.validation_curve) >= max(result.validation_curve, default=0.0):
                 run, result = best, found

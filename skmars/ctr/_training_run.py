@@ -56,7 +56,7 @@ _OF_NETWORK = (
     "activity_feature",
 )
 # So many training rows, at most, weigh the columns that join the logit.
-MOST_ROWS = 100_000
+MOST_WEIGHED = 100_000
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class TrainingRun:
         n, X = self.network.n_linear, self.data.X
         if n == 0:
             return self.prior
-        some = slice(None, None, 1 + len(self.data) // MOST_ROWS)
+        some = slice(None, None, 1 + len(self.data) // MOST_WEIGHED)
         weight = None if self.data.weight is None else self.data.weight[some]
         prior = prior_of(X.dense[some, X.dense.shape[1] - n :], self.data.y[some], weight)
         return torch.from_numpy(prior).to(self.prior)

@@ -193,9 +193,7 @@ def _told(
     )
     lines += _borrowing(i, rows, borrowed, augmenter.theta)
     if rows["n_borrowed"][i] and not uses_borrowed:
-        lines.append(
-            "The classifier ignores borrowed items: it predicted held-out rows better without."
-        )
+        lines.append("The classifier ignores borrowed items: its uses_borrowed_ is False.")
     if "users" in rows:
         n, touched, alike = (rows[name][i] for name in _COUNTS)
         lines.append(_interest(n, touched, alike, title))
