@@ -19,8 +19,10 @@ from benchmarks.controls import RandomLookalikes, RandomUsers
 from benchmarks.paper import statistics
 from benchmarks.paper.__main__ import arguments_of, main
 from benchmarks.paper.data import KEPT, SCARCE, WHOLE, cut_histories, make_problem, read
+from benchmarks.paper.experiment import Experiment
 from benchmarks.paper.fit import corrupted
 from benchmarks.paper.methods import METHODS, TABLES, methods_of
+from benchmarks.paper.report import command
 from benchmarks.paper.results import Cell, short_histories
 from benchmarks.paper.results import difference as auc_difference
 from benchmarks.paper.tables import label
@@ -37,7 +39,7 @@ from skmars import (
 SHORT = {"ctr__max_iter": 1, "ctr__hidden_units": (8,)}
 SHORT |= {"align__max_iter": 1, "align__n_components": 8, "align__id_dim": 4}
 SET = ["--set", *(f"{name}={value}" for name, value in SHORT.items())]
-TINY = ["--users", "40", "--seeds", "0", "--candidates", "1", *SET]
+TINY = ["--users", "40", "--seeds", "0", *SET]
 
 
 def test_same_search_budget_for_every_method() -> None:
@@ -95,14 +97,23 @@ def test_command_line(
         assert b"<text" in files[picture]  # that can be read and searched
         assert b"<dc:description>" in files[picture]
     cell = tmp_path / "results/synthetic-40-users/paper/full/mars/0.json"
-    cell.write_text(cell.read_text().replace('"recent": null', '"recent": 20'))
+    cell.write_text(cell.read_text().replace('"recent": 20', '"recent": null'))
     with pytest.raises(SystemExit, match="can't be compared"):
         main(["report", "--output", str(tmp_path / "results"), "--to", str(made[0])])
-    cell.write_text(cell.read_text().replace('"recent": 20', '"recent": null'))
+    cell.write_text(cell.read_text().replace('"recent": null', '"recent": 20'))
     with pytest.raises(SystemExit):
         main(["report", "--output", str(tmp_path / "nothing"), "--to", str(made[0])])
     with pytest.raises(SystemExit, match="--output"):  # other settings are never mixed in
         main([*run, "2", "--set", "ctr__max_iter=2"])
+
+
+def test_all_rows_have_a_folder_of_their_own() -> None:
+    of_all = Experiment(kind="ml-1m", recent=None)
+    assert (Experiment(kind="ml-1m").name, of_all.name) == ("ml-1m", "ml-1m-all-rows")
+    repeated = command(of_all.protocol, [0], ["2"]).replace("\\\n", "")
+    asked = arguments_of(shlex.split(repeated.removeprefix("python -m benchmarks.paper ")))
+    assert asked.all_rows
+    assert (asked.data_kind, asked.seeds, asked.table) == ("ml-1m", [0], ["2"])
 
 
 def test_sampled_negatives(tmp_path: Path) -> None:

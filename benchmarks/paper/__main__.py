@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks.movielens import settings_of
 from benchmarks.paper import checks
 from benchmarks.paper.data import AMAZON
-from benchmarks.paper.experiment import Experiment
+from benchmarks.paper.experiment import RECENT, Experiment
 from benchmarks.paper.methods import METHODS, TABLES, methods_of, split_of
 from benchmarks.paper.run import run_cell
 
@@ -43,9 +43,14 @@ def arguments_of(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--setting", choices=["paper", "strong"], default="paper")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--users", type=int, help="so many users only")
-    parser.add_argument("--recent", type=int, help="train on so many events of each user, the last")
+    parser.add_argument(
+        "--recent", type=int, default=RECENT, help="train on so many events of each user, the last"
+    )
+    parser.add_argument("--all-rows", action="store_true", help="train on all events instead")
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="only these")
-    parser.add_argument("--candidates", type=int, help="settings to try for each method")
+    parser.add_argument(
+        "--candidates", type=int, default=1, help="settings to try for each method, of four"
+    )
     parser.add_argument("--encoders", choices=["pretrained", "offline"], help="of text and image")
     parser.add_argument("--cache", type=Path, help="folder for encoded items")
     parser.add_argument("--output", type=Path, default=Path("results"))
@@ -78,7 +83,7 @@ def main(argv: list[str]) -> None:
         output=arguments.output,
         cache=arguments.cache,
         n_candidates=arguments.candidates,
-        recent=arguments.recent,
+        recent=None if arguments.all_rows else arguments.recent,
         override=settings_of(arguments.set),
     )
     for table in arguments.table:

@@ -12,7 +12,9 @@ from typing import Any
 
 import skmars
 from benchmarks.paper.data import AMAZON, Problem, Source, make_problem, read
-from benchmarks.paper.methods import METHODS, Settings
+from benchmarks.paper.methods import Settings
+
+RECENT = 20  # training events of each user that the documentation's tables have
 
 
 @dataclass
@@ -23,8 +25,8 @@ class Experiment:
     ----------
     cache : Path or None
         Folder for encoded items.
-    n_candidates : int or None
-        So many candidates of every method, the first ones; None for all.
+    n_candidates : int
+        So many candidates of every method, the first ones.
     recent : int or None
         Train on so many events of each user, the latest; None for all.
     override : dict
@@ -38,8 +40,8 @@ class Experiment:
     encoders: str = "offline"
     output: Path = Path("results")
     cache: Path | None = None
-    n_candidates: int | None = None
-    recent: int | None = None
+    n_candidates: int = 1
+    recent: int | None = RECENT
     override: Settings = field(default_factory=dict)
     _problems: dict[tuple[str, int], Problem] = field(default_factory=dict, init=False)
 
@@ -52,7 +54,7 @@ class Experiment:
             "kind": self.kind,
             "setting": self.setting,
             "encoders": self.encoders,
-            "candidates": self.n_candidates or len(METHODS["base"].candidates),
+            "candidates": self.n_candidates,
             "recent": self.recent,
             "set": override,
         }
@@ -62,6 +64,7 @@ class Experiment:
         """Name of the data, which is also that of the folder."""
         stem = self.data.stem if self.kind in AMAZON and self.data else self.kind
         stem += f"-{AMAZON[self.kind]}-core" if AMAZON.get(self.kind, 1) > 1 else ""
+        stem += "-all-rows" if self.recent is None else ""
         return f"{stem}-{self.users}-users" if self.users else stem
 
     @property

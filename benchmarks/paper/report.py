@@ -21,6 +21,7 @@ from joblib import Memory
 from benchmarks.paper import results, tables
 from benchmarks.paper.checks import CHECKS
 from benchmarks.paper.data import AMAZON, SCARCE
+from benchmarks.paper.experiment import RECENT
 from benchmarks.paper.figure import Group, draw_forest, draw_scarcity
 from benchmarks.paper.markdown import folded, table
 from benchmarks.paper.methods import METHODS, TABLES, methods_of, split_of
@@ -34,6 +35,7 @@ REAL = {
 }
 GENERATED = {"synthetic/paper": "planted look-alikes", "shop/paper": "small shop"}
 FURTHER = {"ml-1m/strong": "MovieLens-1M with dislikes"}  # on the page of the first
+ALL_ROWS = "ml-1m-all-rows/paper"  # on that page, too
 OPTIONAL = ["shop/paper"]  # absent where not measured
 OTHER = "generated data, other scale"
 SERIES = ["factors", "random-donors", "mars"]
@@ -54,9 +56,9 @@ def command(protocol: dict[str, Any], seeds: list[int], wanted: list[str]) -> st
         asked.append(f"--seeds {' '.join(map(str, seeds))}")
     if protocol["encoders"] != DEFAULTS.get(kind, "offline"):
         asked.append(f"--encoders {protocol['encoders']}")
-    if protocol["recent"]:
-        asked.append(f"--recent {protocol['recent']}")
-    if protocol["candidates"] != len(METHODS["base"].candidates):
+    if protocol["recent"] != RECENT:
+        asked.append(f"--recent {protocol['recent']}" if protocol["recent"] else "--all-rows")
+    if protocol["candidates"] != 1:
         asked.append(f"--candidates {protocol['candidates']}")
     lines = [f"python -m benchmarks.paper {data}", " ".join(asked)]
     if protocol["set"]:
@@ -184,7 +186,7 @@ def write(output: Path, to: Path) -> None:
     for old in (*to.glob("*.md"), *to.glob("*.svg")):
         old.unlink()
     there = {str(p.relative_to(output)) for p in output.glob("*/*") if _first(p)}
-    known = {*REAL, *GENERATED, *FURTHER}
+    known = {*REAL, *GENERATED, *FURTHER, ALL_ROWS}
     for data in sorted(there | known):
         (to / f"{data.replace('/', '-')}.md").write_text(fragment(output, data, to))
     titles = {d: t for d, t in {**REAL, **GENERATED}.items() if d in there or d not in OPTIONAL}
