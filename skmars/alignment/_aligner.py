@@ -142,7 +142,7 @@ class SteinAligner(
         an embedding of their own, which starts where unknown items are.
     random_state : int, RandomState instance or None, default=None
         Pass an int for the same result on every call.
-    device : {"auto", "cpu", "cuda"}, default="auto"
+    device : {"auto", "cpu", "cuda", "cuda:0", ...}, default="auto"
         Where to train and to compute embeddings. What is kept is always on the CPU.
     verbose : int, default=0
         Prints a line an epoch if positive.
@@ -174,7 +174,7 @@ class SteinAligner(
     See Also
     --------
     MultimodalEncoder : Makes the modality features.
-    SequenceRetrievalAugmenter : Finds look-alikes by item factors and other features.
+    SequenceRetrievalAugmenter : Finds donors by item factors and other features.
     sklearn.cross_decomposition.CCA : The linear classic for two views.
 
     Notes
@@ -340,7 +340,7 @@ class SteinAligner(
         Returns
         -------
         Impressions or ndarray of shape (n_samples, n_components)
-            The impressions with ``catalog.embedding`` and ``catalog.features["factors"]``, made
+            The impressions with ``catalog.embedding`` and ``catalog.features["factors"]``,
             computed once for equal catalogues, and with `user_embedding`, which is computed on
             access, for the rows selected by then. For an array, the mean of the views' embeddings.
         """

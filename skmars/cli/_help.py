@@ -7,7 +7,7 @@ Click prediction for users with hardly any history, from files.
 
 A log has one row an event (who, which item, when, clicked or not), a table of items
 one row an item (id, title, text, path of a picture). skmars learns from both what people
-click, and lets users with short histories borrow from look-alikes (arXiv 2509.01184).
+click, and lets users with short histories borrow from similar ones (arXiv 2509.01184).
 Tables are .parquet or .csv files; models are folders."""
 
 EXAMPLES = """\

@@ -130,7 +130,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         and "users" where too few users have a second moment.
     validation_fraction : float or "auto", default="auto"
         Share of the rows that is held out, without ``X_val``. "auto" is a tenth; of impressions
-        at least 100 rows, where that is no more than 30 %, and at most 5000.
+        at least 100 rows, but never more than 30 % of the rows, and at most 5000 rows.
     n_iter_no_change : int, default=3
         Epochs without improvement by `tol` after which early stopping stops. An epoch of less
         than 50 steps counts for less: at least 50 times as many steps go by before that.
@@ -148,7 +148,7 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     random_state : int, RandomState instance or None, default=None
         Initial weights, order of the rows, held-out rows. Pass an int for the same result on
         every call; a fit that goes on from the last one draws a new order.
-    device : {"auto", "cpu", "cuda"}, default="auto"
+    device : {"auto", "cpu", "cuda", "cuda:0", ...}, default="auto"
         Where to compute. A fitted model is always stored on the CPU.
     verbose : int, default=0
         Print a line an epoch if positive.
@@ -161,8 +161,8 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
     n_iter_ : int
         Number of epochs.
     uses_borrowed_ : bool
-        Whether borrowed items change predictions. False where `fit` had none, or where "auto" found
-        that held-out rows are predicted better without. Not for arrays.
+        Whether borrowed items change predictions. With ``borrowed="auto"``, False where `fit` had
+        none, or held-out rows were predicted better without. Not for arrays.
     loss_curve_ : list of float
         Mean training loss of each epoch.
     validation_scores_ : list of float or None

@@ -78,7 +78,7 @@ class MultimodalEncoder(SkmarsMixin, ImpressionsTransformerMixin, BaseEstimator)
         where worker processes should share what they encode.
     batch_size : int, default=64
         Number of items read and encoded at a time (more for the default encoder of texts).
-    device : {"auto", "cpu", "cuda"}, default="auto"
+    device : {"auto", "cpu", "cuda", "cuda:0", ...}, default="auto"
         Where the models that `encoders` names run.
     max_image_pixels : int, default=89_478_485
         Larger images are masked without being decoded, and so are contents in files that are too

@@ -86,10 +86,11 @@ def explain(model: Any, X: Impressions | Frame, *, frame: str | None = None) -> 
           most similar first (none where donors are not searched);
         * `largest_similarity`, of the most relevant of the donors' items, where none reaches theta;
         * `users`, how many users had an event before the row, `users_touched`, how many of them
-          touched the item, and `lookalikes_touched`, what these count for if each is weighed by how
-          like the row's user they are (one who is as alike as users are in the mean counts for
-          one); and `users_liked` and `lookalikes_liked`, where histories carry feedback. These are
-          behind the look-alike features, and missing where the augmenter makes none.
+          touched the item, and `lookalikes_touched`, what these, other than the row's own user,
+          count for if each is weighed by how like that user they are (one who is as alike as
+          users are in the mean counts for one); and `users_liked` and `lookalikes_liked`, where
+          histories carry feedback. These are behind the look-alike features, and missing where
+          the augmenter makes none.
 
         ``borrowed``, one line a borrowed item: that of `SequenceRetrievalAugmenter.explain`. A
         `DINClassifier` whose ``uses_borrowed_`` is False ignores them.

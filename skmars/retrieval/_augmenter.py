@@ -61,7 +61,7 @@ class SequenceRetrievalAugmenter(
 ):
     r"""Extend the histories of low-active users by items of the high-active users most like them.
 
-    Section 3.4 of the MARS paper. A row whose user is low-active is compared with all
+    Section 3.4 of the MARS paper. The user of a low-active row is compared with all
     donors (Eq. 15); of the history of the most similar one, the items that are relevant
     (Eq. 16, 17) are put to the left of the row's own history (Eq. 18):
 
@@ -72,8 +72,9 @@ class SequenceRetrievalAugmenter(
         S'_u &= [\, \tilde S_{d(u)};\; S_u \,] \quad (18)
 
     Users are centred by the donors' mean :math:`\bar e`, items by the mean of the catalogue
-    :math:`\bar e_I` (see `center`). Besides, further context columns tell how look-alikes of every
-    row interacted with its target (see `n_lookalikes`).
+    :math:`\bar e_I` (see `center`); by default, the target's vector takes the place of
+    :math:`e_u` in Eq. 16 (see `relevance`). Besides, further context columns tell how look-alikes
+    of every row interacted with its target (see `n_lookalikes`).
 
     Parameters
     ----------
@@ -108,9 +109,9 @@ class SequenceRetrievalAugmenter(
         nearly parallel otherwise, so that everybody is like everybody, and theta filters nothing.
         False is as printed.
     low_quantile, high_quantile : float, default=0.3, 0.7
-        Users are low-active up to, and high-active from, these quantiles of activity (by linear
-        interpolation). Both ends are inclusive, so that all who tie at a threshold are in; who
-        would be both is low-active.
+        Rows are low-active up to, and users high-active from, these quantiles of activity (by
+        linear interpolation). Both ends are inclusive, so that all who tie at a threshold are in;
+        who would be both is low-active.
     max_length : int, default=200
         Borrowed and own items together. Own items are never dropped: those beyond
         `max_length` merely leave no room. What does not fit is cut from the left.

@@ -1,4 +1,4 @@
-"""Look-alike features: how the users most like a row's user interacted with its target."""
+"""Look-alike features: how users interacted with a row's target, weighed by likeness."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def count_lookalikes(
     before: NDArray[np.float64] | None,
     n_lookalikes: int,
 ) -> Counts:
-    r"""Count all users who interacted with the target of each row, and weigh those most like it.
+    r"""Count all users who interacted with the target of each row, and weigh the latest of them.
 
     The latest `n_lookalikes` users who touched the target, other than the row's own user, have the
     weight
@@ -220,7 +220,7 @@ def _weights(
 
 
 def lookalike_features(counts: Counts, share_of_likes: float | None) -> NDArray[np.float64]:
-    r"""Compute how all users, and those most like each row's user, interacted with its target.
+    r"""Compute how users interacted with each target, by numbers and weighed by likeness.
 
     Of all users :math:`C` touched the target, and other users than the row's own, :math:`C'` of
     them, count for :math:`c` if each is weighed by how alike they are (see `count_lookalikes`):

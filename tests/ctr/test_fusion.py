@@ -121,6 +121,7 @@ def test_few_rows_keep_what_training_rows_say_of_columns() -> None:
     for held in np.split(np.arange(1000, 2000), 10):
         fusion, _ = fuse_if_better(z[held], x[held], y[held], None, prior)
         assert fusion[2] > 0
+        assert fusion[3] / fusion[2] == pytest.approx(prior[3] / prior[2])
         alone, _ = fuse(z[held], x[held, :0], y[held], None, prior[:2])
         scores = [b[0] + b[1] * z + x[:, : len(b) - 2] @ b[2:] for b in (fusion, alone)]
         loss.append([np.mean(np.logaddexp(0, s) - y * s) for s in scores])
@@ -161,7 +162,7 @@ def test_weights_are_those_of_held_out_rows(X: Impressions) -> None:
     scores = model.validation_scores_
     assert scores is not None
     auc = roc_auc_score(y[held_out], model.decision_function(told[held_out]))
-    assert max(scores) == pytest.approx(auc, abs=0.03)  # by weights of other rows
+    assert max(scores) < auc + 0.03  # by weights of other rows: no hope that is not there
     alone = din(linear_context=["support"], early_stopping=False).fit(told[train], y[train])
     assert alone._network.fusion[2] > 1.5  # nothing else is there
 
