@@ -102,10 +102,10 @@ class DINClassifier(SkmarsMixin, ClassifierMixin, BaseEstimator):
         early stopping, where there are any: late fusion, as in stacking [3]_. They count up to
         three standard deviations, and join only where that predicts held-out rows better which
         were not used for the weights: none of them, the first one, or all. Fewer than 500 held-out
-        rows can't tell: all join, and these rows correct the weights that the training rows give
-        them. "auto" takes the logit of `ClickRateClassifier`, and the look-alike features (columns
-        of `SequenceRetrievalAugmenter`): in training, the network would rely on them and learn less
-        of the items. Not for arrays.
+        rows can't tell: all join, weighed among each other by the training rows, and these rows
+        scale their sum. "auto" takes the logit of `ClickRateClassifier`, and the look-alike
+        features (columns of `SequenceRetrievalAugmenter`): in training, the network would rely on
+        them and learn less of the items. Not for arrays.
     activity_feature : bool, default=True
         Whether the second perceptron also sees the logarithm of the length of the own history.
     max_length : int, default=200
