@@ -266,15 +266,15 @@ def checks(folder: Path) -> str:
 
 def summary(found: dict[str, dict[str, Cells]]) -> str:
     """Write one row a data set: AUC of what a reader compares first, and log losses."""
-    rows = []
+    rows, names = [], ["rates", "as-printed", *SHOWN[1:]]
     for title, cells in found.items():
         best = best_baseline(cells)
         named = f"{_mean(cells, best)} ({METHODS[best].label})" if best else ""
         row = [_mean(cells, "base"), named]
-        row += [_mean(cells, n) for n in SHOWN[1:]]
+        row += [_mean(cells, n) for n in names]
         row += [_mean(cells, n, "log loss") for n in ("base", "mars")]
         rows.append([title, *(value or NOT_MEASURED for value in row)])
-    head = ["data", "DIN", "best baseline", *(METHODS[n].label for n in SHOWN[1:])]
+    head = ["data", "DIN", "best baseline", *(METHODS[n].label for n in names)]
     return table([*head, "log loss: DIN", "log loss: default pipeline"], rows)
 
 
