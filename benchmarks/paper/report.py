@@ -29,14 +29,14 @@ from benchmarks.paper.results import difference, read_cells, read_points, short_
 
 REAL = {
     "ml-1m/paper": "MovieLens-1M",
+    "ml-1m/strong": "MovieLens-1M with dislikes",
     "beauty/paper": "Amazon Beauty, 5-core",
     "beauty-7-core/paper": "Amazon Beauty, 7-core",
     "toys/paper": "Amazon Toys",
 }
 GENERATED = {"synthetic/paper": "planted look-alikes", "shop/paper": "small shop"}
-FURTHER = {"ml-1m/strong": "MovieLens-1M with dislikes"}  # on the page of the first
-ALL_ROWS = "ml-1m-all-rows/paper"  # on that page, too
-OPTIONAL = ["shop/paper"]  # absent where not measured
+ALL_ROWS = "ml-1m-all-rows/paper"  # on the page of the first
+OPTIONAL = ["ml-1m/strong", "shop/paper"]  # absent where not measured
 OTHER = "generated data, other scale"
 SERIES = ["factors", "random-donors", "mars"]
 SCARCITY = "AUC against items kept, of DIN, DIN + item factors and the default pipeline."
@@ -143,16 +143,14 @@ def _first(folder: Path) -> list[Path]:
 
 def forests(output: Path, to: Path) -> None:
     """Draw the differences to DIN, of all test rows and of those with short histories."""
-    real = {data: read_cells(output / data / "full") for data in REAL}
-    made = {data: read_cells(output / data / "full") for data in GENERATED}
-    made = {data: cells for data, cells in made.items() if cells or data not in OPTIONAL}
+    there = {data: read_cells(output / data / "full") for data in (*REAL, *GENERATED)}
+    there = {data: cells for data, cells in there.items() if cells or data not in OPTIONAL}
+    real, made = ({d: there[d] for d in of if d in there} for of in (REAL, GENERATED))
     every = [
         Group("real data", {wrapped(data): _to_din(cells) for data, cells in real.items()}),
         Group(OTHER, {wrapped(data): _to_din(cells) for data, cells in made.items()}, "generated"),
     ]
-    first, *others = REAL
-    sets = [first, *FURTHER, *others]
-    cut = {d: _to_din(short_histories(read_points(output / d))) for d in sets}
+    cut = {d: _to_din(short_histories(read_points(output / d))) for d in REAL}
     own, generated = ({d: _to_din(c, "few") for d, c in of.items()} for of in (real, made))
     few = [
         Group(title, {wrapped(data): found for data, found in rows.items() if found}, scale)
@@ -170,7 +168,7 @@ def forests(output: Path, to: Path) -> None:
 
 def wrapped(data: str) -> str:
     """Name data in two lines."""
-    return {**REAL, **GENERATED, **FURTHER}[data].replace(", ", "\n").replace(" with ", "\nwith ")
+    return {**REAL, **GENERATED}[data].replace(", ", "\n").replace(" with ", "\nwith ")
 
 
 def _to_din(cells: tables.Found, part: str = "all") -> dict[str, Any]:
@@ -186,7 +184,7 @@ def write(output: Path, to: Path) -> None:
     for old in (*to.glob("*.md"), *to.glob("*.svg")):
         old.unlink()
     there = {str(p.relative_to(output)) for p in output.glob("*/*") if _first(p)}
-    known = {*REAL, *GENERATED, *FURTHER, ALL_ROWS}
+    known = {*REAL, *GENERATED, ALL_ROWS}
     for data in sorted(there | known):
         (to / f"{data.replace('/', '-')}.md").write_text(fragment(output, data, to))
     titles = {d: t for d, t in {**REAL, **GENERATED}.items() if d in there or d not in OPTIONAL}
