@@ -41,6 +41,7 @@ from skmars.metrics import relative_improvement
 # What arXiv 2509.01184 reports: AUC and RelaImpr of all users. What is not known is not here.
 PAPER = {"ml-1m/paper": {"base": (0.7772, None), "as-printed": (0.7813, 1.48)}}
 SHOWN = ["base", "factors", "random-donors", "mars"]  # what a reader compares first
+USUAL_SEEDS = 5  # fewer are named
 Found = Mapping[str, Mapping[int, Model]]  # by method and seed
 
 
@@ -269,15 +270,18 @@ def summary(found: dict[str, dict[str, Cells]]) -> str:
     rows, names = [], ["rates", "as-printed", *SHOWN[1:]]
     for title, cells in found.items():
         best = best_baseline(cells)
-        named = f"{_mean(cells, best)} ({METHODS[best].label})" if best else ""
-        row = [_mean(cells, "base"), named]
+        row = [_mean(cells, "base"), _mean(cells, best, METHODS[best].label) if best else ""]
         row += [_mean(cells, n) for n in names]
-        row += [_mean(cells, n, "log loss") for n in ("base", "mars")]
+        row += [_mean(cells, n, kind="log loss") for n in ("base", "mars")]
         rows.append([title, *(value or NOT_MEASURED for value in row)])
     head = ["data", "DIN", "best baseline", *(METHODS[n].label for n in names)]
     return table([*head, "log loss: DIN", "log loss: default pipeline"], rows)
 
 
-def _mean(cells: Found, name: str, kind: str = "AUC") -> str:
+def _mean(cells: Found, name: str, label: str = "", *, kind: str = "AUC") -> str:
     values = over_seeds(cells.get(name, {}), "all", kind)
-    return number(float(values.mean()), 3) if len(values) else ""
+    if not len(values):
+        return ""
+    fewer = len(values) < USUAL_SEEDS and kind == "AUC"
+    about = [label] * bool(label) + [f"{len(values)} seed{'s'[: len(values) > 1]}"] * fewer
+    return number(float(values.mean()), 3) + (f" ({', '.join(about)})" if about else "")
