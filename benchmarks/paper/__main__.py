@@ -43,10 +43,11 @@ def arguments_of(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--setting", choices=["paper", "strong"], default="paper")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--users", type=int, help="so many users only")
-    parser.add_argument(
+    rows = parser.add_mutually_exclusive_group()
+    rows.add_argument(
         "--recent", type=int, default=RECENT, help="train on so many events of each user, the last"
     )
-    parser.add_argument("--all-rows", action="store_true", help="train on all events instead")
+    rows.add_argument("--all-rows", action="store_true", help="train on all events instead")
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="only these")
     parser.add_argument(
         "--candidates", type=int, default=1, help="settings to try for each method, of four"

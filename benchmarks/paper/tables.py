@@ -282,6 +282,7 @@ def _mean(cells: Found, name: str, label: str = "", *, kind: str = "AUC") -> str
     values = over_seeds(cells.get(name, {}), "all", kind)
     if not len(values):
         return ""
-    fewer = len(values) < USUAL_SEEDS and kind == "AUC"
-    about = [label] * bool(label) + [f"{len(values)} seed{'s'[: len(values) > 1]}"] * fewer
+    about = [label] if label else []
+    if len(values) < USUAL_SEEDS and kind == "AUC":
+        about.append("1 seed" if len(values) == 1 else f"{len(values)} seeds")
     return number(float(values.mean()), 3) + (f" ({', '.join(about)})" if about else "")
